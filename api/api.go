@@ -1,0 +1,85 @@
+// Package api holds the wire types of Porthole's own endpoints, those below
+// /porthole/, and of the few things Porthole adds to Docker's.
+//
+// The types of the Docker Engine API come from github.com/moby/moby/api and are
+// not repeated here. New facts about Docker's objects go into endpoints and
+// types of this package, so that Docker's clients keep working.
+package api
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// ErrorHeader is the response header that repeats an [Error] as ASCII JSON.
+//
+// It exists for clients which see the headers of an answer but not its body: a
+// refused attach or exec, and the response hooks of Docker's client library.
+const ErrorHeader = "Porthole-Error"
+
+// Error is the body of every answer with a status of 400 or more. Docker's
+// clients read Message only.
+type Error struct {
+	Message string `json:"message"`
+	// Hint names the next thing to try, in one line. Empty when there is none.
+	Hint string `json:"hint,omitempty"`
+}
+
+// Step is one named step of a container's start and the time it took.
+type Step struct {
+	Name         string `json:"Name"`
+	Microseconds int64  `json:"Microseconds"`
+}
+
+// Isolation tells how a container is kept apart from the host: the compiled
+// plan that the stage has executed, and what each step took.
+type Isolation struct {
+	// ID is the container's full id.
+	ID string `json:"Id"`
+	// Plan is the compiled isolation plan, a document of internal/runtime/plan.
+	Plan json.RawMessage `json:"Plan"`
+	// Steps are in the order in which they were taken. Empty for a container
+	// that another daemon process has started.
+	Steps []Step `json:"Steps"`
+	// Warnings are the deviations from what was asked, in words.
+	Warnings []string `json:"Warnings,omitempty"`
+}
+
+// Operation is one request that the daemon is working on.
+type Operation struct {
+	ID     uint64    `json:"Id"`
+	Method string    `json:"Method"`
+	Path   string    `json:"Path"`
+	Since  time.Time `json:"Since"`
+	// AgeMilliseconds is the time the operation has run when it was asked.
+	AgeMilliseconds int64 `json:"AgeMilliseconds"`
+	// Peer is the client: pid, uid and command for a unix socket, the address
+	// otherwise.
+	Peer string `json:"Peer"`
+	// Hijacked is set for attach and exec once their stream is open.
+	Hijacked bool `json:"Hijacked,omitempty"`
+}
+
+// Fd is one open file descriptor of the daemon.
+type Fd struct {
+	Fd int `json:"Fd"`
+	// Target is what /proc/self/fd names.
+	Target string `json:"Target"`
+}
+
+// Daemon is what the daemon's inspector shows of itself.
+type Daemon struct {
+	Pid              int         `json:"Pid"`
+	Version          string      `json:"Version"`
+	StartedAt        time.Time   `json:"StartedAt"`
+	ReadyAfterMicros int64       `json:"ReadyAfterMicroseconds"`
+	Goroutines       int         `json:"Goroutines"`
+	HeapBytes        uint64      `json:"HeapBytes"`
+	RSSBytes         uint64      `json:"RSSBytes"`
+	Requests         uint64      `json:"Requests"`
+	Operations       []Operation `json:"Operations"`
+	Fds              []Fd        `json:"Fds"`
+	// Parts is what the daemon's parts tell of themselves: queues, followers,
+	// adopted containers; keyed by part.
+	Parts map[string]any `json:"Parts,omitempty"`
+}

@@ -1,0 +1,126 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/containerd/errdefs"
+	"github.com/containerd/errdefs/pkg/errhttp"
+	mobyclient "github.com/moby/moby/client"
+
+	"github.com/portholehq/porthole/api"
+)
+
+// ErrNotPorthole is returned by the methods for Porthole's own endpoints when
+// the daemon is a Docker Engine, which has none of them.
+var ErrNotPorthole = errors.New("the daemon is not Porthole")
+
+// maxAnswer bounds how much of an answer is read into memory.
+const maxAnswer = 64 << 20
+
+// Isolation returns the compiled isolation plan of a container and what each of
+// its steps took. The container must have been started.
+func (c *Client) Isolation(ctx context.Context, container string) (api.Isolation, error) {
+	var out api.Isolation
+	err := c.get(ctx, "/porthole/containers/"+url.PathEscape(container)+"/isolation", &out)
+	return out, err
+}
+
+// DaemonState returns what the daemon's inspector shows of the daemon itself.
+func (c *Client) DaemonState(ctx context.Context) (api.Daemon, error) {
+	var out api.Daemon
+	err := c.get(ctx, "/porthole/daemon", &out)
+	return out, err
+}
+
+// Stacks returns the stacks of all of the daemon's goroutines as text.
+func (c *Client) Stacks(ctx context.Context) (string, error) {
+	resp, err := c.do(ctx, "/debug/pprof/goroutine?debug=2")
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	return string(text), err
+}
+
+// get asks for path and decodes the JSON answer into out.
+func (c *Client) get(ctx context.Context, path string, out any) error {
+	resp, err := c.do(ctx, path)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(out); err != nil {
+		return fmt.Errorf("read answer of %s: %w", path, err)
+	}
+	return nil
+}
+
+// do sends a GET request. The caller closes the body of the answer, which has
+// status 200.
+func (c *Client) do(ctx context.Context, path string) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+mobyclient.DummyHost+path, http.NoBody)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := c.plain.Do(req)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		return nil, fmt.Errorf("Cannot connect to the Docker daemon at %s. Is the docker daemon running?: %w", c.host, unwrapURL(err)) //nolint:staticcheck // Docker's wording.
+	}
+	if resp.StatusCode == http.StatusOK {
+		return resp, nil
+	}
+	defer func() { _ = resp.Body.Close() }()
+	return nil, c.refused(resp)
+}
+
+// refused turns an answer with an error status into an error.
+func (c *Client) refused(resp *http.Response) error {
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	if err != nil {
+		return fmt.Errorf("read error of the daemon: %w", err)
+	}
+	var e api.Error
+	if json.Unmarshal(body, &e) != nil || e.Message == "" {
+		e = api.Error{Message: strings.TrimSpace(string(body))}
+	}
+	if resp.StatusCode == http.StatusNotFound && strings.Contains(e.Message, "page not found") {
+		return ErrNotPorthole
+	}
+	c.refusals.add(newRefusal(resp, e))
+	return newDaemonError(e.Message, resp.StatusCode)
+}
+
+// daemonError is an error that the daemon has answered with.
+type daemonError struct {
+	message string
+	class   error
+}
+
+func newDaemonError(message string, status int) error {
+	class := errhttp.ToNative(status)
+	if class == nil {
+		class = errdefs.ErrUnknown
+	}
+	return &daemonError{message: message, class: class}
+}
+
+func (e *daemonError) Error() string { return "Error response from daemon: " + e.message }
+func (e *daemonError) Unwrap() error { return e.class }
+
+func unwrapURL(err error) error {
+	if e, ok := errors.AsType[*url.Error](err); ok {
+		return e.Err
+	}
+	return err
+}
