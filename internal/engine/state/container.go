@@ -1,0 +1,89 @@
+package state
+
+import (
+	"time"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/mount"
+	"github.com/moby/moby/api/types/network"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Container is the saved record of one container. The engine never changes a record it has published: it copies the
+// struct (a shallow copy), changes the copy and puts that. What the pointers, slices and maps lead to is shared between
+// the copies and therefore never written to.
+type Container struct {
+	ID      string    `json:"id"`
+	Name    string    `json:"name"` // without the leading slash
+	Created time.Time `json:"created"`
+
+	// What was asked for, merged with the image's configuration.
+	Config     *container.Config                    `json:"config"`
+	HostConfig *container.HostConfig                `json:"host_config"`
+	Networks   map[string]*network.EndpointSettings `json:"networks,omitempty"`
+
+	// What it was made from.
+	ImageID  string              `json:"image_id"`
+	Platform ocispec.Platform    `json:"platform"`
+	Manifest *ocispec.Descriptor `json:"manifest,omitempty"`
+
+	// What was decided when it was created.
+	Path        string    `json:"path"`
+	Args        []string  `json:"args"`
+	Mounts      []Mount   `json:"mounts,omitempty"`
+	IDs         IDRange   `json:"ids"`
+	UsernsNote  string    `json:"userns_note,omitempty"` // why the host's user namespace is used
+	ResolvedPID Reference `json:"pid_of,omitzero"`
+	ResolvedIPC Reference `json:"ipc_of,omitzero"`
+	ResolvedNet Reference `json:"net_of,omitzero"`
+
+	// Its life so far.
+	Life Life `json:"life"`
+}
+
+// Reference is the id of another container whose namespace is joined; empty: none.
+type Reference string
+
+// IDRange is the range of host ids that a container's ids 0..Size-1 stand for. Size 0: the host's user namespace.
+type IDRange struct {
+	Host uint32 `json:"host"`
+	Size uint32 `json:"size"`
+}
+
+// Life is the part of a record that changes while the container lives.
+type Life struct {
+	Status       Status    `json:"status"`
+	ExitCode     int       `json:"exit_code"`
+	Signal       int       `json:"signal,omitempty"`
+	Error        string    `json:"error,omitempty"` // of the last start
+	OOMKilled    bool      `json:"oom_killed,omitempty"`
+	StartedAt    time.Time `json:"started_at,omitzero"`
+	FinishedAt   time.Time `json:"finished_at,omitzero"`
+	RestartCount int       `json:"restart_count,omitempty"`
+	Stopped      bool      `json:"stopped,omitempty"` // by a person: blocks the restart policy
+	Copied       bool      `json:"copied,omitempty"`  // volumes have been filled from the image
+}
+
+// Status is the state of a container, with Docker's names.
+type Status = container.ContainerState
+
+// Mount is one mount that the user or the image asked for, resolved.
+type Mount struct {
+	Type        mount.Type        `json:"type"`
+	Name        string            `json:"name,omitempty"`   // of a volume
+	Source      string            `json:"source,omitempty"` // on the host; of a volume its directory
+	Destination string            `json:"destination"`
+	Driver      string            `json:"driver,omitempty"`
+	Mode        string            `json:"mode,omitempty"` // options as the user gave them
+	RW          bool              `json:"rw"`
+	Propagation mount.Propagation `json:"propagation,omitempty"`
+	Anonymous   bool              `json:"anonymous,omitempty"` // the volume goes with the container
+	CopyUp      bool              `json:"copy_up,omitempty"`   // fill the volume from the image if it is empty
+	Subpath     string            `json:"subpath,omitempty"`
+
+	NonRecursive         bool     `json:"non_recursive,omitempty"`
+	ReadOnlyNonRecursive bool     `json:"ro_non_recursive,omitempty"`
+	ReadOnlyForce        bool     `json:"ro_force,omitempty"` // fail if it cannot be made recursively read-only
+	Options              []string `json:"options,omitempty"`  // of a tmpfs
+	FromImage            bool     `json:"from_image,omitempty"`
+}

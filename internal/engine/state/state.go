@@ -1,0 +1,254 @@
+// Package state keeps what the engine must not forget: one record per container, in one bbolt file.
+//
+// [Open] gives a [DB]; [DB.Containers] reads all records once, when the daemon starts. After that the engine's memory is
+// the truth and the file follows it: [DB.Put] and [DB.Delete] return when the change is on disk, [DB.PutLater] and
+// [DB.DeleteLater] at once. One goroutine writes. It takes whatever has gathered into one transaction, so that ten
+// containers created at the same time cost one fsync, and a record that is put and deleted before it was ever written
+// costs none.
+//
+// What is written later may be lost when the machine (not the daemon alone: the writer needs a few milliseconds) dies.
+// That is safe for the life of a process, because its shim keeps the exit on disk by itself and the engine asks it.
+//
+//	state.db
+//	  containers/   id -> JSON of Container
+//	  meta/         "version" -> "1"
+//
+// What it leaves to others: images, volumes and networks keep their own books.
+package state
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+)
+
+// ErrInUse is returned by Open when another process holds the file.
+var ErrInUse = errors.New("in use by another process")
+
+const version = "1"
+
+var (
+	bucketContainers = []byte("containers")
+	bucketMeta       = []byte("meta")
+	keyVersion       = []byte("version")
+)
+
+// DB is an open state file. Its methods may be called from any goroutine.
+type DB struct {
+	bolt *bolt.DB
+	wake chan struct{} // capacity 1
+	done chan struct{} // closed when the writer has ended
+
+	mu      sync.Mutex
+	pending map[string][]byte // id -> JSON, nil: delete
+	waiters []chan error      // of the changes in pending
+	closed  bool
+	failed  error // of the last later-write, reported by the next Put, Delete or Close
+}
+
+// Open opens or creates the file. It waits a second at most for another process to let go of it.
+func Open(path string) (*DB, error) {
+	b, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: time.Second, NoFreelistSync: true, FreelistType: bolt.FreelistMapType})
+	if errors.Is(err, bolt.ErrTimeout) {
+		return nil, fmt.Errorf("open state file %q: %w", path, ErrInUse)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open state file %q: %w", path, err)
+	}
+	if err := prepare(b); err != nil {
+		b.Close()
+		return nil, fmt.Errorf("open state file %q: %w", path, err)
+	}
+	d := &DB{bolt: b, wake: make(chan struct{}, 1), done: make(chan struct{}), pending: map[string][]byte{}}
+	go d.write()
+	return d, nil
+}
+
+func prepare(b *bolt.DB) error {
+	return b.Update(func(tx *bolt.Tx) error {
+		if _, err := tx.CreateBucketIfNotExists(bucketContainers); err != nil {
+			return err
+		}
+		meta, err := tx.CreateBucketIfNotExists(bucketMeta)
+		if err != nil {
+			return err
+		}
+		switch have := meta.Get(keyVersion); {
+		case have == nil:
+			return meta.Put(keyVersion, []byte(version))
+		case string(have) != version:
+			return fmt.Errorf("version %s, this build knows only version %s", have, version)
+		}
+		return nil
+	})
+}
+
+// Containers returns all records in the order of their creation. A record that cannot be read is an error: to go on
+// without it would mean to treat its container as a leftover.
+func (d *DB) Containers() ([]*Container, error) {
+	var all []*Container
+	err := d.bolt.View(func(tx *bolt.Tx) error {
+		return tx.Bucket(bucketContainers).ForEach(func(id, value []byte) error {
+			c := new(Container)
+			if err := json.Unmarshal(value, c); err != nil {
+				return fmt.Errorf("read record of container %s: %w", id, err)
+			}
+			all = append(all, c)
+			return nil
+		})
+	})
+	slices.SortFunc(all, func(a, b *Container) int { return a.Created.Compare(b.Created) })
+	return all, err
+}
+
+// Put saves a record and returns when it is on disk. When ctx ends first the record may still be written.
+func (d *DB) Put(ctx context.Context, c *Container) error {
+	value, err := json.Marshal(c)
+	if err != nil {
+		return fmt.Errorf("save container %s: %w", c.ID, err)
+	}
+	return d.change(ctx, c.ID, value)
+}
+
+// Delete removes a record and returns when that is on disk. A record that does not exist is no error.
+func (d *DB) Delete(ctx context.Context, id string) error { return d.change(ctx, id, nil) }
+
+// PutLater saves a record soon.
+func (d *DB) PutLater(c *Container) error {
+	value, err := json.Marshal(c)
+	if err != nil {
+		return fmt.Errorf("save container %s: %w", c.ID, err)
+	}
+	return d.enqueue(c.ID, value, nil)
+}
+
+// DeleteLater removes a record soon.
+func (d *DB) DeleteLater(id string) error { return d.enqueue(id, nil, nil) }
+
+// Pending is the number of changes that are not on disk yet.
+func (d *DB) Pending() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.pending)
+}
+
+// Close writes what is pending and closes the file.
+func (d *DB) Close() error {
+	d.mu.Lock()
+	if d.closed {
+		d.mu.Unlock()
+		return nil
+	}
+	d.closed = true
+	d.mu.Unlock()
+	close(d.wake)
+	<-d.done
+	return errors.Join(d.failed, d.bolt.Close())
+}
+
+func (d *DB) change(ctx context.Context, id string, value []byte) error {
+	written := make(chan error, 1)
+	if err := d.enqueue(id, value, written); err != nil {
+		return err
+	}
+	select {
+	case err := <-written:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("save container %s: %w", id, context.Cause(ctx))
+	}
+}
+
+func (d *DB) enqueue(id string, value []byte, written chan error) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return fmt.Errorf("save container %s: state file is closed", id)
+	}
+	if err := d.failed; err != nil {
+		d.failed = nil
+		return fmt.Errorf("save earlier changes: %w", err)
+	}
+	d.pending[id] = value
+	if written != nil {
+		d.waiters = append(d.waiters, written)
+	}
+	select {
+	case d.wake <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// write is the only writer. It ends when wake is closed and all is written.
+func (d *DB) write() {
+	defer close(d.done)
+	for range d.wake {
+		d.flush()
+	}
+	d.flush()
+}
+
+func (d *DB) flush() {
+	d.mu.Lock()
+	changes, waiters := d.pending, d.waiters
+	d.pending, d.waiters = map[string][]byte{}, nil
+	d.mu.Unlock()
+	if len(changes) == 0 {
+		return
+	}
+	err := d.commit(changes)
+	for _, w := range waiters {
+		w <- err
+	}
+	if err != nil && len(waiters) == 0 {
+		d.mu.Lock()
+		d.failed = err
+		d.mu.Unlock()
+	}
+}
+
+// commit applies changes in one transaction. Deleting what was never written is dropped, and with nothing left there is
+// no transaction and no fsync.
+func (d *DB) commit(changes map[string][]byte) error {
+	if err := d.dropUnwritten(changes); err != nil || len(changes) == 0 {
+		return err
+	}
+	err := d.bolt.Update(func(tx *bolt.Tx) error {
+		b := tx.Bucket(bucketContainers)
+		for id, value := range changes {
+			if value == nil {
+				if err := b.Delete([]byte(id)); err != nil {
+					return err
+				}
+				continue
+			}
+			if err := b.Put([]byte(id), value); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("write state file: %w", err)
+	}
+	return nil
+}
+
+func (d *DB) dropUnwritten(changes map[string][]byte) error {
+	return d.bolt.View(func(tx *bolt.Tx) error {
+		b := tx.Bucket(bucketContainers)
+		for id, value := range changes {
+			if value == nil && b.Get([]byte(id)) == nil {
+				delete(changes, id)
+			}
+		}
+		return nil
+	})
+}

@@ -1,0 +1,126 @@
+package state
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func open(t *testing.T) (*DB, string) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "state.db")
+	d, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Close() })
+	return d, path
+}
+
+func record(n int) *Container {
+	return &Container{ID: fmt.Sprintf("id%03d", n), Name: fmt.Sprintf("n%d", n), Created: time.Unix(int64(n), 0).UTC()}
+}
+
+func ids(t *testing.T, d *DB) []string {
+	t.Helper()
+	all, err := d.Containers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := []string{}
+	for _, c := range all {
+		got = append(got, c.ID)
+	}
+	return got
+}
+
+func TestRecordsSurviveReopen(t *testing.T) {
+	d, path := open(t)
+	for _, n := range []int{3, 1, 2} {
+		if err := d.Put(t.Context(), record(n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := d.Delete(t.Context(), "id002"); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.PutLater(record(4)); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	again, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	if diff := cmp.Diff([]string{"id001", "id003", "id004"}, ids(t, again)); diff != "" {
+		t.Errorf("records after reopen (-want +got):\n%s", diff)
+	}
+	if err := d.Put(t.Context(), record(9)); err == nil {
+		t.Error("put into a closed file succeeded")
+	}
+}
+
+func TestPutsGatherInOneTransaction(t *testing.T) {
+	d, _ := open(t)
+	before := pageWrites(d)
+	var wg sync.WaitGroup
+	for n := range 40 {
+		wg.Go(func() {
+			if err := d.Put(t.Context(), record(n)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if got := len(ids(t, d)); got != 40 {
+		t.Errorf("%d records, want 40", got)
+	}
+	if writes := pageWrites(d) - before; writes > 400 {
+		t.Errorf("%d page writes for 40 concurrent puts: they do not gather", writes)
+	}
+}
+
+func TestUnwrittenRecordNeedsNoTransaction(t *testing.T) {
+	d, _ := open(t)
+	before := pageWrites(d)
+	d.mu.Lock() // keeps the writer away until both changes are there
+	d.pending["id1"] = nil
+	d.mu.Unlock()
+	d.flush()
+	if writes := pageWrites(d) - before; writes != 0 {
+		t.Errorf("%d page writes for a delete of nothing", writes)
+	}
+}
+
+func TestSecondOpenIsRefused(t *testing.T) {
+	_, path := open(t)
+	if _, err := Open(path); !errors.Is(err, ErrInUse) {
+		t.Errorf("second open: %v, want ErrInUse", err)
+	}
+}
+
+func pageWrites(d *DB) int64 {
+	stats := d.bolt.Stats()
+	return stats.TxStats.GetWrite()
+}
+
+func BenchmarkPut(b *testing.B) {
+	d, err := Open(filepath.Join(b.TempDir(), "state.db"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer d.Close()
+	for b.Loop() {
+		if err := d.Put(b.Context(), record(1)); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
