@@ -1,0 +1,255 @@
+// Package plan describes how one process comes to life in a container, as a
+// list of named steps.
+//
+// The daemon compiles a plan from an OCI runtime document (see
+// [github.com/portholehq/porthole/internal/runtime]); the stage, a short-lived
+// process inside the new namespaces, executes it step by step, times each step
+// and finally replaces itself by the user's program. The plan travels as JSON
+// and is opaque to the shim between them.
+//
+// A plan holds no path of the host. Whatever comes from the host was opened by
+// the daemon and travels as a file descriptor: a step names it by its index in
+// [Plan.Files]. Paths in a plan are paths in the container and are resolved by
+// the stage with openat2(RESOLVE_IN_ROOT) under the container's root, so that
+// no symbolic link in an image or volume can lead out of it.
+//
+// Sync.go in this package draws the messages by which shim and stage keep step.
+package plan
+
+import (
+	"fmt"
+	"syscall"
+	"time"
+)
+
+// Mode says what the stage was started for.
+type Mode string
+
+const (
+	// ModeCreate starts a container's first process in new namespaces.
+	ModeCreate Mode = "create"
+	// ModeExec adds a process to a container that runs. File 0 is then the
+	// container's mount namespace, put in front by the shim.
+	ModeExec Mode = "exec"
+)
+
+// Plan is what the stage does, in order.
+type Plan struct {
+	// ID is the container's.
+	ID   string `json:"id"`
+	Mode Mode   `json:"mode"`
+	// Files says what each file descriptor is that comes with the plan; steps
+	// refer to them by index. In ModeExec index 0 is "mount namespace".
+	Files []string `json:"files,omitempty"`
+	Steps []Step   `json:"steps"`
+}
+
+// Op is what a step does. The comment at each value names the fields of [Step]
+// that it reads.
+type Op string
+
+// The operations, in about the order in which a plan has them.
+const (
+	// OpSetns enters the namespace File of kind Flags (CLONE_NEW*).
+	OpSetns Op = "setns"
+	// OpPropagation sets the propagation type Flags (MS_PRIVATE, MS_SLAVE) on
+	// the mount at Path, recursively. Done on "/" before anything else.
+	OpPropagation Op = "propagation"
+	// OpRoot attaches the detached mount File as the root of the container.
+	OpRoot Op = "root"
+	// OpMount places a mount: see [Mount].
+	OpMount Op = "mount"
+	// OpNode makes a device node: see [Node]. For devices outside of a /dev
+	// that the daemon has filled.
+	OpNode Op = "node"
+	// OpSymlink makes a symbolic link at Path that holds Value; one that is
+	// there stays.
+	OpSymlink Op = "symlink"
+	// OpTerminal opens a pseudo terminal in the container's devpts, of size
+	// Rows and Columns, makes its slave standard input, output and error and
+	// the controlling terminal of a new session, and, if Path is set, binds the
+	// slave there (/dev/console).
+	OpTerminal Op = "terminal"
+	// OpSession makes the process leader of a new session without a terminal.
+	OpSession Op = "session"
+	// OpMask hides Path, if it exists: a directory behind an empty read-only
+	// tmpfs, a file behind File, which is the null device.
+	OpMask Op = "mask"
+	// OpReadonlyPath makes Path read-only, if it exists.
+	OpReadonlyPath Op = "readonly path"
+	// OpPivot makes the container's root the root of the process and
+	// unmounts everything else.
+	OpPivot Op = "pivot"
+	// OpHostname and OpDomainname set Value.
+	OpHostname   Op = "hostname"
+	OpDomainname Op = "domainname"
+	// OpSysctl writes Value to the kernel parameter Path ("net.core.somaxconn").
+	OpSysctl Op = "sysctl"
+	// OpLoopback brings interface lo up.
+	OpLoopback Op = "loopback"
+	// OpKeyring joins a new session keyring named Value.
+	OpKeyring Op = "keyring"
+	// OpRlimit sets a limit: see [Rlimit].
+	OpRlimit Op = "rlimit"
+	// OpBarrier tells the shim "ready" and waits for "go".
+	OpBarrier Op = "barrier"
+	// OpUnshare leaves the namespaces Flags for new ones (cgroup).
+	OpUnshare Op = "unshare"
+	// OpRootFlags sets the mount attributes Flags (MOUNT_ATTR_*) on the root.
+	OpRootFlags Op = "root flags"
+	// OpUser looks the user up, see [User], and takes its groups and ids, with
+	// all capabilities kept.
+	OpUser Op = "user"
+	// OpWorkdir changes to Path, which is made if missing.
+	OpWorkdir Op = "workdir"
+	// OpCapabilities sets the capability sets but for what later steps need:
+	// see [Capabilities].
+	OpCapabilities Op = "capabilities"
+	// OpNoNewPrivs sets no_new_privs.
+	OpNoNewPrivs Op = "no new privileges"
+	// OpSeccomp loads a filter: see [Seccomp].
+	OpSeccomp Op = "seccomp"
+	// OpPersonality sets the execution domain Flags.
+	OpPersonality Op = "personality"
+	// OpExec executes the program: see [Exec]. It is the last step.
+	OpExec Op = "exec"
+)
+
+// Step is one step. Name is unique in its plan and stands in errors and timings.
+type Step struct {
+	Name string `json:"name"`
+	Op   Op     `json:"op"`
+
+	Path    string `json:"path,omitempty"`
+	Value   string `json:"value,omitempty"`
+	Flags   uint64 `json:"flags,omitempty"`
+	File    int    `json:"file,omitempty"`
+	Rows    uint16 `json:"rows,omitempty"`
+	Columns uint16 `json:"columns,omitempty"`
+
+	Mount        *Mount        `json:"mount,omitempty"`
+	Node         *Node         `json:"node,omitempty"`
+	Rlimit       *Rlimit       `json:"rlimit,omitempty"`
+	User         *User         `json:"user,omitempty"`
+	Capabilities *Capabilities `json:"capabilities,omitempty"`
+	Seccomp      *Seccomp      `json:"seccomp,omitempty"`
+	Exec         *Exec         `json:"exec,omitempty"`
+}
+
+// Mount is a mount at Target. Either it comes detached, as file File of the
+// plan, or the stage makes it with fsopen, because the filesystem has to belong
+// to the container's own namespaces (proc, sysfs, mqueue, devpts, tmpfs, cgroup).
+type Mount struct {
+	Target string `json:"target"`
+	// FS is the filesystem type; empty when the mount comes as a file.
+	FS string `json:"fs,omitempty"`
+	// Source is what the mount table shows as the source of FS.
+	Source string `json:"source,omitempty"`
+	// Options are the filesystem's own: "size=64m" or a bare flag.
+	Options []string `json:"options,omitempty"`
+	// Attributes are MOUNT_ATTR_* for FS; a mount that comes as a file has its
+	// attributes already.
+	Attributes uint64 `json:"attributes,omitempty"`
+	// Propagation is MS_SHARED, MS_SLAVE, ... to set once it is in place; 0 leaves it.
+	Propagation uint64 `json:"propagation,omitempty"`
+	File        int    `json:"file,omitempty"`
+	// IsFile says that the target has to be a file, not a directory.
+	IsFile bool `json:"is_file,omitempty"`
+	// CopyUp fills the new tmpfs with what the image has at the target.
+	CopyUp bool `json:"copy_up,omitempty"`
+	// Describe is the source on the host, for people and error messages only.
+	Describe string `json:"describe,omitempty"`
+}
+
+// Node is a device node.
+type Node struct {
+	Path  string `json:"path"`
+	Mode  uint32 `json:"mode"` // type and permissions, as mknod(2) takes them
+	Major uint32 `json:"major"`
+	Minor uint32 `json:"minor"`
+	UID   uint32 `json:"uid,omitempty"`
+	GID   uint32 `json:"gid,omitempty"`
+}
+
+// Rlimit is one resource limit, for the RLIMIT_* number Resource.
+type Rlimit struct {
+	Name     string `json:"name"`
+	Resource int    `json:"resource"`
+	Soft     uint64 `json:"soft"`
+	Hard     uint64 `json:"hard"`
+}
+
+// User says whose rights the process gets.
+type User struct {
+	// Spec is Docker's user string, name|uid[:group|gid], looked up in the
+	// container's /etc/passwd and /etc/group. Empty: the numbers below.
+	Spec string `json:"spec,omitempty"`
+	// Lookup says that Spec counts even when empty (the image's default user:
+	// uid 0 with its groups and home).
+	Lookup bool   `json:"lookup,omitempty"`
+	UID    uint32 `json:"uid"`
+	GID    uint32 `json:"gid"`
+	// Groups are further groups, names or numbers.
+	Groups []string `json:"groups,omitempty"`
+	// OwnStdio gives standard input, output and error to the user, so that it
+	// can open /dev/stdout again.
+	OwnStdio bool `json:"own_stdio,omitempty"`
+}
+
+// Capabilities are bit sets, bit n being capability number n.
+type Capabilities struct {
+	Bounding    uint64 `json:"bounding"`
+	Effective   uint64 `json:"effective"`
+	Permitted   uint64 `json:"permitted"`
+	Inheritable uint64 `json:"inheritable"`
+	Ambient     uint64 `json:"ambient"`
+}
+
+// Seccomp is a filter program in the kernel's own form: struct sock_filter, 8
+// bytes each, in the byte order of the machine.
+type Seccomp struct {
+	Program []byte `json:"program"`
+	Flags   uint32 `json:"flags,omitempty"` // SECCOMP_FILTER_FLAG_*
+}
+
+// Exec is the program to run.
+type Exec struct {
+	Args []string `json:"args"`
+	Env  []string `json:"env"`
+	// Umask to set; nil leaves 0022.
+	Umask *uint32 `json:"umask,omitempty"`
+	// Init is set when the file File is to be executed in place of Args[0],
+	// with "porthole-init -- " in front of Args. File is an index in Plan.Files.
+	Init bool `json:"init,omitempty"`
+	File int  `json:"file,omitempty"`
+}
+
+// Timing is how long one step took.
+type Timing struct {
+	Name         string `json:"name"`
+	Microseconds int64  `json:"microseconds"`
+}
+
+// Duration is the time as a duration.
+func (t Timing) Duration() time.Duration { return time.Duration(t.Microseconds) * time.Microsecond }
+
+// Failure says which step failed and how. It is what the stage sends last.
+type Failure struct {
+	Step string `json:"step"`
+	Op   Op     `json:"op"`
+	// Errno is the kernel's answer; 0 when the stage itself refused.
+	Errno syscall.Errno `json:"errno"`
+	// Message is the whole sentence, in Docker's words where Docker has some.
+	Message string `json:"message"`
+	Path    string `json:"path,omitempty"`
+}
+
+func (f *Failure) Error() string { return fmt.Sprintf("%s: %s", f.Step, f.Message) }
+
+// Unwrap gives the errno, so that errors.Is(err, fs.ErrPermission) works.
+func (f *Failure) Unwrap() error {
+	if f.Errno == 0 {
+		return nil
+	}
+	return f.Errno
+}
