@@ -1,0 +1,3 @@
+// Package crilog keeps the output of one container in the Kubernetes CRI log
+// format and reads it back.
+package crilog
