@@ -13,7 +13,8 @@
 // the stage with openat2(RESOLVE_IN_ROOT) under the container's root, so that
 // no symbolic link in an image or volume can lead out of it.
 //
-// Sync.go in this package draws the messages by which shim and stage keep step.
+// The messages by which shim and stage keep step are drawn in package
+// internal/shim/wire (stage.go).
 package plan
 
 import (
@@ -253,3 +254,7 @@ func (f *Failure) Unwrap() error {
 	}
 	return f.Errno
 }
+
+// MaxFiles is how many descriptors can come with one plan: the kernel passes at
+// most 253 (SCM_MAX_FD) with one message, of which the shim may need some.
+const MaxFiles = 248

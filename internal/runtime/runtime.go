@@ -1,0 +1,164 @@
+// Package runtime turns a bundle (an OCI runtime document, a root filesystem in
+// layers, a range of ids) into an isolated process, and looks after it while it
+// lives.
+//
+//	rt, err := runtime.New(runtime.Options{ExecRoot: "/run/porthole", CgroupParent: "/porthole", ShimPath: ...})
+//	c, err := rt.Create(ctx, bundle) // shim runs, everything is mounted, the process waits
+//	... connect c.NetNS() to a network ...
+//	err = c.Start(ctx)               // the user's program runs
+//	<-c.Done()                       // it has ended
+//	exit := c.Exit()
+//	err = c.Delete(ctx)
+//
+// The privileged side makes file descriptors; the unprivileged side only
+// arranges them. This package is the privileged side: it opens bind mount
+// sources, builds the overlay and /dev as detached mounts, ID-maps what has to
+// be mapped and compiles the rest into a [plan.Plan]. The stage (package
+// runtime/stage) executes that plan inside the container's user namespace.
+//
+// What may happen to a container and when, is the engine's to decide; logs and
+// standard streams are the shim's.
+package runtime
+
+import (
+	"log/slog"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/portholehq/porthole/internal/crilog"
+	"github.com/portholehq/porthole/internal/runtime/plan"
+)
+
+// Options are what a [Runtime] needs. All of them but Logger are required.
+type Options struct {
+	// ExecRoot is a directory on a tmpfs, below which each container has one.
+	ExecRoot string
+	// CgroupParent is absolute from the root of each hierarchy: "/porthole".
+	CgroupParent string
+	// ShimPath is the porthole-shim binary. It is read once, by New.
+	ShimPath string
+	// Logger defaults to one that discards.
+	Logger *slog.Logger
+}
+
+// IDRange is the range of host ids that a container's user namespace maps its
+// ids 0 to Size-1 to. Size 0 is the host's user namespace.
+type IDRange struct {
+	Host, Size uint32
+}
+
+// Layers is a root filesystem made of directories.
+type Layers struct {
+	// Base is a directory below which all the others are, on one mount. It is
+	// what gets ID-mapped.
+	Base string
+	// Lower lists the read-only directories, the topmost first. A single one
+	// with an empty Upper is used as it is, without an overlay.
+	Lower []string
+	// Upper and Work are the writable directory and overlayfs's scratch
+	// directory beside it. Both empty: the root cannot be written.
+	Upper, Work string
+}
+
+// Bundle is all that makes up a container.
+type Bundle struct {
+	// ID names the container: its run directory, cgroup and socket.
+	ID string
+	// Spec is the OCI document. Namespaces that are missing in it are the
+	// host's; Spec.Root.Readonly makes the root read-only.
+	//
+	// Spec.Process.User.Username, if not empty, is Docker's user string
+	// (name|uid[:group|gid]): it is looked up in the container's own files and
+	// wins over UID and GID. Spec.Linux.Resources are the limits. Hooks,
+	// Intel RDT, time offsets and memory policies are refused, not ignored.
+	Spec   *specs.Spec
+	RootFS Layers
+	IDs    IDRange
+	// GroupAdd are further groups of the first process, names or numbers.
+	GroupAdd []string
+	// StateDir and LogDir are given to the shim. They are made if missing and
+	// handed to the container's root, for the shim is nobody else.
+	StateDir, LogDir string
+	Log              crilog.Options
+
+	Terminal, OpenStdin, StdinOnce bool
+	// ConsoleSize is height and width; zero leaves it to the first resize.
+	ConsoleSize [2]uint16
+
+	// Init runs the program below a small init that forwards signals and reaps.
+	Init bool
+	// Join takes namespaces of the given types from other containers, which
+	// must have the same IDs. Those namespaces need not be in Spec.
+	Join map[specs.LinuxNamespaceType]*Container
+	// Labels go with the evidence of a failed start; may be nil.
+	Labels map[string]string
+}
+
+// Exit is how a container or process ended.
+type Exit struct {
+	// Code is Docker's: the exit status, or 128 + signal.
+	Code      int            `json:"code"`
+	Signal    syscall.Signal `json:"signal,omitempty"`
+	Core      bool           `json:"core,omitempty"`
+	OOMKilled bool           `json:"oom_killed,omitempty"`
+	At        time.Time      `json:"at"`
+	// Observed is false when nobody saw the end (the shim was killed): then
+	// Code is 137 and At is when it was noticed.
+	Observed bool `json:"observed"`
+}
+
+// AttachOptions says which streams a client wants.
+type AttachOptions struct {
+	Stdin, Stdout, Stderr bool
+	// CloseStdin closes the process's standard input when the client's ends.
+	CloseStdin bool
+}
+
+// ExecOptions describe one more process in a container that runs.
+type ExecOptions struct {
+	// ID is unique among the container's processes.
+	ID string
+	// Process is as in an OCI document; User.Username as in [Bundle].
+	Process *specs.Process
+	// Seccomp overrides the container's filter; nil takes the container's.
+	// NoSeccomp runs without any.
+	Seccomp   *specs.LinuxSeccomp
+	NoSeccomp bool
+	// GroupAdd are further groups, names or numbers.
+	GroupAdd []string
+	// Size is height and width of the terminal, if Process.Terminal.
+	Size [2]uint16
+	// Stdin, Stdout and Stderr become the process's, if it has no terminal;
+	// nil is /dev/null. They stay the caller's to close.
+	Stdin, Stdout, Stderr *os.File
+	// Tool puts the process into the debug cgroup: it is ours, not the
+	// application's, and must neither be charged to it nor get it killed.
+	Tool bool
+}
+
+// StartError is a failure that the user's configuration or image caused: the
+// program is missing, a mount cannot be made, a limit cannot be given.
+type StartError struct {
+	// Step is the step of the plan.
+	Step string
+	Op   plan.Op
+	// Errno is the kernel's answer, 0 if there is none.
+	Errno syscall.Errno
+	Path  string
+	// Message is a sentence in Docker's words, such as
+	//	exec: "x": executable file not found in $PATH
+	Message string
+}
+
+func (e *StartError) Error() string { return e.Message }
+
+// Unwrap gives the errno.
+func (e *StartError) Unwrap() error {
+	if e.Errno == 0 {
+		return nil
+	}
+	return e.Errno
+}
