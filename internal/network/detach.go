@@ -1,0 +1,288 @@
+package network
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Detach takes a container's interface away. It returns before the kernel is
+// done with that, see Settle; until then the address is not given to others.
+// Detaching a container that is not attached does nothing.
+func (m *Manager) Detach(_ context.Context, containerID string) error {
+	m.mu.Lock()
+	l := m.live[containerID]
+	m.mu.Unlock()
+	if l != nil {
+		m.leave(l)
+	}
+	return nil
+}
+
+// leave takes a lease from its container and hands it to the reaper, once.
+func (m *Manager) leave(l *lease) {
+	m.mu.Lock()
+	mine := m.live[l.Container] == l
+	if mine {
+		delete(m.live, l.Container)
+	}
+	m.mu.Unlock()
+	if mine {
+		m.reaper.add(l)
+	}
+}
+
+// release forgets leases whose interfaces are gone.
+func (m *Manager) release(gone []*lease) {
+	for _, l := range gone {
+		if err := m.store.removeLease(*l); err != nil {
+			m.log.Warn("cannot remove lease", "container", l.Container, "err", err)
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, l := range gone {
+		delete(m.leases, l.Endpoint.EndpointID)
+		if m.live[l.Container] == l {
+			delete(m.live, l.Container)
+		}
+		if a := l.Endpoint.IPv4.Addr(); m.taken[a] == l {
+			delete(m.taken, a)
+		}
+	}
+}
+
+// gone reports that an interface to be removed was not there any more: the
+// kernel removes a pair by itself when the container's namespace ends.
+func gone(err error) bool { return isErrno(err, unix.ENODEV) }
+
+// Reconcile compares what is there with the containers that run: it detaches
+// those that do not, and removes interfaces on our bridge that no lease knows.
+// It is called once, after EnsureDefault, before the first Attach.
+func (m *Manager) Reconcile(ctx context.Context, live map[string]bool) error {
+	m.mu.Lock()
+	known := make(map[string]bool)
+	var dead []*lease
+	for _, l := range m.leases {
+		known[l.Endpoint.HostInterface] = true
+	}
+	for id, l := range m.live {
+		if !live[id] {
+			dead = append(dead, l)
+		}
+	}
+	bridge := m.bridge.Index
+	m.mu.Unlock()
+
+	for _, l := range dead {
+		m.log.Info("detached a container that is gone", "container", l.Container)
+		m.leave(l)
+	}
+	present, err := m.ports(bridge)
+	if err != nil {
+		return err
+	}
+	for name := range present {
+		if !known[name] {
+			m.log.Warn("removed an interface without an owner", "interface", name)
+			m.reaper.add(&lease{Endpoint: Endpoint{HostInterface: name}})
+		}
+	}
+	m.warnMissing(live, present)
+	return m.Settle(ctx)
+}
+
+// warnMissing tells of running containers whose interface somebody removed.
+func (m *Manager) warnMissing(live, present map[string]bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for id, l := range m.live {
+		if live[id] && !present[l.Endpoint.HostInterface] {
+			m.log.Warn("interface of a running container is missing", "container", id, "interface", l.Endpoint.HostInterface)
+		}
+	}
+}
+
+// ports returns the names of our interfaces on the bridge.
+func (m *Manager) ports(bridge uint32) (map[string]bool, error) {
+	h, err := m.handle()
+	if err != nil {
+		return nil, err
+	}
+	defer h.Close()
+	links, err := dump(h.LinkList)
+	if err != nil {
+		return nil, fmt.Errorf("list interfaces: %w", err)
+	}
+	names := make(map[string]bool)
+	for _, l := range links {
+		a := l.Attrs()
+		if a.Group == portGroup && (bridge == 0 || a.MasterIndex == int(bridge)) && isPair(l) {
+			names[a.Name] = true
+		}
+	}
+	return names, nil
+}
+
+func isPair(l netlink.Link) bool { return l.Type() == "veth" }
+
+// maxRemoval bounds a batch, whose answers have to fit into the socket's buffer.
+const maxRemoval = 64
+
+// The reaper removes interfaces in the background.
+//
+//	add ──▶ queue ──▶ run: remove all that queued up by one request ──▶ done
+type reaper struct {
+	host *rtnl
+	done func([]*lease)
+	log  *slog.Logger
+	wake chan struct{} // holds a token while queue may have work
+	quit chan struct{} // closed by stop
+	end  chan struct{} // closed by run
+
+	mu    sync.Mutex
+	queue []*lease
+	busy  bool
+	idle  chan struct{} // closed when queue is empty and busy is false
+}
+
+func startReaper(host *rtnl, done func([]*lease), log *slog.Logger) *reaper {
+	r := &reaper{
+		host: host, done: done, log: log,
+		wake: make(chan struct{}, 1), quit: make(chan struct{}), end: make(chan struct{}),
+		idle: make(chan struct{}),
+	}
+	close(r.idle)
+	go r.run()
+	return r
+}
+
+func (r *reaper) add(l *lease) {
+	r.mu.Lock()
+	if len(r.queue) == 0 && !r.busy {
+		r.idle = make(chan struct{})
+	}
+	r.queue = append(r.queue, l)
+	r.mu.Unlock()
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (r *reaper) settle(ctx context.Context) error {
+	r.mu.Lock()
+	idle := r.idle
+	r.mu.Unlock()
+	select {
+	case <-idle:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// stop lets the work in hand end, and leaves the rest to the next start's
+// Reconcile when that takes too long.
+func (r *reaper) stop() {
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	defer cancel()
+	if err := r.settle(ctx); err != nil {
+		r.log.Warn("interfaces are left to be removed at the next start", "err", err)
+	}
+	close(r.quit)
+	<-r.end
+}
+
+func (r *reaper) run() {
+	defer close(r.end)
+	for {
+		select {
+		case <-r.quit:
+			return
+		case <-r.wake:
+		}
+		for r.round() {
+			select {
+			case <-r.quit:
+				return
+			default:
+			}
+		}
+	}
+}
+
+// round removes what is queued. It reports whether there was anything.
+func (r *reaper) round() bool {
+	r.mu.Lock()
+	work := r.queue
+	r.queue = nil
+	r.busy = len(work) > 0
+	r.mu.Unlock()
+	if len(work) == 0 {
+		return false
+	}
+
+	for batch := range slices.Chunk(work, maxRemoval) {
+		r.remove(batch)
+	}
+
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.busy = false
+	if len(r.queue) == 0 {
+		close(r.idle)
+	}
+	return true
+}
+
+// remove asks the kernel to remove the interfaces of work, and reports those
+// that are gone. A refused one is logged and keeps its lease, so that the next
+// start's Reconcile tries again; its address stays taken as long.
+func (r *reaper) remove(work []*lease) {
+	errs := r.request(work)
+	ended := make([]*lease, 0, len(work))
+	for i, l := range work {
+		if errs[i] != nil && !gone(errs[i]) {
+			r.log.Error("cannot remove interface", "interface", l.Endpoint.HostInterface, "err", errs[i])
+			continue
+		}
+		ended = append(ended, l)
+	}
+	r.done(ended)
+}
+
+// request removes one interface by its name, or several by making them a
+// group. It returns one error for each.
+func (r *reaper) request(work []*lease) []error {
+	if len(work) == 1 {
+		return r.host.batch(delLink(work[0].Endpoint.HostInterface))
+	}
+	reqs := make([]request, 0, len(work)+1)
+	for _, l := range work {
+		reqs = append(reqs, setGroup(l.Endpoint.HostInterface, doomedGroup))
+	}
+	errs := r.host.batch(append(reqs, delGroup(doomedGroup))...)
+	last := errs[len(work)]
+	for i := range work {
+		if errs[i] == nil {
+			errs[i] = last
+		}
+	}
+	return errs[:len(work)]
+}
+
+// handle opens vishvananda's netlink in our namespace. The caller closes it.
+func (m *Manager) handle() (*netlink.Handle, error) {
+	h, err := netlink.NewHandleAt(nsHandle(m.netns), unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, fmt.Errorf("open route netlink socket: %w", err)
+	}
+	return h, nil
+}

@@ -1,0 +1,208 @@
+package network
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// stateVersion is written to every file. A file of a newer version is refused.
+const stateVersion = 1
+
+// networkState is the content of network.json.
+type networkState struct {
+	Version  int          `json:"version"`
+	Bridge   string       `json:"bridge"`
+	Subnet   netip.Prefix `json:"subnet,omitzero"`
+	Gateway  netip.Addr   `json:"gateway,omitzero"`
+	Created  time.Time    `json:"created"`
+	BridgeID string       `json:"bridge_id"`
+	HostID   string       `json:"host_id"`
+	NoneID   string       `json:"none_id"`
+}
+
+// A lease is an address that a container has, with the interface that it is on.
+// It is saved as it is. A lease that is not in Manager.live is leaving: its
+// container was detached, and the address is free once the interface is gone.
+type lease struct {
+	Version   int       `json:"version"`
+	BootID    string    `json:"boot_id"`
+	Container string    `json:"container"`
+	Name      string    `json:"name,omitempty"`
+	Created   time.Time `json:"created"`
+	Endpoint  Endpoint  `json:"endpoint"`
+}
+
+// An Endpoint is a container's connection to a network.
+type Endpoint struct {
+	EndpointID string `json:"endpoint_id"`
+	NetworkID  string `json:"network_id"`
+	// Interface is the interface's name in the container, eth0.
+	Interface string `json:"interface"`
+	// HostInterface is the name of the other end, a port of the bridge.
+	HostInterface string           `json:"host_interface"`
+	IPv4          netip.Prefix     `json:"ipv4"`
+	Gateway       netip.Addr       `json:"gateway"`
+	MAC           net.HardwareAddr `json:"mac"`
+	MTU           int              `json:"mtu"`
+}
+
+// store reads and writes the files below Options.StatePath.
+type store struct {
+	dir    string
+	bootID string
+}
+
+func openStore(dir string) (*store, error) {
+	if dir == "" {
+		return nil, errors.New("open network state: no directory given")
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "leases"), 0o700); err != nil {
+		return nil, fmt.Errorf("open network state: %w", err)
+	}
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return nil, fmt.Errorf("read boot id: %w", err)
+	}
+	return &store{dir: dir, bootID: strings.TrimSpace(string(boot))}, nil
+}
+
+// loadNetwork returns the saved network, or a new one with fresh ids that is
+// not saved yet.
+func (s *store) loadNetwork() (networkState, error) {
+	fresh := networkState{
+		Version: stateVersion, Created: time.Now().UTC(),
+		BridgeID: newID(), HostID: newID(), NoneID: newID(),
+	}
+	path := filepath.Join(s.dir, "network.json")
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fresh, nil
+	}
+	if err != nil {
+		return networkState{}, fmt.Errorf("read network state: %w", err)
+	}
+	var n networkState
+	if err := json.Unmarshal(data, &n); err != nil {
+		return networkState{}, fmt.Errorf("read network state %q: %w", path, err)
+	}
+	if n.Version > stateVersion {
+		return networkState{}, fmt.Errorf("network state %q has version %d, this program knows %d", path, n.Version, stateVersion)
+	}
+	return n, nil
+}
+
+// saveNetwork writes n so that it survives a power cut.
+func (s *store) saveNetwork(n networkState) error {
+	return s.write("network.json", n, true)
+}
+
+// loadLeases returns the leases of this boot, by endpoint id. Files that cannot
+// be read, as a crash of the machine may leave them, and those of an earlier
+// boot are removed.
+func (s *store) loadLeases(log *slog.Logger) (map[string]*lease, error) {
+	dir := filepath.Join(s.dir, "leases")
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("read leases: %w", err)
+	}
+	leases := make(map[string]*lease)
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		l, err := s.loadLease(path)
+		if err != nil {
+			log.Warn("dropped a network lease", "path", path, "err", err)
+			if err := os.Remove(path); err != nil {
+				return nil, fmt.Errorf("remove void lease: %w", err)
+			}
+			continue
+		}
+		leases[l.Endpoint.EndpointID] = l
+	}
+	return leases, nil
+}
+
+func (s *store) loadLease(path string) (*lease, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	var l lease
+	if err := json.Unmarshal(data, &l); err != nil {
+		return nil, err
+	}
+	switch {
+	case l.Version != stateVersion:
+		return nil, fmt.Errorf("version %d is not known", l.Version)
+	case l.BootID != s.bootID:
+		return nil, errors.New("it is of an earlier boot")
+	case filepath.Base(path) != l.Endpoint.EndpointID+".json":
+		return nil, fmt.Errorf("it names endpoint %q", l.Endpoint.EndpointID)
+	case !l.Endpoint.IPv4.IsValid():
+		return nil, errors.New("it has no address")
+	}
+	return &l, nil
+}
+
+func (s *store) saveLease(l lease) error {
+	l.Version, l.BootID = stateVersion, s.bootID
+	return s.write(filepath.Join("leases", l.Endpoint.EndpointID+".json"), l, false)
+}
+
+func (s *store) removeLease(l lease) error {
+	err := os.Remove(filepath.Join(s.dir, "leases", l.Endpoint.EndpointID+".json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// write replaces a file by rename. Only if durable is set does it wait for the
+// disk.
+func (s *store) write(name string, v any, durable bool) error {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", name, err)
+	}
+	path := filepath.Join(s.dir, name)
+	// The temporary file stands outside of leases/, where loadLeases looks.
+	tmp, err := os.CreateTemp(s.dir, ".new-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name()) // gone already after the rename
+	if _, err := tmp.Write(append(data, '\n')); err != nil {
+		return errors.Join(err, tmp.Close())
+	}
+	if durable {
+		if err := tmp.Sync(); err != nil {
+			return errors.Join(err, tmp.Close())
+		}
+	}
+	if err := tmp.Close(); err != nil {
+		return err
+	}
+	if err := os.Rename(tmp.Name(), path); err != nil {
+		return err
+	}
+	if !durable {
+		return nil
+	}
+	return syncDir(s.dir)
+}
+
+func syncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
