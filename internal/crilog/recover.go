@@ -1,0 +1,178 @@
+package crilog
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// open finds the newest segment and goes on with it, or begins the first one.
+func (w *Writer) open(now time.Time) error {
+	list, err := listSegments(w.dir)
+	if err != nil {
+		return err
+	}
+	if list = readable(list); len(list) == 0 {
+		return w.create(1, now)
+	}
+	last := list[len(list)-1]
+	w.n = last.n
+	if !last.plain {
+		// Rotated and compressed, and then the next one could not be made.
+		ix, err := loadIndex(w.dir, last.n, 1<<62)
+		if err != nil {
+			return err
+		}
+		w.line = ix.marks[len(ix.marks)-1].line
+		return w.create(last.n+1, now)
+	}
+	if err := w.adopt(last.n); err != nil {
+		return err
+	}
+	if err := w.prune(); err != nil {
+		return err
+	}
+	w.endLines(now)
+	return w.failed
+}
+
+// adopt makes the existing segment n the active one: it cuts off what is not a
+// whole record, and finds the numbers to go on with.
+func (w *Writer) adopt(n int) error {
+	log, err := openAt(w.dir, logName(n), os.O_RDWR|unix.O_APPEND)
+	if err != nil {
+		return err
+	}
+	w.log = log
+	st, err := log.Stat()
+	if err != nil {
+		return err
+	}
+	ix, err := loadIndex(w.dir, n, st.Size())
+	if err != nil {
+		return err
+	}
+	if !ix.known {
+		if ix, err = w.rebuildIndex(n, st.Size()); err != nil {
+			return err
+		}
+	}
+	end, err := survey(log, ix.marks[len(ix.marks)-1], st.Size(), nil)
+	if err != nil {
+		return err
+	}
+	if end.offset < st.Size() {
+		if err := log.Truncate(end.offset); err != nil {
+			return fmt.Errorf("cut torn record off %q: %w", log.Name(), err)
+		}
+	}
+	w.size, w.line = end.offset, end.line
+	for s := Stdout; s <= Stderr; s++ {
+		w.unfinished[s].open = end.open&openBit(s) != 0
+	}
+	return w.adoptIndex(n, ix)
+}
+
+// adoptIndex writes the index anew as it was understood.
+func (w *Writer) adoptIndex(n int, ix index) error {
+	idx, err := openAt(w.dir, indexName(n), os.O_RDWR|os.O_CREATE)
+	if err != nil {
+		return err
+	}
+	w.idx = idx
+	first := ix.marks[0]
+	b := appendIndexHeader(nil, first.line, time.Unix(0, first.time))
+	if w.size > 0 {
+		b = first.append(b)
+	}
+	for _, m := range ix.marks[1:] {
+		b = m.append(b)
+	}
+	if _, err := idx.WriteAt(b, 0); err != nil {
+		return err
+	}
+	w.idxEnd = int64(len(b))
+	if w.size > 0 {
+		w.nextMark = ix.marks[len(ix.marks)-1].offset + markEvery
+	}
+	return idx.Truncate(w.idxEnd)
+}
+
+// rebuildIndex makes an index for a segment that lost its own. The number of
+// its first line is that after the last of the segment before, if that one is
+// still there.
+func (w *Writer) rebuildIndex(n int, size int64) (index, error) {
+	var ix index
+	start := mark{}
+	prev, err := openAt(w.dir, logName(n-1), os.O_RDONLY)
+	if err == nil {
+		defer prev.Close()
+		st, err := prev.Stat()
+		if err != nil {
+			return index{}, err
+		}
+		pix, err := loadIndex(w.dir, n-1, st.Size())
+		if err != nil {
+			return index{}, err
+		}
+		end, err := survey(prev, pix.marks[len(pix.marks)-1], st.Size(), nil)
+		if err != nil {
+			return index{}, err
+		}
+		start.line, start.open = end.line, end.open
+	} else if !errors.Is(err, os.ErrNotExist) {
+		return index{}, err
+	}
+	ix.known = true
+	_, err = survey(w.log, start, size, func(m mark) { ix.marks = append(ix.marks, m) })
+	if len(ix.marks) == 0 {
+		ix.marks = append(ix.marks, start)
+	}
+	return ix, err
+}
+
+// survey reads records of a segment from a mark up to size and returns the
+// state at the end of the last whole one. Each time a mark is due, emit (which
+// may be nil) gets it.
+func survey(f io.ReaderAt, from mark, size int64, emit func(mark)) (mark, error) {
+	r := bufio.NewReaderSize(io.NewSectionReader(f, from.offset, size-from.offset), maxRecord)
+	var stamps stampReader
+	at, next := from, from.offset
+	for {
+		line, err := r.ReadSlice('\n')
+		if errors.Is(err, bufio.ErrBufferFull) || errors.Is(err, io.EOF) {
+			return at, nil // no whole record any more
+		}
+		if err != nil {
+			return at, fmt.Errorf("read log: %w", err)
+		}
+		rec, ok := parseRecord(bytes.TrimSuffix(line, []byte{'\n'}))
+		if !ok {
+			return at, nil
+		}
+		t, ok := stamps.parse(rec.stamp)
+		if !ok {
+			return at, nil
+		}
+		if emit != nil && at.offset >= next {
+			m := at
+			m.time = t.UnixNano()
+			emit(m)
+			next = at.offset + markEvery
+		}
+		at.offset += int64(len(line))
+		at.time = t.UnixNano()
+		if rec.partial {
+			at.open |= openBit(rec.stream)
+		} else {
+			at.open &^= openBit(rec.stream)
+			at.line++
+		}
+	}
+}

@@ -1,0 +1,435 @@
+package crilog
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// batchSize is how much formatted text is gathered before it is written. It is
+// all the memory that a busy writer takes, unfinished lines aside.
+const batchSize = 64 << 10
+
+// Stats are figures about a Writer since it was opened, but for Lines.
+type Stats struct {
+	Lines uint64 // complete lines in the whole log, dropped ones included
+	Bytes uint64 // bytes of output taken
+	Lost  uint64 // lines that could not be written
+	Err   error  // why the last lost line was lost
+}
+
+// Writer appends to the log in one directory. There must be only one at a
+// time. Its methods may be called from several goroutines.
+//
+// Whatever Write was given in complete lines is in the file when it returns,
+// so a writer that is killed loses nothing but unfinished lines. Nothing is
+// synced to the disk: a log survives the death of any process, not that of the
+// machine.
+type Writer struct {
+	opts    Options
+	rotated chan struct{}
+
+	// mu guards everything below.
+	mu      sync.Mutex
+	dir     *os.File
+	closed  bool
+	n       int      // number of the active segment
+	log     *os.File // nil after a failed rotation
+	idx     *os.File
+	size    int64  // bytes in the active segment
+	idxEnd  int64  // bytes in its index
+	line    uint64 // complete lines so far in all segments, lost ones included
+	stats   Stats
+	failed  error     // first failure of the call under way
+	retryAt time.Time // no rotation is tried again before
+
+	out      []byte // records not yet written
+	outLines uint64 // complete lines among them
+	marks    []byte // marks of records in out
+	nextMark int64  // offset from which on the next record gets a mark
+
+	unfinished [Stderr + 1]unfinished
+	stamp      []byte // time of the records being made
+}
+
+// unfinished is the last line of a stream while its newline is missing.
+type unfinished struct {
+	head []byte // not yet made a record
+	open bool   // records with tag P were made
+}
+
+// OpenWriter opens the log in dir, which stays the caller's but must stay
+// open. It repairs what a crash has left: a torn last record is cut off, and a
+// line that was never finished is ended.
+func OpenWriter(dir *os.File, o Options) (*Writer, error) {
+	w := &Writer{opts: o.WithDefaults(), dir: dir, rotated: make(chan struct{}, 1)}
+	if w.opts.Disabled {
+		return w, nil
+	}
+	if err := w.open(time.Now()); err != nil {
+		w.closeFiles()
+		return nil, fmt.Errorf("open log in %q: %w", dir.Name(), err)
+	}
+	return w, nil
+}
+
+// Rotated gets a token after each rotation of a log that is to be compressed:
+// it is then time for CompressRotated, in a process that can afford it.
+func (w *Writer) Rotated() <-chan struct{} { return w.rotated }
+
+// Stats tells how the log does.
+func (w *Writer) Stats() Stats {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s := w.stats
+	s.Lines = w.line
+	return s
+}
+
+// Write takes what a process wrote at time t. The end of p after its last
+// newline is kept until more comes, or Flush or Close. An error means that
+// some lines were lost; they are counted and leave a gap that readers report.
+// The writer goes on with the next Write.
+func (w *Writer) Write(stream Stream, p []byte, t time.Time) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed {
+		return fmt.Errorf("write log: %w", os.ErrClosed)
+	}
+	w.stats.Bytes += uint64(len(p))
+	if w.opts.Disabled {
+		return nil
+	}
+	w.begin(t)
+	if u := &w.unfinished[stream]; len(u.head) > 0 || u.open {
+		i := bytes.IndexByte(p, '\n')
+		if i < 0 {
+			w.keep(stream, p, t)
+			w.flushBatch()
+			return w.failed
+		}
+		w.keep(stream, p[:i], t)
+		w.record(stream, tagFull, u.head, t)
+		u.head, u.open = u.head[:0], false
+		p = p[i+1:]
+	}
+	w.keep(stream, w.lines(stream, p, t), t)
+	w.flushBatch()
+	return w.failed
+}
+
+// begin starts a batch of records made at time t.
+func (w *Writer) begin(t time.Time) {
+	w.failed = nil
+	w.stamp = appendStamp(w.stamp[:0], t)
+}
+
+// fail notes why lines are lost.
+func (w *Writer) fail(err error) {
+	w.stats.Err = err
+	if w.failed == nil {
+		w.failed = fmt.Errorf("write log: %w", err)
+	}
+}
+
+// lose counts n lines that will not be in the log, but have a number. The next
+// record gets a mark, which shows the jump.
+func (w *Writer) lose(n uint64) {
+	w.line += n
+	w.stats.Lost += n
+	w.nextMark = 0
+}
+
+// lines makes records of all complete lines in p and returns the rest.
+func (w *Writer) lines(stream Stream, p []byte, t time.Time) []byte {
+	prefix := make([]byte, 0, prefixSize)
+	prefix = append(prefix, w.stamp...)
+	prefix = append(prefix, ' ')
+	prefix = append(prefix, stream.String()...)
+	prefix = append(prefix, " F "...)
+	for {
+		i := bytes.IndexByte(p, '\n')
+		if i < 0 {
+			return p
+		}
+		line := p[:i+1]
+		p = p[i+1:]
+		if i > maxPart {
+			w.split(stream, line[:i], t)
+			continue
+		}
+		if !w.room(len(prefix)+len(line), t) {
+			w.lose(1)
+			continue
+		}
+		w.out = append(w.out, prefix...)
+		w.out = append(w.out, line...)
+		w.outLines++
+		w.line++
+	}
+}
+
+// split makes records of a complete line that is too long for one.
+func (w *Writer) split(stream Stream, line []byte, t time.Time) {
+	for len(line) > maxPart {
+		w.record(stream, tagPartial, line[:maxPart], t)
+		line = line[maxPart:]
+	}
+	w.record(stream, tagFull, line, t)
+	w.unfinished[stream].open = false
+}
+
+// keep adds to the unfinished line of a stream. Full parts become records.
+func (w *Writer) keep(stream Stream, p []byte, t time.Time) {
+	u := &w.unfinished[stream]
+	for len(u.head)+len(p) > maxPart {
+		room := maxPart - len(u.head)
+		u.head = append(u.head, p[:room]...)
+		p = p[room:]
+		w.record(stream, tagPartial, u.head, t)
+		u.head = u.head[:0]
+	}
+	u.head = append(u.head, p...)
+}
+
+// record adds one record to the batch; begin was called with t.
+func (w *Writer) record(stream Stream, tag string, content []byte, t time.Time) {
+	n := stampSize + len(" stdout ") + len(tag) + 1 + len(content) + 1
+	if !w.room(n, t) {
+		w.lose(1)
+		w.unfinished[stream].open = false
+		return
+	}
+	b := append(w.out, w.stamp...)
+	b = append(b, ' ')
+	b = append(b, stream.String()...)
+	b = append(b, ' ')
+	b = append(b, tag...)
+	b = append(b, ' ')
+	b = append(b, content...)
+	w.out = append(b, '\n')
+	if tag == tagPartial {
+		w.unfinished[stream].open = true
+		return
+	}
+	w.outLines++
+	w.line++
+}
+
+// room makes sure that a record of n bytes fits into batch and segment, and
+// sets the mark that it may be due. It is false when there is no segment to
+// write to.
+func (w *Writer) room(n int, t time.Time) bool {
+	if len(w.out)+n > batchSize {
+		w.flushBatch()
+	}
+	at := w.size + int64(len(w.out))
+	if w.log == nil || w.opts.MaxSize > 0 && at > 0 && at+int64(n) > w.opts.MaxSize {
+		w.flushBatch()
+		if !w.rotate(t) {
+			return false
+		}
+		at = w.size
+	}
+	if at >= w.nextMark {
+		w.marks = mark{offset: at, open: w.openStreams(), line: w.line, time: t.UnixNano()}.append(w.marks)
+		w.nextMark = at + markEvery
+	}
+	if w.out == nil {
+		w.out = make([]byte, 0, batchSize)
+	}
+	return true
+}
+
+func (w *Writer) openStreams() uint8 {
+	var open uint8
+	for s := Stdout; s <= Stderr; s++ {
+		if w.unfinished[s].open {
+			open |= openBit(s)
+		}
+	}
+	return open
+}
+
+// flushBatch writes the gathered records and their marks.
+func (w *Writer) flushBatch() {
+	if len(w.out) == 0 {
+		return
+	}
+	n, err := w.log.Write(w.out)
+	if err != nil {
+		w.dropBatch(n, err)
+		return
+	}
+	w.size += int64(n)
+	w.out, w.outLines = w.out[:0], 0
+	if len(w.marks) > 0 {
+		// A missing mark costs a reader time and nothing else.
+		if n, err := w.idx.WriteAt(w.marks, w.idxEnd); err == nil {
+			w.idxEnd += int64(n)
+		}
+		w.marks = w.marks[:0]
+	}
+}
+
+// dropBatch forgets a batch of which only written bytes came through: a log
+// has whole records only, so these go, too. A line of which a part was in the
+// batch is lost as well; what may still come of it is a line of its own.
+func (w *Writer) dropBatch(written int, err error) {
+	if written > 0 {
+		err = errors.Join(err, w.log.Truncate(w.size))
+	}
+	w.fail(err)
+	lost := w.outLines
+	w.line -= w.outLines
+	for s := range w.unfinished {
+		if w.unfinished[s].open {
+			w.unfinished[s].open = false
+			lost++
+		}
+	}
+	w.out, w.outLines, w.marks = w.out[:0], 0, w.marks[:0]
+	w.lose(lost)
+}
+
+// Flush writes unfinished lines as parts of a line, so that readers see them.
+func (w *Writer) Flush() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed || w.opts.Disabled {
+		return nil
+	}
+	t := time.Now()
+	w.begin(t)
+	for s := Stdout; s <= Stderr; s++ {
+		if u := &w.unfinished[s]; len(u.head) > 0 {
+			w.record(s, tagPartial, u.head, t)
+			u.head = u.head[:0]
+		}
+	}
+	w.flushBatch()
+	return w.failed
+}
+
+// Unfinished tells whether Flush would write something.
+func (w *Writer) Unfinished() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.unfinished[Stdout].head)+len(w.unfinished[Stderr].head) > 0
+}
+
+// Close ends unfinished lines as lines without a newline and closes the log.
+func (w *Writer) Close() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed {
+		return nil
+	}
+	w.closed = true
+	if w.opts.Disabled {
+		return nil
+	}
+	w.endLines(time.Now())
+	err := errors.Join(w.failed, w.closeFiles())
+	w.out = nil
+	return err
+}
+
+func (w *Writer) endLines(t time.Time) {
+	w.begin(t)
+	for s := Stdout; s <= Stderr; s++ {
+		if u := &w.unfinished[s]; len(u.head) > 0 || u.open {
+			w.record(s, tagNoNewline, u.head, t)
+			*u = unfinished{}
+		}
+	}
+	w.flushBatch()
+}
+
+func (w *Writer) closeFiles() error {
+	var errs []error
+	for _, f := range []**os.File{&w.log, &w.idx} {
+		if *f != nil {
+			errs = append(errs, (*f).Close())
+			*f = nil
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// retryDelay is how long lines are dropped after a failed rotation before the
+// next attempt, so that a full disk does not cost several system calls a line.
+const retryDelay = time.Second
+
+// rotate makes the next segment the active one and drops those that are too
+// many. It is false when there is no active segment now.
+func (w *Writer) rotate(t time.Time) bool {
+	if w.log == nil && t.Before(w.retryAt) && w.retryAt.Sub(t) <= retryDelay {
+		return false
+	}
+	err := w.closeFiles()
+	if err == nil {
+		err = w.create(w.n+1, t)
+	}
+	if err != nil {
+		w.fail(fmt.Errorf("rotate: %w", err))
+		w.retryAt = t.Add(retryDelay)
+		return false
+	}
+	if err := w.prune(); err != nil {
+		w.fail(fmt.Errorf("remove old segments: %w", err))
+	}
+	if w.opts.Compress && w.opts.MaxFiles > 1 {
+		select {
+		case w.rotated <- struct{}{}:
+		default:
+		}
+	}
+	return true
+}
+
+// create makes segment n and sets it active; w.line must be right. The index
+// comes first: whoever sees a segment can know its numbers.
+func (w *Writer) create(n int, t time.Time) error {
+	if err := removeSegment(w.dir, n); err != nil {
+		return err
+	}
+	idx, err := openAt(w.dir, indexName(n), os.O_RDWR|os.O_CREATE|os.O_EXCL)
+	if err != nil {
+		return err
+	}
+	header := appendIndexHeader(nil, w.line, t)
+	if _, err := idx.WriteAt(header, 0); err != nil {
+		idx.Close()
+		return err
+	}
+	log, err := openAt(w.dir, logName(n), os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_APPEND)
+	if err != nil {
+		idx.Close()
+		return err
+	}
+	w.n, w.log, w.idx = n, log, idx
+	w.size, w.idxEnd, w.nextMark = 0, int64(len(header)), 0
+	return nil
+}
+
+// prune removes the segments beyond MaxFiles. It looks at the directory, not
+// at its own count: a compressor may have brought back what was removed.
+func (w *Writer) prune() error {
+	list, err := listSegments(w.dir)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, s := range list {
+		if s.n <= w.n-w.opts.MaxFiles {
+			errs = append(errs, removeSegment(w.dir, s.n))
+		}
+	}
+	return errors.Join(errs...)
+}
