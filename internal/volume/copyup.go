@@ -1,0 +1,131 @@
+package volume
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// CopyUp fills the volume with what is in the directory path below root, an
+// open directory: the merged root filesystem of a container that has not
+// started. Symbolic links on the way are followed as the container would, never
+// out of root. The volume's directory takes over owner, mode and extended
+// attributes.
+//
+// As with Docker nothing happens, and that is no error, when the volume has
+// content or when path is not a directory of the image. A copy that fails or
+// is cancelled leaves the volume empty.
+func (s *Store) CopyUp(ctx context.Context, name string, root *os.File, path string) error {
+	s.mu.Lock()
+	m, ok := s.volumes[name]
+	s.mu.Unlock()
+	if !ok {
+		return noSuchVolume(name)
+	}
+	src, err := openBelow(root, path)
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("copy %s of the image to volume %s: %w", path, name, err)
+	}
+	defer src.Close()
+	dst, err := openDir(unix.AT_FDCWD, s.data(name))
+	if err != nil {
+		return fmt.Errorf("copy to volume %s: %w", name, err)
+	}
+	defer dst.Close()
+	if empty, err := isEmpty(dst); err != nil || !empty {
+		return err
+	}
+	return s.fill(ctx, m, src, dst)
+}
+
+// fill copies between two notes in volume.json, so that a crash is noticed.
+func (s *Store) fill(ctx context.Context, m meta, src, dst *os.File) error {
+	if empty, err := isEmpty(src); err != nil {
+		return err
+	} else if empty {
+		return copyAttrs(src, dst)
+	}
+	if err := s.mark(m, true); err != nil {
+		return err
+	}
+	err := copyTree(ctx, src, dst)
+	if err == nil {
+		err = unix.Syncfs(int(dst.Fd()))
+	}
+	if err != nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return errors.Join(fmt.Errorf("copy to volume %s: %w", m.Name, err), s.empty(m))
+	}
+	return s.mark(m, false)
+}
+
+// mark notes in volume.json whether the volume is being filled.
+func (s *Store) mark(m meta, filling bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m.Filling = filling
+	if err := writeMeta(filepath.Join(s.root, m.Name), m); err != nil {
+		return fmt.Errorf("note the state of volume %s: %w", m.Name, err)
+	}
+	return nil
+}
+
+// openBelow opens a directory as seen by a process whose root is root.
+func openBelow(root *os.File, path string) (*os.File, error) {
+	fd, err := unix.Openat2(int(root.Fd()), path, &unix.OpenHow{
+		Flags:   unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
+	})
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	return os.NewFile(uintptr(fd), path), nil
+}
+
+func isEmpty(dir *os.File) (bool, error) {
+	names, err := readNames(dir)
+	return len(names) == 0, err
+}
+
+// Usage returns the bytes that a volume takes on the disk; a file with several
+// names counts once.
+func (s *Store) Usage(ctx context.Context, name string) (int64, error) {
+	if _, err := s.Get(name); err != nil {
+		return 0, err
+	}
+	type inode struct{ dev, ino uint64 }
+	seen := make(map[inode]bool)
+	var total int64
+	err := filepath.WalkDir(s.data(name), func(path string, _ os.DirEntry, err error) error {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		var st unix.Stat_t
+		if err == nil {
+			err = unix.Lstat(path, &st)
+		}
+		if errors.Is(err, unix.ENOENT) { // a container is at work
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if id := (inode{st.Dev, st.Ino}); !seen[id] {
+			seen[id] = st.Nlink > 1
+			total += st.Blocks * 512
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, fmt.Errorf("measure volume %s: %w", name, err)
+	}
+	return total, nil
+}
