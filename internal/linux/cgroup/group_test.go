@@ -1,0 +1,533 @@
+package cgroup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/portholehq/porthole/internal/linux/cgroup/enter"
+	"github.com/portholehq/porthole/internal/testenv"
+)
+
+// parent is a group of our own below which the tests work.
+func parent(t testing.TB) string {
+	t.Helper()
+	testenv.NeedsRoot(t)
+	tree, err := Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := "/porthole-cgrouptest-" + strconv.Itoa(os.Getpid())
+	t.Cleanup(func() {
+		if err := tree.Prune(path); err != nil {
+			t.Error(err)
+		}
+	})
+	return path
+}
+
+// newGroup makes a group and removes it with everything in it at the end.
+func newGroup(t testing.TB, r *Resources) *Group {
+	t.Helper()
+	g := New(parent(t) + "/" + strings.ReplaceAll(t.Name(), "/", "-"))
+	if _, err := g.Create(r); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		if err := errors.Join(g.Kill(ctx), g.Destroy(ctx)); err != nil {
+			t.Error(err)
+		}
+	})
+	return g
+}
+
+// spawn starts a command as the runtime does: a thread enters the v1 groups and
+// forks into the v2 group.
+func spawn(t testing.TB, g *Group, sub Sub, argv ...string) *exec.Cmd {
+	t.Helper()
+	entrance, err := g.Entrance(sub)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer entrance.Close()
+	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{}
+	if entrance.Dir != nil {
+		cmd.SysProcAttr.UseCgroupFD = true
+		cmd.SysProcAttr.CgroupFD = int(entrance.Dir.Fd())
+	}
+	if err := enter.Run(entrance.Tasks, cmd.Start); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	return cmd
+}
+
+// placement returns the groups of a process by hierarchy.
+func placement(t testing.TB, pid int) map[string]string {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	places := make(map[string]string)
+	for line := range strings.Lines(string(text)) {
+		fields := strings.SplitN(strings.TrimSpace(line), ":", 3)
+		places[fields[1]] = fields[2]
+	}
+	return places
+}
+
+func TestBothWaysInReachEveryHierarchy(t *testing.T) {
+	for _, way := range []string{"born", "added"} {
+		for _, sub := range subs {
+			t.Run(way+" "+string(sub), func(t *testing.T) {
+				g := newGroup(t, &Resources{})
+				var cmd *exec.Cmd
+				if way == "born" {
+					cmd = spawn(t, g, sub, "sleep", "60")
+				} else {
+					cmd = spawn(t, newGroupBeside(t), App, "sleep", "60")
+					if err := g.Add(cmd.Process.Pid, sub); err != nil {
+						t.Fatal(err)
+					}
+				}
+				want := g.Path() + "/" + string(sub)
+				for hierarchy, place := range placement(t, cmd.Process.Pid) {
+					if place != want {
+						t.Errorf("hierarchy %q: in %q, want %q", hierarchy, place, want)
+					}
+				}
+				if own := placement(t, os.Getpid()); own[""] == want {
+					t.Error("the test itself went along")
+				}
+				if sub == Shim { // which Kill spares
+					_ = cmd.Process.Kill()
+					_ = cmd.Wait()
+				}
+			})
+		}
+	}
+}
+
+func newGroupBeside(t testing.TB) *Group {
+	t.Helper()
+	g := New(parent(t) + "/beside-" + strings.ReplaceAll(t.Name(), "/", "-"))
+	if _, err := g.Create(&Resources{}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		if err := errors.Join(g.Kill(ctx), g.Destroy(ctx)); err != nil {
+			t.Error(err)
+		}
+	})
+	return g
+}
+
+func ptr[T any](v T) *T { return &v }
+
+// file reads one of app's files, trying the v1 controller or v2.
+func file(t testing.TB, g *Group, controller, v1Name, v2Name string) string {
+	t.Helper()
+	dir, name := g.Dir(App), v2Name
+	if root, ok := g.tree.controller(controller); ok {
+		dir, name = filepath.Join(root, g.path, string(App)), v1Name
+	}
+	text, err := os.ReadFile(filepath.Join(dir, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(text))
+}
+
+func TestLimitsReachTheKernel(t *testing.T) {
+	tree, err := Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	support, err := tree.Support(parent(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &Resources{
+		Memory: &specs.LinuxMemory{Limit: ptr[int64](64 << 20), Swap: ptr[int64](128 << 20), Reservation: ptr[int64](32 << 20)},
+		CPU:    &specs.LinuxCPU{Shares: ptr[uint64](512), Quota: ptr[int64](50000), Period: ptr[uint64](100000), Cpus: "0", Mems: "0"},
+		Pids:   &specs.LinuxPids{Limit: ptr[int64](42)},
+	}
+	v1 := support.Mode != V2
+	if v1 {
+		r.Memory.Swappiness = ptr[uint64](7)
+	}
+	g := newGroup(t, r)
+	pick := func(one, two string) string {
+		if v1 {
+			return one
+		}
+		return two
+	}
+	for _, test := range []struct{ name, got, want string }{
+		{"memory", file(t, g, "memory", "memory.limit_in_bytes", "memory.max"), "67108864"},
+		{"reservation", file(t, g, "memory", "memory.soft_limit_in_bytes", "memory.low"), "33554432"},
+		{"shares", file(t, g, "cpu", "cpu.shares", "cpu.weight"), pick("512", "59")},
+		{"quota", file(t, g, "cpu", "cpu.cfs_quota_us", "cpu.max"), pick("50000", "50000 100000")},
+		{"cpus", file(t, g, "cpuset", "cpuset.cpus", "cpuset.cpus"), "0"},
+		{"mems", file(t, g, "cpuset", "cpuset.mems", "cpuset.mems"), "0"},
+		{"pids", file(t, g, "pids", "pids.max", "pids.max"), "42"},
+	} {
+		if test.got != test.want {
+			t.Errorf("%s: the kernel has %q, want %q", test.name, test.got, test.want)
+		}
+	}
+	if support.Swap {
+		got := file(t, g, "memory", "memory.memsw.limit_in_bytes", "memory.swap.max")
+		if want := pick("134217728", "67108864"); got != want {
+			t.Errorf("swap: the kernel has %q, want %q", got, want)
+		}
+	}
+	if v1 {
+		if got := file(t, g, "memory", "memory.swappiness", ""); got != "7" {
+			t.Errorf("swappiness: the kernel has %q", got)
+		}
+	}
+	// A later change, as `update` makes it: more memory than the swap total of before.
+	if _, err := g.Set(&Resources{Memory: &specs.LinuxMemory{Limit: ptr[int64](256 << 20), Swap: ptr[int64](512 << 20)}}); err != nil {
+		t.Fatal(err)
+	}
+	if got := file(t, g, "memory", "memory.limit_in_bytes", "memory.max"); got != "268435456" {
+		t.Errorf("after the change: %q", got)
+	}
+	if got := file(t, g, "pids", "pids.max", "pids.max"); got != "42" {
+		t.Errorf("a limit that was not named became %q", got)
+	}
+}
+
+func TestMissingControllerIsNamed(t *testing.T) {
+	tree, err := Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := New(parent(t) + "/missing")
+	_, err = g.Create(&Resources{Rdma: map[string]specs.LinuxRdma{"mlx5_1": {HcaHandles: ptr[uint32](3)}}})
+	var unavailable *UnavailableError
+	if !errors.As(err, &unavailable) || unavailable.Controller != "rdma" {
+		t.Fatalf("error %v", err)
+	}
+	if want := "the rdma controller is not available on this host (" + tree.Mode().String() + ")"; unavailable.Error() != want {
+		t.Errorf("message %q, want %q", unavailable, want)
+	}
+	if g.Exists() {
+		t.Error("the group was left behind")
+	}
+	for _, root := range tree.roots() {
+		if exists(filepath.Join(root, g.Path())) {
+			t.Errorf("left behind in %s", root)
+		}
+	}
+}
+
+func TestDeviceRules(t *testing.T) {
+	deny := specs.LinuxDeviceCgroup{Allow: false, Access: "rwm"}
+	null := specs.LinuxDeviceCgroup{Allow: true, Type: "c", Major: ptr[int64](1), Minor: ptr[int64](3), Access: "rwm"}
+	zero := specs.LinuxDeviceCgroup{Allow: true, Type: "c", Major: ptr[int64](1), Minor: ptr[int64](5), Access: "r"}
+	for _, test := range []struct {
+		name  string
+		rules []specs.LinuxDeviceCgroup
+		can   string // commands that must work
+		not   string // and that must not
+	}{
+		{"all denied but null", []specs.LinuxDeviceCgroup{deny, null}, ": < /dev/null", ": < /dev/zero"},
+		{"read only", []specs.LinuxDeviceCgroup{deny, null, zero}, ": < /dev/zero", ": > /dev/zero"},
+		{"allowed then denied", []specs.LinuxDeviceCgroup{deny, null, zero, {Type: "c", Major: ptr[int64](1), Minor: ptr[int64](5), Access: "r"}}, ": < /dev/null", ": < /dev/zero"},
+		{"all", []specs.LinuxDeviceCgroup{{Allow: true, Access: "rwm"}}, ": < /dev/zero; : > /dev/full", "false"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			g := newGroup(t, &Resources{Devices: test.rules})
+			if err := spawn(t, g, App, "sh", "-c", test.can).Wait(); err != nil {
+				t.Errorf("%q failed: %v", test.can, err)
+			}
+			if err := spawn(t, g, App, "sh", "-c", test.not+" 2>&-").Wait(); err == nil {
+				t.Errorf("%q worked", test.not)
+			}
+			if err := spawn(t, g, Debug, "sh", "-c", ": < /dev/zero").Wait(); err != nil {
+				t.Errorf("tools are bound by the container's devices: %v", err)
+			}
+		})
+	}
+}
+
+func TestFreezeAndThaw(t *testing.T) {
+	g := newGroup(t, &Resources{})
+	cmd := spawn(t, g, App, "sh", "-c", "while :; do :; done")
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := g.Freeze(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if frozen, err := g.Frozen(); err != nil || !frozen {
+		t.Errorf("Frozen() = %v, %v", frozen, err)
+	}
+	before := cpuTicks(t, cmd.Process.Pid)
+	busy := time.Now()
+	for time.Since(busy) < 50*time.Millisecond { // the victim would use the other processor meanwhile
+	}
+	if after := cpuTicks(t, cmd.Process.Pid); after != before {
+		t.Errorf("it ran on for %d ticks while frozen", after-before)
+	}
+	if err := g.Thaw(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if frozen, err := g.Frozen(); err != nil || frozen {
+		t.Errorf("after thawing Frozen() = %v, %v", frozen, err)
+	}
+	for cpuTicks(t, cmd.Process.Pid) == before {
+		if ctx.Err() != nil {
+			t.Fatal("it never ran again")
+		}
+		runtime.Gosched()
+	}
+}
+
+// cpuTicks returns utime of a process.
+func cpuTicks(t testing.TB, pid int) int {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+2:]))
+	n, err := strconv.Atoi(fields[11])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func TestKillReachesDescendantsEvenFrozen(t *testing.T) {
+	for _, frozen := range []bool{false, true} {
+		t.Run(fmt.Sprintf("frozen %v", frozen), func(t *testing.T) {
+			g := newGroup(t, &Resources{})
+			cmd := spawn(t, g, App, "sh", "-c", "setsid sleep 60 & setsid sleep 60 & echo ready >&2; wait")
+			tool := spawn(t, g, Debug, "sleep", "60")
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			for pids := []int(nil); len(pids) < 3; {
+				var err error
+				if pids, err = g.Pids(); err != nil || ctx.Err() != nil {
+					t.Fatal(err, pids)
+				}
+				if len(pids) > 0 && !slices.Contains(pids, cmd.Process.Pid) {
+					t.Fatalf("Pids() = %v without %d", pids, cmd.Process.Pid)
+				}
+			}
+			if frozen {
+				if err := g.Freeze(ctx); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := g.Kill(ctx); err != nil {
+				t.Fatal(err)
+			}
+			if pids, err := g.Pids(); err != nil || len(pids) != 0 {
+				t.Errorf("after Kill: %v, %v", pids, err)
+			}
+			for _, c := range []*exec.Cmd{cmd, tool} {
+				var exit *exec.ExitError
+				if err := c.Wait(); !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+					t.Errorf("%v ended with %v", c.Args, err)
+				}
+			}
+		})
+	}
+}
+
+func TestStatsAndOOM(t *testing.T) {
+	g := newGroup(t, &Resources{
+		Memory: &specs.LinuxMemory{Limit: ptr[int64](16 << 20), Swap: ptr[int64](16 << 20)},
+		Pids:   &specs.LinuxPids{Limit: ptr[int64](10)},
+	})
+	if err := spawn(t, g, App, "sh", "-c", "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done").Wait(); err != nil {
+		t.Fatal(err)
+	}
+	idle := spawn(t, g, App, "sleep", "60")
+	s, err := g.Stats()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.CPU.Usage == 0 || s.Memory.Usage == 0 || len(s.Memory.Detail) == 0 {
+		t.Errorf("nothing was measured: %+v", s)
+	}
+	if s.Memory.Limit != 16<<20 || s.Pids.Limit != 10 || s.Pids.Current != 1 || s.Memory.OOMKills != 0 {
+		t.Errorf("limit %d, pids %+v, OOM kills %d", s.Memory.Limit, s.Pids, s.Memory.OOMKills)
+	}
+	_ = idle.Process.Kill()
+	_ = idle.Wait()
+	// tail keeps all of an endless line in memory.
+	var exit *exec.ExitError
+	if err := spawn(t, g, App, "tail", "/dev/zero").Wait(); !errors.As(err, &exit) {
+		t.Fatalf("the glutton ended with %v", err)
+	}
+	if kills, err := g.OOMKills(); err != nil || kills != 1 {
+		t.Errorf("OOMKills() = %d, %v", kills, err)
+	}
+}
+
+func TestDestroyBusyNamesTheProcess(t *testing.T) {
+	g := newGroup(t, &Resources{})
+	cmd := spawn(t, g, App, "sleep", "60")
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	err := g.Destroy(ctx)
+	if err == nil || !strings.Contains(err.Error(), "process "+strconv.Itoa(cmd.Process.Pid)) {
+		t.Errorf("error %v", err)
+	}
+	// What is busy cannot be taken over by another attempt either.
+	if _, err := g.Create(&Resources{}); !errors.Is(err, syscall.EBUSY) {
+		t.Errorf("Create on a busy group: %v", err)
+	}
+}
+
+func TestLeftoverIsTakenOver(t *testing.T) {
+	g := newGroup(t, &Resources{Pids: &specs.LinuxPids{Limit: ptr[int64](5)}})
+	if _, err := g.Create(&Resources{}); err != nil {
+		t.Fatal(err)
+	}
+	if got := file(t, g, "pids", "pids.max", "pids.max"); got != "max" {
+		t.Errorf("a limit of the earlier owner stayed: %q", got)
+	}
+}
+
+func TestDestroyIsIdempotentAndParentMayVanish(t *testing.T) {
+	path := parent(t)
+	for range 2 {
+		g := New(path + "/again")
+		if _, err := g.Create(&Resources{}); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if err := g.Destroy(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, root := range g.tree.roots() { // behind the back of the tree
+			_ = syscall.Rmdir(filepath.Join(root, path))
+		}
+	}
+}
+
+func TestRefusedPaths(t *testing.T) {
+	for path, want := range map[string]string{
+		"porthole/x": `cgroup path "porthole/x" is not absolute`,
+		"":           `cgroup path "" is not absolute`,
+		"/":          "the root cgroup cannot be a container's",
+		"/../..":     "the root cgroup cannot be a container's",
+	} {
+		g := New(path)
+		_, err := g.Create(nil)
+		if err == nil || err.Error() != want {
+			t.Errorf("Create at %q: %v, want %s", path, err, want)
+		}
+		if err := g.Destroy(t.Context()); err == nil {
+			t.Errorf("Destroy at %q worked", path)
+		}
+	}
+}
+
+func TestParsePressure(t *testing.T) {
+	got, err := parsePressure("some avg10=1.50 avg60=0.25 avg300=0.00 total=1500\nfull avg10=0.10 avg60=0.00 avg300=0.00 total=7\n")
+	want := &Pressure{
+		Some: PressureLine{Avg10: 1.5, Avg60: 0.25, Total: 1500 * time.Microsecond},
+		Full: PressureLine{Avg10: 0.1, Total: 7 * time.Microsecond},
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if _, err := parsePressure("some avg10=x"); err == nil {
+		t.Error("nonsense was taken")
+	}
+}
+
+func TestV1ControllersOfSuperblocks(t *testing.T) {
+	for options, want := range map[string]string{
+		"rw,cpu,cpuacct": "cpu cpuacct",
+		"rw,xattr,release_agent=/lib/systemd/systemd-cgroups-agent,name=systemd": "name=systemd",
+		"rw,cpuset,noprefix,clone_children":                                      "cpuset",
+	} {
+		if got := strings.Join(v1Controllers(options), " "); got != want {
+			t.Errorf("%q: %q, want %q", options, got, want)
+		}
+	}
+}
+
+func BenchmarkCreateEnterDestroy(b *testing.B) {
+	path := parent(b)
+	r := &Resources{
+		Memory: &specs.LinuxMemory{Limit: ptr[int64](64 << 20), Swap: ptr[int64](128 << 20)},
+		Pids:   &specs.LinuxPids{Limit: ptr[int64](100)},
+		Devices: append([]specs.LinuxDeviceCgroup{{Access: "rwm"}}, slices.Repeat([]specs.LinuxDeviceCgroup{
+			{Allow: true, Type: "c", Major: ptr[int64](1), Minor: ptr[int64](3), Access: "rwm"},
+		}, 8)...),
+	}
+	var create, open, join, destroy time.Duration
+	for b.Loop() {
+		start := time.Now()
+		g := New(path + "/bench")
+		if _, err := g.Create(r); err != nil {
+			b.Fatal(err)
+		}
+		create += time.Since(start)
+		start = time.Now()
+		entrance, err := g.Entrance(App)
+		if err != nil {
+			b.Fatal(err)
+		}
+		open += time.Since(start)
+		start = time.Now()
+		if err := enter.Run(entrance.Tasks, func() error { return nil }); err != nil {
+			b.Fatal(err)
+		}
+		join += time.Since(start)
+		_ = entrance.Close()
+		start = time.Now()
+		ctx, cancel := context.WithTimeout(b.Context(), time.Second)
+		if err := g.Destroy(ctx); err != nil {
+			b.Fatal(err)
+		}
+		cancel()
+		destroy += time.Since(start)
+	}
+	for name, sum := range map[string]time.Duration{"create": create, "open": open, "join": join, "destroy": destroy} {
+		b.ReportMetric(float64(sum.Microseconds())/float64(b.N), name+"-us/op")
+	}
+}
+
+func BenchmarkStats(b *testing.B) {
+	g := newGroup(b, &Resources{})
+	for b.Loop() {
+		if _, err := g.Stats(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
