@@ -1,0 +1,73 @@
+package image
+
+import (
+	"context"
+	"fmt"
+	"sort"
+
+	"github.com/containerd/containerd/v2/core/images"
+	"github.com/distribution/reference"
+)
+
+// entry is one image of the store: all records with the same image ID.
+type entry struct {
+	contents *contents
+	records  []images.Image // sorted by name
+}
+
+// names are the familiar names of the image, sorted.
+func (e entry) names() []string {
+	names := []string{}
+	for _, r := range e.records {
+		if !isDangling(r.Name) {
+			names = append(names, familiar(r.Name))
+		}
+	}
+	return names
+}
+
+// digests are the names of the image by digest: repository@target.
+func (e entry) digests() []string {
+	digests := []string{}
+	seen := map[string]bool{}
+	for _, r := range e.records {
+		if isDangling(r.Name) {
+			continue
+		}
+		named, err := reference.ParseNormalizedNamed(r.Name)
+		if err != nil {
+			continue
+		}
+		d := reference.FamiliarName(named) + "@" + r.Target.Digest.String()
+		if !seen[d] {
+			seen[d] = true
+			digests = append(digests, d)
+		}
+	}
+	return digests
+}
+
+// catalog reads all images. Records whose content is broken are left out and
+// logged: one of them must not hide the others.
+func (s *Store) catalog(ctx context.Context) (map[string]*entry, error) {
+	records, err := s.images.List(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list images: %w", err)
+	}
+	sort.Slice(records, func(i, j int) bool { return records[i].Name < records[j].Name })
+	entries := map[string]*entry{}
+	for _, r := range records {
+		c, err := s.contents(ctx, r.Target)
+		if err != nil {
+			s.logger.WarnContext(ctx, "unreadable image", "image", r.Name, "err", err)
+			continue
+		}
+		e := entries[c.id()]
+		if e == nil {
+			e = &entry{contents: c}
+			entries[c.id()] = e
+		}
+		e.records = append(e.records, r)
+	}
+	return entries, nil
+}

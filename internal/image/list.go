@@ -1,0 +1,335 @@
+package image
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"slices"
+	"sort"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/distribution/reference"
+	"github.com/moby/moby/api/types/image"
+)
+
+// Filters are Docker's filters: values by key. Values of one key are
+// alternatives (all labels must match), keys add up.
+type Filters map[string][]string
+
+// ListOptions are the options of [Store.List].
+type ListOptions struct {
+	// All is accepted for Docker's sake; there are no intermediate images.
+	All     bool
+	Filters Filters
+	// SharedSize asks for the size of the layers that an image shares.
+	SharedSize bool
+	// Manifests adds the descriptor of each image's target.
+	Manifests bool
+	// InUse tells how many containers use an image; nil means not known.
+	InUse func(imageID string) int64
+}
+
+// List returns the images that pass the filters, newest first.
+func (s *Store) List(ctx context.Context, opts ListOptions) ([]image.Summary, error) {
+	ctx = s.in(ctx)
+	entries, err := s.catalog(ctx)
+	if err != nil {
+		return nil, err
+	}
+	keep, err := s.filter(ctx, opts.Filters, entries)
+	if err != nil {
+		return nil, err
+	}
+	shared := s.sharing(ctx, entries, opts.SharedSize)
+	list := []image.Summary{}
+	for _, e := range entries {
+		names, digests, ok := keep.match(e)
+		if !ok {
+			continue
+		}
+		sum, err := s.summary(ctx, e, names, digests, opts)
+		if err != nil {
+			return nil, err
+		}
+		if opts.SharedSize {
+			sum.SharedSize = shared(e)
+		}
+		list = append(list, sum)
+	}
+	sort.Slice(list, func(i, j int) bool {
+		if list[i].Created != list[j].Created {
+			return list[i].Created > list[j].Created
+		}
+		return list[i].ID < list[j].ID
+	})
+	return list, nil
+}
+
+func (s *Store) summary(ctx context.Context, e *entry, names, digests []string, opts ListOptions) (image.Summary, error) {
+	c := e.contents
+	size, err := s.size(ctx, c)
+	if err != nil {
+		return image.Summary{}, err
+	}
+	sum := image.Summary{
+		ID:          c.id(),
+		Created:     created(c).Unix(),
+		Labels:      c.image.Config.Labels,
+		RepoTags:    names,
+		RepoDigests: digests,
+		Size:        size,
+		SharedSize:  -1,
+		Containers:  -1,
+	}
+	if opts.InUse != nil {
+		sum.Containers = opts.InUse(sum.ID)
+	}
+	if opts.Manifests {
+		target := c.target
+		sum.Descriptor = &target
+	}
+	return sum, nil
+}
+
+// created is when an image was made; 1970 when it does not say.
+func created(c *contents) time.Time {
+	if c.image.Created == nil {
+		return time.Unix(0, 0).UTC()
+	}
+	return *c.image.Created
+}
+
+// size is what the layers of an image hold. Images that are not unpacked have
+// the size of their blobs.
+func (s *Store) size(ctx context.Context, c *contents) (int64, error) {
+	if c.snapshot != "" {
+		return s.chainSize(ctx, c.snapshot)
+	}
+	var sum int64
+	for _, l := range c.layers {
+		sum += l.Size
+	}
+	return sum, nil
+}
+
+// sharing returns a function that tells how much of an image is in layers that
+// other images have too.
+func (s *Store) sharing(ctx context.Context, entries map[string]*entry, wanted bool) func(*entry) int64 {
+	if !wanted {
+		return nil
+	}
+	users := map[string]int{}
+	for _, e := range entries {
+		for _, chain := range e.contents.chain {
+			users[chain.String()]++
+		}
+	}
+	return func(e *entry) int64 {
+		sizes, err := s.layerSizes(ctx, e.contents.snapshot)
+		if err != nil {
+			return -1
+		}
+		var sum int64
+		for i, chain := range e.contents.chain {
+			if i < len(sizes) && users[chain.String()] > 1 {
+				sum += sizes[i]
+			}
+		}
+		return sum
+	}
+}
+
+// imageFilter is a parsed set of filters.
+type imageFilter struct {
+	ids       []string // nil: any
+	dangling  *bool
+	labels    []string
+	notLabels []string
+	patterns  []string
+	before    time.Time // zero: any; likewise below
+	since     time.Time
+	until     time.Time
+}
+
+var filterKeys = []string{"before", "dangling", "id", "label", "label!", "reference", "since", "until"}
+
+// filter parses filters with Docker's errors.
+func (s *Store) filter(ctx context.Context, filters Filters, entries map[string]*entry) (*imageFilter, error) {
+	f := &imageFilter{
+		ids:       filters["id"],
+		labels:    filters["label"],
+		notLabels: filters["label!"],
+		patterns:  filters["reference"],
+	}
+	for key := range filters {
+		if !slices.Contains(filterKeys, key) {
+			return nil, failf(errdefs.ErrInvalidArgument, "invalid filter '%s'", key)
+		}
+	}
+	for _, p := range f.patterns {
+		if _, err := path.Match(p, ""); err != nil {
+			return nil, failf(errdefs.ErrInvalidArgument, "invalid filter 'reference=%s'", p)
+		}
+	}
+	if err := f.setDangling(filters["dangling"]); err != nil {
+		return nil, err
+	}
+	if err := f.setUntil(filters["until"]); err != nil {
+		return nil, err
+	}
+	for _, ref := range filters["before"] {
+		at, err := s.createdAt(ctx, ref)
+		if err != nil {
+			return nil, err
+		}
+		if f.before.IsZero() || at.Before(f.before) {
+			f.before = at
+		}
+	}
+	for _, ref := range filters["since"] {
+		at, err := s.createdAt(ctx, ref)
+		if err != nil {
+			return nil, err
+		}
+		if at.After(f.since) {
+			f.since = at
+		}
+	}
+	return f, nil
+}
+
+func (s *Store) createdAt(ctx context.Context, ref string) (time.Time, error) {
+	record, err := s.find(ctx, ref)
+	if err != nil {
+		return time.Time{}, err
+	}
+	c, err := s.contents(ctx, record.Target)
+	if err != nil {
+		return time.Time{}, err
+	}
+	return created(c), nil
+}
+
+func (f *imageFilter) setDangling(values []string) error {
+	for _, v := range values {
+		var want bool
+		switch v {
+		case "1", "true":
+			want = true
+		case "0", "false":
+		default:
+			return failf(errdefs.ErrInvalidArgument, "invalid filter 'dangling=[%s]'", v)
+		}
+		if f.dangling != nil && *f.dangling != want {
+			return failf(errdefs.ErrInvalidArgument, "invalid filter 'dangling=%v'", values)
+		}
+		f.dangling = &want
+	}
+	return nil
+}
+
+func (f *imageFilter) setUntil(values []string) error {
+	for _, v := range values {
+		at, err := parseTime(v, time.Now())
+		if err != nil {
+			return failf(errdefs.ErrInvalidArgument, "invalid filter 'until=%s': %s", v, err)
+		}
+		if f.until.IsZero() || at.Before(f.until) {
+			f.until = at
+		}
+	}
+	return nil
+}
+
+// parseTime reads a time as Docker's filters take it: seconds since 1970 with
+// an optional fraction, RFC 3339 or its beginning, or a duration before now.
+func parseTime(v string, now time.Time) (time.Time, error) {
+	if d, err := time.ParseDuration(v); err == nil {
+		return now.Add(-d), nil
+	}
+	for _, layout := range []string{
+		time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02T15:04", "2006-01-02T15", "2006-01-02Z07:00", "2006-01-02",
+	} {
+		if t, err := time.ParseInLocation(layout, v, now.Location()); err == nil {
+			return t, nil
+		}
+	}
+	sec, frac, _ := strings.Cut(v, ".")
+	n, err := strconv.ParseInt(sec, 10, 64)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("%q is neither a time nor a duration", v)
+	}
+	var nano int64
+	if frac != "" {
+		if nano, err = strconv.ParseInt((frac + "000000000")[:9], 10, 64); err != nil {
+			return time.Time{}, fmt.Errorf("%q is neither a time nor a duration", v)
+		}
+	}
+	return time.Unix(n, nano), nil
+}
+
+// match tells whether an image passes, and with which of its names.
+func (f *imageFilter) match(e *entry) (names, digests []string, ok bool) {
+	names, digests = e.names(), e.digests()
+	if !f.matchTimes(created(e.contents)) || !f.matchLabels(e.contents.image.Config.Labels) || !f.matchID(e.contents.id()) {
+		return nil, nil, false
+	}
+	if f.dangling != nil && *f.dangling != (len(names) == 0) {
+		return nil, nil, false
+	}
+	if len(f.patterns) == 0 {
+		return names, digests, true
+	}
+	names = slices.DeleteFunc(names, func(n string) bool { return !f.matchName(n) })
+	digests = slices.DeleteFunc(digests, func(n string) bool { return !f.matchName(n) })
+	return names, digests, len(names)+len(digests) > 0
+}
+
+func (f *imageFilter) matchTimes(at time.Time) bool {
+	return (f.before.IsZero() || at.Before(f.before)) &&
+		(f.since.IsZero() || at.After(f.since)) &&
+		(f.until.IsZero() || at.Before(f.until))
+}
+
+func (f *imageFilter) matchID(id string) bool {
+	if len(f.ids) == 0 {
+		return true
+	}
+	return slices.ContainsFunc(f.ids, func(want string) bool {
+		return strings.HasPrefix(strings.TrimPrefix(id, "sha256:"), strings.TrimPrefix(want, "sha256:"))
+	})
+}
+
+func (f *imageFilter) matchLabels(labels map[string]string) bool {
+	for _, want := range f.labels {
+		if !hasLabel(labels, want) {
+			return false
+		}
+	}
+	for _, not := range f.notLabels {
+		if hasLabel(labels, not) {
+			return false
+		}
+	}
+	return true
+}
+
+func hasLabel(labels map[string]string, want string) bool {
+	key, value, valued := strings.Cut(want, "=")
+	got, ok := labels[key]
+	return ok && (!valued || got == value)
+}
+
+func (f *imageFilter) matchName(name string) bool {
+	named, err := reference.ParseNormalizedNamed(name)
+	if err != nil {
+		return false
+	}
+	return slices.ContainsFunc(f.patterns, func(p string) bool {
+		ok, err := reference.FamiliarMatch(p, named)
+		return err == nil && ok
+	})
+}

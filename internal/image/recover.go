@@ -1,0 +1,92 @@
+package image
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// recover brings the store into a known state at the start of a process.
+func (s *Store) recover(ctx context.Context) error {
+	if err := s.scanRootFS(ctx); err != nil {
+		return err
+	}
+	unclean, err := s.markUnclean()
+	if err != nil {
+		return err
+	}
+	dropped, err := s.dropTemporaryLeases(ctx)
+	if err != nil {
+		return err
+	}
+	if unclean {
+		if err := s.markDirty(ctx); err != nil {
+			return err
+		}
+	}
+	if unclean || dropped {
+		s.collect(ctx)
+	}
+	s.emptyTrash()
+	return nil
+}
+
+// markUnclean tells whether the last process ended without Close and leaves
+// the mark for the next.
+func (s *Store) markUnclean() (bool, error) {
+	f, err := os.OpenFile(s.uncleanMark(), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if errors.Is(err, os.ErrExist) {
+		return true, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("mark store as open: %w", err)
+	}
+	return false, f.Close()
+}
+
+// dropTemporaryLeases ends the leases of operations that a former process did
+// not finish.
+func (s *Store) dropTemporaryLeases(ctx context.Context) (bool, error) {
+	stale, err := s.leases.List(ctx, fmt.Sprintf("labels.%q", labelTemporary))
+	if err != nil {
+		return false, fmt.Errorf("list leases: %w", err)
+	}
+	for _, l := range stale {
+		if err := s.leases.Delete(ctx, l); err != nil && !errdefs.IsNotFound(err) {
+			return false, fmt.Errorf("delete lease %q: %w", l.ID, err)
+		}
+	}
+	return len(stale) > 0, nil
+}
+
+// markDirty makes the next garbage collection compare the files on disk with
+// the database. containerd does that only for a part of the store from which
+// something was removed in the life of the process; a process that was killed
+// between database and disk leaves files that nothing would ever remove. So
+// something small is made and removed in each part.
+func (s *Store) markDirty(ctx context.Context) error {
+	const key = "recover"
+	if err := s.snapshot.Remove(ctx, key); err != nil && !errdefs.IsNotFound(err) {
+		return fmt.Errorf("remove snapshot %q: %w", key, err)
+	}
+	if _, err := s.snapshot.Prepare(ctx, key, ""); err != nil {
+		return fmt.Errorf("prepare snapshot %q: %w", key, err)
+	}
+	if err := s.snapshot.Remove(ctx, key); err != nil {
+		return fmt.Errorf("remove snapshot %q: %w", key, err)
+	}
+	blob := []byte(key)
+	desc := ocispec.Descriptor{Digest: digest.FromBytes(blob), Size: int64(len(blob))}
+	if err := s.writeBlob(ctx, desc, blob); err != nil {
+		return err
+	}
+	if err := s.content.Delete(ctx, desc.Digest); err != nil {
+		return fmt.Errorf("delete blob %s: %w", desc.Digest, err)
+	}
+	return nil
+}

@@ -1,0 +1,86 @@
+package image
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/containerd/errdefs"
+	"github.com/distribution/reference"
+	"github.com/opencontainers/go-digest"
+)
+
+// danglingPrefix begins the record names of images that have no name. It
+// cannot begin a reference.
+const danglingPrefix = "<none>@"
+
+// danglingName is the record name of the nameless image with the given
+// target.
+func danglingName(target digest.Digest) string { return danglingPrefix + target.String() }
+
+func isDangling(name string) bool { return strings.HasPrefix(name, danglingPrefix) }
+
+// hexID matches what may be an image ID or the beginning of one.
+var hexID = regexp.MustCompile(`^(sha256:)?[0-9a-f]{1,64}$`)
+
+// textError is an error of a containerd/errdefs class whose text is exactly
+// what Docker says.
+type textError struct {
+	text  string
+	class error
+}
+
+func (e *textError) Error() string { return e.text }
+func (e *textError) Unwrap() error { return e.class }
+
+func failf(class error, format string, args ...any) error {
+	return &textError{text: fmt.Sprintf(format, args...), class: class}
+}
+
+// notFound says that nothing is known by ref, in Docker's words.
+func notFound(ref string) error {
+	name := ref
+	if named, err := reference.ParseNormalizedNamed(ref); err == nil {
+		name = reference.FamiliarString(reference.TagNameOnly(named))
+	}
+	return failf(errdefs.ErrNotFound, "No such image: %s", name)
+}
+
+// parseTag parses the name that an image is to get. Without a tag it is
+// latest; a digest is no name to give.
+func parseTag(ref string) (reference.NamedTagged, error) {
+	named, err := reference.ParseNormalizedNamed(ref)
+	if err != nil {
+		return nil, failf(errdefs.ErrInvalidArgument, "%s", err)
+	}
+	if _, ok := named.(reference.Digested); ok {
+		return nil, failf(errdefs.ErrInvalidArgument, "refusing to create a tag with a digest reference")
+	}
+	if _, err := digest.Parse(ref); err == nil || reference.FamiliarName(named) == string(digest.Canonical) {
+		return nil, failf(errdefs.ErrInvalidArgument, "refusing to create an ambiguous tag using digest algorithm as name")
+	}
+	tagged, ok := reference.TagNameOnly(named).(reference.NamedTagged)
+	if !ok {
+		return nil, failf(errdefs.ErrInvalidArgument, "invalid reference format: %q has no tag", ref)
+	}
+	return tagged, nil
+}
+
+// familiar shortens a record name to what people type: docker.io/library/x:y
+// becomes x:y. A nameless record has none.
+func familiar(name string) string {
+	if isDangling(name) {
+		return ""
+	}
+	named, err := reference.ParseNormalizedNamed(name)
+	if err != nil {
+		return name
+	}
+	return reference.FamiliarString(named)
+}
+
+// shortID cuts an ID or digest to the 12 digits that people see.
+func shortID(id string) string {
+	id = strings.TrimPrefix(id, "sha256:")
+	return id[:min(len(id), 12)]
+}

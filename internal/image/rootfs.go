@@ -1,0 +1,425 @@
+package image
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+
+	"github.com/containerd/containerd/v2/core/leases"
+	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
+)
+
+// Writable layers are not snapshots of containerd's. A prepare there costs two
+// databases a transaction of two disk flushes each, and so does a removal;
+// both are on the path of every `run`. A writable layer here is a directory
+//
+//	layers/rootfs/ID/base   symbolic link whose target names the snapshot
+//	                        below, or noBase
+//	layers/rootfs/ID/fs     what the container wrote, in overlayfs's format
+//	layers/rootfs/ID/work   overlayfs's own
+//
+// that is made under another name and renamed, and is renamed to the trash
+// when it goes. The directories are the only record of them; Open reads them
+// again. What they need of the database is that a snapshot does not go while a
+// writable layer is on it: when the last image above such a snapshot goes, the
+// snapshot is added to a lease in the same transaction, and it is taken out
+// when the last writable layer has gone.
+
+const (
+	// noBase is the base of writable layers on images without layers.
+	noBase = "none"
+	// holdingLease keeps the snapshots that writable layers need and no image
+	// keeps any more.
+	holdingLease = "rootfs"
+	// unfinished begins the names of writable layers that are being made.
+	unfinished = ".new-"
+
+	resourceSnapshot = "snapshots/" + snapshotterName
+
+	// labelUpper, on a snapshot, is its directory.
+	labelUpper = "containerd.io/snapshot/overlay.upperdir"
+)
+
+// Layers are the directories of a root filesystem, as overlayfs takes them.
+type Layers struct {
+	// Base is a directory on the same mount above all others.
+	Base string
+	// Lower are the layers of the image, topmost first; never empty.
+	Lower []string
+	// Upper and Work belong to the container.
+	Upper, Work string
+}
+
+var rootfsID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]*$`)
+
+// CreateRootFS makes the writable layer of a container on an image. Files in
+// it keep the ids that they have in the container: mounts translate. The error
+// is errdefs.ErrAlreadyExists when the container has one, errdefs.ErrNotFound
+// when the image went since it was resolved.
+//
+// The layer survives a crash of the process. It is not flushed to the disk: a
+// power cut within seconds may take it, which [Store.RootFS] then says.
+func (s *Store) CreateRootFS(ctx context.Context, containerID string, img Image) (Layers, error) {
+	ctx = s.in(ctx)
+	if !rootfsID.MatchString(containerID) {
+		return Layers{}, fmt.Errorf("container ID %q: %w", containerID, errdefs.ErrInvalidArgument)
+	}
+	if img.snapshot == "" && len(img.Config.RootFS.DiffIDs) > 0 {
+		return Layers{}, fmt.Errorf("image %s is not unpacked: %w", shortID(img.ID), errdefs.ErrFailedPrecondition)
+	}
+	lower, err := s.acquire(ctx, img)
+	if err != nil {
+		return Layers{}, err
+	}
+	if err := s.makeRootFS(containerID, img.snapshot, lower); err != nil {
+		s.release(ctx, img.snapshot)
+		return Layers{}, err
+	}
+	return s.layers(containerID, lower), nil
+}
+
+// acquire counts one more writable layer on the image's snapshot and returns
+// the directories below it.
+func (s *Store) acquire(ctx context.Context, img Image) ([]string, error) {
+	if img.snapshot == "" {
+		return []string{s.emptyDir()}, nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	// The snapshot stays as long as an image or a writable layer is on it;
+	// without either it may be half gone although it can still be found.
+	if s.rootfs[img.snapshot] == 0 && s.resolved[img.Target.Digest] == nil {
+		return nil, notFound(img.ID)
+	}
+	lower, err := s.lowerDirs(ctx, img.snapshot)
+	if err != nil {
+		return nil, err
+	}
+	s.rootfs[img.snapshot]++
+	return lower, nil
+}
+
+// lowerDirs returns the directories of a snapshot and its parents, topmost
+// first. The caller holds mu.
+func (s *Store) lowerDirs(ctx context.Context, key string) ([]string, error) {
+	if dirs, ok := s.lowers[key]; ok {
+		return dirs, nil
+	}
+	var dirs []string
+	for k := key; k != ""; {
+		info, err := s.snapshot.Stat(ctx, k)
+		if err != nil {
+			return nil, fmt.Errorf("look up layer %q: %w", k, err)
+		}
+		dirs = append(dirs, info.Labels[labelUpper])
+		k = info.Parent
+	}
+	s.lowers[key] = dirs
+	return dirs, nil
+}
+
+// release takes back what acquire counted. When that was the last writable
+// layer on a snapshot without image, the snapshot goes in the background.
+func (s *Store) release(ctx context.Context, key string) {
+	if key == "" {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.rootfs[key]--; s.rootfs[key] > 0 {
+		return
+	}
+	delete(s.rootfs, key)
+	if !s.held[key] {
+		return
+	}
+	delete(s.held, key)
+	delete(s.lowers, key)
+	s.background.Go(func() {
+		// Not under mu, and harmless when it is late or does not happen:
+		// Open compares the lease with the writable layers.
+		ctx := s.in(context.WithoutCancel(ctx))
+		if err := s.unhold(ctx, key); err != nil {
+			s.logger.WarnContext(ctx, "layer stays", "snapshot", key, "err", err)
+			return
+		}
+		s.collect(ctx)
+	})
+}
+
+// unhold takes a snapshot out of the holding lease, unless a writable layer
+// has come to need it again.
+func (s *Store) unhold(ctx context.Context, key string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.rootfs[key] > 0 {
+		s.held[key] = true
+		return nil
+	}
+	err := s.leases.DeleteResource(ctx, leases.Lease{ID: holdingLease}, leases.Resource{ID: key, Type: resourceSnapshot})
+	if err != nil && !errdefs.IsNotFound(err) {
+		return err
+	}
+	return nil
+}
+
+// holdUsed puts a snapshot that is about to lose its image into the holding
+// lease when writable layers need it. It is part of the transaction of ctx;
+// the caller holds mu and calls noteHeld once that has been committed.
+func (s *Store) holdUsed(ctx context.Context, key string) error {
+	if key == "" || s.rootfs[key] == 0 || s.held[key] {
+		return nil
+	}
+	if _, err := s.leases.Create(ctx, leases.WithID(holdingLease)); err != nil && !errdefs.IsAlreadyExists(err) {
+		return fmt.Errorf("hold layer %q: %w", key, err)
+	}
+	if err := s.leases.AddResource(ctx, leases.Lease{ID: holdingLease}, leases.Resource{ID: key, Type: resourceSnapshot}); err != nil {
+		return fmt.Errorf("hold layer %q: %w", key, err)
+	}
+	return nil
+}
+
+func (s *Store) noteHeld(key string) {
+	if key != "" && s.rootfs[key] > 0 {
+		s.held[key] = true
+	}
+}
+
+func (s *Store) makeRootFS(id, key string, lower []string) (err error) {
+	dir, err := os.MkdirTemp(s.rootfsDir(), unfinished)
+	if err != nil {
+		return fmt.Errorf("make writable layer: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.RemoveAll(dir))
+		}
+	}()
+	upper := filepath.Join(dir, "fs")
+	if err := os.Mkdir(upper, 0o755); err != nil {
+		return fmt.Errorf("make writable layer: %w", err)
+	}
+	if err := copyRootAttributes(lower[0], upper); err != nil {
+		return err
+	}
+	if err := os.Mkdir(filepath.Join(dir, "work"), 0o711); err != nil {
+		return fmt.Errorf("make writable layer: %w", err)
+	}
+	if key == "" {
+		key = noBase
+	}
+	if err := os.Symlink(key, filepath.Join(dir, "base")); err != nil {
+		return fmt.Errorf("make writable layer: %w", err)
+	}
+	err = unix.Renameat2(unix.AT_FDCWD, dir, unix.AT_FDCWD, filepath.Join(s.rootfsDir(), id), unix.RENAME_NOREPLACE)
+	if errors.Is(err, syscall.EEXIST) {
+		return fmt.Errorf("container %s has a root filesystem: %w", id, errdefs.ErrAlreadyExists)
+	}
+	if err != nil {
+		return fmt.Errorf("make writable layer of %s: %w", id, err)
+	}
+	return nil
+}
+
+func (s *Store) layers(id string, lower []string) Layers {
+	dir := filepath.Join(s.rootfsDir(), id)
+	return Layers{
+		Base:  s.layersDir(),
+		Lower: append([]string(nil), lower...),
+		Upper: filepath.Join(dir, "fs"),
+		Work:  filepath.Join(dir, "work"),
+	}
+}
+
+// base reads which snapshot a writable layer is on.
+func (s *Store) base(containerID string) (string, error) {
+	if !rootfsID.MatchString(containerID) {
+		return "", fmt.Errorf("container ID %q: %w", containerID, errdefs.ErrInvalidArgument)
+	}
+	key, err := os.Readlink(filepath.Join(s.rootfsDir(), containerID, "base"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("container %s has no root filesystem: %w", containerID, errdefs.ErrNotFound)
+	}
+	if err != nil {
+		return "", fmt.Errorf("read base of writable layer: %w", err)
+	}
+	if key == noBase {
+		key = ""
+	}
+	return key, nil
+}
+
+// RootFS returns the layers of a container's root filesystem. The error is
+// errdefs.ErrNotFound when it has none.
+func (s *Store) RootFS(ctx context.Context, containerID string) (Layers, error) {
+	ctx = s.in(ctx)
+	key, err := s.base(containerID)
+	if err != nil {
+		return Layers{}, err
+	}
+	if key == "" {
+		return s.layers(containerID, []string{s.emptyDir()}), nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	lower, err := s.lowerDirs(ctx, key)
+	if err != nil {
+		return Layers{}, fmt.Errorf("root filesystem of container %s: %w", containerID, err)
+	}
+	return s.layers(containerID, lower), nil
+}
+
+// RemoveRootFS gives up the writable layer of a container, which nothing may
+// have mounted any more. Its files go in the background. It is no error when
+// there is none.
+func (s *Store) RemoveRootFS(ctx context.Context, containerID string) error {
+	ctx = s.in(ctx)
+	key, err := s.base(containerID)
+	if errdefs.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	err = os.Rename(filepath.Join(s.rootfsDir(), containerID), filepath.Join(s.trashDir(), rand.Text()))
+	if errors.Is(err, fs.ErrNotExist) { // another call was faster, and has released it
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("remove root filesystem of container %s: %w", containerID, err)
+	}
+	s.release(ctx, key)
+	s.emptyTrash()
+	return nil
+}
+
+// RootFSList returns the containers that have a writable layer, sorted, for
+// the engine to compare with the containers it knows.
+func (s *Store) RootFSList(context.Context) ([]string, error) {
+	entries, err := os.ReadDir(s.rootfsDir())
+	if err != nil {
+		return nil, fmt.Errorf("list writable layers: %w", err)
+	}
+	var ids []string
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), unfinished) {
+			ids = append(ids, e.Name())
+		}
+	}
+	return ids, nil
+}
+
+// RootFSUsage returns how many bytes a container has written, and that plus
+// the size of its image. It walks what the container wrote, and nothing else.
+func (s *Store) RootFSUsage(ctx context.Context, containerID string) (rw, total int64, err error) {
+	ctx = s.in(ctx)
+	key, err := s.base(containerID)
+	if err != nil {
+		return 0, 0, err
+	}
+	rw, err = treeSize(ctx, filepath.Join(s.rootfsDir(), containerID, "fs"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, 0, fmt.Errorf("container %s has no root filesystem: %w", containerID, errdefs.ErrNotFound)
+	}
+	if err != nil {
+		return 0, 0, fmt.Errorf("size of container %s: %w", containerID, err)
+	}
+	below, err := s.chainSize(ctx, key)
+	if err != nil {
+		return 0, 0, err
+	}
+	return rw, rw + below, nil
+}
+
+// treeSize sums the sizes of the files below dir as Docker does: hard links
+// once, directories not. Files that go while it walks are left out.
+func treeSize(ctx context.Context, dir string) (int64, error) {
+	type inode struct{ dev, ino uint64 }
+	linked := map[inode]bool{}
+	var size int64
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if errors.Is(err, fs.ErrNotExist) && path != dir {
+			return nil
+		}
+		if err != nil || d.IsDir() {
+			return err
+		}
+		info, err := d.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Nlink > 1 {
+			id := inode{uint64(st.Dev), st.Ino}
+			if linked[id] {
+				return nil
+			}
+			linked[id] = true
+		}
+		size += info.Size()
+		return nil
+	})
+	return size, err
+}
+
+// scanRootFS reads which writable layers there are when the store is opened,
+// clears away half-made ones, and compares the holding lease with them.
+func (s *Store) scanRootFS(ctx context.Context) error {
+	entries, err := os.ReadDir(s.rootfsDir())
+	if err != nil {
+		return fmt.Errorf("list writable layers: %w", err)
+	}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), unfinished) {
+			if err := os.RemoveAll(filepath.Join(s.rootfsDir(), e.Name())); err != nil {
+				return fmt.Errorf("remove half-made writable layer: %w", err)
+			}
+			continue
+		}
+		key, err := s.base(e.Name())
+		if err != nil {
+			s.logger.WarnContext(ctx, "unreadable writable layer", "container", e.Name(), "err", err)
+			continue
+		}
+		if key != "" {
+			s.rootfs[key]++
+		}
+	}
+	return s.scanHeld(ctx)
+}
+
+func (s *Store) scanHeld(ctx context.Context) error {
+	resources, err := s.leases.ListResources(ctx, leases.Lease{ID: holdingLease})
+	if errdefs.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("list held layers: %w", err)
+	}
+	for _, r := range resources {
+		if r.Type != resourceSnapshot {
+			continue
+		}
+		if s.rootfs[r.ID] > 0 {
+			s.held[r.ID] = true
+			continue
+		}
+		if err := s.unhold(ctx, r.ID); err != nil {
+			return fmt.Errorf("let go of layer %q: %w", r.ID, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,286 @@
+package image
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/containerd/v2/core/leases"
+	"github.com/containerd/containerd/v2/core/metadata"
+	"github.com/containerd/containerd/v2/core/snapshots"
+	"github.com/containerd/containerd/v2/pkg/namespaces"
+	"github.com/containerd/containerd/v2/plugins/content/local"
+	"github.com/containerd/containerd/v2/plugins/snapshots/overlay"
+	"github.com/containerd/log"
+	"github.com/containerd/platforms"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/sirupsen/logrus"
+	"go.etcd.io/bbolt"
+)
+
+const (
+	// namespace is the containerd namespace of everything in the store.
+	namespace = "porthole"
+	// snapshotterName names the overlay snapshotter in the metadata database
+	// and in the labels that keep snapshots alive.
+	snapshotterName = "overlayfs"
+
+	// labelTemporary marks leases that belong to one running operation. None
+	// of them can be of use to the next process.
+	labelTemporary = "porthole.temporary"
+)
+
+// Options are the settings of a [Store].
+type Options struct {
+	// Root is the store's directory, made when it is missing.
+	Root string
+	// Logger receives what happens in the background; nil discards it.
+	Logger *slog.Logger
+	// Limits bound what an archive may make of itself; zero fields have
+	// defaults.
+	Limits Limits
+	// Platform is what images have to run on; zero means this machine.
+	Platform ocispec.Platform
+}
+
+// Store is an open image store. It is safe for concurrent use; one process at
+// a time can have a given directory open.
+type Store struct {
+	root   string
+	logger *slog.Logger
+	// libraryLog is logger as containerd's libraries want it.
+	libraryLog *log.Entry
+	limits     Limits
+	platform   ocispec.Platform
+	matcher    platforms.MatchComparer
+
+	db       *metadata.DB
+	overlay  snapshots.Snapshotter // below the metadata database; closed by Close
+	content  content.Store
+	snapshot snapshots.Snapshotter
+	images   images.Store
+	leases   leases.Manager
+
+	recovered  bool // Close may take the unclean mark away
+	background sync.WaitGroup
+	trash      sync.Mutex         // one at a time empties the trash
+	stop       context.CancelFunc // ends what runs in the background
+	stopped    context.Context    //nolint:containedctx // life of the background work, not of a call
+
+	// mu guards the fields below. It is held for bookkeeping and one database
+	// transaction at most, never while layers are read or written.
+	mu sync.Mutex
+	// resolved remembers what the targets of image records are made of.
+	// Content is immutable, so entries only go when the image goes.
+	resolved map[digest.Digest]*contents
+	// lowers remembers the directories of a snapshot and its parents, topmost
+	// first. An entry goes before its snapshot can go.
+	lowers map[string][]string
+	// rootfs counts the writable layers on each snapshot; held tells which of
+	// these snapshots have lost their image and live by the holding lease.
+	rootfs map[string]int
+	held   map[string]bool
+}
+
+// Open opens the store in opts.Root and puts right what an unclean end has
+// left: unfinished downloads and unpackings go, removals go on. The caller
+// closes the store.
+func Open(ctx context.Context, opts Options) (*Store, error) {
+	s := newStore(opts)
+	for _, dir := range []string{s.root, s.layersDir(), s.rootfsDir(), s.trashDir(), s.emptyDir()} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, fmt.Errorf("make image store: %w", err)
+		}
+	}
+	// The root of a container without layers looks like any other.
+	if err := os.Chmod(s.emptyDir(), 0o755); err != nil {
+		return nil, fmt.Errorf("make image store: %w", err)
+	}
+	if err := s.openBackend(); err != nil {
+		return nil, fmt.Errorf("open image store %q: %w", s.root, err)
+	}
+	if err := s.recover(s.in(ctx)); err != nil {
+		return nil, errors.Join(fmt.Errorf("recover image store %q: %w", s.root, err), s.Close())
+	}
+	s.recovered = true
+	return s, nil
+}
+
+func newStore(opts Options) *Store {
+	s := &Store{
+		root:     filepath.Clean(opts.Root),
+		logger:   opts.Logger,
+		limits:   opts.Limits.withDefaults(),
+		platform: opts.Platform,
+		resolved: map[digest.Digest]*contents{},
+		lowers:   map[string][]string{},
+		rootfs:   map[string]int{},
+		held:     map[string]bool{},
+	}
+	if s.logger == nil {
+		s.logger = slog.New(slog.DiscardHandler)
+	}
+	s.libraryLog = libraryLog(s.logger)
+	if s.platform.OS == "" {
+		s.platform = platforms.DefaultSpec()
+	}
+	s.platform = platforms.Normalize(s.platform)
+	s.matcher = platforms.Only(s.platform)
+	s.stopped, s.stop = context.WithCancel(context.Background())
+	return s
+}
+
+// openBackend opens containerd's parts; nothing stays open when it fails.
+func (s *Store) openBackend() (err error) {
+	var closers []io.Closer
+	defer func() {
+		if err == nil {
+			return
+		}
+		for _, c := range closers {
+			err = errors.Join(err, c.Close())
+		}
+	}()
+	// The database comes first: its lock tells whether another process has
+	// the store open.
+	db, err := bbolt.Open(filepath.Join(s.root, "metadata.db"), 0o600, &bbolt.Options{
+		Timeout:        time.Second,
+		NoFreelistSync: true,
+		FreelistType:   bbolt.FreelistMapType,
+	})
+	if err != nil {
+		return fmt.Errorf("open metadata.db (is another daemon using it?): %w", err)
+	}
+	closers = append(closers, db)
+	blobs, err := local.NewStore(filepath.Join(s.root, "content"))
+	if err != nil {
+		return fmt.Errorf("open content: %w", err)
+	}
+	s.overlay, err = overlay.NewSnapshotter(filepath.Join(s.layersDir(), "overlay"),
+		overlay.AsynchronousRemove, overlay.WithUpperdirLabel)
+	if err != nil {
+		return fmt.Errorf("open layers: %w", err)
+	}
+	closers = append(closers, s.overlay)
+	s.db = metadata.NewDB(db, blobs, map[string]snapshots.Snapshotter{snapshotterName: s.overlay})
+	if err := s.db.Init(s.in(context.Background())); err != nil {
+		return fmt.Errorf("initialize metadata.db: %w", err)
+	}
+	s.content = s.db.ContentStore()
+	s.snapshot = s.db.Snapshotter(snapshotterName)
+	s.images = metadata.NewImageStore(s.db)
+	s.leases = metadata.NewLeaseManager(s.db)
+	return nil
+}
+
+// Close waits for background work, which it tells to stop, and closes the
+// files. Removals that are not finished are taken up by the next Open.
+func (s *Store) Close() error {
+	s.stop()
+	s.background.Wait()
+	err := errors.Join(s.overlay.Close(), s.db.Close())
+	if err == nil && s.recovered {
+		err = os.Remove(s.uncleanMark())
+	}
+	if err != nil {
+		return fmt.Errorf("close image store: %w", err)
+	}
+	return nil
+}
+
+// Backend gives the containerd parts of the store to a builder that works in
+// the same store. They stay the store's: do not close them.
+type Backend struct {
+	Namespace       string
+	SnapshotterName string
+	Content         content.Store
+	Snapshotter     snapshots.Snapshotter
+	Images          images.Store
+	Leases          leases.Manager
+	DB              *metadata.DB
+}
+
+// Backend returns the parts that a builder needs.
+func (s *Store) Backend() Backend {
+	return Backend{
+		Namespace:       namespace,
+		SnapshotterName: snapshotterName,
+		Content:         s.content,
+		Snapshotter:     s.snapshot,
+		Images:          s.images,
+		Leases:          s.leases,
+		DB:              s.db,
+	}
+}
+
+func (s *Store) layersDir() string   { return filepath.Join(s.root, "layers") }
+func (s *Store) rootfsDir() string   { return filepath.Join(s.layersDir(), "rootfs") }
+func (s *Store) trashDir() string    { return filepath.Join(s.layersDir(), "trash") }
+func (s *Store) emptyDir() string    { return filepath.Join(s.layersDir(), "empty") }
+func (s *Store) uncleanMark() string { return filepath.Join(s.root, "unclean") }
+
+// in puts a context into the store's namespace and sends the libraries' log
+// to the store's logger.
+func (s *Store) in(ctx context.Context) context.Context {
+	if ns, ok := namespaces.Namespace(ctx); ok && ns == namespace {
+		return ctx
+	}
+	return namespaces.WithNamespace(log.WithLogger(ctx, s.libraryLog), namespace)
+}
+
+// libraryLog returns a log for containerd's libraries that ends in logger.
+func libraryLog(logger *slog.Logger) *log.Entry {
+	l := logrus.New()
+	l.SetOutput(io.Discard)
+	l.SetLevel(logrus.WarnLevel)
+	l.AddHook(logHook{logger})
+	return logrus.NewEntry(l)
+}
+
+// logHook carries warnings of containerd's libraries over to slog.
+type logHook struct{ to *slog.Logger }
+
+func (logHook) Levels() []logrus.Level { return logrus.AllLevels[:logrus.WarnLevel+1] }
+
+func (h logHook) Fire(e *logrus.Entry) error {
+	attrs := []any{"detail", e.Message}
+	for k, v := range e.Data {
+		attrs = append(attrs, k, v)
+	}
+	h.to.WarnContext(e.Context, "image storage", attrs...)
+	return nil
+}
+
+// lease opens a lease that keeps all that is written under the returned
+// context. The function that it returns ends the lease and collects what
+// nothing else refers to; call it once.
+func (s *Store) lease(ctx context.Context) (context.Context, func(), error) {
+	l, err := s.leases.Create(ctx, leases.WithRandomID(), leases.WithLabel(labelTemporary, "true"))
+	if err != nil {
+		return nil, nil, fmt.Errorf("open lease: %w", err)
+	}
+	return leases.WithLease(ctx, l.ID), func() {
+		// The end of the call must not keep its leftovers.
+		ctx := context.WithoutCancel(ctx)
+		if err := s.leases.Delete(ctx, l); err != nil {
+			s.logger.WarnContext(ctx, "lease stays", "lease", l.ID, "err", err)
+		}
+		s.collect(ctx)
+	}, nil
+}
+
+// collect removes what no image, container or lease refers to.
+func (s *Store) collect(ctx context.Context) {
+	if _, err := s.db.GarbageCollect(context.WithoutCancel(ctx)); err != nil {
+		s.logger.WarnContext(ctx, "garbage collection failed", "err", err)
+	}
+}
