@@ -195,11 +195,19 @@ func enableForwarding() error {
 	return nil
 }
 
-// applyRules replaces our nftables table.
+// applyRules replaces our nftables table, or removes it when there is nothing
+// to be in it.
 func (m *Manager) applyRules(subnet netip.Prefix) error {
 	table := nft.DefaultTable
 	if m.opts.Bridge != DefaultBridge {
 		table += "_" + m.opts.Bridge
+	}
+	if m.opts.NoMasquerade {
+		err := nft.Remove(m.netns, table)
+		if errdefs.IsNotImplemented(err) { // then it cannot be there
+			return nil
+		}
+		return err
 	}
 	rules := nft.Ruleset{Table: table, Masquerade: []nft.Masquerade{{Subnet: subnet, Bridge: m.opts.Bridge}}}
 	return nft.Apply(m.netns, rules)

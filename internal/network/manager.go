@@ -40,6 +40,9 @@ type Options struct {
 	// MTU is given to the bridge and all interfaces. Zero means the MTU of the
 	// interface that carries the default route, or 1500 without one.
 	MTU int
+	// NoMasquerade leaves packets of containers as they are: somebody else
+	// routes, or translates, for the subnet. The kernel needs no nftables then.
+	NoMasquerade bool
 	// NetNS is the network namespace to work in. Nil means that of the calling
 	// thread. Open duplicates what it needs; the caller closes the file.
 	NetNS *os.File

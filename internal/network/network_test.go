@@ -15,6 +15,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
@@ -450,6 +451,37 @@ func TestMasquerade(t *testing.T) {
 	}
 	if !strings.HasPrefix(from.String(), "198.51.100.1:") {
 		t.Errorf("packet came from %s, want the router's 198.51.100.1", from)
+	}
+}
+
+func TestNoMasquerade(t *testing.T) {
+	host := testenv.NetNS(t)
+	state := t.TempDir()
+	tables := func() (names []string) {
+		t.Helper()
+		conn, err := nftables.New(nftables.WithNetNSFd(int(host.Fd())))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all, err := conn.ListTables()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, table := range all {
+			names = append(names, table.Name)
+		}
+		return names
+	}
+	m := open(t, host, func(o *Options) { o.StatePath = state })
+	if diff := cmp.Diff([]string{"porthole"}, tables()); diff != "" {
+		t.Errorf("tables (-want +got):\n%s", diff)
+	}
+	if err := m.Close(); err != nil {
+		t.Fatal(err)
+	}
+	open(t, host, func(o *Options) { o.StatePath = state; o.NoMasquerade = true })
+	if got := tables(); len(got) != 0 {
+		t.Errorf("tables without masquerading: %v", got)
 	}
 }
 

@@ -82,7 +82,7 @@ func (m *Manager) describeBridge() network.Network {
 	n.Options = map[string]string{
 		"com.docker.network.bridge.default_bridge":       "true",
 		"com.docker.network.bridge.enable_icc":           "true",
-		"com.docker.network.bridge.enable_ip_masquerade": "true",
+		"com.docker.network.bridge.enable_ip_masquerade": strconv.FormatBool(!m.opts.NoMasquerade),
 		"com.docker.network.bridge.name":                 m.opts.Bridge,
 		"com.docker.network.driver.mtu":                  strconv.Itoa(int(m.bridge.MTU)),
 	}
