@@ -1,0 +1,16 @@
+// Command porthole is the command line of the Porthole container engine.
+package main
+
+import (
+	"os"
+
+	"github.com/portholehq/porthole/internal/cli"
+	"github.com/portholehq/porthole/internal/cli/system"
+)
+
+// version is set by the linker in releases.
+var version string
+
+func main() {
+	os.Exit(cli.Main(cli.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}, os.Args[1:], system.ThisBuild(version)))
+}

@@ -1,0 +1,34 @@
+package command
+
+import (
+	"context"
+	"io"
+
+	"github.com/moby/moby/client/pkg/jsonmessage"
+	"github.com/moby/term"
+)
+
+// Progress shows a stream of progress messages on w: bars where it is a
+// terminal, plain lines elsewhere. It returns the error that the stream ends
+// with, if any.
+func (a *App) Progress(ctx context.Context, stream io.Reader, w io.Writer) error {
+	r := &contextReader{ctx: ctx, r: stream}
+	fd, isTerminal := term.GetFdInfo(w)
+	if err := jsonmessage.DisplayJSONMessagesStream(r, w, fd, isTerminal, nil); err != nil {
+		return err
+	}
+	return ctx.Err()
+}
+
+// contextReader ends with its context.
+type contextReader struct {
+	ctx context.Context //nolint:containedctx // lives as long as one call of Progress
+	r   io.Reader
+}
+
+func (r *contextReader) Read(p []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return r.r.Read(p)
+}

@@ -1,0 +1,132 @@
+package containers
+
+import (
+	"context"
+	"errors"
+
+	"github.com/moby/moby/api/types/container"
+	mobyclient "github.com/moby/moby/client"
+	"github.com/spf13/cobra"
+
+	"github.com/portholehq/porthole/client"
+	"github.com/portholehq/porthole/internal/cli/command"
+)
+
+type attachOptions struct {
+	noStdin, sigProxy bool
+	detachKeys        string
+}
+
+// NewAttach returns "attach".
+func NewAttach(a *command.App) *cobra.Command {
+	var o attachOptions
+	cmd := &cobra.Command{
+		Use:   "attach [OPTIONS] CONTAINER",
+		Short: "Attach local standard input, output, and error streams to a running container",
+		Args:  command.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return o.run(cmd.Context(), a, args[0])
+		},
+		ValidArgsFunction:     a.CompleteContainers(1, command.Running),
+		DisableFlagsInUseLine: true,
+	}
+	cmd.Flags().BoolVar(&o.noStdin, "no-stdin", false, "Do not attach STDIN")
+	cmd.Flags().BoolVar(&o.sigProxy, "sig-proxy", true, "Proxy all received signals to the process")
+	cmd.Flags().StringVar(&o.detachKeys, "detach-keys", "", "Override the key sequence for detaching a container")
+	return command.Common(cmd, 0, "container attach", "attach")
+}
+
+func (o *attachOptions) run(ctx context.Context, a *command.App, name string) error {
+	keys, err := detachKeys(a, o.detachKeys)
+	if err != nil {
+		return err
+	}
+	c, err := a.Client()
+	if err != nil {
+		return err
+	}
+	// Asked first, so that the exit is known even when the container ends
+	// during the next steps.
+	exit := c.ContainerWait(context.WithoutCancel(ctx), name, mobyclient.ContainerWaitOptions{})
+	info, err := attachable(ctx, c, name)
+	if err != nil {
+		return err
+	}
+	if err := a.Check(!o.noStdin, info.Config.Tty); err != nil {
+		return err
+	}
+	if o.sigProxy && !info.Config.Tty {
+		defer forwardSignals(ctx, a, c, name)()
+	}
+	at, err := attachNow(ctx, a, c, name, info.Config, !o.noStdin, keys)
+	if err != nil {
+		return err
+	}
+	if err := at.wait(ctx); err != nil {
+		return err
+	}
+	return exitCode(exit)
+}
+
+// attachNow attaches to a running container and lets it redraw its terminal.
+func attachNow(ctx context.Context, a *command.App, c *client.Client, name string, config *container.Config, stdin bool, keys string) (*attachment, error) {
+	resp, err := c.ContainerAttach(ctx, name, mobyclient.ContainerAttachOptions{
+		Stream: true, Stdin: stdin && config.OpenStdin, Stdout: true, Stderr: true, DetachKeys: keys,
+	})
+	if err != nil {
+		return nil, err
+	}
+	// A container that stopped since it was looked at would never end the
+	// stream.
+	if _, err := attachable(ctx, c, name); err != nil {
+		resp.HijackedResponse.Close()
+		return nil, err
+	}
+	if config.Tty && a.OutIsTerminal() {
+		redraw(ctx, a, c, name)
+		followSize(ctx, a, c, name)
+	}
+	session := newSession(a, resp.HijackedResponse, config.Tty)
+	session.DetachKeys = keys
+	session.Stdin, session.Stdout, session.Stderr = stdin && config.OpenStdin, true, true
+	at := &attachment{done: make(chan error, 1), close: resp.HijackedResponse.Close}
+	go func() { at.done <- session.Run(ctx) }()
+	return at, nil
+}
+
+// wait returns when the streams have ended. An interrupted command is no
+// error here: its cause decides the exit code.
+func (at *attachment) wait(ctx context.Context) error {
+	defer at.close()
+	err := <-at.done
+	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// attachable returns the container if its streams can be attached to.
+func attachable(ctx context.Context, c *client.Client, name string) (*container.InspectResponse, error) {
+	info, err := c.ContainerInspect(ctx, name, mobyclient.ContainerInspectOptions{})
+	if err != nil {
+		return nil, err
+	}
+	switch state := info.Container.State; {
+	case !state.Running:
+		return nil, errors.New("cannot attach to a stopped container, start it first")
+	case state.Paused:
+		return nil, errors.New("cannot attach to a paused container, unpause it first")
+	case state.Restarting:
+		return nil, errors.New("cannot attach to a restarting container, wait until it is running")
+	}
+	return &info.Container, nil
+}
+
+// redraw makes the program in the container draw its screen again: terminals
+// do that only when their size has changed, so it changes for a moment.
+func redraw(ctx context.Context, a *command.App, c *client.Client, name string) {
+	height, width := a.Size()
+	if err := resizeContainer(c, name)(ctx, height+1, width+1); err != nil {
+		a.Log.Debug("resize terminal", "err", err)
+	}
+}

@@ -1,0 +1,135 @@
+package containers
+
+import (
+	"context"
+	"errors"
+
+	"github.com/docker/cli/opts"
+	mobyclient "github.com/moby/moby/client"
+	"github.com/spf13/cobra"
+
+	"github.com/portholehq/porthole/client"
+	"github.com/portholehq/porthole/internal/cli/command"
+)
+
+type execOptions struct {
+	detachKeys, user, workdir            string
+	interactive, tty, detach, privileged bool
+	env, envFile                         opts.ListOpts
+}
+
+// NewExec returns "exec".
+func NewExec(a *command.App) *cobra.Command {
+	o := execOptions{env: opts.NewListOpts(opts.ValidateEnv), envFile: opts.NewListOpts(nil)}
+	cmd := &cobra.Command{
+		Use:   "exec [OPTIONS] CONTAINER COMMAND [ARG...]",
+		Short: "Execute a command in a running container",
+		Args:  command.MinArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return o.run(cmd.Context(), a, args[0], args[1:])
+		},
+		ValidArgsFunction:     a.CompleteContainers(1, command.Running),
+		DisableFlagsInUseLine: true,
+	}
+	set := cmd.Flags()
+	set.SetInterspersed(false)
+	set.StringVar(&o.detachKeys, "detach-keys", "", "Override the key sequence for detaching a container")
+	set.BoolVarP(&o.interactive, "interactive", "i", false, "Keep STDIN open even if not attached")
+	set.BoolVarP(&o.tty, "tty", "t", false, "Allocate a pseudo-TTY")
+	set.BoolVarP(&o.detach, "detach", "d", false, "Detached mode: run command in the background")
+	set.StringVarP(&o.user, "user", "u", "", `Username or UID (format: "<name|uid>[:<group|gid>]")`)
+	set.BoolVar(&o.privileged, "privileged", false, "Give extended privileges to the command")
+	set.VarP(&o.env, "env", "e", "Set environment variables")
+	set.Var(&o.envFile, "env-file", "Read in a file of environment variables")
+	set.StringVarP(&o.workdir, "workdir", "w", "", "Working directory inside the container")
+	return command.Common(cmd, 2, "container exec", "exec")
+}
+
+func (o *execOptions) run(ctx context.Context, a *command.App, name string, argv []string) error {
+	req, err := o.request(a, argv)
+	if err != nil {
+		return err
+	}
+	c, err := a.Client()
+	if err != nil {
+		return err
+	}
+	// An exec that is never started stays in the daemon for a while, so the
+	// terminal is checked before one is made; and a wrong name is told before
+	// a wrong terminal.
+	if _, err := c.ContainerInspect(ctx, name, mobyclient.ContainerInspectOptions{}); err != nil {
+		return err
+	}
+	if !o.detach {
+		if err := a.Check(req.AttachStdin, req.TTY); err != nil {
+			return err
+		}
+	}
+	if req.TTY {
+		req.ConsoleSize.Height, req.ConsoleSize.Width = a.Size()
+	}
+	created, err := c.ExecCreate(ctx, name, req)
+	if err != nil {
+		return err
+	}
+	if created.ID == "" {
+		return errors.New("exec ID empty")
+	}
+	if o.detach {
+		_, err := c.ExecStart(ctx, created.ID, mobyclient.ExecStartOptions{Detach: true, TTY: req.TTY, ConsoleSize: req.ConsoleSize})
+		return err
+	}
+	return execAttached(ctx, a, c, created.ID, req)
+}
+
+func (o *execOptions) request(a *command.App, argv []string) (mobyclient.ExecCreateOptions, error) {
+	req := mobyclient.ExecCreateOptions{
+		User: o.user, Privileged: o.privileged, TTY: o.tty, Cmd: argv, WorkingDir: o.workdir,
+		AttachStdin: o.interactive && !o.detach, AttachStdout: !o.detach, AttachStderr: !o.detach,
+	}
+	var err error
+	if req.Env, err = opts.ReadKVEnvStrings(o.envFile.GetSlice(), o.env.GetSlice()); err != nil {
+		return req, err
+	}
+	req.DetachKeys, err = detachKeys(a, o.detachKeys)
+	return req, err
+}
+
+func execAttached(ctx context.Context, a *command.App, c *client.Client, id string, req mobyclient.ExecCreateOptions) error {
+	resp, err := c.ExecAttach(ctx, id, mobyclient.ExecAttachOptions{TTY: req.TTY, ConsoleSize: req.ConsoleSize})
+	if err != nil {
+		return err
+	}
+	defer resp.HijackedResponse.Close()
+
+	session := newSession(a, resp.HijackedResponse, req.TTY)
+	session.DetachKeys = req.DetachKeys
+	session.Stdin, session.Stdout, session.Stderr = req.AttachStdin, req.AttachStdout, req.AttachStderr
+	done := make(chan error, 1)
+	go func() { done <- session.Run(ctx) }()
+
+	if req.TTY && a.InIsTerminal() {
+		sizeCtx, stop := context.WithCancel(ctx)
+		defer stop()
+		a.Follow(sizeCtx, func(ctx context.Context, height, width uint) error {
+			_, err := c.ExecResize(ctx, id, mobyclient.ExecResizeOptions{Height: height, Width: width})
+			return err
+		}, a.Log, func() { resizeFailed(a) })
+	}
+	if err := <-done; err != nil {
+		return err
+	}
+	return execExit(ctx, c, id)
+}
+
+func execExit(ctx context.Context, c *client.Client, id string) error {
+	info, err := c.ExecInspect(ctx, id, mobyclient.ExecInspectOptions{})
+	if mobyclient.IsErrConnectionFailed(err) {
+		// The daemon has died; how the command ended is not known.
+		return &command.StatusError{Code: 255, Err: err}
+	}
+	if err != nil {
+		return err
+	}
+	return command.Exit(info.ExitCode)
+}

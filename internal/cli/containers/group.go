@@ -1,0 +1,18 @@
+package containers
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/portholehq/porthole/internal/cli/command"
+)
+
+// NewGroup returns "container" with the verbs of this package.
+func NewGroup(a *command.App) *cobra.Command {
+	return command.Group(a, "container", "Manage containers",
+		NewAttach(a), NewCreate(a), NewExec(a), NewKill(a), NewLogs(a),
+		command.Also(NewPs(a), "ls [OPTIONS]", "ps", "list"),
+		NewPause(a), NewRename(a), NewRestart(a),
+		command.Also(NewRm(a), "", "remove"),
+		NewRun(a), NewStart(a), NewStop(a), NewTop(a), NewUnpause(a), NewWait(a),
+	)
+}

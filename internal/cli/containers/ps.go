@@ -1,0 +1,104 @@
+package containers
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/docker/cli/cli/command/formatter"
+	"github.com/docker/cli/opts"
+	"github.com/docker/cli/templates"
+	mobyclient "github.com/moby/moby/client"
+	"github.com/spf13/cobra"
+
+	"github.com/portholehq/porthole/internal/cli/command"
+)
+
+type psOptions struct {
+	command.ListFlags
+	quiet, size, sizeGiven, all, noTrunc, latest bool
+	last                                         int
+	filter                                       opts.FilterOpt
+}
+
+// NewPs returns "ps".
+func NewPs(a *command.App) *cobra.Command {
+	o := psOptions{filter: opts.NewFilterOpt()}
+	cmd := &cobra.Command{
+		Use:   "ps [OPTIONS]",
+		Short: "List containers",
+		Args:  command.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			o.sizeGiven = cmd.Flags().Changed("size")
+			return o.run(cmd.Context(), a)
+		},
+		ValidArgsFunction:     cobra.NoFileCompletions,
+		DisableFlagsInUseLine: true,
+	}
+	set := cmd.Flags()
+	set.BoolVarP(&o.quiet, "quiet", "q", false, "Only display container IDs")
+	set.BoolVarP(&o.size, "size", "s", false, "Display total file sizes")
+	set.BoolVarP(&o.all, "all", "a", false, "Show all containers (default shows just running)")
+	set.BoolVar(&o.noTrunc, "no-trunc", false, "Don't truncate output")
+	set.BoolVarP(&o.latest, "latest", "l", false, "Show the latest created container (includes all states)")
+	set.IntVarP(&o.last, "last", "n", -1, "Show n last created containers (includes all states)")
+	o.Add(set)
+	set.VarP(&o.filter, "filter", "f", "Filter output based on conditions provided")
+	return command.Common(cmd, 3, "container ls", "container list", "container ps", "ps")
+}
+
+func (o *psOptions) run(ctx context.Context, a *command.App) error {
+	if o.Format != "" && o.quiet {
+		_, _ = io.WriteString(a.Err, "WARNING: Ignoring custom format, because both --format and --quiet are set.\n")
+	}
+	format := o.Format
+	if format == "" {
+		format = a.Config().PsFormat
+	}
+	list := mobyclient.ContainerListOptions{All: o.all, Limit: o.last, Size: o.size, Filters: o.filter.Value()}
+	if o.latest && o.last == -1 {
+		list.Limit = 1
+	}
+	usesSize, err := checkFormat(format)
+	if err != nil {
+		return err
+	}
+	// Sizes cost the daemon a walk through the files, so they are asked for
+	// only where they are shown.
+	if usesSize && !o.quiet && !o.sizeGiven {
+		list.Size = true
+	}
+	c, err := a.Client()
+	if err != nil {
+		return err
+	}
+	res, err := c.ContainerList(ctx, list)
+	if err != nil {
+		return err
+	}
+	if done, err := o.JSON(a.Out, res.Items); done {
+		return err
+	}
+	return formatter.ContainerWrite(formatter.Context{
+		Output: a.Out,
+		Format: formatter.NewContainerFormat(format, o.quiet, list.Size),
+		Trunc:  !o.noTrunc,
+	}, res.Items)
+}
+
+// checkFormat tells whether a template is one, and whether it shows sizes.
+func checkFormat(format string) (usesSize bool, err error) {
+	if format == "" {
+		return false, nil
+	}
+	tmpl, err := templates.Parse(format)
+	if err != nil {
+		return false, fmt.Errorf("failed to parse template: %w", err)
+	}
+	probe := formatter.NewContainerContext()
+	if err := tmpl.Execute(io.Discard, probe); err != nil {
+		return false, fmt.Errorf("failed to execute template: %w", err)
+	}
+	_, usesSize = probe.FieldsUsed["Size"]
+	return usesSize, nil
+}

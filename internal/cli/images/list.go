@@ -1,0 +1,97 @@
+package images
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/docker/cli/cli/command/formatter"
+	"github.com/docker/cli/opts"
+	mobyclient "github.com/moby/moby/client"
+	"github.com/spf13/cobra"
+
+	"github.com/portholehq/porthole/internal/cli/command"
+)
+
+type listOptions struct {
+	command.ListFlags
+	quiet, all, noTrunc, digests bool
+	filter                       opts.FilterOpt
+}
+
+// NewImages returns "images".
+func NewImages(a *command.App) *cobra.Command {
+	o := listOptions{filter: opts.NewFilterOpt()}
+	cmd := &cobra.Command{
+		Use:   "images [OPTIONS] [REPOSITORY[:TAG]]",
+		Short: "List images",
+		Args:  command.MaxArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			match := ""
+			if len(args) > 0 {
+				match = args[0]
+			}
+			found, err := o.run(cmd.Context(), a, match)
+			if err == nil && found == 0 && match != "" && cmd.CalledAs() == "images" {
+				warnAmbiguous(a, match)
+			}
+			return err
+		},
+		ValidArgsFunction:     a.CompleteImages(1),
+		DisableFlagsInUseLine: true,
+	}
+	set := cmd.Flags()
+	set.BoolVarP(&o.quiet, "quiet", "q", false, "Only show image IDs")
+	set.BoolVarP(&o.all, "all", "a", false, "Show all images (default hides intermediate images)")
+	set.BoolVar(&o.noTrunc, "no-trunc", false, "Don't truncate output")
+	set.BoolVar(&o.digests, "digests", false, "Show digests")
+	o.Add(set)
+	set.VarP(&o.filter, "filter", "f", "Filter output based on conditions provided")
+	return command.Common(cmd, 7, "image ls", "image list", "images")
+}
+
+func (o *listOptions) run(ctx context.Context, a *command.App, match string) (found int, err error) {
+	filter := o.filter.Value()
+	if match != "" {
+		filter.Add("reference", match)
+	}
+	c, err := a.Client()
+	if err != nil {
+		return 0, err
+	}
+	res, err := c.ImageList(ctx, mobyclient.ImageListOptions{All: o.all, Filters: filter})
+	if err != nil {
+		return 0, err
+	}
+	if done, err := o.JSON(a.Out, res.Items); done {
+		return len(res.Items), err
+	}
+	format := o.Format
+	if format == "" {
+		format = formatter.TableFormatKey
+		if configured := a.Config().ImagesFormat; configured != "" && !o.quiet {
+			format = configured
+		}
+	}
+	return len(res.Items), formatter.ImageWrite(formatter.ImageContext{
+		Context: formatter.Context{
+			Output: a.Out,
+			Format: formatter.NewImageFormat(format, o.quiet, o.digests),
+			Trunc:  !o.noTrunc,
+		},
+		Digest: o.digests,
+	}, res.Items)
+}
+
+// warnAmbiguous helps those who typed "images ls" for "image ls".
+func warnAmbiguous(a *command.App, match string) {
+	if strings.ContainsAny(match, ".:/") {
+		return
+	}
+	for _, sub := range []string{"build", "history", "import", "inspect", "list", "load", "ls", "prune", "pull", "push", "rm", "save", "tag"} {
+		if sub == match {
+			_, _ = fmt.Fprintf(a.Err, "No images found matching %q: did you mean \"porthole image %[1]s\"?\n", match)
+			return
+		}
+	}
+}

@@ -1,0 +1,90 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/portholehq/porthole/internal/cli/command"
+	"github.com/portholehq/porthole/internal/cli/system"
+	"github.com/portholehq/porthole/internal/cli/tty"
+)
+
+// Streams are the standard streams of an invocation.
+type Streams struct {
+	In       io.Reader
+	Out, Err io.Writer
+}
+
+// Main runs the command line with args, which do not include the program's
+// name, and returns the code to exit with. build is shown by version.
+//
+// A first SIGINT, SIGTERM, SIGHUP or SIGQUIT ends the command in an orderly
+// way and gives 128 plus its number; a third SIGINT or SIGTERM ends the
+// program at once. The terminal is left as it was found, also by a panic.
+func Main(s Streams, args []string, build system.Build) (code int) {
+	term := tty.New(s.In, s.Out, s.Err)
+	defer term.Restore()
+	ctx, stop := untilSignal(context.Background(), func() { term.Restore(); os.Exit(1) })
+	defer stop()
+
+	app := command.New(term)
+	defer app.Close()
+	root := newRoot(app, build)
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	if sig, ok := errors.AsType[*signalError](context.Cause(ctx)); ok && (err == nil || errors.Is(err, context.Canceled) || errors.Is(err, sig)) {
+		return 128 + int(sig.signal)
+	}
+	if err != nil {
+		app.Report(err)
+	}
+	return command.ExitCode(err)
+}
+
+// signalError is the cause of a context that a signal has ended.
+type signalError struct{ signal syscall.Signal }
+
+func (e *signalError) Error() string { return fmt.Sprintf("got signal %d", int(e.signal)) }
+
+// forceAfter is the number of signals after which the user is taken to mean
+// it.
+const forceAfter = 3
+
+// untilSignal returns a context that a signal to end cancels, with a
+// *signalError as its cause. force is called for the third one.
+func untilSignal(ctx context.Context, force func()) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	signals := make(chan os.Signal, forceAfter)
+	signal.Notify(signals, endSignals...)
+	go func() {
+		for n := 1; ; n++ {
+			sig, ok := (<-signals).(syscall.Signal)
+			if !ok {
+				return
+			}
+			cancel(&signalError{sig})
+			if n == forceAfter && (sig == syscall.SIGINT || sig == syscall.SIGTERM) {
+				force()
+			}
+		}
+	}()
+	return ctx, func() {
+		signal.Stop(signals)
+		close(signals)
+		cancel(nil)
+	}
+}
+
+// joinWords joins the words that were not understood, or all of them.
+func joinWords(rest, all []string) string {
+	if len(rest) == 0 {
+		rest = all
+	}
+	return strings.Join(rest, " ")
+}

@@ -1,0 +1,6 @@
+package cli
+
+import "os"
+
+// endSignals end a command.
+var endSignals = []os.Signal{os.Interrupt}

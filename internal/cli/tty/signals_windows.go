@@ -1,0 +1,5 @@
+package tty
+
+import "os"
+
+func isRuntimeSignal(os.Signal) bool { return false }
