@@ -92,7 +92,8 @@ const (
 	OpKeyring Op = "keyring"
 	// OpRlimit sets a limit: see [Rlimit].
 	OpRlimit Op = "rlimit"
-	// OpBarrier tells the shim "ready" and waits for "go".
+	// OpBarrier tells the shim "ready" and waits for "go". In between the daemon
+	// puts the process into its cgroup and connects its network.
 	OpBarrier Op = "barrier"
 	// OpUnshare leaves the namespaces Flags for new ones (cgroup).
 	OpUnshare Op = "unshare"
@@ -101,14 +102,17 @@ const (
 	// OpUser looks the user up, see [User], and takes its groups and ids, with
 	// all capabilities kept.
 	OpUser Op = "user"
-	// OpWorkdir changes to Path, which is made if missing.
+	// OpDirectory makes the directory Path if it is missing.
+	OpDirectory Op = "directory"
+	// OpWorkdir changes to Path.
 	OpWorkdir Op = "workdir"
 	// OpCapabilities sets the capability sets but for what later steps need:
 	// see [Capabilities].
 	OpCapabilities Op = "capabilities"
 	// OpNoNewPrivs sets no_new_privs.
 	OpNoNewPrivs Op = "no new privileges"
-	// OpSeccomp loads a filter: see [Seccomp].
+	// OpSeccomp loads a filter: see [Seccomp]. It comes right before OpExec,
+	// and all that OpExec does but execve itself is done before it.
 	OpSeccomp Op = "seccomp"
 	// OpPersonality sets the execution domain Flags.
 	OpPersonality Op = "personality"
@@ -156,8 +160,6 @@ type Mount struct {
 	File        int    `json:"file,omitempty"`
 	// IsFile says that the target has to be a file, not a directory.
 	IsFile bool `json:"is_file,omitempty"`
-	// CopyUp fills the new tmpfs with what the image has at the target.
-	CopyUp bool `json:"copy_up,omitempty"`
 	// Describe is the source on the host, for people and error messages only.
 	Describe string `json:"describe,omitempty"`
 }

@@ -1,0 +1,231 @@
+// Package stage executes a plan: it is the short-lived process between the
+// clone of new namespaces and the user's program.
+//
+// The shim starts it with one end of a socket pair as descriptor 3 and the
+// future standard streams as 0, 1 and 2, and sends it a [plan.Plan] with file
+// descriptors; the conversation is drawn in internal/shim/wire. [Main] never
+// returns: it ends in execve or, after telling what failed, in exit.
+//
+// Everything that the kernel keeps per thread (credentials, capabilities,
+// namespaces, the filter, the keyring) is done on the one locked thread that
+// executes the program in the end; Go's other threads disappear at execve.
+//
+// The stage is as privileged as the container's user namespace allows and runs
+// beside code that may be hostile (exec), so it is not dumpable from its first
+// moment, resolves no path outside of openat2(RESOLVE_IN_ROOT), and keeps no
+// descriptor of the host's filesystem but those that came with the plan.
+package stage
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/portholehq/porthole/internal/linux/mount"
+	"github.com/portholehq/porthole/internal/linux/ns"
+	"github.com/portholehq/porthole/internal/runtime/plan"
+	"github.com/portholehq/porthole/internal/shim/wire"
+	"github.com/portholehq/porthole/internal/sys"
+)
+
+// Main is the whole life of a stage process. It does not return.
+func Main() {
+	runtime.LockOSThread()
+	// Nobody may look into or trace this process, whatever its rights.
+	if err := sys.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		os.Exit(1)
+	}
+	conn := wire.NewStageConn(wire.StageFD)
+	s := &stage{conn: conn}
+	err := s.run()
+	if !errors.Is(err, io.EOF) { // the shim has gone: nobody to tell
+		s.fail(err)
+	}
+	os.Exit(1)
+}
+
+// stage is the state that steps share.
+type stage struct {
+	conn  *wire.Conn
+	plan  plan.Plan
+	files []*os.File
+
+	root    *os.File // the container's root directory
+	pivoted bool
+	maskDir *os.File // an empty read-only directory, attached somewhere
+	user    identity
+	caps    *plan.Capabilities
+
+	step    *plan.Step
+	timings []wire.Step
+}
+
+func (s *stage) run() error {
+	if err := s.receive(); err != nil {
+		return err
+	}
+	unix.Umask(0)
+	for i := range s.plan.Steps {
+		st := &s.plan.Steps[i]
+		s.step = st
+		begin := time.Now()
+		switch st.Op {
+		case plan.OpSeccomp, plan.OpExec:
+			return s.finish(s.plan.Steps[i:])
+		}
+		if err := s.do(st); err != nil {
+			return err
+		}
+		s.took(st.Name, begin)
+	}
+	return errors.New("the plan ends without executing anything")
+}
+
+func (s *stage) took(name string, begin time.Time) {
+	s.timings = append(s.timings, wire.Step{Name: name, Microseconds: time.Since(begin).Microseconds()})
+}
+
+func (s *stage) receive() error {
+	begin := time.Now()
+	ev, files, err := s.conn.RecvEvent()
+	if err != nil {
+		return err
+	}
+	if ev.Name != wire.StagePlan {
+		return fmt.Errorf("message %q where the plan was due", ev.Name)
+	}
+	s.took("receive plan", begin)
+	begin = time.Now()
+	s.files = files
+	if err := json.Unmarshal(ev.Payload, &s.plan); err != nil {
+		return fmt.Errorf("decode plan: %w", err)
+	}
+	if len(files) != len(s.plan.Files) {
+		return fmt.Errorf("plan has %d files, %d came", len(s.plan.Files), len(files))
+	}
+	s.took("decode plan", begin)
+	return nil
+}
+
+// do executes one step that comes before the last ones.
+func (s *stage) do(st *plan.Step) error {
+	switch st.Op {
+	case plan.OpSetns:
+		return s.setns(st)
+	case plan.OpPropagation:
+		return mount.Propagate(st.Path, st.Flags)
+	case plan.OpRoot:
+		return s.attachRoot(st)
+	case plan.OpMount:
+		return s.mount(st.Mount)
+	case plan.OpNode:
+		return s.node(st.Node)
+	case plan.OpSymlink:
+		return s.symlink(st.Path, st.Value)
+	case plan.OpDirectory:
+		return s.directory(st.Path)
+	case plan.OpTerminal:
+		return s.terminal(st)
+	case plan.OpSession:
+		return newSession()
+	case plan.OpMask:
+		return s.mask(st.Path)
+	case plan.OpReadonlyPath:
+		return s.readonlyPath(st.Path)
+	case plan.OpPivot:
+		return s.pivot()
+	case plan.OpRootFlags:
+		return mount.SetAttr(s.root, mount.Attr{Set: st.Flags}, mount.Single)
+	case plan.OpHostname:
+		return os.NewSyscallError("sethostname", unix.Sethostname([]byte(st.Value)))
+	case plan.OpDomainname:
+		return os.NewSyscallError("setdomainname", unix.Setdomainname([]byte(st.Value)))
+	case plan.OpSysctl:
+		return s.sysctl(st.Path, st.Value)
+	case plan.OpLoopback:
+		return ns.LoopbackUp()
+	case plan.OpKeyring:
+		return keyring(st.Value)
+	case plan.OpRlimit:
+		return rlimit(st.Rlimit)
+	case plan.OpBarrier:
+		return s.barrier()
+	case plan.OpUnshare:
+		return os.NewSyscallError("unshare", unix.Unshare(int(st.Flags)))
+	case plan.OpPersonality:
+		return os.NewSyscallError("personality", sys.Personality(st.Flags))
+	case plan.OpUser:
+		return s.becomeUser(st.User)
+	case plan.OpWorkdir:
+		return workdir(st.Path)
+	case plan.OpCapabilities:
+		return s.boundCapabilities(st.Capabilities)
+	case plan.OpNoNewPrivs:
+		return os.NewSyscallError("prctl", sys.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+	}
+	return fmt.Errorf("unknown operation %q", st.Op)
+}
+
+// barrier waits for the daemon, which has its own part to do.
+func (s *stage) barrier() error {
+	if err := s.conn.SendEvent(wire.StageReady, nil); err != nil {
+		return err
+	}
+	ev, _, err := s.conn.RecvEvent()
+	if err != nil {
+		return err
+	}
+	if ev.Name != wire.StageGo {
+		return fmt.Errorf("message %q where go was due", ev.Name)
+	}
+	return nil
+}
+
+// setns enters a namespace. For a mount namespace the thread needs a root and
+// working directory of its own, and finds itself at the namespace's root.
+func (s *stage) setns(st *plan.Step) error {
+	f := s.files[st.File]
+	if st.Flags&unix.CLONE_NEWNS != 0 {
+		if err := unix.Unshare(unix.CLONE_FS); err != nil {
+			return os.NewSyscallError("unshare", err)
+		}
+	}
+	if err := unix.Setns(int(f.Fd()), int(st.Flags)); err != nil {
+		return os.NewSyscallError("setns", err)
+	}
+	f.Close()
+	if st.Flags&unix.CLONE_NEWNS == 0 {
+		return nil
+	}
+	fd, err := unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: "/", Err: err}
+	}
+	s.root, s.pivoted = os.NewFile(uintptr(fd), "/"), true
+	return nil
+}
+
+// fail tells the shim what went wrong. The message is that of the error; the
+// step stands beside it.
+func (s *stage) fail(err error) {
+	f := wire.Error{Message: err.Error()}
+	if s.step != nil {
+		f.Step = s.step.Name
+	}
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		f.Errno = errno
+	}
+	if pe := (*os.PathError)(nil); errors.As(err, &pe) {
+		f.Path = pe.Path
+	}
+	// A shim that has gone is the only reason for an error, and then nobody is left to tell.
+	_ = s.conn.SendEvent(wire.StageFailed, f)
+}
