@@ -1,7 +1,6 @@
 package network
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -538,11 +537,11 @@ func BenchmarkAttach(b *testing.B) {
 		if i%len(spaces) == 0 {
 			b.StopTimer()
 			for j := range spaces {
-				if err := m.Detach(context.Background(), fmt.Sprint(j)); err != nil {
+				if err := m.Detach(b.Context(), fmt.Sprint(j)); err != nil {
 					b.Fatal(err)
 				}
 			}
-			if err := m.Settle(context.Background()); err != nil {
+			if err := m.Settle(b.Context()); err != nil {
 				b.Fatal(err)
 			}
 			b.StartTimer()

@@ -1,0 +1,74 @@
+# The targets that people and CI use. Those that need root ask for it by sudo.
+#
+#   make build        bin/porthole, bin/portholed, bin/porthole-shim
+#   make install      the same, with systemd units and completion, below PREFIX
+#   make demo         shows what Porthole does, on a private daemon
+#   make test         everything: tools, lints, unit tests, end-to-end tests
+#   make lint unit e2e uml test-images bench clean
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := build
+
+# sudo leaves out what a user has put on the path.
+export PATH := $(PATH):/usr/local/go/bin
+export CGO_ENABLED := 0
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+BINDIR := $(PREFIX)/bin
+UNITDIR ?= /etc/systemd/system
+IMAGES ?= /var/cache/porthole-test-images/images
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+COMMIT ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
+# The time of the commit, so that the same source gives the same binary.
+BUILT ?= $(shell git log -1 --format=%cI 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT) -X main.built=$(BUILT)
+GOBUILD := go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
+
+GOTOOL := go tool -modfile=tools/go.mod
+
+.PHONY: build install demo test lint unit e2e uml test-images test-tools bench clean check-go FORCE
+
+build: bin/porthole bin/portholed bin/porthole-shim
+
+check-go:
+	@bash tools/check-machine.sh go
+
+bin/portholed: internal/toolbox/rootfs/bin/toolbox
+
+# Go knows best whether anything has to be built.
+bin/%: check-go FORCE
+	@$(GOBUILD) -o $@ ./cmd/$*
+
+# The one program of the embedded image porthole/toolbox.
+internal/toolbox/rootfs/bin/toolbox: check-go FORCE
+	@$(GOBUILD) -o $@ ./cmd/toolbox
+
+install: build
+	@DESTDIR='$(DESTDIR)' BINDIR='$(BINDIR)' UNITDIR='$(UNITDIR)' bash contrib/install.sh
+
+demo: build
+	@bash contrib/demo.sh
+
+test: build
+	@bash test/run.sh
+
+lint: check-go
+	@bash tools/lint.sh
+
+unit e2e uml: build
+	@bash test/run.sh $@
+
+test-tools:
+	@bash tools/as-root.sh bash tools/install-test-tools.sh
+
+test-images:
+	@bash tools/as-root.sh test/images/make-images.sh -u '$(IMAGES)'
+
+bench: build
+	@bash tools/as-root.sh bash bench/run.sh
+
+clean:
+	rm -rf bin dist internal/toolbox/rootfs/bin

@@ -1,0 +1,75 @@
+#!/bin/bash
+# run.sh [PART...]: runs the tests; without PART all of them.
+#
+#   lint   tools/lint.sh
+#   unit   go test of all packages but those below test/
+#   e2e    test/script: the programs, by both command lines
+#   uml    test/uml: the core of it on another kernel, with cgroup v2
+#
+# Asks for root by sudo. Ends with a list of what was skipped, and why.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# Lints want no root, and no files of root in the user's caches.
+parts=("$@")
+if [[ ${#parts[@]} -eq 0 ]]; then
+    parts=(lint unit e2e uml)
+fi
+if [[ -z ${PORTHOLE_TEST_AS_ROOT-} ]]; then
+    bash tools/check-machine.sh go kernel
+    bash tools/as-root.sh bash tools/install-test-tools.sh
+    for i in "${!parts[@]}"; do
+        if [[ ${parts[i]} == lint ]]; then
+            echo "== lint"
+            bash tools/lint.sh
+            unset "parts[i]"
+        fi
+    done
+    [[ ${#parts[@]} -gt 0 ]] || exit 0
+    export PORTHOLE_TEST_AS_ROOT=1
+    exec bash tools/as-root.sh bash "$0" "${parts[@]}"
+fi
+
+images=${PORTHOLE_TEST_IMAGES:-/var/cache/porthole-test-images/images}
+skips=$(mktemp)
+trap 'rm -f "$skips"' EXIT
+export PORTHOLE_TEST_SKIPS=$skips PORTHOLE_TEST_STRICT=1 PORTHOLE_TEST_IMAGES=$images
+export PORTHOLE_TEST_BIN=$PWD/bin CGO_ENABLED=0
+
+failed=()
+part() {
+    local name=$1 began=$SECONDS
+    shift
+    echo "== $name"
+    if ! "$@"; then
+        failed+=("$name")
+    fi
+    echo "== $name took $((SECONDS - began)) s"
+}
+
+# Packages are tested one after the other: they count mounts and processes.
+unit() {
+    go list ./... | grep -v '/porthole/test/' | xargs go test -count 1 -p 1 -timeout 15m
+}
+
+e2e() {
+    test/images/make-images.sh -u "$images"
+    go test -count 1 -timeout 30m ./test/script/...
+}
+
+uml() {
+    test/images/make-images.sh -u "$images"
+    go test -count 1 -timeout 20m ./test/uml/...
+}
+
+for name in "${parts[@]}"; do
+    part "$name" "$name"
+done
+
+echo "== skipped: $(wc -l <"$skips")"
+sort "$skips"
+if [[ ${#failed[@]} -gt 0 ]]; then
+    echo "== FAILED: ${failed[*]}"
+    exit 1
+fi
+echo "== passed: ${parts[*]}"
