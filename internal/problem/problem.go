@@ -1,0 +1,82 @@
+// Package problem turns errors into what people and clients see of them: an
+// HTTP status from the error's class, Docker's wording untouched, and a hint
+// that names the next thing to try.
+//
+// Classes are those of github.com/containerd/errdefs. An error gets its class
+// where it is made, its hint where the way out is known, and its status once,
+// at the edge.
+package problem
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/containerd/errdefs"
+)
+
+// StatusClientClosedRequest is what logs show for a request whose client went
+// away. Nobody receives it.
+const StatusClientClosedRequest = 499
+
+// hinted is an error with a way out. Its text is that of the error alone, so
+// that Docker's wording reaches Docker's clients unchanged.
+type hinted struct {
+	error
+	hint string
+}
+
+func (h *hinted) Unwrap() error { return h.error }
+
+// WithHint returns err with a hint: one line that names the next thing to try,
+// such as "porthole logs web". A nil err stays nil, an empty hint changes
+// nothing.
+func WithHint(err error, hint string) error {
+	if err == nil || hint == "" {
+		return err
+	}
+	return &hinted{error: err, hint: hint}
+}
+
+// Hint returns the outermost hint of err, or nothing.
+func Hint(err error) string {
+	if h, ok := errors.AsType[*hinted](err); ok {
+		return h.hint
+	}
+	return ""
+}
+
+// statuses maps the classes to HTTP statuses. The first that matches counts, in
+// the order that Docker's daemon uses.
+var statuses = []struct {
+	class  error
+	status int
+}{
+	{errdefs.ErrNotFound, http.StatusNotFound},
+	{errdefs.ErrInvalidArgument, http.StatusBadRequest},
+	{errdefs.ErrOutOfRange, http.StatusBadRequest},
+	{errdefs.ErrFailedPrecondition, http.StatusBadRequest},
+	{errdefs.ErrConflict, http.StatusConflict},
+	{errdefs.ErrAlreadyExists, http.StatusConflict},
+	{errdefs.ErrUnauthenticated, http.StatusUnauthorized},
+	{errdefs.ErrUnavailable, http.StatusServiceUnavailable},
+	{errdefs.ErrPermissionDenied, http.StatusForbidden},
+	{errdefs.ErrNotModified, http.StatusNotModified},
+	{errdefs.ErrNotImplemented, http.StatusNotImplemented},
+	{context.Canceled, StatusClientClosedRequest},
+}
+
+// Status returns the HTTP status for err: that of its outermost class, 500 for
+// an error without one.
+func Status(err error) int {
+	class := errdefs.Resolve(err)
+	for _, s := range statuses {
+		if errors.Is(class, s.class) {
+			return s.status
+		}
+	}
+	if errors.Is(err, context.Canceled) {
+		return StatusClientClosedRequest
+	}
+	return http.StatusInternalServerError
+}

@@ -1,0 +1,95 @@
+package server
+
+import (
+	"context"
+	"io"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/image"
+	"github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/api/types/system"
+	"github.com/moby/moby/api/types/volume"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/portholehq/porthole/internal/engine"
+)
+
+// Backend is what the routes of the Engine API need: in the daemon the engine,
+// in tests a fake. The parts stand for the files that use them.
+type Backend interface {
+	systemBackend
+	containerBackend
+	streamBackend
+	execBackend
+	imageBackend
+	networkBackend
+	volumeBackend
+}
+
+type systemBackend interface {
+	Info(ctx context.Context) (*system.Info, error)
+	Version(ctx context.Context) (*system.VersionResponse, error)
+	Events(ctx context.Context, o engine.EventsOptions, fn engine.EventFunc) error
+	SystemDiskUsage(ctx context.Context, kinds []system.DiskUsageObject, verbose bool) (*system.DiskUsage, error)
+	Inspector() engine.Inspection
+}
+
+type containerBackend interface {
+	ContainerCreate(ctx context.Context, name string, req container.CreateRequest, platform *ocispec.Platform) (container.CreateResponse, error)
+	ContainerStart(ctx context.Context, ref string) error
+	ContainerStop(ctx context.Context, ref string, o engine.StopOptions) error
+	ContainerKill(ctx context.Context, ref, signal string) error
+	ContainerRestart(ctx context.Context, ref string, o engine.StopOptions) error
+	ContainerRemove(ctx context.Context, ref string, o engine.RemoveOptions) error
+	ContainerPause(ctx context.Context, ref string) error
+	ContainerUnpause(ctx context.Context, ref string) error
+	ContainerRename(ctx context.Context, ref, name string) error
+	ContainerUpdate(ctx context.Context, ref string, u container.UpdateConfig) (container.UpdateResponse, error)
+	ContainerWait(ctx context.Context, ref string, condition container.WaitCondition) (<-chan container.WaitResponse, error)
+	ContainerList(ctx context.Context, o engine.ListOptions) ([]*container.Summary, error)
+	ContainerInspect(ctx context.Context, ref string, size bool) (*container.InspectResponse, error)
+	ContainerTop(ctx context.Context, ref, psArgs string) (*container.TopResponse, error)
+	ContainersPrune(ctx context.Context, f engine.Filters) (container.PruneReport, error)
+}
+
+type streamBackend interface {
+	ContainerTTY(ref string) (bool, error)
+	ContainerLogs(ctx context.Context, ref string, o engine.LogsOptions, fn func(engine.LogEntry) error) error
+	ContainerStats(ctx context.Context, ref string, stream, oneShot bool, fn func(*container.StatsResponse) error) error
+	ContainerAttach(ctx context.Context, ref string, o engine.AttachOptions, open func() (engine.Stream, error)) error
+	ContainerResize(ctx context.Context, ref string, height, width uint) error
+}
+
+type execBackend interface {
+	ContainerExecCreate(ctx context.Context, ref string, req container.ExecCreateRequest) (string, error)
+	ContainerExecStart(ctx context.Context, execID string, o engine.ExecStartOptions, open func() (engine.Stream, error)) error
+	ContainerExecInspect(ctx context.Context, execID string) (*container.ExecInspectResponse, error)
+	ContainerExecResize(ctx context.Context, execID string, height, width uint) error
+}
+
+type imageBackend interface {
+	ImageLoad(ctx context.Context, r io.Reader, o engine.ImageLoadOptions, progress func(any)) ([]string, error)
+	ImageSave(ctx context.Context, w io.Writer, refs []string, platforms []ocispec.Platform) error
+	ImageImport(ctx context.Context, r io.Reader, o engine.ImageImportOptions) (string, error)
+	ImageList(ctx context.Context, o engine.ImageListOptions) ([]image.Summary, error)
+	ImageInspect(ctx context.Context, ref string) (image.InspectResponse, error)
+	ImageHistory(ctx context.Context, ref string) ([]image.HistoryResponseItem, error)
+	ImageTag(ctx context.Context, src, dst string) error
+	ImageRemove(ctx context.Context, ref string, o engine.ImageRemoveOptions) ([]image.DeleteResponse, error)
+	ImagesPrune(ctx context.Context, f engine.Filters) (image.PruneReport, error)
+}
+
+type networkBackend interface {
+	NetworkList(ctx context.Context, f engine.Filters) ([]network.Summary, error)
+	NetworkInspect(ctx context.Context, ref string) (*network.Inspect, error)
+}
+
+type volumeBackend interface {
+	VolumeCreate(ctx context.Context, req volume.CreateRequest) (*volume.Volume, error)
+	VolumeList(ctx context.Context, f engine.Filters) (*volume.ListResponse, error)
+	VolumeInspect(ctx context.Context, name string) (*volume.Volume, error)
+	VolumeRemove(ctx context.Context, name string, force bool) error
+	VolumesPrune(ctx context.Context, f engine.Filters) (volume.PruneReport, error)
+}
+
+var _ Backend = (*engine.Engine)(nil)

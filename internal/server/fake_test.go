@@ -1,0 +1,259 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
+	"github.com/moby/moby/api/types/image"
+	"github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/api/types/system"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/portholehq/porthole/internal/engine"
+	"github.com/portholehq/porthole/internal/problem"
+)
+
+const fakeID = "4b9d3e6c5f1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f708192a3b4"
+
+// fake is a backend with one container, "web". Verbs without a method here
+// panic, which the server has to survive.
+type fake struct {
+	Backend
+
+	mu      sync.Mutex
+	created []container.CreateRequest
+
+	tty     bool
+	waits   chan container.WaitResponse
+	logs    func(ctx context.Context, o engine.LogsOptions, fn func(engine.LogEntry) error) error
+	attach  func(ctx context.Context, o engine.AttachOptions, open func() (engine.Stream, error)) error
+	exec    func(ctx context.Context, o engine.ExecStartOptions, open func() (engine.Stream, error)) error
+	events  []events.Message
+	loadErr error
+	loaded  []byte
+}
+
+func (f *fake) find(ref string) error {
+	if ref == "web" || ref == fakeID {
+		return nil
+	}
+	return problem.WithHint(errdefs.ErrNotFound.WithMessage("No such container: "+ref), "porthole ps -a")
+}
+
+func (f *fake) Info(context.Context) (*system.Info, error) {
+	return &system.Info{ID: "x", ServerVersion: "0.1", ContainerdCommit: system.Commit{ID: "abc"}}, nil
+}
+
+func (f *fake) Version(context.Context) (*system.VersionResponse, error) {
+	return &system.VersionResponse{Version: "0.1", Os: "linux", Components: []system.ComponentVersion{
+		{Name: "Engine", Version: "0.1", Details: map[string]string{"ApiVersion": ""}},
+	}}, nil
+}
+
+func (f *fake) Inspector() engine.Inspection { return engine.Inspection{Containers: 1} }
+
+func (f *fake) Events(ctx context.Context, _ engine.EventsOptions, fn engine.EventFunc) error {
+	for _, m := range f.events {
+		if err := fn(m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (f *fake) ContainerCreate(_ context.Context, _ string, req container.CreateRequest, _ *ocispec.Platform) (container.CreateResponse, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if req.Image == "missing" {
+		return container.CreateResponse{}, errdefs.ErrNotFound.WithMessage("No such image: missing:latest")
+	}
+	f.created = append(f.created, req)
+	return container.CreateResponse{ID: fakeID}, nil
+}
+
+func (f *fake) ContainerStart(_ context.Context, ref string) error { return f.find(ref) }
+
+func (f *fake) ContainerStop(_ context.Context, ref string, _ engine.StopOptions) error {
+	if err := f.find(ref); err != nil {
+		return err
+	}
+	return errdefs.ErrNotModified
+}
+
+func (f *fake) ContainerKill(_ context.Context, ref, _ string) error {
+	if err := f.find(ref); err != nil {
+		return err
+	}
+	return errdefs.ErrConflict.WithMessage("container " + fakeID + " is not running")
+}
+
+func (f *fake) ContainerWait(_ context.Context, ref string, _ container.WaitCondition) (<-chan container.WaitResponse, error) {
+	return f.waits, f.find(ref)
+}
+
+func (f *fake) ContainerList(context.Context, engine.ListOptions) ([]*container.Summary, error) {
+	return []*container.Summary{{
+		ID: fakeID, Names: []string{"/web"}, Image: "nginx", State: container.StateRunning,
+		Health:                  &container.HealthSummary{},
+		ImageManifestDescriptor: &ocispec.Descriptor{},
+	}}, nil
+}
+
+func (f *fake) ContainerInspect(_ context.Context, ref string, _ bool) (*container.InspectResponse, error) {
+	if err := f.find(ref); err != nil {
+		return nil, err
+	}
+	return &container.InspectResponse{
+		ID: fakeID, Name: "/web", Driver: "overlayfs",
+		Config: &container.Config{Hostname: "web-host", Image: "nginx"},
+		NetworkSettings: &container.NetworkSettings{Networks: map[string]*network.EndpointSettings{
+			"bridge": {IPPrefixLen: 16},
+			"back":   {Aliases: []string{"a"}},
+		}},
+	}, nil
+}
+
+func (f *fake) ContainerTTY(ref string) (bool, error) { return f.tty, f.find(ref) }
+
+func (f *fake) ContainerLogs(ctx context.Context, _ string, o engine.LogsOptions, fn func(engine.LogEntry) error) error {
+	return f.logs(ctx, o, fn)
+}
+
+func (f *fake) ContainerAttach(ctx context.Context, _ string, o engine.AttachOptions, open func() (engine.Stream, error)) error {
+	return f.attach(ctx, o, open)
+}
+
+func (f *fake) ContainerExecStart(ctx context.Context, _ string, o engine.ExecStartOptions, open func() (engine.Stream, error)) error {
+	return f.exec(ctx, o, open)
+}
+
+func (f *fake) ImageList(context.Context, engine.ImageListOptions) ([]image.Summary, error) {
+	return []image.Summary{{ID: "sha256:1", Size: 9007199254740993, Containers: 2}}, nil
+}
+
+func (f *fake) ImageLoad(_ context.Context, r io.Reader, _ engine.ImageLoadOptions, progress func(any)) ([]string, error) {
+	var err error
+	if f.loaded, err = io.ReadAll(r); err != nil {
+		return nil, err
+	}
+	if progress != nil {
+		progress(map[string]string{"status": "Loading layer"})
+	}
+	if f.loadErr != nil {
+		return nil, f.loadErr
+	}
+	return []string{"busybox:latest", "sha256:123"}, nil
+}
+
+func (f *fake) ImageSave(_ context.Context, w io.Writer, refs []string, _ []ocispec.Platform) error {
+	if refs[0] == "broken" {
+		_, _ = w.Write([]byte("half a tar"))
+		return errdefs.ErrInternal.WithMessage("disk on fire")
+	}
+	_, err := io.WriteString(w, "tar of "+refs[0])
+	return err
+}
+
+// logBuffer collects log lines from any goroutine.
+type logBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *logBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *logBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
+
+// daemon is a server on a unix socket and a client of it.
+type daemon struct {
+	*Server
+	socket string
+	http   *http.Client
+	logs   *logBuffer
+}
+
+// serve starts a server on f and ends it with the test.
+func serve(t *testing.T, f *fake, change ...func(*Options)) *daemon {
+	t.Helper()
+	d := &daemon{socket: filepath.Join(t.TempDir(), "s"), logs: &logBuffer{}}
+	o := Options{
+		Backend: f, Version: "0.1",
+		Logger: slog.New(slog.NewTextHandler(d.logs, &slog.HandlerOptions{Level: slog.LevelDebug})),
+	}
+	for _, c := range change {
+		c(&o)
+	}
+	var err error
+	if d.Server, err = New(o); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("unix", d.socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- d.Serve(l) }()
+	d.http = &http.Client{Transport: &http.Transport{
+		DialContext:       func(context.Context, string, string) (net.Conn, error) { return net.Dial("unix", d.socket) },
+		DisableKeepAlives: true,
+	}}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		if err := d.Shutdown(ctx); err != nil {
+			t.Errorf("shutdown: %v", err)
+		}
+		if err := <-done; err != nil {
+			t.Errorf("serve: %v", err)
+		}
+	})
+	return d
+}
+
+// ask sends a request and returns the answer with its body.
+func (d *daemon) ask(t *testing.T, method, path, body string, headers ...string) (*http.Response, string) {
+	t.Helper()
+	var r io.Reader
+	if body != "" {
+		r = bytes.NewReader([]byte(body))
+	}
+	req, err := http.NewRequestWithContext(t.Context(), method, "http://d"+path, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if body != "" {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	for i := 0; i < len(headers); i += 2 {
+		req.Header.Set(headers[i], headers[i+1])
+	}
+	resp, err := d.http.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp, string(text)
+}

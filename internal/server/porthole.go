@@ -1,0 +1,137 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"expvar"
+	"net/http"
+	"net/http/pprof"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/portholehq/porthole/api"
+)
+
+// isolator is a backend that knows how its containers are isolated.
+type isolator interface {
+	ContainerIsolation(ctx context.Context, ref string) (api.Isolation, error)
+}
+
+func (s *Server) isolation(r *request) error {
+	b, ok := s.backend.(isolator)
+	if !ok {
+		return unavailable("the isolation plan")(r)
+	}
+	out, err := b.ContainerIsolation(r.ctx(), r.name)
+	if err != nil {
+		return err
+	}
+	return r.json(http.StatusOK, out)
+}
+
+// daemonState is the daemon's inspector: what it works on, since when, for
+// whom, and what it holds open.
+func (s *Server) daemonState(r *request) error {
+	var mem runtime.MemStats
+	runtime.ReadMemStats(&mem)
+	out := api.Daemon{
+		Pid:              os.Getpid(),
+		Version:          s.opts.Version,
+		StartedAt:        s.opts.StartedAt,
+		ReadyAfterMicros: s.readyAfter.Load() / int64(time.Microsecond),
+		Goroutines:       runtime.NumGoroutine(),
+		HeapBytes:        mem.HeapAlloc,
+		RSSBytes:         residentBytes(),
+		Fds:              openFds(),
+		Parts:            map[string]any{"engine": s.backend.Inspector()},
+	}
+	open, total := s.ops.list()
+	out.Requests = total
+	now := time.Now()
+	for _, op := range open {
+		out.Operations = append(out.Operations, op.show(now))
+	}
+	out.Parts["server"] = map[string]any{"watched_streams": s.hangups.watched()}
+	if s.opts.Inspect != nil {
+		for part, state := range s.opts.Inspect() {
+			out.Parts[part] = state
+		}
+	}
+	return r.json(http.StatusOK, out)
+}
+
+// openFds lists the daemon's file descriptors. One that is closed meanwhile is
+// left out.
+func openFds() []api.Fd {
+	const dir = "/proc/self/fd"
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil
+	}
+	out := make([]api.Fd, 0, len(entries))
+	for _, e := range entries {
+		fd, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		target, err := os.Readlink(filepath.Join(dir, e.Name()))
+		if err != nil || strings.HasSuffix(target, "/fd") && strings.HasPrefix(target, "/proc/") {
+			continue
+		}
+		out = append(out, api.Fd{Fd: fd, Target: target})
+	}
+	return out
+}
+
+// residentBytes is the resident memory of this process; 0 if unknown.
+func residentBytes() uint64 {
+	text, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		return 0
+	}
+	words := strings.Fields(string(text))
+	if len(words) < 2 {
+		return 0
+	}
+	pages, err := strconv.ParseUint(words[1], 10, 64)
+	if err != nil {
+		return 0
+	}
+	return pages * uint64(os.Getpagesize())
+}
+
+func (s *Server) debugVars(r *request) error {
+	r.w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	vars := map[string]json.RawMessage{}
+	expvar.Do(func(kv expvar.KeyValue) { vars[kv.Key] = json.RawMessage(kv.Value.String()) })
+	return json.NewEncoder(r.w).Encode(vars)
+}
+
+// debugPprof serves the runtime's profiles, without the default mux of
+// net/http, which nothing here serves.
+func (s *Server) debugPprof(r *request) error {
+	handlers := map[string]http.HandlerFunc{
+		"cmdline": pprof.Cmdline,
+		"profile": pprof.Profile,
+		"symbol":  pprof.Symbol,
+		"trace":   pprof.Trace,
+	}
+	name := r.name
+	if strings.HasSuffix(r.http.URL.Path, "/symbol") {
+		name = "symbol"
+	}
+	if handle, ok := handlers[name]; ok {
+		handle(r.w, r.http)
+		return nil
+	}
+	if name == "" {
+		pprof.Index(r.w, r.http)
+		return nil
+	}
+	pprof.Handler(name).ServeHTTP(r.w, r.http)
+	return nil
+}

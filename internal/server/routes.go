@@ -1,0 +1,113 @@
+package server
+
+import "net/http"
+
+const (
+	get    = http.MethodGet
+	head   = http.MethodHead
+	post   = http.MethodPost
+	put    = http.MethodPut
+	remove = http.MethodDelete
+)
+
+// routes is the surface of the daemon: every endpoint, with and without a
+// version in front. {name} stands for anything up to what follows it, slashes
+// included, since names of images have them. The first match counts.
+func (s *Server) routes() []route {
+	return []route{
+		{get, "/_ping", s.ping},
+		{head, "/_ping", s.ping},
+		{get, "/info", s.info},
+		{get, "/version", s.version},
+		{get, "/events", s.events},
+		{get, "/system/df", s.diskUsage},
+		{post, "/auth", s.auth},
+
+		{get, "/containers/json", s.containerList},
+		{post, "/containers/create", s.containerCreate},
+		{post, "/containers/prune", s.containersPrune},
+		{get, "/containers/{name}/json", s.containerInspect},
+		{get, "/containers/{name}/top", s.containerTop},
+		{get, "/containers/{name}/logs", s.containerLogs},
+		{get, "/containers/{name}/stats", s.containerStats},
+		{get, "/containers/{name}/changes", unavailable("container diff")},
+		{get, "/containers/{name}/export", unavailable("container export")},
+		{head, "/containers/{name}/archive", unavailable("container copy")},
+		{get, "/containers/{name}/archive", unavailable("container copy")},
+		{put, "/containers/{name}/archive", unavailable("container copy")},
+		{get, "/containers/{name}/attach/ws", s.containerAttachWS},
+		{get, "/containers/{name}/checkpoints", unavailable("checkpoint")},
+		{post, "/containers/{name}/checkpoints", unavailable("checkpoint")},
+		{post, "/containers/{name}/start", s.containerStart},
+		{post, "/containers/{name}/stop", s.containerStop},
+		{post, "/containers/{name}/restart", s.containerRestart},
+		{post, "/containers/{name}/kill", s.containerKill},
+		{post, "/containers/{name}/pause", s.containerPause},
+		{post, "/containers/{name}/unpause", s.containerUnpause},
+		{post, "/containers/{name}/wait", s.containerWait},
+		{post, "/containers/{name}/resize", s.containerResize},
+		{post, "/containers/{name}/attach", s.containerAttach},
+		{post, "/containers/{name}/rename", s.containerRename},
+		{post, "/containers/{name}/update", s.containerUpdate},
+		{post, "/containers/{name}/exec", s.execCreate},
+		{remove, "/containers/{name}", s.containerRemove},
+		{post, "/commit", unavailable("container commit")},
+
+		{post, "/exec/{name}/start", s.execStart},
+		{post, "/exec/{name}/resize", s.execResize},
+		{get, "/exec/{name}/json", s.execInspect},
+
+		{get, "/images/json", s.imageList},
+		{get, "/images/search", s.imageSearch},
+		{get, "/images/get", s.imageSave},
+		{post, "/images/load", s.imageLoad},
+		{post, "/images/create", s.imageCreate},
+		{post, "/images/prune", s.imagesPrune},
+		{get, "/images/{name}/get", s.imageSave},
+		{get, "/images/{name}/json", s.imageInspect},
+		{get, "/images/{name}/history", s.imageHistory},
+		{post, "/images/{name}/tag", s.imageTag},
+		{post, "/images/{name}/push", s.imagePush},
+		{remove, "/images/{name}", s.imageRemove},
+		{get, "/distribution/{name}/json", s.distribution},
+
+		{get, "/networks", s.networkList},
+		{get, "/networks/", s.networkList},
+		{post, "/networks/create", unavailable("network create")},
+		{post, "/networks/prune", unavailable("network prune")},
+		{post, "/networks/{name}/connect", unavailable("network connect")},
+		{post, "/networks/{name}/disconnect", unavailable("network disconnect")},
+		{get, "/networks/{name}", s.networkInspect},
+		{remove, "/networks/{name}", s.networkRemove},
+
+		{get, "/volumes", s.volumeList},
+		{post, "/volumes/create", s.volumeCreate},
+		{post, "/volumes/prune", s.volumesPrune},
+		{get, "/volumes/{name}", s.volumeInspect},
+		{put, "/volumes/{name}", s.volumeUpdate},
+		{remove, "/volumes/{name}", s.volumeRemove},
+
+		{post, "/build", unavailable("build")},
+		{post, "/build/prune", unavailable("build prune")},
+		{post, "/build/cancel", unavailable("build")},
+		{post, "/session", unavailable("build")},
+		{post, "/grpc", unavailable("build")},
+
+		{get, "/swarm", noSwarm}, {post, "/swarm/{name}", noSwarm},
+		{get, "/services", noSwarm}, {get, "/services/{name}", noSwarm},
+		{get, "/nodes", noSwarm}, {get, "/nodes/{name}", noSwarm},
+		{get, "/tasks", noSwarm}, {get, "/tasks/{name}", noSwarm},
+		{get, "/secrets", noSwarm}, {get, "/secrets/{name}", noSwarm},
+		{get, "/configs", noSwarm}, {get, "/configs/{name}", noSwarm},
+		{get, "/plugins", s.pluginList},
+		{get, "/plugins/{name}/json", s.pluginInspect},
+
+		{get, "/porthole/daemon", s.daemonState},
+		{get, "/porthole/containers/{name}/isolation", s.isolation},
+
+		{get, "/debug/vars", s.debugVars},
+		{get, "/debug/pprof/", s.debugPprof},
+		{get, "/debug/pprof/{name}", s.debugPprof},
+		{post, "/debug/pprof/symbol", s.debugPprof},
+	}
+}

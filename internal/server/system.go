@@ -1,0 +1,225 @@
+package server
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/build"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
+	"github.com/moby/moby/api/types/system"
+	"github.com/moby/moby/api/types/volume"
+
+	"github.com/portholehq/porthole/internal/engine"
+)
+
+// builderVersion tells clients to build with BuildKit.
+const builderVersion = "2"
+
+func (s *Server) ping(r *request) error {
+	h := r.w.Header()
+	h.Set("Cache-Control", "no-cache, no-store, must-revalidate")
+	h.Set("Pragma", "no-cache")
+	h.Set("Builder-Version", builderVersion)
+	h.Set("Swarm", "inactive")
+	h.Set("Content-Type", "text/plain; charset=utf-8")
+	if r.http.Method == http.MethodHead {
+		h.Set("Content-Length", "0")
+		return nil
+	}
+	_, err := r.w.Write([]byte("OK"))
+	return err
+}
+
+func (s *Server) info(r *request) error {
+	info, err := s.backend.Info(r.ctx())
+	if err != nil {
+		return err
+	}
+	if r.before(44) {
+		for name, rt := range info.Runtimes {
+			info.Runtimes[name] = system.RuntimeWithStatus{Runtime: rt.Runtime}
+		}
+	}
+	if r.before(46) {
+		info.Containerd = nil
+	}
+	extra := fields{}
+	if r.before(47) {
+		extra["RegistryConfig"] = fields{
+			"AllowNondistributableArtifactsCIDRs":     nil,
+			"AllowNondistributableArtifactsHostnames": nil,
+		}
+	}
+	if r.before(49) {
+		info.FirewallBackend = nil
+		extra["ContainerdCommit"] = fields{"Expected": info.ContainerdCommit.ID}
+		extra["RuncCommit"] = fields{"Expected": info.RuncCommit.ID}
+		extra["InitCommit"] = fields{"Expected": info.InitCommit.ID}
+	}
+	if r.before(50) {
+		info.DiscoveredDevices = nil
+		extra["BridgeNfIptables"], extra["BridgeNfIp6tables"] = false, false
+	}
+	return r.jsonWith(info, extra)
+}
+
+func (s *Server) version(r *request) error {
+	info, err := s.backend.Version(r.ctx())
+	if err != nil {
+		return err
+	}
+	info.APIVersion, info.MinAPIVersion = MaxVersion, MinVersion
+	for i := range info.Components {
+		if d := info.Components[i].Details; info.Components[i].Name == "Engine" && d != nil {
+			d["ApiVersion"], d["MinAPIVersion"] = MaxVersion, MinVersion
+		}
+	}
+	return r.json(http.StatusOK, info)
+}
+
+// eventTypes are the streams of JSON that a client may ask for.
+var eventTypes = []string{"application/x-ndjson", "application/jsonl", "application/json-seq"}
+
+// eventType is the client's choice, or Docker's label for a stream that is not
+// quite JSON.
+func eventType(h http.Header) string {
+	for _, accept := range h.Values("Accept") {
+		for kind := range strings.SplitSeq(accept, ",") {
+			kind, _, _ = strings.Cut(strings.TrimSpace(kind), ";")
+			for _, known := range eventTypes {
+				if kind == known {
+					return known
+				}
+			}
+		}
+	}
+	return "application/json"
+}
+
+func (s *Server) events(r *request) error {
+	since, err := r.timestamp("since")
+	if err != nil {
+		return invalid("invalid value for 'since': %w", err)
+	}
+	until, err := r.timestamp("until")
+	if err != nil {
+		return invalid("invalid value for 'until': %w", err)
+	}
+	if !until.IsZero() && until.Before(since) {
+		return invalid("`since` time (%s) cannot be after `until` time (%s)", r.form.Get("since"), r.form.Get("until"))
+	}
+	f, err := r.filters()
+	if err != nil {
+		return err
+	}
+
+	ctx, cancel := s.endless(r)
+	defer cancel()
+	kind := eventType(r.http.Header)
+	out := jsonStream{w: flushWriter{r.w}, separator: kind == "application/json-seq"}
+	r.w.Header().Set("Content-Type", kind)
+	r.w.WriteHeader(http.StatusOK)
+	r.w.Flush()
+	err = s.backend.Events(ctx, engine.EventsOptions{Since: since, Until: until, Filters: f},
+		func(m events.Message) error { return out.event(r, m) })
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// event writes one event in the form of the client's API version.
+func (j jsonStream) event(r *request, m events.Message) error {
+	if r.before(46) && m.Type == events.ImageEventType && m.Action == events.ActionCreate {
+		return nil
+	}
+	// Removed from the API long ago, but clients up to 25.0 need these fields.
+	extra := fields{}
+	switch m.Type {
+	case events.ContainerEventType:
+		extra = fields{"id": m.Actor.ID, "status": m.Action, "from": m.Actor.Attributes["image"]}
+	case events.ImageEventType:
+		extra = fields{"id": m.Actor.ID, "status": m.Action}
+	}
+	return j.write(withFields{m, extra})
+}
+
+func (s *Server) diskUsage(r *request) error {
+	kinds, err := usageKinds(r)
+	if err != nil {
+		return err
+	}
+	du, err := s.backend.SystemDiskUsage(r.ctx(), kinds, true)
+	if err != nil {
+		return err
+	}
+	out := fields{}
+	if u := du.ImageUsage; u != nil {
+		out["LayersSize"] = u.TotalSize
+		images := make([]any, len(u.Items))
+		for i := range u.Items {
+			images[i] = imageForm(r, &u.Items[i])
+		}
+		out["Images"] = images
+	}
+	if u := du.ContainerUsage; u != nil {
+		out["Containers"] = nonNil[container.Summary](u.Items)
+	}
+	if u := du.VolumeUsage; u != nil {
+		out["Volumes"] = nonNil[volume.Volume](u.Items)
+	}
+	if u := du.BuildCacheUsage; u != nil {
+		out["BuildCache"] = nonNil[build.CacheRecord](u.Items)
+	}
+	return r.json(http.StatusOK, out)
+}
+
+// usageKinds reads what a disk usage request asks for; nothing means all.
+func usageKinds(r *request) ([]system.DiskUsageObject, error) {
+	if r.before(42) {
+		return nil, nil
+	}
+	var out []system.DiskUsageObject
+	for _, text := range r.form["type"] {
+		switch kind := system.DiskUsageObject(text); kind {
+		case system.ContainerObject, system.ImageObject, system.VolumeObject, system.BuildCacheObject:
+			out = append(out, kind)
+		default:
+			return nil, invalid("unknown object type: %s", text)
+		}
+	}
+	return out, nil
+}
+
+func (s *Server) auth(*request) error {
+	return errNoRegistry("login")
+}
+
+// errNoRegistry tells that this build reaches no registries.
+func errNoRegistry(what string) error {
+	return errdefs.ErrNotImplemented.WithMessage(what + " is not available: this build of Porthole does not speak to registries")
+}
+
+// unavailable returns the handler of an endpoint that this build does not have.
+func unavailable(what string) handler {
+	return func(*request) error {
+		return errdefs.ErrNotImplemented.WithMessage(what + " is not available in this build of Porthole")
+	}
+}
+
+// noSwarm answers as a Docker Engine that is not part of a swarm.
+func noSwarm(*request) error {
+	return errdefs.ErrUnavailable.WithMessage(
+		`This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.`)
+}
+
+func (s *Server) pluginList(r *request) error {
+	return r.json(http.StatusOK, []struct{}{})
+}
+
+func (s *Server) pluginInspect(r *request) error {
+	return errdefs.ErrNotFound.WithMessage(fmt.Sprintf("plugin %q not found", r.name))
+}
