@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -246,17 +247,39 @@ func libraryLog(logger *slog.Logger) *log.Entry {
 	return logrus.NewEntry(l)
 }
 
+// CaptureLibraryLog sends what containerd's libraries say outside of any call,
+// which is to the process's standard logrus logger, to logger. It is for the
+// main function of a program that opens a store; nil drops it.
+func CaptureLibraryLog(logger *slog.Logger) {
+	if logger == nil {
+		logger = slog.New(slog.DiscardHandler)
+	}
+	std := logrus.StandardLogger()
+	std.SetOutput(io.Discard)
+	std.SetLevel(logrus.WarnLevel)
+	std.ReplaceHooks(logrus.LevelHooks{})
+	std.AddHook(logHook{logger})
+}
+
 // logHook carries warnings of containerd's libraries over to slog.
 type logHook struct{ to *slog.Logger }
 
 func (logHook) Levels() []logrus.Level { return logrus.AllLevels[:logrus.WarnLevel+1] }
 
 func (h logHook) Fire(e *logrus.Entry) error {
+	// Of use to nobody: most file systems have no fs-verity.
+	if strings.Contains(e.Message, "fsverity") {
+		return nil
+	}
 	attrs := []any{"detail", e.Message}
 	for k, v := range e.Data {
 		attrs = append(attrs, k, v)
 	}
-	h.to.WarnContext(e.Context, "image storage", attrs...)
+	ctx := e.Context
+	if ctx == nil {
+		ctx = context.Background()
+	}
+	h.to.WarnContext(ctx, "image storage", attrs...)
 	return nil
 }
 
