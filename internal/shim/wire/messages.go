@@ -256,6 +256,8 @@ type Diagnostics struct {
 	Files       int    `json:"files"`
 	HeapBytes   uint64 `json:"heap_bytes"`
 	Connections int    `json:"connections"`
+	// Problems are the last troubles that no call could be told of.
+	Problems []string `json:"problems,omitempty"`
 }
 
 // payloader is a message that has a part which is not JSON.

@@ -1,0 +1,56 @@
+// Command porthole-shim is the one binary that is on the container's side: the
+// shim, the stage, the init process and the log compressor.
+//
+//	porthole-shim serve            stand beside a container (internal/shim)
+//	porthole-shim stage            become a container's process (internal/runtime/stage)
+//	porthole-shim init -- CMD ARG  be the container's PID 1 and reap (internal/shim/reaper)
+//	porthole-shim compress         compress a log's old segments (internal/crilog)
+//	porthole-shim version
+//
+// All but version are started by Porthole itself, with descriptors that mean
+// something; by hand they are of no use.
+package main
+
+import (
+	"fmt"
+	"os"
+)
+
+// version is set by the linker (make build).
+var version = "dev"
+
+// stageName is how a stage shows in the process table.
+const stageName = "porthole-stage"
+
+// verbs is the whole surface. A verb gets the arguments after its name and
+// returns the exit status.
+var verbs = map[string]func(args []string) int{
+	"serve":    serve,
+	"stage":    runStage,
+	"init":     runInit,
+	"compress": compress,
+	"version":  printVersion,
+}
+
+func main() {
+	// Nothing goes before this: each verb is a process in everybody's way.
+	if len(os.Args) > 0 && os.Args[0] == stageName {
+		os.Exit(runStage(os.Args[1:]))
+	}
+	if len(os.Args) < 2 || verbs[os.Args[1]] == nil {
+		fmt.Fprintln(os.Stderr, "usage: porthole-shim serve | stage | init -- COMMAND [ARG...] | compress | version")
+		os.Exit(125)
+	}
+	os.Exit(verbs[os.Args[1]](os.Args[2:]))
+}
+
+func printVersion([]string) int {
+	fmt.Println("porthole-shim", version)
+	return 0
+}
+
+// complain reports err as the verb's end.
+func complain(verb string, err error) int {
+	fmt.Fprintf(os.Stderr, "porthole-shim %s: %v\n", verb, err)
+	return 125
+}

@@ -1,0 +1,68 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+	"runtime"
+	"syscall"
+
+	"github.com/portholehq/porthole/internal/shim"
+)
+
+// What serve finds at its descriptors.
+const (
+	listenFD   = 3
+	stateDirFD = 4
+	logDirFD   = 5
+)
+
+// serve runs a shim until its container has ended.
+func serve([]string) int {
+	// The main thread stands for the process in /proc and cannot be thrown
+	// away: no exec may change its namespaces.
+	runtime.LockOSThread()
+	// Signals meant for whoever started the daemon are not for the container.
+	// They are caught, not ignored: that would be inherited by the container.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM)
+	for fd := listenFD; fd <= logDirFD; fd++ {
+		syscall.CloseOnExec(fd)
+	}
+	l, err := listener(listenFD)
+	if err != nil {
+		return complain("serve", err)
+	}
+	err = shim.New(shim.Config{
+		Listener:     l,
+		StateDir:     os.NewFile(stateDirFD, "state dir"),
+		LogDir:       os.NewFile(logDirFD, "log dir"),
+		Executable:   "/proc/self/exe",
+		StageArgs:    []string{stageName},
+		CompressArgs: []string{os.Args[0], "compress"},
+		ServeArgs:    []string{os.Args[0], "serve"},
+		Version:      version,
+	}).Serve()
+	if err != nil {
+		return complain("serve", err)
+	}
+	return 0
+}
+
+func listener(fd uintptr) (*net.UnixListener, error) {
+	f := os.NewFile(fd, "listener")
+	if f == nil {
+		return nil, fmt.Errorf("descriptor %d: not open", fd)
+	}
+	defer f.Close()
+	l, err := net.FileListener(f)
+	if err != nil {
+		return nil, fmt.Errorf("descriptor %d: %w", fd, err)
+	}
+	ul, ok := l.(*net.UnixListener)
+	if !ok {
+		return nil, fmt.Errorf("descriptor %d: not a unix socket", fd)
+	}
+	ul.SetUnlinkOnClose(false)
+	return ul, nil
+}

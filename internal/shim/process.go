@@ -1,0 +1,327 @@
+package shim
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/portholehq/porthole/internal/shim/wire"
+)
+
+// The life of a process. Only settle and the methods create, exec and goOn
+// move it on, under Server.mu.
+type status uint8
+
+const (
+	starting status = iota // forked; the stage has not said ready
+	created                // the stage waits for go
+	going                  // go was sent
+	running                // exec succeeded
+	failed                 // no user code ever ran
+)
+
+func (s status) String() string {
+	switch s {
+	case running:
+		return wire.StatusRunning
+	case created, going:
+		return wire.StatusCreated
+	default:
+		return wire.StatusNone
+	}
+}
+
+// process is one child: a stage first, the user's program later.
+type process struct {
+	id    string
+	args  []string
+	pid   int
+	pidfd *os.File
+	stage *wire.Conn
+
+	exited  chan struct{} // closed when reaped; exit is set before
+	exit    wire.Exit
+	settled chan struct{} // closed when status is running or failed for good
+	told    chan struct{} // closed when the daemon knows how the start went
+
+	// Guarded by Server.mu.
+	status    status
+	startedAt time.Time
+	steps     []wire.Step
+}
+
+// fork starts the stage with stdio as descriptors 0 to 2 and its end of the
+// sync socket as 3. before runs on the forking thread; when it is not nil the
+// thread is thrown away afterwards, since before may have changed it beyond
+// repair.
+func (s *Server) fork(id string, args []string, stdio [3]*os.File, flags uintptr, before func() error) (*process, error) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("make stage socket: %w", err)
+	}
+	theirs := os.NewFile(uintptr(pair[1]), "stage")
+	defer theirs.Close()
+	ours, err := connOf(pair[0])
+	if err != nil {
+		return nil, err
+	}
+	p := &process{
+		id: id, args: args, stage: wire.NewConn(ours),
+		exited: make(chan struct{}), settled: make(chan struct{}), told: make(chan struct{}),
+	}
+	start := func() error {
+		return p.start(s.cfg.Executable, s.cfg.StageArgs, []*os.File{stdio[0], stdio[1], stdio[2], theirs}, flags)
+	}
+	if before == nil {
+		err = start()
+	} else {
+		err = onOwnThread(before, start)
+	}
+	if err != nil {
+		ours.Close()
+		return nil, err
+	}
+	return p, nil
+}
+
+func connOf(fd int) (*net.UnixConn, error) {
+	f := os.NewFile(uintptr(fd), "socket")
+	defer f.Close()
+	c, err := net.FileConn(f)
+	if err != nil {
+		return nil, fmt.Errorf("use socket: %w", err)
+	}
+	return c.(*net.UnixConn), nil
+}
+
+// start forks and executes with exactly the given descriptors.
+func (p *process) start(path string, args []string, files []*os.File, flags uintptr) error {
+	pid, pidfd, err := startProcess(path, args, childEnv(), files, &syscall.SysProcAttr{Cloneflags: flags})
+	if err != nil {
+		return err
+	}
+	p.pid, p.pidfd = pid, pidfd
+	return nil
+}
+
+// startSession starts a process that does not share the shim's session.
+func startSession(path string, args, env []string, files []*os.File) (int, *os.File, error) {
+	return startProcess(path, args, env, files, &syscall.SysProcAttr{Setsid: true})
+}
+
+func startProcess(path string, args, env []string, files []*os.File, attr *syscall.SysProcAttr) (int, *os.File, error) {
+	fds := make([]uintptr, len(files))
+	for i, f := range files {
+		// Not File.Fd: that would make a shared description blocking again.
+		rc, err := f.SyscallConn()
+		if err != nil {
+			return 0, nil, err
+		}
+		if err := rc.Control(func(fd uintptr) { fds[i] = fd }); err != nil {
+			return 0, nil, err
+		}
+	}
+	pidfd := -1
+	attr.PidFD = &pidfd
+	pid, _, err := syscall.StartProcess(path, args, &syscall.ProcAttr{Env: env, Files: fds, Sys: attr})
+	if err != nil {
+		return 0, nil, fmt.Errorf("start %s: %w", args[0], err)
+	}
+	if pidfd < 0 {
+		// Only kernels before 5.2 give none.
+		syscall.Kill(pid, syscall.SIGKILL)
+		syscall.Wait4(pid, nil, 0, nil)
+		return 0, nil, fmt.Errorf("start %s: the kernel gave no pidfd", args[0])
+	}
+	// With a nonblocking pidfd the network poller waits, not a thread.
+	if err := unix.SetNonblock(pidfd, true); err != nil {
+		syscall.Kill(pid, syscall.SIGKILL)
+		syscall.Wait4(pid, nil, 0, nil)
+		unix.Close(pidfd)
+		return 0, nil, fmt.Errorf("use pidfd: %w", err)
+	}
+	return pid, os.NewFile(uintptr(pidfd), "pidfd"), nil
+}
+
+// childEnv is all the environment that our own re-executions get; the user's
+// program gets its own from the plan.
+func childEnv() []string { return []string{"GOMAXPROCS=1"} }
+
+// signal sends sig through the pidfd, so that it can hit nobody else.
+func (p *process) signal(sig syscall.Signal) error {
+	rc, err := p.pidfd.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var serr error
+	if err := rc.Control(func(fd uintptr) { serr = unix.PidfdSendSignal(int(fd), sig, nil, 0) }); err != nil {
+		return noProcess(p.id) // reaped meanwhile, the pidfd is closed
+	}
+	if serr != nil {
+		return fmt.Errorf("send signal %d to process %q: %w", int(sig), p.id, serr)
+	}
+	return nil
+}
+
+// wait reaps the process.
+func (p *process) wait() error {
+	exit, err := reap(p.pid, p.pidfd)
+	p.exit = exit
+	p.pidfd.Close()
+	close(p.exited)
+	return err
+}
+
+// reap waits for a child without keeping a thread busy, then collects it. The
+// pid cannot have been reused: nobody else collects it.
+func reap(pid int, pidfd *os.File) (wire.Exit, error) {
+	rc, err := pidfd.SyscallConn()
+	if err != nil {
+		return wire.Exit{}, err
+	}
+	var ws unix.WaitStatus
+	var ru unix.Rusage
+	var oom *int
+	var werr error
+	err = rc.Read(func(fd uintptr) bool {
+		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		if n, err := unix.Poll(fds, 0); err == unix.EINTR || n == 0 && err == nil {
+			return false
+		}
+		oom = oomScoreAdj(pid)
+		for {
+			var got int
+			got, werr = unix.Wait4(pid, &ws, unix.WNOHANG, &ru)
+			if werr == unix.EINTR {
+				continue
+			}
+			return got == pid || werr != nil
+		}
+	})
+	if err = errors.Join(err, werr); err != nil {
+		return wire.Exit{At: time.Now().UTC(), Code: 255}, fmt.Errorf("wait for pid %d: %w", pid, err)
+	}
+	return exitOf(ws, ru, oom, time.Now().UTC()), nil
+}
+
+func exitOf(ws unix.WaitStatus, ru unix.Rusage, oom *int, at time.Time) wire.Exit {
+	e := wire.Exit{
+		Status:             uint32(ws),
+		Code:               ws.ExitStatus(),
+		At:                 at,
+		UserMicroseconds:   ru.Utime.Nano() / 1000,
+		SystemMicroseconds: ru.Stime.Nano() / 1000,
+		MaxRSSBytes:        ru.Maxrss << 10,
+		OOMScoreAdj:        oom,
+	}
+	if ws.Signaled() {
+		e.Signal = ws.Signal()
+		e.Code = 128 + int(ws.Signal())
+		e.Core = ws.CoreDump()
+	}
+	return e
+}
+
+// oomScoreAdj reads what a zombie still tells.
+func oomScoreAdj(pid int) *int {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/oom_score_adj")
+	if err != nil {
+		return nil
+	}
+	n, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil {
+		return nil
+	}
+	return &n
+}
+
+// prepare hands the plan to the stage and waits until it is ready. The result
+// is the master of its terminal, if it opened one; the caller closes it.
+func (p *process) prepare(plan []byte, files []*os.File) (pty *os.File, err error) {
+	if err := p.stage.SendPayload(wire.StagePlan, plan, files...); err != nil {
+		return nil, p.diagnose("plan", err)
+	}
+	for {
+		ev, files, err := p.stage.RecvEvent()
+		if err == nil && ev.Name == wire.StagePTY && len(files) == 1 && pty == nil {
+			pty = files[0]
+			continue
+		}
+		closeFiles(files)
+		if err == nil && ev.Name == wire.StageReady {
+			return pty, nil
+		}
+		if pty != nil {
+			pty.Close()
+		}
+		return nil, p.refusal("prepare", ev, err)
+	}
+}
+
+// release lets the stage go on and waits until it has become the user's
+// program.
+func (p *process) release() ([]wire.Step, error) {
+	if err := p.stage.SendEvent(wire.StageGo, nil); err != nil {
+		return nil, p.diagnose("go", err)
+	}
+	var steps []wire.Step
+	for {
+		ev, files, err := p.stage.RecvEvent()
+		closeFiles(files)
+		switch {
+		case err == nil && ev.Name == wire.StageTimings:
+			if err := decode(ev.Body, &steps); err != nil {
+				return nil, fmt.Errorf("timings of the stage: %w", err)
+			}
+			if steps == nil {
+				steps = []wire.Step{}
+			}
+		case errors.Is(err, io.EOF) && steps != nil:
+			return steps, nil
+		default:
+			return nil, p.refusal("go", ev, err)
+		}
+	}
+}
+
+// refusal turns what came instead of the expected word into an error.
+func (p *process) refusal(step string, ev wire.Event, err error) error {
+	switch {
+	case err != nil:
+		return p.diagnose(step, err)
+	case ev.Name == wire.StageFailed:
+		e := &wire.Error{Step: step, Message: "the stage gave no reason"}
+		if err := decode(ev.Body, e); err != nil {
+			return fmt.Errorf("failure of the stage: %w", err)
+		}
+		return e
+	default:
+		return &wire.Error{Step: step, Message: fmt.Sprintf("%s: unexpected word %q from the stage", step, ev.Name)}
+	}
+}
+
+// diagnose names the reason of a broken conversation: mostly the death of the
+// stage, which is known a moment later.
+func (p *process) diagnose(step string, err error) error {
+	select {
+	case <-p.exited:
+		return &wire.Error{Step: step, Message: fmt.Sprintf("%s: the stage ended early: %s", step, describe(p.exit))}
+	case <-time.After(time.Second):
+		return &wire.Error{Step: step, Message: fmt.Sprintf("%s: conversation with the stage: %v", step, err)}
+	}
+}
+
+func describe(e wire.Exit) string {
+	if e.Signal != 0 {
+		return fmt.Sprintf("signal %d (%s)", int(e.Signal), e.Signal)
+	}
+	return fmt.Sprintf("exit status %d", e.Code)
+}

@@ -1,0 +1,260 @@
+package shim
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/portholehq/porthole/internal/crilog"
+	"github.com/portholehq/porthole/internal/shim/wire"
+)
+
+// create starts the stage of the container's first process and returns when it
+// has arranged everything and waits.
+func (s *Server) create(c *call) (any, error) {
+	var spec wire.StartSpec
+	if err := c.decode(&spec); err != nil {
+		return nil, err
+	}
+	out, stdio, err := s.prepareOutput(spec)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	if s.out != nil || s.exit != nil {
+		s.mu.Unlock()
+		closeFiles(stdio[:])
+		out.discard()
+		return nil, &wire.Error{Step: "create", Errno: syscall.EEXIST, Message: "create: the container was created already"}
+	}
+	s.out, s.spec = out, spec
+	s.mu.Unlock()
+
+	p, err := s.launch(wire.Init, spec.Args, stdio, spec.CloneFlags, nil)
+	closeFiles(stdio[:]) // the stage has them; the pipes must have an end
+	if err != nil {
+		s.forgetFirst(out)
+		return nil, err
+	}
+	s.mu.Lock()
+	s.first = p
+	s.mu.Unlock()
+	pty, err := p.prepare(c.payload, c.files)
+	if err == nil && spec.Terminal && pty == nil {
+		err = &wire.Error{Step: "pty", Message: "pty: the stage opened no terminal"}
+	}
+	if err == nil {
+		err = out.begin(pty, spec.Size)
+	}
+	if err != nil {
+		s.abandon(p)
+		s.forgetFirst(out)
+		return nil, err
+	}
+	s.wg.Go(func() { s.compressLog(out.log.Rotated(), out.closed) })
+	s.move(p, created)
+	return wire.Created{PID: p.pid}, nil
+}
+
+// prepareOutput opens the log and makes the descriptors that become the
+// process's 0, 1 and 2. The caller closes those.
+func (s *Server) prepareOutput(spec wire.StartSpec) (*output, [3]*os.File, error) {
+	var stdio [3]*os.File
+	s.mu.Lock()
+	busy := s.out != nil || s.exit != nil
+	s.mu.Unlock()
+	if busy {
+		// Before the log is opened: it has room for one writer only.
+		return nil, stdio, &wire.Error{Step: "create", Errno: syscall.EEXIST, Message: "create: the container was created already"}
+	}
+	log, err := crilog.OpenWriter(s.cfg.LogDir, spec.Log)
+	if err != nil {
+		return nil, stdio, err
+	}
+	out := newOutput(log, spec, s.note)
+	stdio, err = out.makeStdio()
+	if err != nil {
+		out.discard()
+		return nil, stdio, err
+	}
+	return out, stdio, nil
+}
+
+// forgetFirst makes the server as if create had not been called.
+func (s *Server) forgetFirst(out *output) {
+	out.discard()
+	s.mu.Lock()
+	s.out, s.first, s.spec = nil, nil, wire.StartSpec{}
+	s.mu.Unlock()
+}
+
+// launch forks a stage and starts to watch it.
+func (s *Server) launch(id string, args []string, stdio [3]*os.File, flags uintptr, before func() error) (*process, error) {
+	s.mu.Lock()
+	if _, taken := s.procs[id]; taken || s.ending {
+		s.mu.Unlock()
+		return nil, &wire.Error{Errno: syscall.EEXIST, Message: fmt.Sprintf("process %q: exists", id)}
+	}
+	s.procs[id] = nil // taken; nobody finds a process yet
+	s.mu.Unlock()
+	p, err := s.fork(id, args, stdio, flags, before)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err != nil {
+		delete(s.procs, id)
+		return nil, err
+	}
+	s.procs[id] = p
+	s.wg.Go(func() { s.watch(p) })
+	return p, nil
+}
+
+// abandon ends a process that never became the user's and waits until it is
+// gone.
+func (s *Server) abandon(p *process) {
+	p.signal(syscall.SIGKILL)
+	<-p.exited
+	s.mu.Lock()
+	p.status = failed
+	delete(s.procs, p.id)
+	s.settle(p)
+	s.mu.Unlock()
+	close(p.told)
+}
+
+// move sets a status that leads on.
+func (s *Server) move(p *process, to status) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p.status = to
+	s.settle(p)
+}
+
+// settle closes p.settled once p's status cannot change any more.
+func (s *Server) settle(p *process) {
+	if p.status == created {
+		select {
+		case <-p.exited: // died while it waited for go
+			p.status = failed
+		default:
+			return
+		}
+	}
+	if p.status != running && p.status != failed {
+		return
+	}
+	select {
+	case <-p.settled:
+	default:
+		close(p.settled)
+		p.stage.Close()
+	}
+}
+
+// goOn lets a created process become the user's program.
+func (s *Server) goOn(c *call) (any, error) {
+	var ref wire.ProcessRef
+	if err := c.decode(&ref); err != nil {
+		return nil, err
+	}
+	p, err := s.process(ref.Process)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	if p.status != created {
+		s.mu.Unlock()
+		return nil, &wire.Error{Step: "go", Errno: syscall.EINVAL, Message: fmt.Sprintf("process %q: is not waiting to be started", p.id)}
+	}
+	p.status = going
+	s.mu.Unlock()
+
+	steps, err := p.release()
+	if err != nil {
+		s.abandon(p)
+		if p.id == wire.Init {
+			s.forgetFirst(s.out)
+		}
+		return nil, err
+	}
+	started := wire.Started{StartedAt: time.Now().UTC(), Steps: steps}
+	s.mu.Lock()
+	p.status, p.startedAt, p.steps = running, started.StartedAt, steps
+	s.settle(p)
+	s.mu.Unlock()
+	c.after = func() { close(p.told) }
+	return started, nil
+}
+
+// watch follows one process to its end and tells about it.
+func (s *Server) watch(p *process) {
+	if err := p.wait(); err != nil {
+		s.note(err)
+	}
+	s.mu.Lock()
+	s.settle(p)
+	s.mu.Unlock()
+	<-p.settled
+	s.mu.Lock()
+	started := p.status == running
+	_, listed := s.procs[p.id]
+	listed = listed && s.procs[p.id] == p
+	first := s.first == p
+	s.mu.Unlock()
+	if !listed {
+		return // abandoned: the answer to create, exec or go has told it
+	}
+	if started {
+		<-p.told
+	}
+	if first && started {
+		s.finish(p)
+		return
+	}
+	s.mu.Lock()
+	delete(s.procs, p.id)
+	if started {
+		s.remember(wire.Exited{Process: p.id, Exit: p.exit})
+	}
+	s.mu.Unlock()
+	if first {
+		s.forgetFirst(s.out)
+	}
+	s.broadcast(wire.EventExited, wire.Exited{Process: p.id, Exit: p.exit})
+	s.endIfDone()
+}
+
+func (s *Server) remember(e wire.Exited) {
+	if len(s.exits) >= rememberedExits {
+		s.exits = append(s.exits[:0], s.exits[1:]...)
+	}
+	s.exits = append(s.exits, e)
+}
+
+// finish writes down all that is left of the container's first process, then
+// tells. Clients that are slow get the rest of the output afterwards.
+func (s *Server) finish(p *process) {
+	s.hold()
+	defer s.release()
+	out := s.out
+	out.drain()
+	out.closeLog()
+	if err := writeExit(s.cfg.StateDir, p.exit); err != nil {
+		s.note(err)
+	}
+	s.mu.Lock()
+	s.exit = &p.exit
+	delete(s.procs, p.id)
+	s.mu.Unlock()
+	s.broadcast(wire.EventExited, wire.Exited{Process: p.id, Exit: p.exit})
+	out.finish()
+}
+
+func decode(raw json.RawMessage, v any) error {
+	if len(raw) == 0 {
+		return nil
+	}
+	return json.Unmarshal(raw, v)
+}
