@@ -1,0 +1,63 @@
+// Package atomicfile replaces files so that a reader, or a machine that comes
+// back after a crash, finds either the old content or the new, and never a part
+// of it.
+//
+//	err := atomicfile.Write("/run/porthole/portholed.pid", []byte("1234\n"), 0o644)
+//
+// The new content is written beside the file, forced to disk, and renamed over
+// it; then the rename itself is forced to disk. Whoever has the old file open
+// keeps it.
+package atomicfile
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// Write replaces the file name by data, with the given permissions whatever the
+// umask. The directory must exist. When Write fails the old file is untouched
+// and nothing is left beside it.
+func Write(name string, data []byte, perm fs.FileMode) (err error) {
+	dir := filepath.Dir(name)
+	f, err := os.CreateTemp(dir, "."+filepath.Base(name)+".tmp")
+	if err != nil {
+		return fmt.Errorf("replace %q: %w", name, err)
+	}
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("replace %q: %w", name, errors.Join(err, os.Remove(f.Name())))
+		}
+	}()
+	if err := fill(f, data, perm); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), name); err != nil {
+		return err
+	}
+	return syncDir(dir)
+}
+
+func fill(f *os.File, data []byte, perm fs.FileMode) error {
+	if _, err := f.Write(data); err != nil {
+		return err
+	}
+	if err := f.Chmod(perm); err != nil {
+		return err
+	}
+	return f.Sync()
+}
+
+// syncDir forces a rename in dir to disk.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

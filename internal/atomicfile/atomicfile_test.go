@@ -1,0 +1,52 @@
+package atomicfile
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+func TestWrite(t *testing.T) {
+	dir := t.TempDir()
+	name := filepath.Join(dir, "f")
+	if err := Write(name, []byte("old"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	old, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer old.Close()
+	if err := Write(name, []byte("new"), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(name); err != nil || string(got) != "new" {
+		t.Errorf("%q, %v", got, err)
+	}
+	buf := make([]byte, 3)
+	if _, err := old.Read(buf); err != nil || string(buf) != "old" {
+		t.Errorf("a reader of the old file sees %q, %v", buf, err)
+	}
+	st, err := os.Stat(name)
+	if err != nil || st.Mode().Perm() != 0o640 {
+		t.Errorf("mode %v, %v", st.Mode(), err)
+	}
+}
+
+func TestWriteThatFailsLeavesNothing(t *testing.T) {
+	dir := t.TempDir()
+	name := filepath.Join(dir, "f")
+	if err := os.Mkdir(name, 0o700); err != nil { // a directory cannot be replaced by a file
+		t.Fatal(err)
+	}
+	if err := Write(name, []byte("x"), 0o600); err == nil {
+		t.Fatal("no error")
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) != 1 || entries[0].Name() != "f" {
+		t.Errorf("left behind: %v, %v", entries, err)
+	}
+	if err := Write(filepath.Join(dir, "none", "f"), nil, 0o600); err == nil {
+		t.Error("no error for a directory that does not exist")
+	}
+}
