@@ -103,12 +103,12 @@ func deviceRule(allow bool, kind string, major, minor int64, access string) spec
 func defaultDeviceRules() []specs.LinuxDeviceCgroup {
 	return []specs.LinuxDeviceCgroup{
 		{Allow: false, Access: "rwm"},
-		deviceRule(true, "c", 1, 5, "rwm"),    // zero
-		deviceRule(true, "c", 1, 3, "rwm"),    // null
-		deviceRule(true, "c", 1, 9, "rwm"),    // urandom
-		deviceRule(true, "c", 1, 8, "rwm"),    // random
-		deviceRule(true, "c", 5, 0, "rwm"),    // tty
-		deviceRule(true, "c", 5, 1, "rwm"),    // console
+		deviceRule(true, "c", 1, 5, "rwm"),     // zero
+		deviceRule(true, "c", 1, 3, "rwm"),     // null
+		deviceRule(true, "c", 1, 9, "rwm"),     // urandom
+		deviceRule(true, "c", 1, 8, "rwm"),     // random
+		deviceRule(true, "c", 5, 0, "rwm"),     // tty
+		deviceRule(true, "c", 5, 1, "rwm"),     // console
 		deviceRule(false, "c", 10, 229, "rwm"), // fuse
 	}
 }

@@ -116,8 +116,9 @@ type Host struct {
 // Lookup answers questions about single paths of the host.
 type Lookup interface {
 	// Devices returns the device at a path, following a symbolic link, or those
-	// below a directory. The path of each is the one on the host, with a
-	// directory's own link resolved.
+	// below a directory. Path of each is relative to the path asked for: empty
+	// for the device itself, "/sub/name" below a directory. There is at least
+	// one unless err is not nil.
 	Devices(path string) ([]specs.LinuxDevice, error)
 	// AllDevices returns the devices below /dev that a privileged container
 	// gets.
