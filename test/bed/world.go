@@ -1,0 +1,126 @@
+package bed
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// stageVar tells the re-executed test binary who it is.
+const stageVar = "PORTHOLE_TEST_WORLD"
+
+// Main is TestMain for packages that need a world of their own. prepare runs in
+// it before the tests, may be nil, and returns what is to be done after them.
+// Without root the tests run where they are, and testenv skips them.
+func Main(m *testing.M, prepare func() (cleanup func(), err error)) {
+	switch os.Getenv(stageVar) {
+	case "":
+		if os.Geteuid() == 0 {
+			os.Exit(outer())
+		}
+		os.Exit(m.Run())
+	case "init":
+		os.Exit(initProcess())
+	}
+	if prepare == nil {
+		os.Exit(m.Run())
+	}
+	cleanup, err := prepare()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "prepare tests:", err)
+		os.Exit(1)
+	}
+	code := m.Run()
+	if cleanup != nil {
+		cleanup()
+	}
+	os.Exit(code)
+}
+
+// outer starts the test binary again as init of a new world, and waits.
+func outer() int {
+	cmd := again("init")
+	cmd.SysProcAttr = &unix.SysProcAttr{
+		Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWNET,
+		Pdeathsig:  unix.SIGKILL,
+	}
+	return wait(cmd)
+}
+
+// initProcess is process 1 of the world: it reaps, and ends with the tests.
+func initProcess() int {
+	if err := furnish(); err != nil {
+		fmt.Fprintln(os.Stderr, "prepare namespaces:", err)
+		return 1
+	}
+	// Written out, as os/exec and a general reaper cannot share wait4.
+	attr := &os.ProcAttr{
+		Env:   append(os.Environ(), stageVar+"=tests"),
+		Files: []*os.File{os.Stdin, os.Stdout, os.Stderr},
+	}
+	p, err := os.StartProcess("/proc/self/exe", os.Args, attr)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "start tests:", err)
+		return 1
+	}
+	signal.Ignore(unix.SIGINT, unix.SIGTERM) // meant for the tests, which get them as well
+	for {
+		var status unix.WaitStatus
+		pid, err := unix.Wait4(-1, &status, 0, nil)
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case err != nil:
+			fmt.Fprintln(os.Stderr, "wait for tests:", err)
+			return 1
+		case pid == p.Pid && status.Exited():
+			return status.ExitStatus()
+		case pid == p.Pid && status.Signaled():
+			return 128 + int(status.Signal())
+		}
+	}
+}
+
+// furnish makes the new namespaces usable.
+func furnish() error {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("make mounts private: %w", err)
+	}
+	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
+		return fmt.Errorf("mount /proc: %w", err)
+	}
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		return fmt.Errorf("find loopback interface: %w", err)
+	}
+	if err := netlink.LinkSetUp(lo); err != nil {
+		return fmt.Errorf("set up loopback interface: %w", err)
+	}
+	return nil
+}
+
+func again(stage string) *exec.Cmd {
+	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
+	cmd.Args[0] = os.Args[0]
+	cmd.Env = append(os.Environ(), stageVar+"="+stage)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	return cmd
+}
+
+func wait(cmd *exec.Cmd) int {
+	err := cmd.Run()
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &exit) && exit.ExitCode() >= 0:
+		return exit.ExitCode()
+	}
+	fmt.Fprintln(os.Stderr, "tests:", err)
+	return 1
+}

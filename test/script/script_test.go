@@ -1,0 +1,368 @@
+package script
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
+
+	"github.com/portholehq/porthole/internal/testenv"
+	"github.com/portholehq/porthole/test/bed"
+)
+
+// settling is how long things may take to disappear.
+const settling = 15 * time.Second
+
+// slack is how many descriptors and goroutines may come and go by themselves.
+const slack = 4
+
+// daemon serves all tests of this package. It is nil without root.
+var daemon *bed.Daemon
+
+func TestMain(m *testing.M) {
+	bed.Main(m, func() (func(), error) {
+		dir, err := os.MkdirTemp(workRoot(), "porthole-script-")
+		if err != nil {
+			return nil, err
+		}
+		d, err := bed.Start(bed.Options{Dir: dir, Args: strings.Fields(os.Getenv("PORTHOLE_TEST_DAEMON_ARGS"))})
+		if err != nil {
+			return nil, err
+		}
+		daemon = d
+		return func() {
+			if os.Getenv("PORTHOLE_TEST_KEEP") != "" {
+				fmt.Fprintln(os.Stderr, "kept", d.Dir)
+				return
+			}
+			if err := d.Close(); err != nil {
+				fmt.Fprintln(os.Stderr, "clean up:", err)
+			}
+		}, nil
+	})
+}
+
+// workRoot is where data roots are made: on a disk, as users have them.
+func workRoot() string {
+	if dir := os.Getenv("PORTHOLE_TEST_DIR"); dir != "" {
+		return dir
+	}
+	return "/var/tmp"
+}
+
+// imageDir is where `make test-images` puts the archives.
+func imageDir() string {
+	if dir := os.Getenv("PORTHOLE_TEST_IMAGES"); dir != "" {
+		return dir
+	}
+	return "/var/cache/porthole-test-images/images"
+}
+
+// loaded remembers which images the daemon has.
+var loaded sync.Map
+
+// loadImage makes sure that the daemon has a test image.
+func loadImage(ctx context.Context, name string) error {
+	if _, ok := loaded.Load(name); ok {
+		return nil
+	}
+	ref := name
+	if !strings.Contains(filepath.Base(name), ":") {
+		ref += ":latest"
+	}
+	archive := filepath.Join(imageDir(), strings.NewReplacer("/", "_", ":", "_").Replace(ref)+".tar")
+	if _, err := daemon.Porthole(ctx, "load", "-q", "-i", archive); err != nil {
+		return fmt.Errorf("load image %s (make test-images): %w", name, err)
+	}
+	loaded.Store(name, true)
+	return nil
+}
+
+// removeAll removes all containers and volumes.
+func removeAll(ctx context.Context) error {
+	ids, err := daemon.Porthole(ctx, "ps", "-aq", "--no-trunc")
+	if err != nil {
+		return err
+	}
+	if ids != "" {
+		if _, err := daemon.Porthole(ctx, append([]string{"rm", "-f", "-v"}, strings.Fields(ids)...)...); err != nil {
+			return err
+		}
+	}
+	names, err := daemon.Porthole(ctx, "volume", "ls", "-q")
+	if err != nil {
+		return err
+	}
+	if names != "" {
+		if _, err := daemon.Porthole(ctx, append([]string{"volume", "rm", "-f"}, strings.Fields(names)...)...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// settled returns what is left after waiting for it to go.
+func settled(ctx context.Context, before bed.Snapshot) error {
+	ctx, cancel := context.WithTimeout(ctx, settling)
+	defer cancel()
+	left, err := daemon.Settled(ctx, before, slack)
+	if err == nil && len(left) > 0 {
+		err = errors.New("left behind:\n  " + strings.Join(left, "\n  "))
+	}
+	return err
+}
+
+// sequential runs scripts one after the other, since they count what is left.
+type sequential struct{ *testing.T }
+
+func (sequential) Parallel()       {}
+func (s sequential) Verbose() bool { return testing.Verbose() }
+func (s sequential) Run(name string, f func(testscript.T)) {
+	s.T.Run(name, func(t *testing.T) { f(sequential{t}) })
+}
+
+func (s sequential) Skip(args ...any) {
+	testenv.Skip(s.T, "%s", strings.TrimSpace(fmt.Sprintln(args...)))
+}
+
+func TestScript(t *testing.T) {
+	testenv.NeedsRoot(t)
+	docker := testenv.NeedsProgram(t, "docker")
+	porthole := daemon.Program("porthole")
+	for _, suite := range []struct{ name, dir, cli string }{
+		{"porthole", "testdata/both", porthole},
+		{"docker", "testdata/both", docker},
+		{"own", "testdata/own", porthole},
+		{"real", "testdata/real", porthole},
+	} {
+		t.Run(suite.name, func(t *testing.T) {
+			testscript.RunT(sequential{t}, testscript.Params{
+				Dir:                filepath.FromSlash(suite.dir),
+				Setup:              func(env *testscript.Env) error { return setup(t, env, suite.cli) },
+				Cmds:               commands(),
+				Condition:          condition,
+				RequireUniqueNames: true,
+			})
+		})
+	}
+}
+
+// condition answers [userns] and such.
+func condition(name string) (bool, error) {
+	switch name {
+	case "uml":
+		return os.Getenv("PORTHOLE_TEST_UML") != "", nil
+	}
+	return false, fmt.Errorf("unknown condition %q", name)
+}
+
+// setup prepares one script, and what is checked after it.
+func setup(t *testing.T, env *testscript.Env, cli string) error {
+	before, err := daemon.Snapshot()
+	if err != nil {
+		return fmt.Errorf("%w\n%s", err, daemon.LogTail(4096))
+	}
+	env.Setenv("CLI", cli)
+	env.Setenv("DOCKER_HOST", daemon.Host())
+	env.Setenv("HOME", env.WorkDir)
+	env.Setenv("DOCKER_CONFIG", filepath.Join(env.WorkDir, ".docker"))
+	env.Setenv("DOCKER_CLI_HINTS", "false")
+	env.Setenv("SOCKET", daemon.Socket)
+	env.Setenv("DATAROOT", daemon.DataRoot())
+	env.Setenv("EXECROOT", daemon.ExecRoot())
+	env.Setenv("CGROUPPARENT", daemon.CgroupParent)
+	env.Setenv("IMAGES", imageDir())
+	env.Setenv("PATH", daemon.Bin+":"+os.Getenv("PATH"))
+	env.Values[beforeKey{}] = before
+	logged := len(daemon.LogTail(1 << 30))
+	env.Defer(func() { tidy(t, before, logged) })
+	return loadImage(context.Background(), "busybox")
+}
+
+type beforeKey struct{}
+
+// tidy removes what a script has left, and fails it for what cannot be removed.
+func tidy(t *testing.T, before bed.Snapshot, logged int) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if daemon.Pid() == 0 {
+		if err := daemon.Start(); err != nil {
+			t.Error(err)
+			return
+		}
+	}
+	err := removeAll(ctx)
+	if err == nil {
+		err = settled(ctx, before)
+	}
+	if err != nil {
+		t.Errorf("after the script: %v", err)
+	}
+	if log := daemon.LogTail(1 << 30); strings.Contains(log[min(logged, len(log)):], "panic") {
+		t.Errorf("the daemon panicked:\n%s", daemon.LogTail(8192))
+	}
+}
+
+func commands() map[string]func(*testscript.TestScript, bool, []string) {
+	program := func(name string) func(*testscript.TestScript, bool, []string) {
+		return func(ts *testscript.TestScript, neg bool, args []string) {
+			if name == "" {
+				run(ts, neg, append([]string{ts.Getenv("CLI")}, args...))
+				return
+			}
+			run(ts, neg, append([]string{name}, args...))
+		}
+	}
+	return map[string]func(*testscript.TestScript, bool, []string){
+		"cli":          program(""),
+		"porthole":     program("porthole"),
+		"docker":       program("docker"),
+		"status":       cmdStatus,
+		"until":        cmdUntil,
+		"capture":      cmdCapture,
+		"image":        cmdImage,
+		"daemon":       cmdDaemon,
+		"fetch":        cmdFetch,
+		"clean":        cmdClean,
+		"nothing-left": cmdNothingLeft,
+	}
+}
+
+// resolve replaces the command cli by the program that it stands for.
+func resolve(ts *testscript.TestScript, args []string) []string {
+	if len(args) > 0 && args[0] == "cli" {
+		return append([]string{ts.Getenv("CLI")}, args[1:]...)
+	}
+	return args
+}
+
+func run(ts *testscript.TestScript, neg bool, args []string) {
+	err := ts.Exec(args[0], args[1:]...)
+	if neg && err == nil {
+		ts.Fatalf("unexpected success")
+	}
+	if !neg && err != nil {
+		ts.Fatalf("%v", err)
+	}
+}
+
+func cmdStatus(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: status CODE COMMAND...")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	args = resolve(ts, args[1:])
+	got := 0
+	if err := ts.Exec(args[0], args[1:]...); err != nil {
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) {
+			ts.Fatalf("%v", err)
+		}
+		got = exit.ExitCode()
+	}
+	if got != want {
+		ts.Fatalf("ended with status %d, want %d", got, want)
+	}
+}
+
+// cmdUntil waits for output that nothing announces.
+func cmdUntil(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: until PATTERN COMMAND...")
+	}
+	re, err := regexp.Compile("(?m)" + args[0])
+	ts.Check(err)
+	args = resolve(ts, args[1:])
+	deadline := time.Now().Add(30 * time.Second)
+	for {
+		_ = ts.Exec(args[0], args[1:]...) // it may well fail at first
+		out := ts.ReadFile("stdout") + ts.ReadFile("stderr")
+		if re.MatchString(out) {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("never matched %q; at last it printed:\n%s", args[0], out)
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
+func cmdCapture(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: capture VAR COMMAND...")
+	}
+	cmd := resolve(ts, args[1:])
+	ts.Check(ts.Exec(cmd[0], cmd[1:]...))
+	ts.Setenv(args[0], strings.TrimSpace(ts.ReadFile("stdout")))
+}
+
+func cmdImage(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: image NAME...")
+	}
+	for _, name := range args {
+		ts.Check(loadImage(context.Background(), name))
+	}
+}
+
+func cmdDaemon(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: daemon kill|stop|start|hup")
+	}
+	switch args[0] {
+	case "kill":
+		ts.Check(daemon.Kill())
+	case "stop":
+		ts.Check(daemon.Stop())
+	case "start":
+		ts.Check(daemon.Start())
+	case "hup":
+		ts.Check(daemon.Signal(unix.SIGHUP))
+	default:
+		ts.Fatalf("unknown verb %q", args[0])
+	}
+}
+
+func cmdFetch(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: fetch URL")
+	}
+	resp, err := (&http.Client{Timeout: 10 * time.Second}).Get(args[0])
+	ts.Check(err)
+	defer resp.Body.Close()
+	_, err = io.Copy(ts.Stdout(), resp.Body)
+	ts.Check(err)
+}
+
+func cmdClean(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 0 {
+		ts.Fatalf("usage: clean")
+	}
+	ts.Check(removeAll(context.Background()))
+	cmdNothingLeft(ts, neg, args)
+}
+
+func cmdNothingLeft(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 0 {
+		ts.Fatalf("usage: nothing-left")
+	}
+	before, ok := ts.Value(beforeKey{}).(bed.Snapshot)
+	if !ok {
+		ts.Fatalf("no snapshot")
+	}
+	ts.Check(settled(context.Background(), before))
+}
