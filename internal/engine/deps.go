@@ -1,11 +1,41 @@
 package engine
 
-import "log/slog"
+import (
+	"context"
+	"log/slog"
+	"os"
+	"syscall"
+	"time"
 
-// Deps is all that the engine needs from the parts below it.
+	"github.com/moby/moby/api/types/container"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/portholehq/porthole/internal/crilog"
+	"github.com/portholehq/porthole/internal/engine/state"
+	"github.com/portholehq/porthole/internal/event"
+	"github.com/portholehq/porthole/internal/image"
+	"github.com/portholehq/porthole/internal/network"
+	"github.com/portholehq/porthole/internal/runtime"
+	"github.com/portholehq/porthole/internal/runtime/spec"
+	"github.com/portholehq/porthole/internal/volume"
+)
+
+// Deps is all that the engine needs from the parts below it. The engine closes none of them.
 type Deps struct {
-	Logger *slog.Logger
-	Config Config
+	Logger  *slog.Logger
+	Config  Config
+	State   *state.DB
+	Events  *event.Journal
+	Runtime Runtime
+	Host    spec.Host // what documents are made for
+	Images  Images
+	Network Networks
+	Volumes Volumes
+	// NetworkID finds a network's id by its name; nil: the name stands for it.
+	NetworkID func(name string) (string, error)
+	// CanIDMap tells why mounts from a path's filesystem cannot be ID-mapped; nil: all can.
+	CanIDMap func(path string) error
 }
 
 // Config holds the daemon's settings that concern containers.
@@ -17,7 +47,86 @@ type Config struct {
 	GitCommit    string
 	BuildTime    string
 	Labels       []string
-	Debug        func() bool // nil: off
-	StopTimeout  int         // seconds; 0: 10
-	Init         bool        // run an init in containers that do not say
+	Debug        func() bool    // nil: off
+	StopTimeout  time.Duration  // 0: 10 s
+	Init         bool           // run an init in containers that do not say
+	Log          crilog.Options // of containers that do not say
+}
+
+// Runtime turns bundles into processes.
+type Runtime interface {
+	Create(ctx context.Context, b Bundle) (Task, error)
+	// Load finds the task of an earlier daemon; errdefs.ErrNotFound when there is none.
+	Load(ctx context.Context, id, stateDir, logDir string) (Task, error)
+	// ReadExit reads the exit that a shim has recorded; errdefs.ErrNotFound when there is none.
+	ReadExit(stateDir string) (Exit, error)
+}
+
+// Bundle is a runtime's bundle whose namespaces may come from other tasks.
+type Bundle struct {
+	runtime.Bundle
+	JoinTasks map[specs.LinuxNamespaceType]Task
+}
+
+// Task is a container's processes, from the first to the last.
+type Task interface {
+	Start(ctx context.Context) error
+	Pid() int
+	StartedAt() time.Time
+	Warnings() []string
+	NetNS() (*os.File, error)
+	Attach(ctx context.Context, o runtime.AttachOptions) (*os.File, error)
+	Exec(ctx context.Context, o runtime.ExecOptions) (Process, error)
+	Signal(ctx context.Context, sig syscall.Signal) error
+	Resize(ctx context.Context, height, width uint16) error
+	Freeze(ctx context.Context) error
+	Thaw(ctx context.Context) error
+	Done() <-chan struct{}
+	Exit() Exit
+	Pids() ([]int, error)
+	Stats() (*container.StatsResponse, error) // CPU, memory, block I/O and pids only
+	Kill(ctx context.Context) error
+	Delete(ctx context.Context) error
+}
+
+// Process is a process started by exec.
+type Process interface {
+	Start(ctx context.Context) error
+	Pid() int
+	PTY() *os.File // of a process with a terminal; the caller closes it
+	Done() <-chan struct{}
+	Exit() Exit
+	Signal(ctx context.Context, sig syscall.Signal) error
+	Resize(ctx context.Context, height, width uint16) error
+}
+
+// Exit is how a process ended.
+type Exit = runtime.Exit
+
+// Images keeps images and root filesystems.
+type Images interface {
+	Resolve(ctx context.Context, ref string) (image.Image, error)
+	ResolvePlatform(ctx context.Context, ref string, want ocispec.Platform) (image.Image, error)
+	PlatformWarning(img image.Image) string
+	CreateRootFS(ctx context.Context, id string, img image.Image) (image.Layers, error)
+	RootFS(ctx context.Context, id string) (image.Layers, error)
+	RemoveRootFS(ctx context.Context, id string) error
+	RootFSUsage(ctx context.Context, id string) (rw, total int64, err error)
+}
+
+// Networks gives containers addresses.
+type Networks interface {
+	Attach(ctx context.Context, a network.AttachSpec) (network.Endpoint, error)
+	Detach(ctx context.Context, id string) error
+	Reconcile(ctx context.Context, live map[string]bool) error
+}
+
+// Volumes keeps named and anonymous volumes.
+type Volumes interface {
+	Create(name string, labels map[string]string, anonymous bool) (volume.Info, error)
+	Get(name string) (volume.Info, error)
+	List() []volume.Info
+	Remove(name string) error
+	CopyUp(ctx context.Context, name string, root *os.File, path string) error
+	Usage(ctx context.Context, name string) (int64, error)
 }

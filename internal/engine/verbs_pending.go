@@ -15,69 +15,6 @@ import (
 
 var errPending = errdefs.ErrNotImplemented.WithMessage("this build does not have that verb yet")
 
-// Engine owns the containers of one daemon. Its methods may be called from any goroutine.
-type Engine struct{ deps Deps }
-
-func (e *Engine) shutdown(ctx context.Context) error { return nil }
-
-// New loads the saved containers, adopts those that still run, takes note of the exits that happened meanwhile and
-// removes leftovers that are its own.
-func New(ctx context.Context, deps Deps) (*Engine, error) { return &Engine{deps: deps}, nil }
-
-// ContainerCreate makes a container from an image. It answers with the id and warnings. name may be empty.
-func (e *Engine) ContainerCreate(ctx context.Context, name string, req container.CreateRequest, platform *ocispec.Platform) (container.CreateResponse, error) {
-	return container.CreateResponse{}, errPending
-}
-
-// ContainerStart starts a created or exited container. A running one gives errdefs.ErrNotModified.
-func (e *Engine) ContainerStart(ctx context.Context, ref string) error { return errPending }
-
-// ContainerStop asks a container to end and kills it after the timeout. A stopped one gives errdefs.ErrNotModified.
-func (e *Engine) ContainerStop(ctx context.Context, ref string, o StopOptions) error {
-	return errPending
-}
-
-// ContainerKill sends a signal (name or number; empty: SIGKILL).
-func (e *Engine) ContainerKill(ctx context.Context, ref, signal string) error { return errPending }
-
-// ContainerRestart stops and starts.
-func (e *Engine) ContainerRestart(ctx context.Context, ref string, o StopOptions) error {
-	return errPending
-}
-
-// ContainerRemove removes a container and all it owns.
-func (e *Engine) ContainerRemove(ctx context.Context, ref string, o RemoveOptions) error {
-	return errPending
-}
-
-// ContainerPause freezes all processes of a container.
-func (e *Engine) ContainerPause(ctx context.Context, ref string) error { return errPending }
-
-// ContainerUnpause thaws a paused container.
-func (e *Engine) ContainerUnpause(ctx context.Context, ref string) error { return errPending }
-
-// ContainerRename gives a container another name.
-func (e *Engine) ContainerRename(ctx context.Context, ref, name string) error { return errPending }
-
-// ContainerWait returns a channel that gets exactly one response when the condition is met; it is closed without one
-// when ctx ends first.
-func (e *Engine) ContainerWait(ctx context.Context, ref string, condition container.WaitCondition) (<-chan container.WaitResponse, error) {
-	return nil, errPending
-}
-
-// ContainerList lists containers, newest first.
-func (e *Engine) ContainerList(ctx context.Context, o ListOptions) ([]*container.Summary, error) {
-	return nil, errPending
-}
-
-// ContainerInspect tells all about one container.
-func (e *Engine) ContainerInspect(ctx context.Context, ref string, size bool) (*container.InspectResponse, error) {
-	return nil, errPending
-}
-
-// ContainerTTY tells whether the container has a terminal, which decides the framing of its streams.
-func (e *Engine) ContainerTTY(ref string) (bool, error) { return false, errPending }
-
 // ContainerTop lists the processes of a container in the columns that ps options ask for.
 func (e *Engine) ContainerTop(ctx context.Context, ref, psArgs string) (*container.TopResponse, error) {
 	return nil, errPending
@@ -88,45 +25,9 @@ func (e *Engine) ContainerStats(ctx context.Context, ref string, stream, oneShot
 	return errPending
 }
 
-// ContainerLogs calls fn for each log line selected. It returns when all were read or, following, the container ended.
-func (e *Engine) ContainerLogs(ctx context.Context, ref string, o LogsOptions, fn func(LogEntry) error) error {
-	return errPending
-}
-
-// ContainerAttach joins a client to a container's streams. open is called once, after all checks have passed.
-func (e *Engine) ContainerAttach(ctx context.Context, ref string, o AttachOptions, open func() (Stream, error)) error {
-	return errPending
-}
-
-// ContainerResize sets the size of a container's terminal.
-func (e *Engine) ContainerResize(ctx context.Context, ref string, height, width uint) error {
-	return errPending
-}
-
 // ContainerUpdate changes limits and restart policy.
 func (e *Engine) ContainerUpdate(ctx context.Context, ref string, u container.UpdateConfig) (container.UpdateResponse, error) {
 	return container.UpdateResponse{}, errPending
-}
-
-// ContainerExecCreate prepares one more process in a running container.
-func (e *Engine) ContainerExecCreate(ctx context.Context, ref string, req container.ExecCreateRequest) (string, error) {
-	return "", errPending
-}
-
-// ContainerExecStart runs a prepared exec. Without Detach it calls open once all checks have passed, copies the streams
-// and returns when the process has ended. Errors after open are written to the stream and not returned.
-func (e *Engine) ContainerExecStart(ctx context.Context, execID string, o ExecStartOptions, open func() (Stream, error)) error {
-	return errPending
-}
-
-// ContainerExecInspect tells about an exec.
-func (e *Engine) ContainerExecInspect(ctx context.Context, execID string) (*container.ExecInspectResponse, error) {
-	return nil, errPending
-}
-
-// ContainerExecResize sets the size of an exec's terminal.
-func (e *Engine) ContainerExecResize(ctx context.Context, execID string, height, width uint) error {
-	return errPending
 }
 
 // ContainersPrune removes stopped containers.

@@ -48,6 +48,7 @@ type DB struct {
 	mu      sync.Mutex
 	pending map[string][]byte // id -> JSON, nil: delete
 	waiters []chan error      // of the changes in pending
+	writing bool              // a transaction is under way
 	closed  bool
 	failed  error // of the last later-write, reported by the next Put, Delete or Close
 }
@@ -131,6 +132,30 @@ func (d *DB) PutLater(c *Container) error {
 // DeleteLater removes a record soon.
 func (d *DB) DeleteLater(id string) error { return d.enqueue(id, nil, nil) }
 
+// Flush returns when all changes made so far are on disk.
+func (d *DB) Flush(ctx context.Context) error {
+	written := make(chan error, 1)
+	d.mu.Lock()
+	if d.closed || (len(d.pending) == 0 && !d.writing) {
+		defer d.mu.Unlock()
+		err := d.failed
+		d.failed = nil
+		return err
+	}
+	d.waiters = append(d.waiters, written)
+	select {
+	case d.wake <- struct{}{}:
+	default:
+	}
+	d.mu.Unlock()
+	select {
+	case err := <-written:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("flush state file: %w", context.Cause(ctx))
+	}
+}
+
 // Pending is the number of changes that are not on disk yet.
 func (d *DB) Pending() int {
 	d.mu.Lock()
@@ -198,12 +223,12 @@ func (d *DB) write() {
 func (d *DB) flush() {
 	d.mu.Lock()
 	changes, waiters := d.pending, d.waiters
-	d.pending, d.waiters = map[string][]byte{}, nil
+	d.pending, d.waiters, d.writing = map[string][]byte{}, nil, len(changes) > 0
 	d.mu.Unlock()
-	if len(changes) == 0 {
-		return
-	}
 	err := d.commit(changes)
+	d.mu.Lock()
+	d.writing = false
+	d.mu.Unlock()
 	for _, w := range waiters {
 		w <- err
 	}
@@ -217,6 +242,9 @@ func (d *DB) flush() {
 // commit applies changes in one transaction. Deleting what was never written is dropped, and with nothing left there is
 // no transaction and no fsync.
 func (d *DB) commit(changes map[string][]byte) error {
+	if len(changes) == 0 {
+		return nil
+	}
 	if err := d.dropUnwritten(changes); err != nil || len(changes) == 0 {
 		return err
 	}

@@ -1,0 +1,92 @@
+package engine
+
+import (
+	"context"
+	"math"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/portholehq/porthole/internal/linux/cgroup"
+	"github.com/portholehq/porthole/internal/runtime"
+)
+
+// NewRuntime makes the isolation runtime fit [Deps].
+func NewRuntime(r *runtime.Runtime) Runtime { return runtimeAdapter{r} }
+
+type runtimeAdapter struct{ r *runtime.Runtime }
+
+func (a runtimeAdapter) Create(ctx context.Context, b Bundle) (Task, error) {
+	b.Join = map[specs.LinuxNamespaceType]*runtime.Container{}
+	for typ, task := range b.JoinTasks {
+		if t, ok := task.(taskAdapter); ok {
+			b.Join[typ] = t.Container
+		}
+	}
+	c, err := a.r.Create(ctx, b.Bundle)
+	if err != nil {
+		return nil, err
+	}
+	return taskAdapter{c}, nil
+}
+
+func (a runtimeAdapter) Load(ctx context.Context, id, stateDir, logDir string) (Task, error) {
+	c, err := a.r.Load(ctx, id, stateDir, logDir)
+	if err != nil {
+		return nil, err
+	}
+	return taskAdapter{c}, nil
+}
+
+func (a runtimeAdapter) ReadExit(stateDir string) (Exit, error) { return runtime.ReadExit(stateDir) }
+
+// taskAdapter is a runtime's container as a Task.
+type taskAdapter struct{ *runtime.Container }
+
+func (t taskAdapter) Exec(ctx context.Context, o runtime.ExecOptions) (Process, error) {
+	p, err := t.Container.Exec(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+func (t taskAdapter) Pids() ([]int, error) { return t.Container.Cgroup().Pids() }
+
+func (t taskAdapter) Stats() (*container.StatsResponse, error) {
+	s, err := t.Container.Cgroup().Stats()
+	if err != nil {
+		return nil, err
+	}
+	return fromCgroup(s), nil
+}
+
+// fromCgroup brings statistics into the API's form.
+func fromCgroup(s *cgroup.Stats) *container.StatsResponse {
+	r := &container.StatsResponse{OSType: "linux", Read: s.Time}
+	r.CPUStats.CPUUsage = container.CPUUsage{
+		TotalUsage: s.CPU.Usage, UsageInUsermode: s.CPU.User, UsageInKernelmode: s.CPU.System, PercpuUsage: s.CPU.PerCPU,
+	}
+	r.CPUStats.ThrottlingData = container.ThrottlingData{Periods: s.CPU.Periods, ThrottledPeriods: s.CPU.ThrottledPeriods, ThrottledTime: s.CPU.Throttled}
+	r.MemoryStats = container.MemoryStats{Usage: s.Memory.Usage, MaxUsage: s.Memory.MaxUsage, Stats: s.Memory.Detail, Failcnt: s.Memory.Failures, Limit: s.Memory.Limit}
+	r.PidsStats = container.PidsStats{Current: s.Pids.Current, Limit: s.Pids.Limit}
+	if r.PidsStats.Limit == 0 {
+		r.PidsStats.Limit = math.MaxUint64 // Docker's way to say "none"
+	}
+	r.BlkioStats.IoServiceBytesRecursive = blkio(s.IO.ServiceBytes)
+	r.BlkioStats.IoServicedRecursive = blkio(s.IO.Serviced)
+	return r
+}
+
+func blkio(in []cgroup.IOEntry) []container.BlkioStatEntry {
+	var out []container.BlkioStatEntry
+	for _, e := range in {
+		out = append(out, container.BlkioStatEntry(e))
+	}
+	return out
+}
+
+var (
+	_ Task    = taskAdapter{}
+	_ Process = (*runtime.Process)(nil)
+)

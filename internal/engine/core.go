@@ -1,0 +1,120 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/moby/moby/api/types/events"
+
+	"github.com/portholehq/porthole/internal/event"
+)
+
+// Engine owns the containers of one daemon. Its methods may be called from any goroutine.
+type Engine struct {
+	deps     Deps
+	config   Config
+	log      *slog.Logger
+	registry *registry
+	ids      *idRanges
+	execs    *execTable
+	host     hostFacts
+	started  time.Time
+
+	life context.Context // ends when the engine shuts down
+	end  context.CancelCauseFunc
+	work sync.WaitGroup // goroutines that Shutdown waits for
+}
+
+// errShutdown is the cause of what ends because the daemon ends.
+var errShutdown = errors.New("the daemon is shutting down")
+
+// New loads the saved containers, adopts those that still run, takes note of the exits that happened meanwhile and
+// removes leftovers that are its own.
+func New(ctx context.Context, deps Deps) (*Engine, error) {
+	e := &Engine{deps: deps, config: deps.Config, log: deps.Logger, registry: newRegistry(), ids: newIDRanges(), execs: newExecTable(), started: time.Now()}
+	if e.log == nil {
+		e.log = slog.New(slog.DiscardHandler)
+	}
+	if e.config.StopTimeout == 0 {
+		e.config.StopTimeout = 10 * time.Second
+	}
+	e.life, e.end = context.WithCancelCause(context.WithoutCancel(ctx))
+	e.host = readHostFacts()
+	if err := os.MkdirAll(filepath.Join(e.config.DataRoot, "containers"), 0o711); err != nil {
+		return nil, err
+	}
+	if err := e.adoptAll(ctx); err != nil {
+		e.end(errShutdown)
+		e.work.Wait()
+		return nil, err
+	}
+	e.goWork(e.sweepExecs)
+	return e, nil
+}
+
+// goWork runs f in a goroutine that Shutdown waits for. f must end when e.life ends.
+func (e *Engine) goWork(f func()) { e.work.Go(f) }
+
+func (e *Engine) shutdown(ctx context.Context) error {
+	e.end(errShutdown)
+	for _, c := range e.registry.all() {
+		c.stopProbes()
+	}
+	done := make(chan struct{})
+	go func() { e.work.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	return e.deps.State.Flush(ctx)
+}
+
+// dir is a container's directory below the data root.
+func (e *Engine) dir(id string, more ...string) string {
+	return filepath.Join(append([]string{e.config.DataRoot, "containers", id}, more...)...)
+}
+
+// stateDir and logDir are the shim's.
+func (e *Engine) stateDir(id string) string { return e.dir(id, "shim") }
+func (e *Engine) logDir(id string) string   { return e.dir(id, "logs") }
+
+// emit publishes an event about a container: its labels, image and name, and what the action adds.
+func (e *Engine) emit(v *view, action events.Action, extra map[string]string) {
+	attributes := map[string]string{}
+	maps.Copy(attributes, v.Config.Labels)
+	attributes["image"], attributes["name"] = v.Config.Image, v.Name
+	maps.Copy(attributes, extra)
+	e.publish(events.Message{Type: events.ContainerEventType, Action: action, Actor: events.Actor{ID: v.ID, Attributes: attributes}})
+}
+
+// emitOther publishes an event about something that is not a container.
+func (e *Engine) emitOther(typ events.Type, action events.Action, id string, attributes map[string]string) {
+	if attributes == nil {
+		attributes = map[string]string{}
+	}
+	e.publish(events.Message{Type: typ, Action: action, Actor: events.Actor{ID: id, Attributes: attributes}})
+}
+
+func (e *Engine) publish(m events.Message) {
+	if _, err := e.deps.Events.Publish(m); err != nil {
+		// The deed is done; that nobody can read of it is worth a line, not a failure of the deed.
+		e.log.Error("event was not recorded", "type", string(m.Type), "action", string(m.Action), "id", m.Actor.ID, "err", err)
+	}
+}
+
+// Journal gives the events' journal to inspectors.
+func (e *Engine) Journal() *event.Journal { return e.deps.Events }
+
+// saved logs a failure to save what has happened already and cannot be taken back.
+func (e *Engine) saved(c *ctr, err error) {
+	if err != nil {
+		e.log.Error("state was not saved", "container", c.id, "err", err)
+	}
+}

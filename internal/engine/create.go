@@ -1,0 +1,349 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
+	"github.com/moby/moby/api/types/mount"
+	"github.com/moby/moby/api/types/network"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/portholehq/porthole/internal/engine/state"
+	"github.com/portholehq/porthole/internal/image"
+	"github.com/portholehq/porthole/internal/runtime/spec"
+	"github.com/portholehq/porthole/internal/undo"
+)
+
+// creation is one ContainerCreate under way.
+type creation struct {
+	e        *Engine
+	rec      *state.Container
+	image    image.Image
+	layers   image.Layers
+	root     *os.File // of layers, merged; nil until it is needed
+	warnings []string
+	steps    undo.Stack
+}
+
+// ContainerCreate makes a container from an image. It answers with the id and warnings. An empty name means one made up;
+// platform may be nil. A request that fails leaves nothing behind.
+func (e *Engine) ContainerCreate(ctx context.Context, name string, req container.CreateRequest, platform *ocispec.Platform) (container.CreateResponse, error) {
+	if req.Config == nil {
+		return container.CreateResponse{}, invalid("config cannot be empty in order to create a container")
+	}
+	n := &creation{e: e, rec: &state.Container{ID: randomID(), Created: time.Now().UTC()}}
+	defer n.steps.Run()               // does nothing after Keep
+	defer func() { n.root.Close() }() // nil is fine
+	if err := n.decide(ctx, name, req, platform); err != nil {
+		return container.CreateResponse{}, err
+	}
+	if err := n.make(ctx); err != nil {
+		return container.CreateResponse{}, err
+	}
+	c := newCtr(e.deps.State, n.rec)
+	e.registry.add(c)
+	n.steps.Keep()
+	e.emit(c.view(), events.ActionCreate, nil)
+	return container.CreateResponse{ID: c.id, Warnings: append([]string{}, n.warnings...)}, nil
+}
+
+// decide works out what the container will be. It reserves a name and ids and touches nothing else.
+func (n *creation) decide(ctx context.Context, name string, req container.CreateRequest, platform *ocispec.Platform) error {
+	var err error
+	if n.image, err = n.e.resolveImage(ctx, req.Image, platform); err != nil {
+		return err
+	}
+	if w := n.e.deps.Images.PlatformWarning(n.image); w != "" && platform == nil {
+		n.warnings = append(n.warnings, w)
+	}
+	rec := n.rec
+	rec.ImageID, rec.Platform, rec.Manifest = n.image.ID, n.image.Platform, &n.image.Manifest
+	config := *req.Config
+	rec.HostConfig = withDefaults(req.HostConfig)
+	rec.Life.Status = container.StateCreated
+	warnings, err := spec.Validate(n.e.deps.Host, &config, rec.HostConfig)
+	n.warnings = append(n.warnings, warnings...)
+	if err != nil {
+		return err
+	}
+	if rec.Config, err = merge(&config, n.image); err != nil {
+		return err
+	}
+	spec.SetDefaults(n.e.deps.Host, rec.HostConfig)
+	if _, err := logOptions(rec.HostConfig.LogConfig, n.e.config.Log); err != nil {
+		return err
+	}
+	rec.Path, rec.Args = command(rec.Config)
+	if rec.Config.Hostname == "" {
+		rec.Config.Hostname = n.hostname()
+	}
+	if rec.Mounts, err = planMounts(rec.Config, rec.HostConfig, n.e.viewOf); err != nil {
+		return err
+	}
+	if err := n.networks(req); err != nil {
+		return err
+	}
+	if rec.Name, err = n.e.registry.reserve(name, rec.ID); err != nil {
+		return err
+	}
+	n.steps.AddFunc(func() { n.e.registry.release(rec.Name, rec.ID) })
+	return n.userNamespace()
+}
+
+// hostname is the one that nobody asked for. Containers in the host's UTS or network namespace have the host's.
+func (n *creation) hostname() string {
+	if n.rec.HostConfig.UTSMode.IsHost() || string(n.rec.HostConfig.NetworkMode) == network.NetworkHost {
+		if name, err := os.Hostname(); err == nil {
+			return name
+		}
+	}
+	return n.rec.ID[:12]
+}
+
+// networks checks the network mode and notes what was asked of each endpoint.
+func (n *creation) networks(req container.CreateRequest) error {
+	h := n.rec.HostConfig
+	for _, ref := range []struct {
+		spec string
+		to   *state.Reference
+	}{{string(h.NetworkMode), &n.rec.ResolvedNet}, {string(h.PidMode), &n.rec.ResolvedPID}, {string(h.IpcMode), &n.rec.ResolvedIPC}} {
+		other, ok := strings.CutPrefix(ref.spec, "container:")
+		if !ok {
+			continue
+		}
+		c, err := n.e.registry.find(other)
+		if err != nil {
+			return err
+		}
+		*ref.to = state.Reference(c.id)
+	}
+	mode := string(h.NetworkMode)
+	if n.rec.ResolvedNet != "" {
+		h.NetworkMode = container.NetworkMode("container:" + string(n.rec.ResolvedNet))
+		return nil
+	}
+	n.rec.Networks = map[string]*network.EndpointSettings{}
+	if req.NetworkingConfig != nil {
+		for name, settings := range req.NetworkingConfig.EndpointsConfig {
+			if name == network.NetworkDefault {
+				name = network.NetworkBridge
+			}
+			if name != mode {
+				return invalid("conflicting options: cannot attach both user-defined and non-user-defined network-modes")
+			}
+			n.rec.Networks[name] = settings.Copy()
+		}
+	}
+	if n.rec.Networks[mode] == nil {
+		n.rec.Networks[mode] = &network.EndpointSettings{}
+	}
+	switch mode {
+	case network.NetworkBridge, network.NetworkHost, network.NetworkNone:
+		return nil
+	}
+	return notFound("network %s not found", mode)
+}
+
+// userNamespace gives the container ids on the host. See hostUserReason for who gets the host's own.
+func (n *creation) userNamespace() error {
+	rec := n.rec
+	wants := string(rec.HostConfig.UsernsMode)
+	if shared, err := n.sharedIDs(); err != nil || shared {
+		return err
+	}
+	reason := hostUserReason(rec.HostConfig)
+	if reason == "" {
+		reason = n.e.unmappable(rec.Mounts)
+		if reason != "" && wants == "private" {
+			return invalid("--userns=private: %s", reason)
+		}
+		if reason != "" {
+			n.warnings = append(n.warnings, "the container runs in the host's user namespace: "+reason)
+		}
+	} else if wants == "private" {
+		return invalid("--userns=private cannot be combined with %s", reason)
+	}
+	if reason != "" {
+		rec.UsernsNote = reason
+		return nil
+	}
+	ids, err := n.e.ids.allocate()
+	if err != nil {
+		return err
+	}
+	rec.IDs = ids
+	n.steps.AddFunc(func() { n.e.ids.release(ids) })
+	return nil
+}
+
+// sharedIDs takes the ids of the containers whose namespaces are joined.
+func (n *creation) sharedIDs() (bool, error) {
+	rec := n.rec
+	shared := false
+	for _, ref := range []state.Reference{rec.ResolvedNet, rec.ResolvedPID, rec.ResolvedIPC} {
+		if ref == "" {
+			continue
+		}
+		other, err := n.e.registry.find(string(ref))
+		if err != nil {
+			return false, err
+		}
+		v := other.view()
+		if shared && rec.IDs != v.IDs {
+			return false, invalid("containers %s cannot be joined together: they have different user namespaces", ref)
+		}
+		rec.IDs, shared = v.IDs, true
+		if v.IDs.Size == 0 {
+			rec.UsernsNote = "it joins a container that runs in the host's user namespace"
+		}
+	}
+	if !shared {
+		return false, nil
+	}
+	if reason := hostUserReason(rec.HostConfig); reason != "" && rec.IDs.Size != 0 {
+		return false, invalid("%s needs the host's user namespace, but the container that is joined has one of its own", reason)
+	}
+	n.e.ids.share(rec.IDs)
+	ids := rec.IDs
+	n.steps.AddFunc(func() { n.e.ids.release(ids) })
+	return true, nil
+}
+
+// hostUserReason names the option that puts a container into the host's user namespace; empty: none does. A namespace
+// of the host can only be used with the host's rights: a port below 1024, for one, could not be bound otherwise.
+func hostUserReason(h *container.HostConfig) string {
+	switch {
+	case h.UsernsMode.IsHost():
+		return "--userns=host"
+	case h.Privileged:
+		return "--privileged"
+	case h.PidMode.IsHost():
+		return "--pid=host"
+	case h.IpcMode.IsHost():
+		return "--ipc=host"
+	case h.UTSMode.IsHost():
+		return "--uts=host"
+	case h.CgroupnsMode.IsHost():
+		return "--cgroupns=host"
+	case string(h.NetworkMode) == network.NetworkHost:
+		return "--network=host"
+	}
+	return ""
+}
+
+// unmappable tells why a mount cannot be ID-mapped; empty: all can.
+func (e *Engine) unmappable(mounts []state.Mount) string {
+	if e.deps.CanIDMap == nil {
+		return ""
+	}
+	if err := e.deps.CanIDMap(e.config.DataRoot); err != nil {
+		return err.Error()
+	}
+	for _, m := range mounts {
+		if m.Type != mount.TypeBind {
+			continue
+		}
+		if err := e.deps.CanIDMap(existing(m.Source)); err != nil {
+			return fmt.Sprintf("the source of %s: %v", m.Destination, err)
+		}
+	}
+	return ""
+}
+
+// make puts on disk what was decided. The record comes last: what has no record is a leftover that the next daemon
+// removes.
+func (n *creation) make(ctx context.Context) error {
+	e, rec := n.e, n.rec
+	dir := e.dir(rec.ID)
+	if err := os.Mkdir(dir, 0o710); err != nil {
+		return err
+	}
+	n.steps.Add(func() error { return os.RemoveAll(dir) })
+	var err error
+	if n.layers, err = e.deps.Images.CreateRootFS(ctx, rec.ID, n.image); err != nil {
+		return err
+	}
+	n.steps.Add(func() error { return e.deps.Images.RemoveRootFS(context.WithoutCancel(ctx), rec.ID) })
+	if err := n.volumes(ctx); err != nil {
+		return err
+	}
+	if err := e.deps.State.Put(ctx, rec); err != nil {
+		return err
+	}
+	return nil
+}
+
+// volumes makes the volumes that do not exist and fills the empty ones with what the image has at their place.
+func (n *creation) volumes(ctx context.Context) error {
+	mounts := slices.Clone(n.rec.Mounts)
+	for i := range mounts {
+		m := &mounts[i]
+		if m.Type != mount.TypeVolume || m.Source != "" {
+			continue
+		}
+		if err := n.volume(ctx, m); err != nil {
+			return err
+		}
+	}
+	n.rec.Mounts = mounts
+	return nil
+}
+
+func (n *creation) volume(ctx context.Context, m *state.Mount) error {
+	if m.Driver != "local" {
+		return notFound("error looking up volume plugin %s: plugin %q not found", m.Driver, m.Driver)
+	}
+	vol, err := n.e.deps.Volumes.Create(m.Name, m.VolumeLabels, m.Anonymous)
+	if err != nil {
+		return err
+	}
+	if vol.Created {
+		n.steps.Add(func() error { return n.e.deps.Volumes.Remove(m.Name) })
+		n.e.emitOther(events.VolumeEventType, events.ActionCreate, m.Name, map[string]string{"driver": "local"})
+	}
+	m.Source = vol.Path
+	if !m.CopyUp {
+		return nil
+	}
+	root, err := n.rootFS()
+	if err != nil {
+		return err
+	}
+	return n.e.deps.Volumes.CopyUp(ctx, m.Name, root, m.Destination)
+}
+
+// rootFS opens the merged root filesystem, for reading only, once for all volumes.
+func (n *creation) rootFS() (*os.File, error) {
+	if n.root != nil {
+		return n.root, nil
+	}
+	root, err := openRootFS(n.layers)
+	if err != nil {
+		return nil, fmt.Errorf("open the image's files: %w", err)
+	}
+	n.root = root
+	return root, nil
+}
+
+// resolveImage finds the image and checks the platform if one was asked for.
+func (e *Engine) resolveImage(ctx context.Context, ref string, platform *ocispec.Platform) (image.Image, error) {
+	if platform == nil {
+		return e.deps.Images.Resolve(ctx, ref)
+	}
+	return e.deps.Images.ResolvePlatform(ctx, ref, *platform)
+}
+
+// viewOf is the snapshot of the container that ref names.
+func (e *Engine) viewOf(ref string) (*view, error) {
+	c, err := e.registry.find(ref)
+	if err != nil {
+		return nil, err
+	}
+	return c.view(), nil
+}

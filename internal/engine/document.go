@@ -1,0 +1,91 @@
+package engine
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/portholehq/porthole/internal/engine/state"
+	"github.com/portholehq/porthole/internal/image"
+	"github.com/portholehq/porthole/internal/linux/mount"
+	"github.com/portholehq/porthole/internal/runtime/spec"
+)
+
+// document makes a container's OCI document.
+func (e *Engine) document(v *view) (*specs.Spec, error) {
+	in := spec.Input{
+		ID: v.ID, Config: v.Config, HostConfig: v.HostConfig, Mounts: specMounts(v.Mounts), Files: e.files(v),
+		IDs: spec.IDRange(v.IDs), CgroupParent: e.config.CgroupParent, Host: e.deps.Host,
+	}
+	if v.ResolvedIPC != "" {
+		other, err := e.viewOf(string(v.ResolvedIPC))
+		if err != nil {
+			return nil, err
+		}
+		in.ShmSource = fmt.Sprintf("/proc/%d/root/dev/shm", other.pid())
+	}
+	document, warnings, err := spec.Build(in)
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range warnings {
+		e.log.Warn("container starts with less than was asked for", "container", v.ID, "warning", w)
+	}
+	return document, nil
+}
+
+// documentOf is the document that a running container was started from; one adopted from an earlier daemon is compiled
+// again, which gives the same.
+func (e *Engine) documentOf(v *view) (*specs.Spec, error) {
+	if v.document != nil {
+		return v.document, nil
+	}
+	return e.document(v)
+}
+
+func specMounts(list []state.Mount) []spec.Mount {
+	mounts := make([]spec.Mount, 0, len(list))
+	for _, m := range list {
+		mounts = append(mounts, spec.Mount{
+			Type: m.Type, Source: m.HostPath(), Destination: m.Destination, RW: m.RW, Propagation: m.Propagation,
+			NonRecursive: m.NonRecursive, ReadOnlyNonRecursive: m.ReadOnlyNonRecursive, ReadOnlyForceRecursive: m.ReadOnlyForce,
+			Options: m.Options,
+		})
+	}
+	return mounts
+}
+
+// execProcess is one more process for a running container.
+func (e *Engine) execProcess(v *view, req container.ExecCreateRequest) (*specs.Process, error) {
+	base, err := e.documentOf(v)
+	if err != nil {
+		return nil, err
+	}
+	return spec.ExecProcess(e.deps.Host, base, req)
+}
+
+// openRootFS merges the image's layers into a mount that only we see, for reading.
+func openRootFS(l image.Layers) (*os.File, error) {
+	if len(l.Lower) == 1 {
+		return os.OpenFile(l.Lower[0], unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	}
+	base, err := os.OpenFile(l.Base, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer base.Close()
+	lower := make([]string, len(l.Lower))
+	for i, dir := range l.Lower {
+		if lower[i], err = filepath.Rel(l.Base, dir); err != nil {
+			return nil, err
+		}
+	}
+	return mount.Overlay(mount.OverlayOptions{Base: base, Lower: lower, Attributes: unix.MOUNT_ATTR_RDONLY})
+}
+
+// Files are the host's paths of the files that every container gets.
+type Files = spec.Files

@@ -1,0 +1,184 @@
+package engine
+
+import (
+	"context"
+
+	"strconv"
+	"time"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
+	"github.com/moby/moby/api/types/mount"
+	mobynet "github.com/moby/moby/api/types/network"
+)
+
+const (
+	clearTimeout    = 30 * time.Second       // for taking away what a run has left
+	restartMin      = 100 * time.Millisecond // first delay of the restart policy
+	restartMax      = time.Minute
+	restartResetsAt = 10 * time.Second // a run this long makes the delay small again
+)
+
+// watch waits for the end of a task. It ends with the daemon, whose successor then takes over.
+func (e *Engine) watch(c *ctr, task Task, settled chan struct{}) {
+	select {
+	case <-task.Done():
+	case <-e.life.Done():
+		return
+	}
+	e.exited(c, task, settled)
+}
+
+// exited notes the end of a run, clears away what it left and does what the restart policy and --rm ask for.
+//
+// Whoever waits for the container is told first; a start or removal that follows at once waits on settled.
+func (e *Engine) exited(c *ctr, task Task, settled chan struct{}) {
+	exit := task.Exit()
+	c.stopProbes()
+	before := c.view()
+	again, delay := e.restartAfter(before, exit)
+	to := container.StateExited
+	if again {
+		to = container.StateRestarting
+	}
+	remove := before.HostConfig.AutoRemove && !again
+	err := c.move(to, func(v *view) {
+		remove = remove && c.held == 0
+		v.Life.ExitCode, v.Life.Signal, v.Life.OOMKilled = exit.Code, int(exit.Signal), exit.OOMKilled
+		v.Life.FinishedAt = exit.At.UTC()
+		if again {
+			v.Life.RestartCount++
+		}
+		v.task, v.endpoints, v.execs = nil, nil, nil
+		v.exits++
+		v.lastExit = exit.Code
+		if v.health != nil {
+			v.health = endedHealth(v.health)
+		}
+	})
+	e.saved(c, err)
+	if exit.OOMKilled {
+		e.emit(before, events.ActionOOM, nil)
+	}
+	e.emit(before, events.ActionDie, map[string]string{
+		"exitCode":     strconv.Itoa(exit.Code),
+		"execDuration": strconv.Itoa(int(exit.At.Sub(before.Life.StartedAt).Seconds())),
+	})
+	e.clear(c, before, task)
+	close(settled)
+	switch {
+	case again:
+		e.restartLater(c, delay)
+	case remove:
+		e.removeLater(c)
+	}
+}
+
+// clear takes away what a run has left outside of the container's directories.
+func (e *Engine) clear(c *ctr, before *view, task Task) {
+	ctx, cancel := context.WithTimeout(context.Background(), clearTimeout)
+	defer cancel()
+	mode := string(before.HostConfig.NetworkMode)
+	if before.ResolvedNet == "" {
+		if mode != mobynet.NetworkHost && mode != mobynet.NetworkNone {
+			if err := e.deps.Network.Detach(ctx, c.id); err != nil {
+				e.log.Error("container was not taken off its network", "container", c.id, "err", err)
+			}
+		}
+		e.emitNetwork(before, events.ActionDisconnect, mode)
+	}
+	if err := task.Delete(ctx); err != nil {
+		e.log.Error("run was not cleared away", "container", c.id, "err", err)
+	}
+	for _, m := range before.Mounts {
+		if m.Type == mount.TypeVolume {
+			e.emitOther(events.VolumeEventType, events.ActionUnmount, m.Name, map[string]string{"driver": m.Driver, "container": c.id})
+		}
+	}
+}
+
+// restartAfter decides whether and when the restart policy starts the container again.
+func (e *Engine) restartAfter(v *view, exit Exit) (again bool, delay time.Duration) {
+	if v.removing || v.noRestart || e.life.Err() != nil {
+		return false, 0
+	}
+	p := v.HostConfig.RestartPolicy
+	switch p.Name {
+	case container.RestartPolicyAlways, container.RestartPolicyUnlessStopped:
+	case container.RestartPolicyOnFailure:
+		if exit.Code == 0 || (p.MaximumRetryCount > 0 && v.Life.RestartCount >= p.MaximumRetryCount) {
+			return false, 0
+		}
+	default:
+		return false, 0
+	}
+	return true, restartDelay(v.restartDelay, exit.At.Sub(v.Life.StartedAt))
+}
+
+// restartDelay doubles the last delay, within its bounds, or begins anew after a run that was long enough.
+func restartDelay(last, ran time.Duration) time.Duration {
+	if last == 0 || ran >= restartResetsAt {
+		return restartMin
+	}
+	return min(2*last, restartMax)
+}
+
+// restartLater starts the container after a delay, unless somebody stops, starts or removes it before.
+func (e *Engine) restartLater(c *ctr, delay time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s := c.view().status(); s != container.StateRestarting || c.cancel != nil || e.life.Err() != nil {
+		return
+	}
+	ctx, cancel := context.WithCancel(e.life)
+	c.cancel = cancel
+	c.publish(func(v *view) { v.restartDelay = delay })
+	e.goWork(func() {
+		defer cancel()
+		timer := time.NewTimer(delay)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			e.restartNow(ctx, c)
+		case <-ctx.Done():
+		}
+	})
+}
+
+func (e *Engine) restartNow(ctx context.Context, c *ctr) {
+	release, err := c.turn.take(ctx, "restart policy")
+	if err != nil {
+		return // cancelled
+	}
+	defer release()
+	if ctx.Err() != nil || c.view().status() != container.StateRestarting || c.view().removing {
+		return
+	}
+	if err := e.start(context.WithoutCancel(ctx), c); err == nil {
+		return
+	}
+	// As with Docker, a policy starts again what has ended, not what could not be started.
+	e.log.Warn("restart policy could not start container", "container", c.id, "error", c.view().Life.Error)
+	err = c.move(container.StateExited, func(v *view) { v.exits++; v.Life.FinishedAt = time.Now().UTC() })
+	e.saved(c, err)
+	if c.view().HostConfig.AutoRemove {
+		e.removeLater(c)
+	}
+}
+
+// cancelRestart ends a waiting restart.
+func (c *ctr) cancelRestart() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.cancel != nil {
+		c.cancel()
+		c.cancel = nil
+	}
+}
+
+// endedHealth is the health of a container that has ended: what was found stays, but nothing is expected any more.
+func endedHealth(h *container.Health) *container.Health {
+	ended := *h
+	ended.Status = container.Unhealthy
+	return &ended
+}

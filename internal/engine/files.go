@@ -1,0 +1,291 @@
+package engine
+
+import (
+	"errors"
+	"io/fs"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/docker/go-units"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/mount"
+	mobynet "github.com/moby/moby/api/types/network"
+	"golang.org/x/sys/unix"
+
+	"github.com/portholehq/porthole/internal/crilog"
+	"github.com/portholehq/porthole/internal/engine/netfiles"
+	"github.com/portholehq/porthole/internal/image"
+)
+
+const (
+	hostHosts       = "/etc/hosts"
+	hostResolver    = "/etc/resolv.conf"
+	resolvedServers = "/run/systemd/resolve/resolv.conf"
+)
+
+// files are the host's paths of a container's hosts, hostname and resolv.conf. A container in another one's network has
+// that one's files.
+func (e *Engine) files(v *view) Files {
+	id := v.ID
+	if v.ResolvedNet != "" {
+		id = string(v.ResolvedNet)
+	}
+	return Files{Hosts: e.dir(id, "hosts"), Hostname: e.dir(id, "hostname"), ResolvConf: e.dir(id, "resolv.conf")}
+}
+
+// touchFiles makes a container's files, so that they can be mounted; writeFiles fills them once the address is known.
+func (e *Engine) touchFiles(v *view) error {
+	if v.ResolvedNet != "" {
+		return nil
+	}
+	f := e.files(v)
+	for _, path := range []string{f.Hosts, f.Hostname, f.ResolvConf} {
+		if err := writeInPlace(path, ""); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeFiles writes a container's files before its program starts. ip and gateway are not valid without a network.
+func (e *Engine) writeFiles(v *view, ip, gateway netip.Addr) error {
+	f := e.files(v)
+	isHost := string(v.HostConfig.NetworkMode) == mobynet.NetworkHost
+	hosts, err := e.hosts(v, isHost, ip, gateway)
+	if err != nil {
+		return err
+	}
+	resolver, err := e.resolver(v, isHost)
+	if err != nil {
+		return err
+	}
+	name := v.Config.Hostname
+	if v.Config.Domainname != "" {
+		name += "." + v.Config.Domainname
+	}
+	return errors.Join(writeInPlace(f.Hosts, hosts), writeInPlace(f.ResolvConf, resolver), writeInPlace(f.Hostname, name+"\n"))
+}
+
+func (e *Engine) hosts(v *view, isHost bool, ip, gateway netip.Addr) (string, error) {
+	base := ""
+	if isHost {
+		b, err := os.ReadFile(hostHosts)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return "", err
+		}
+		base = string(b)
+		gateway = netip.MustParseAddr("127.0.0.1")
+	}
+	extra, missing := netfiles.Extra(v.HostConfig.ExtraHosts, gateway)
+	if len(missing) > 0 {
+		return "", invalid("unable to derive the IP value for host-gateway: the container has no gateway")
+	}
+	if ip.IsValid() {
+		names := []string{v.Config.Hostname}
+		if v.Config.Domainname != "" {
+			names = []string{v.Config.Hostname + "." + v.Config.Domainname, v.Config.Hostname}
+		}
+		extra = append(extra, netfiles.Host{IP: ip.String(), Names: names})
+	}
+	return netfiles.Hosts(base, extra), nil
+}
+
+// resolver takes the host's servers, or those behind systemd-resolved's stub, unless the container has its own.
+func (e *Engine) resolver(v *view, isHost bool) (string, error) {
+	h := v.HostConfig
+	var own netfiles.Resolver
+	for _, s := range h.DNS {
+		own.Servers = append(own.Servers, s.String())
+	}
+	own.Search, own.Options = h.DNSSearch, h.DNSOptions
+
+	source := hostResolver
+	r, err := readResolver(source)
+	if err != nil {
+		return "", err
+	}
+	if !isHost && r.IsStub() {
+		if behind, err := readResolver(resolvedServers); err == nil && len(behind.Servers) > 0 {
+			source, r = resolvedServers, behind
+		}
+	}
+	if !isHost {
+		var dropped []string
+		if r, dropped = r.Outside(); len(dropped) > 0 && len(own.Servers) == 0 {
+			e.log.Warn("name servers of the host cannot be reached from the container", "container", v.ID, "servers", strings.Join(dropped, ","), "left", len(r.Servers))
+		}
+	}
+	if len(own.Servers) > 0 {
+		source = "its --dns options"
+	}
+	return r.Override(own).File(source), nil
+}
+
+func readResolver(path string) (netfiles.Resolver, error) {
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return netfiles.Resolver{}, nil
+	}
+	return netfiles.ParseResolver(string(b)), err
+}
+
+// writeInPlace writes a file that is or will be mounted: a rename would leave the mount with the old one.
+func writeInPlace(path, text string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	return errors.Join(err, f.Close())
+}
+
+// prepareSources makes the missing source directories of -v, as Docker does. One that would cover a file of the image is
+// refused: there somebody mistyped the path of a file, and a directory of that name on the host would be no help.
+func (e *Engine) prepareSources(v *view, layers image.Layers) error {
+	for _, m := range v.Mounts {
+		if m.Type != mount.TypeBind {
+			continue
+		}
+		_, err := os.Stat(m.Source)
+		switch {
+		case err == nil:
+			continue
+		case !errors.Is(err, fs.ErrNotExist):
+			return internal("error while checking mount source path '%s': %v", m.Source, err)
+		case !m.MakeSource:
+			return invalid(`invalid mount config for type "bind": bind source path does not exist: %s`, m.Source)
+		case isFileInLayers(layers, m.Destination):
+			return invalid("error while creating mount source path '%s': %s is a file in the image. Are you trying to mount a directory onto a file (or vice-versa)? Check if the specified host path exists and is the expected type", m.Source, m.Destination)
+		}
+		if err := os.MkdirAll(m.Source, 0o755); err != nil {
+			return internal("error while creating mount source path '%s': %v", m.Source, err)
+		}
+	}
+	return nil
+}
+
+// isFileInLayers tells whether the topmost layer that has path has a file there. Paths through links are not followed:
+// then the answer is no, and the mount itself will tell.
+func isFileInLayers(l image.Layers, path string) bool {
+	for _, dir := range append([]string{l.Upper}, l.Lower...) {
+		if dir == "" {
+			continue
+		}
+		root, err := os.OpenRoot(dir)
+		if err != nil {
+			continue
+		}
+		info, err := root.Lstat(strings.TrimPrefix(path, "/"))
+		root.Close()
+		if err == nil {
+			return info.Mode().IsRegular()
+		}
+	}
+	return false
+}
+
+// existing is the nearest ancestor of a path that exists.
+func existing(path string) string {
+	for path != "/" {
+		var st unix.Stat_t
+		if unix.Stat(path, &st) == nil {
+			return path
+		}
+		path = filepath.Dir(path)
+	}
+	return path
+}
+
+// logOptions reads a container's log options. The drivers json-file and local stand for our own log.
+func logOptions(c container.LogConfig, fallback crilog.Options) (crilog.Options, error) {
+	o := fallback
+	switch c.Type {
+	case "none":
+		if len(c.Config) > 0 {
+			for key := range c.Config {
+				return o, invalid("unknown log opt '%s' for none log driver", key)
+			}
+		}
+		return crilog.Options{Disabled: true}, nil
+	case "", "json-file", "local":
+	default:
+		return o, invalid("logger: no log driver named '%s' is registered", c.Type)
+	}
+	if _, sized := c.Config["max-size"]; sized || len(c.Config) > 0 {
+		o = o.WithDefaults()
+	}
+	for key, value := range c.Config {
+		if err := logOption(&o, c.Type, key, value); err != nil {
+			return o, err
+		}
+	}
+	return o, nil
+}
+
+func logOption(o *crilog.Options, driver, key, value string) error {
+	switch key {
+	case "max-size":
+		if value == "-1" {
+			o.MaxSize = -1
+			return nil
+		}
+		n, err := units.FromHumanSize(value)
+		if err != nil || n <= 0 {
+			return invalid("invalid value for max-size: %s", value)
+		}
+		o.MaxSize = n
+	case "max-file":
+		n, err := strconv.Atoi(value)
+		if err != nil || n < 1 {
+			return invalid("max-file cannot be less than 1")
+		}
+		o.MaxFiles = n
+	case "compress":
+		b, err := strconv.ParseBool(value)
+		if err != nil {
+			return invalid("invalid value for compress: %s", value)
+		}
+		o.Compress = b
+	case "mode":
+		if value != "blocking" && value != "non-blocking" {
+			return invalid("logger: logging mode not supported: %s", value)
+		}
+	case "max-buffer-size", "labels", "labels-regex", "env", "env-regex", "tag":
+	default:
+		return invalid("unknown log opt '%s' for %s log driver", key, driver)
+	}
+	return nil
+}
+
+// logDetails is what `logs --details` shows of a container, from its log options labels and env.
+func logDetails(v *view) string {
+	var parts []string
+	for key := range strings.SplitSeq(v.HostConfig.LogConfig.Config["labels"], ",") {
+		if value, ok := v.Config.Labels[key]; ok && key != "" {
+			parts = append(parts, detail(key, value))
+		}
+	}
+	for key := range strings.SplitSeq(v.HostConfig.LogConfig.Config["env"], ",") {
+		for _, e := range v.Config.Env {
+			if k, value, _ := strings.Cut(e, "="); k == key && key != "" {
+				parts = append(parts, detail(key, value))
+			}
+		}
+	}
+	if tag := v.HostConfig.LogConfig.Config["tag"]; tag != "" {
+		parts = append(parts, detail("tag", tag))
+	}
+	return joinSorted(parts)
+}
+
+func detail(key, value string) string { return url.QueryEscape(key) + "=" + url.QueryEscape(value) }
+
+func joinSorted(parts []string) string {
+	slices.Sort(parts)
+	return strings.Join(parts, ",")
+}

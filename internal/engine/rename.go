@@ -1,0 +1,65 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/moby/moby/api/types/events"
+)
+
+// ContainerRename gives a container another name.
+func (e *Engine) ContainerRename(ctx context.Context, ref, name string) error {
+	if ref == "" || strings.TrimPrefix(name, "/") == "" {
+		return invalid("Neither old nor new names may be empty")
+	}
+	c, err := e.registry.find(ref)
+	if err != nil {
+		return err
+	}
+	release, err := c.turn.take(ctx, "rename")
+	if err != nil {
+		return err
+	}
+	defer release()
+	old := c.view().Name
+	if strings.TrimPrefix(name, "/") == old {
+		return invalid("Renaming a container with the same name as its current name")
+	}
+	name, err = e.registry.reserve(name, c.id)
+	if err != nil {
+		return fmt.Errorf("Error when allocating new name: %w", err) //nolint:staticcheck // Docker's wording
+	}
+	if err := c.updateSaved(func(v *view) { v.Name = name }); err != nil {
+		e.registry.release(name, c.id)
+		return err
+	}
+	e.registry.release(old, c.id)
+	e.emit(c.view(), events.ActionRename, map[string]string{"oldName": "/" + old})
+	return nil
+}
+
+// ContainerResize sets the size of a container's terminal.
+func (e *Engine) ContainerResize(ctx context.Context, ref string, height, width uint) error {
+	v, err := e.viewOf(ref)
+	if err != nil {
+		return err
+	}
+	if v.task == nil || !v.live() {
+		return errNotRunning(v.ID)
+	}
+	if err := v.task.Resize(ctx, uint16(height), uint16(width)); err != nil {
+		return err
+	}
+	e.emit(v, events.ActionResize, map[string]string{"height": fmt.Sprint(height), "width": fmt.Sprint(width)})
+	return nil
+}
+
+// ContainerTTY tells whether the container has a terminal, which decides the framing of its streams.
+func (e *Engine) ContainerTTY(ref string) (bool, error) {
+	v, err := e.viewOf(ref)
+	if err != nil {
+		return false, err
+	}
+	return v.Config.Tty, nil
+}

@@ -1,0 +1,374 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
+	"github.com/moby/moby/api/types/mount"
+	mobynet "github.com/moby/moby/api/types/network"
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/portholehq/porthole/internal/engine/state"
+	"github.com/portholehq/porthole/internal/network"
+	"github.com/portholehq/porthole/internal/runtime"
+	"github.com/portholehq/porthole/internal/undo"
+)
+
+// startTimeout bounds the steps of one start, none of which depends on the container's own code.
+const startTimeout = 2 * time.Minute
+
+// ContainerStart starts a created or exited container. A running one gives errdefs.ErrNotModified. The start goes on
+// when the client goes away.
+func (e *Engine) ContainerStart(ctx context.Context, ref string) error {
+	c, err := e.registry.find(ref)
+	if err != nil {
+		return err
+	}
+	release, err := c.turn.take(ctx, "start")
+	if err != nil {
+		return err
+	}
+	defer release()
+	v := c.view()
+	switch {
+	case v.status() == container.StatePaused:
+		return conflict("cannot start a paused container, try unpause instead")
+	case v.status() == container.StateRunning:
+		return notModified("container %s is already running", c.id)
+	case v.removing || v.status() == container.StateDead || v.status() == container.StateRemoving:
+		return conflict("container is marked for removal and cannot be started")
+	}
+	if err := c.updateSaved(func(v *view) { v.Life.Stopped, v.noRestart, v.Life.RestartCount = false, false, 0 }); err != nil {
+		return err
+	}
+	err = e.start(ctx, c)
+	if err != nil && v.HostConfig.AutoRemove && v.status() == container.StateCreated {
+		e.removeLater(c)
+	}
+	return err
+}
+
+// start makes the container run. The caller has its turn. An error that is the container's own fault is recorded in it.
+func (e *Engine) start(ctx context.Context, c *ctr) error {
+	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), startTimeout, errors.New("the start took too long"))
+	defer cancel()
+	c.cancelRestart()
+	select {
+	case <-c.view().settled:
+	case <-ctx.Done():
+		return internal("container %s: what its last run left is not cleared away yet: %v", c.id, context.Cause(ctx))
+	}
+	s := &starting{e: e, c: c, v: c.view()}
+	defer s.steps.Run() // does nothing after Keep
+	err := s.run(ctx)
+	if err == nil {
+		s.steps.Keep()
+		return nil
+	}
+	err = startFailure(err)
+	e.saved(c, c.updateSaved(func(v *view) {
+		v.Life.Error, v.Life.ExitCode = err.Error(), exitCodeOf(err)
+		v.lastExit = v.Life.ExitCode
+	}))
+	return err
+}
+
+// starting is one start under way.
+type starting struct {
+	e         *Engine
+	c         *ctr
+	v         *view
+	task      Task
+	document  *specs.Spec
+	endpoints map[string]*mobynet.EndpointSettings
+	steps     undo.Stack
+}
+
+func (s *starting) run(ctx context.Context) error {
+	if err := s.create(ctx); err != nil {
+		return err
+	}
+	if err := s.connect(ctx); err != nil {
+		return err
+	}
+	waiting := s.c.takePending()
+	s.steps.AddFunc(func() { s.c.failPending(waiting) })
+	if err := s.attach(ctx, waiting); err != nil {
+		return err
+	}
+	if err := s.task.Start(ctx); err != nil {
+		return err
+	}
+	return s.started()
+}
+
+// create has the runtime bring the container to the point where its program could be executed.
+func (s *starting) create(ctx context.Context) error {
+	b, err := s.e.bundle(ctx, s.v)
+	if err != nil {
+		return err
+	}
+	s.document = b.Spec
+	if s.task, err = s.e.deps.Runtime.Create(ctx, b); err != nil {
+		return err
+	}
+	s.steps.Add(func() error { return s.task.Delete(context.WithoutCancel(ctx)) })
+	for _, w := range s.task.Warnings() {
+		s.e.log.Warn("container starts with less than was asked for", "container", s.c.id, "warning", w)
+	}
+	return nil
+}
+
+// connect gives the container its address and writes the files that tell it.
+func (s *starting) connect(ctx context.Context) error {
+	mode := string(s.v.HostConfig.NetworkMode)
+	if s.v.ResolvedNet != "" {
+		return nil
+	}
+	s.endpoints = map[string]*mobynet.EndpointSettings{mode: s.v.Networks[mode].Copy()}
+	if s.endpoints[mode] == nil {
+		s.endpoints[mode] = &mobynet.EndpointSettings{}
+	}
+	if mode == mobynet.NetworkHost || mode == mobynet.NetworkNone || s.v.Config.NetworkDisabled {
+		s.e.emitNetwork(s.v, events.ActionConnect, mode)
+		return s.e.writeFiles(s.v, netip.Addr{}, netip.Addr{})
+	}
+	ns, err := s.task.NetNS()
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	spec := network.AttachSpec{ContainerID: s.c.id, Name: s.v.Name, Hostname: s.v.Config.Hostname, Network: mode, NetNS: ns}
+	wanted(s.v.Networks[mode], &spec)
+	ep, err := s.e.deps.Network.Attach(ctx, spec)
+	if err != nil {
+		return err
+	}
+	s.steps.Add(func() error { return s.e.deps.Network.Detach(context.WithoutCancel(ctx), s.c.id) })
+	s.endpoints[mode] = endpointSettings(s.endpoints[mode], ep)
+	s.e.emitNetwork(s.v, events.ActionConnect, mode)
+	return s.e.writeFiles(s.v, ep.IPv4.Addr(), ep.Gateway)
+}
+
+// wanted copies an address that the user asked for.
+func wanted(es *mobynet.EndpointSettings, spec *network.AttachSpec) {
+	if es == nil {
+		return
+	}
+	if es.IPAMConfig != nil {
+		spec.IPv4 = es.IPAMConfig.IPv4Address
+	}
+	if len(es.MacAddress) > 0 {
+		spec.MAC = net.HardwareAddr(es.MacAddress)
+	}
+}
+
+func endpointSettings(es *mobynet.EndpointSettings, ep network.Endpoint) *mobynet.EndpointSettings {
+	es.NetworkID, es.EndpointID = ep.NetworkID, ep.EndpointID
+	es.Gateway, es.IPAddress, es.IPPrefixLen = ep.Gateway, ep.IPv4.Addr(), ep.IPv4.Bits()
+	es.MacAddress = mobynet.HardwareAddr(ep.MAC)
+	return es
+}
+
+// attach connects the clients that came before the start, so that they miss nothing.
+func (s *starting) attach(ctx context.Context, waiting []*pendingAttach) error {
+	for _, p := range waiting {
+		f, err := s.task.Attach(ctx, p.options)
+		if err != nil {
+			return err
+		}
+		if !p.deliver(f) {
+			f.Close() // the client went away meanwhile
+		}
+	}
+	return nil
+}
+
+// started publishes that the container runs and looks after its end.
+func (s *starting) started() error {
+	settled := make(chan struct{})
+	e, c := s.e, s.c
+	err := c.move(container.StateRunning, func(v *view) {
+		v.task, v.endpoints, v.settled, v.document = s.task, s.endpoints, settled, s.document
+		v.Life.StartedAt, v.Life.FinishedAt = s.task.StartedAt(), time.Time{}
+		v.Life.ExitCode, v.Life.Signal, v.Life.Error, v.Life.OOMKilled = 0, 0, "", false
+		if v.Life.StartedAt.IsZero() {
+			v.Life.StartedAt = time.Now()
+		}
+		v.Life.StartedAt = v.Life.StartedAt.UTC()
+	})
+	if err != nil && c.view().status() != container.StateRunning {
+		return err
+	}
+	e.saved(c, err)
+	for _, m := range s.v.Mounts {
+		if m.Type == mount.TypeVolume {
+			e.emitOther(events.VolumeEventType, events.ActionMount, m.Name, map[string]string{
+				"driver": m.Driver, "container": c.id, "destination": m.Destination,
+				"read/write": fmt.Sprint(m.RW), "propagation": string(m.Propagation),
+			})
+		}
+	}
+	e.emit(c.view(), events.ActionStart, nil)
+	e.startProbes(c)
+	e.goWork(func() { e.watch(c, s.task, settled) })
+	return nil
+}
+
+// bundle collects what the runtime needs.
+func (e *Engine) bundle(ctx context.Context, v *view) (Bundle, error) {
+	layers, err := e.deps.Images.RootFS(ctx, v.ID)
+	if err != nil {
+		return Bundle{}, err
+	}
+	if err := e.prepareSources(v, layers); err != nil {
+		return Bundle{}, err
+	}
+	if err := e.touchFiles(v); err != nil {
+		return Bundle{}, err
+	}
+	join, err := e.joined(v)
+	if err != nil {
+		return Bundle{}, err
+	}
+	logs, err := logOptions(v.HostConfig.LogConfig, e.config.Log)
+	if err != nil {
+		return Bundle{}, err
+	}
+	useInit := e.config.Init
+	if v.HostConfig.Init != nil {
+		useInit = *v.HostConfig.Init
+	}
+	document, err := e.document(v)
+	if err != nil {
+		return Bundle{}, err
+	}
+	size := v.HostConfig.ConsoleSize
+	return Bundle{
+		Bundle: runtime.Bundle{
+			ID: v.ID, Spec: document, RootFS: runtime.Layers(layers), IDs: runtime.IDRange(v.IDs),
+			GroupAdd: v.HostConfig.GroupAdd, StateDir: e.stateDir(v.ID), LogDir: e.logDir(v.ID), Log: logs,
+			Terminal: v.Config.Tty, OpenStdin: v.Config.OpenStdin, StdinOnce: v.Config.StdinOnce,
+			ConsoleSize: [2]uint16{uint16(size[0]), uint16(size[1])}, Init: useInit, Labels: v.Config.Labels,
+		},
+		JoinTasks: join,
+	}, nil
+}
+
+// joined finds the tasks whose namespaces the container uses.
+func (e *Engine) joined(v *view) (map[specs.LinuxNamespaceType]Task, error) {
+	join := map[specs.LinuxNamespaceType]Task{}
+	for _, j := range []struct {
+		typ  specs.LinuxNamespaceType
+		from state.Reference
+	}{{specs.NetworkNamespace, v.ResolvedNet}, {specs.PIDNamespace, v.ResolvedPID}, {specs.IPCNamespace, v.ResolvedIPC}} {
+		if j.from == "" {
+			continue
+		}
+		other, err := e.viewOf(string(j.from))
+		if err != nil {
+			return nil, err
+		}
+		switch {
+		case other.status() == container.StateRestarting:
+			return nil, errRestarting(other.ID)
+		case other.task == nil || !other.live():
+			return nil, conflict("cannot join %s namespace of a non running container: container %s is %s", j.typ, other.Name, other.status())
+		}
+		join[j.typ] = other.task
+	}
+	return join, nil
+}
+
+// emitNetwork tells that a container was connected to a network or taken off it.
+func (e *Engine) emitNetwork(v *view, action events.Action, name string) {
+	id := name
+	if e.deps.NetworkID != nil {
+		if found, err := e.deps.NetworkID(name); err == nil {
+			id = found
+		}
+	}
+	e.emitOther(events.NetworkEventType, action, id, map[string]string{"container": v.ID, "name": name, "type": networkType(name)})
+}
+
+// networkType is the driver behind one of the networks that always exist.
+func networkType(name string) string {
+	if name == mobynet.NetworkNone {
+		return "null"
+	}
+	return name
+}
+
+// startError is a start that failed because of the container itself.
+type startError struct {
+	message string
+	code    int
+	cause   error
+}
+
+func (s *startError) Error() string { return s.message }
+func (s *startError) Unwrap() error { return s.cause }
+
+// The exit codes of containers that could not be started.
+const (
+	exitNotExecutable = 126
+	exitNotFound      = 127
+	exitOther         = 128
+)
+
+// startFailure words an error as Docker does, for clients that take the exit code from the words.
+func startFailure(err error) error {
+	var se *runtime.StartError
+	if !errors.As(err, &se) {
+		return err
+	}
+	text := se.Message
+	code := exitOther
+	switch {
+	case isMountStep(se) && (se.Errno == syscall.ENOTDIR || se.Errno == syscall.EISDIR):
+		text += ": Are you trying to mount a directory onto a file (or vice-versa)? Check if the specified host path exists and is the expected type"
+		code = exitNotFound
+	case containsAny(text, "executable file not found", "no such file or directory", "system cannot find the file specified"):
+		code = exitNotFound
+	case containsAny(text, "permission denied", "is a directory"):
+		code = exitNotExecutable
+	}
+	message := "failed to create task for container: failed to create shim task: OCI runtime create failed: unable to start container process: error during container init: " + text + ": unknown"
+	return &startError{message: message, code: code, cause: errdefs.ErrInvalidArgument.WithMessage(message)}
+}
+
+func isMountStep(se *runtime.StartError) bool {
+	return strings.Contains(string(se.Op), "mount") || strings.Contains(se.Step, "mount")
+}
+
+func containsAny(s string, parts ...string) bool {
+	return slices.ContainsFunc(parts, func(p string) bool { return strings.Contains(s, p) })
+}
+
+// exitCodeOf is what State.ExitCode shows after a start that failed.
+func exitCodeOf(err error) int {
+	var s *startError
+	if errors.As(err, &s) {
+		return s.code
+	}
+	return exitOther
+}
+
+// liveNetworks are the addresses that inspect and list show: those of now, else what was asked for.
+func (v *view) liveNetworks() map[string]*mobynet.EndpointSettings {
+	if v.endpoints != nil {
+		return v.endpoints
+	}
+	return maps.Clone(v.Networks)
+}

@@ -1,0 +1,262 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
+	"github.com/moby/sys/signal"
+)
+
+// How long is waited after SIGKILL, and then after the kernel was told to kill the whole cgroup.
+const (
+	killWait  = 10 * time.Second
+	groupWait = 2 * time.Second
+)
+
+// ContainerStop asks a container to end and kills it after the timeout. A stopped one gives errdefs.ErrNotModified. The
+// stop goes on when the client goes away. It does not take the container's turn: stopping must be possible whatever else
+// is under way.
+func (e *Engine) ContainerStop(ctx context.Context, ref string, o StopOptions) error {
+	c, err := e.registry.find(ref)
+	if err != nil {
+		return err
+	}
+	sig, err := stopSignal(c.view(), o.Signal)
+	if err != nil {
+		return err
+	}
+	if !c.view().live() {
+		return notModified("container %s is already stopped", c.id)
+	}
+	if err := e.stop(context.WithoutCancel(ctx), c, sig, e.stopTimeout(c.view(), o.Timeout)); err != nil {
+		return fmt.Errorf("cannot stop container: %s: %w", ref, err)
+	}
+	return nil
+}
+
+// stopSignal is the signal named, else the container's, else SIGTERM.
+func stopSignal(v *view, name string) (syscall.Signal, error) {
+	if name == "" {
+		name = v.Config.StopSignal
+	}
+	if name == "" {
+		return syscall.SIGTERM, nil
+	}
+	return parseSignal(name)
+}
+
+func parseSignal(name string) (syscall.Signal, error) {
+	sig, err := signal.ParseSignal(name)
+	if err != nil {
+		return 0, invalid("%s", err)
+	}
+	if sig == 0 {
+		return 0, invalid("invalid signal: %s", name)
+	}
+	return sig, nil
+}
+
+// stopTimeout is negative for a stop that waits for ever.
+func (e *Engine) stopTimeout(v *view, seconds *int) time.Duration {
+	if seconds == nil {
+		seconds = v.Config.StopTimeout
+	}
+	if seconds == nil {
+		return e.config.StopTimeout
+	}
+	return time.Duration(*seconds) * time.Second
+}
+
+// stop ends a container and returns when it has ended.
+func (e *Engine) stop(ctx context.Context, c *ctr, sig syscall.Signal, timeout time.Duration) error {
+	first := c.view()
+	e.saved(c, c.updateSaved(func(v *view) { v.Life.Stopped, v.noRestart = true, true }))
+	if e.stopRestarting(c) {
+		e.emit(c.view(), events.ActionStop, nil)
+		return nil
+	}
+	err := e.signal(ctx, c, sig)
+	if timeout < 0 && err != nil {
+		return err
+	}
+	if err != nil && !errdefs.IsConflict(err) {
+		e.log.Warn("stop signal was not sent", "container", c.id, "err", err)
+		timeout = min(timeout, groupWait)
+	}
+	ended := e.awaitEnd(ctx, c, first, timeout)
+	if !ended {
+		if err := e.killHard(ctx, c, first); err != nil {
+			return err
+		}
+	}
+	e.emit(c.view(), events.ActionStop, nil)
+	return nil
+}
+
+// stopRestarting turns a container that waits for its restart into one that has exited.
+func (e *Engine) stopRestarting(c *ctr) bool {
+	if c.view().status() != container.StateRestarting {
+		return false
+	}
+	c.cancelRestart()
+	err := c.move(container.StateExited, func(v *view) { v.exits++ })
+	return err == nil
+}
+
+// awaitEnd waits for the end of the run that first shows; a negative timeout means for ever.
+func (e *Engine) awaitEnd(ctx context.Context, c *ctr, first *view, timeout time.Duration) bool {
+	if timeout >= 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, timeout)
+		defer cancel()
+	}
+	return e.await(ctx, c, first, container.WaitConditionNotRunning) != nil
+}
+
+// killHard sends SIGKILL, and when that does not help kills whatever is left in the cgroup.
+func (e *Engine) killHard(ctx context.Context, c *ctr, first *view) error {
+	if err := e.signal(ctx, c, syscall.SIGKILL); err != nil && !errdefs.IsConflict(err) {
+		e.log.Warn("container was not killed by signal", "container", c.id, "err", err)
+	} else if e.awaitEnd(ctx, c, first, killWait) {
+		return nil
+	}
+	if task := c.view().task; task != nil {
+		bounded, cancel := context.WithTimeout(ctx, groupWait)
+		defer cancel()
+		if err := task.Kill(bounded); err != nil {
+			e.log.Warn("processes of container were not killed", "container", c.id, "err", err)
+		}
+	}
+	if e.awaitEnd(ctx, c, first, groupWait) {
+		return nil
+	}
+	return e.stuck(c)
+}
+
+// stuck names the processes that do not die.
+func (e *Engine) stuck(c *ctr) error {
+	v := c.view()
+	if v.task == nil {
+		return internal("tried to kill container, but did not receive an exit event")
+	}
+	pids, _ := v.task.Pids()
+	return internal("tried to kill container, but did not receive an exit event; processes still in it: %v", pids)
+}
+
+// signal sends a signal to the first process. A paused container is thawed afterwards so that it can act on it.
+func (e *Engine) signal(ctx context.Context, c *ctr, sig syscall.Signal) error {
+	v := c.view()
+	if v.task == nil || !v.live() {
+		return errNotRunning(c.id)
+	}
+	if err := v.task.Signal(ctx, sig); err != nil {
+		if errdefs.IsNotFound(err) || errors.Is(err, syscall.ESRCH) {
+			return errNotRunning(c.id)
+		}
+		return err
+	}
+	if v.status() == container.StatePaused {
+		if err := v.task.Thaw(ctx); err != nil {
+			return err
+		}
+		if err := c.move(container.StateRunning, nil); err == nil {
+			e.emit(v, events.ActionUnPause, nil)
+		}
+	}
+	e.emit(v, events.ActionKill, map[string]string{"signal": strconv.Itoa(int(sig))})
+	return nil
+}
+
+// ContainerKill sends a signal (name or number; empty: SIGKILL). Only SIGKILL is waited for.
+func (e *Engine) ContainerKill(ctx context.Context, ref, name string) error {
+	c, err := e.registry.find(ref)
+	if err != nil {
+		return err
+	}
+	sig := syscall.SIGKILL
+	if name != "" {
+		if sig, err = parseSignal(name); err != nil {
+			return err
+		}
+	}
+	if err := e.kill(ctx, c, sig); err != nil {
+		return fmt.Errorf("cannot kill container: %s: %w", ref, err)
+	}
+	return nil
+}
+
+func (e *Engine) kill(ctx context.Context, c *ctr, sig syscall.Signal) error {
+	first := c.view()
+	if !first.live() {
+		return errNotRunning(c.id)
+	}
+	// As with Docker every kill counts as a stop by hand for the next daemon, but only a signal that is meant to end the
+	// container keeps the restart policy of this run quiet.
+	own, err := stopSignal(first, "")
+	ends := err == nil && (sig == syscall.SIGKILL || sig == own || first.Config.StopSignal == "")
+	e.saved(c, c.updateSaved(func(v *view) { v.Life.Stopped, v.noRestart = true, v.noRestart || ends }))
+	if ends && e.stopRestarting(c) {
+		return nil
+	}
+	if sig != syscall.SIGKILL {
+		return e.signal(ctx, c, sig)
+	}
+	return e.killHard(context.WithoutCancel(ctx), c, first)
+}
+
+// ContainerRestart stops and starts. Once the stop has begun the client cannot interrupt it.
+func (e *Engine) ContainerRestart(ctx context.Context, ref string, o StopOptions) error {
+	c, err := e.registry.find(ref)
+	if err != nil {
+		return err
+	}
+	sig, err := stopSignal(c.view(), o.Signal)
+	if err != nil {
+		return err
+	}
+	release, err := c.turn.take(ctx, "restart")
+	if err != nil {
+		return err
+	}
+	defer release()
+	ctx = context.WithoutCancel(ctx)
+	v := c.view()
+	if v.removing || v.status() == container.StateDead {
+		return fmt.Errorf("Cannot restart container %s: %w", ref, conflict("container is marked for removal and cannot be started")) //nolint:staticcheck // Docker's wording
+	}
+	if v.live() {
+		letGo := c.holdRemoval()
+		err := e.stop(ctx, c, sig, e.stopTimeout(v, o.Timeout))
+		letGo()
+		if err != nil {
+			return fmt.Errorf("Cannot restart container %s: %w", ref, err) //nolint:staticcheck // Docker's wording
+		}
+	}
+	if err := c.updateSaved(func(v *view) { v.Life.Stopped, v.noRestart, v.Life.RestartCount = false, false, 0 }); err != nil {
+		return err
+	}
+	if err := e.start(ctx, c); err != nil {
+		return fmt.Errorf("Cannot restart container %s: %w", ref, err) //nolint:staticcheck // Docker's wording
+	}
+	e.emit(c.view(), events.ActionRestart, nil)
+	return nil
+}
+
+// holdRemoval keeps --rm from removing the container at its next end, until the returned function is called.
+func (c *ctr) holdRemoval() (letGo func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.held++
+	return func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.held--
+	}
+}
