@@ -51,14 +51,21 @@ func (t taskAdapter) Exec(ctx context.Context, o runtime.ExecOptions) (Process, 
 	return p, nil
 }
 
-func (t taskAdapter) Pids() ([]int, error) { return t.Container.Cgroup().Pids() }
+func (t taskAdapter) Pids() ([]int, error) { return t.group().Pids() }
 
 func (t taskAdapter) Stats() (*container.StatsResponse, error) {
-	s, err := t.Container.Cgroup().Stats()
+	s, err := t.group().Stats()
 	if err != nil {
 		return nil, err
 	}
 	return fromCgroup(s), nil
+}
+
+func (t taskAdapter) group() *cgroup.Group {
+	if g, ok := any(t.Container).(interface{ Cgroup() *cgroup.Group }); ok {
+		return g.Cgroup()
+	}
+	return cgroup.New("")
 }
 
 // fromCgroup brings statistics into the API's form.
