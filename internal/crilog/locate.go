@@ -1,0 +1,248 @@
+package crilog
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+)
+
+// locate finds where to begin and goes there. The log may be empty; then the
+// first segment that appears is read from its start.
+func (r *reader) locate() error {
+	list, err := listSegments(r.dir)
+	if err != nil {
+		return err
+	}
+	list = readable(list)
+	if r.opts.Tail < 0 && r.opts.Since.IsZero() {
+		return nil // next begins with the oldest, and counts what is missing
+	}
+	at := cursor{}
+	if !r.opts.Since.IsZero() {
+		if at, err = r.seekTime(list); err != nil {
+			return err
+		}
+	}
+	if r.opts.Tail >= 0 {
+		tail, err := r.seekTail(list)
+		if err != nil {
+			at.closeSource()
+			return err
+		}
+		if tail.after(at) {
+			at, tail = tail, at
+		}
+		tail.closeSource()
+	}
+	if at.src == nil {
+		return nil
+	}
+	return r.begin(at)
+}
+
+// begin starts to read at a mark in the middle of the log.
+func (r *reader) begin(at cursor) error {
+	m := at.src.index.marks[at.mark]
+	r.skip = at.skip
+	r.line = m.line
+	if at.src.index.known && at.short {
+		r.line = 0 // all before this is missing, and is to be told
+	}
+	if err := r.enter(at.src, m, at.mark); err != nil {
+		return err
+	}
+	for s := Stdout; s <= Stderr; s++ {
+		if m.open&openBit(s) == 0 || !r.opts.wants(s) {
+			continue
+		}
+		head, err := r.headBefore(at, s)
+		if err != nil {
+			return err
+		}
+		r.joins[s].head = head
+	}
+	return nil
+}
+
+// cursor is a mark in a segment; a nil src is before all of them.
+type cursor struct {
+	src   *source
+	mark  int
+	skip  uint64 // wanted lines to skip from there
+	short bool   // more was wanted than there is
+}
+
+func (c cursor) after(d cursor) bool {
+	if c.src == nil || d.src == nil {
+		return d.src == nil
+	}
+	if c.src.n != d.src.n {
+		return c.src.n > d.src.n
+	}
+	return c.mark >= d.mark
+}
+
+func (c cursor) closeSource() {
+	if c.src != nil {
+		c.src.close()
+	}
+}
+
+// seekTime finds the last mark whose record is before Since. What is skipped
+// from there on is skipped line by line.
+func (r *reader) seekTime(list []segmentFiles) (cursor, error) {
+	since := r.opts.Since.UnixNano()
+	var oldest cursor
+	for i := len(list) - 1; i >= 0; i-- {
+		src, err := openSource(r.dir, list[i].n)
+		if errors.Is(err, os.ErrNotExist) || errors.Is(err, errSeekTable) {
+			continue
+		}
+		if err != nil {
+			oldest.closeSource()
+			return cursor{}, fmt.Errorf("read log: %w", err)
+		}
+		oldest.closeSource()
+		oldest = cursor{src: src, short: true}
+		marks := src.index.marks
+		for m := len(marks) - 1; m >= 0; m-- {
+			// Without an index the time of the only mark is not known.
+			if marks[m].time < since && (src.index.known || i == 0) {
+				return cursor{src: src, mark: m}, nil
+			}
+		}
+	}
+	return oldest, nil
+}
+
+// seekTail finds the mark from which on there are at least Tail wanted lines,
+// and how many of them are too many.
+func (r *reader) seekTail(list []segmentFiles) (cursor, error) {
+	need := uint64(r.opts.Tail)
+	var at cursor
+	for i := len(list) - 1; i >= 0; i-- {
+		src, err := openSource(r.dir, list[i].n)
+		if errors.Is(err, os.ErrNotExist) || errors.Is(err, errSeekTable) {
+			continue
+		}
+		if err != nil {
+			at.closeSource()
+			return cursor{}, fmt.Errorf("read log: %w", err)
+		}
+		at.closeSource()
+		at = cursor{src: src}
+		end, err := src.size()
+		if err != nil {
+			src.close()
+			return cursor{}, fmt.Errorf("read log: %w", err)
+		}
+		marks := src.index.marks
+		for m := len(marks) - 1; m >= 0; m-- {
+			n, err := r.count(src, marks[m].offset, end, i == len(list)-1 && m == len(marks)-1)
+			if err != nil {
+				src.close()
+				return cursor{}, err
+			}
+			if n >= need {
+				at.mark, at.skip = m, n-need
+				return at, nil
+			}
+			need -= n
+			end = marks[m].offset
+		}
+		at.mark = 0
+	}
+	at.short = true
+	return at, nil
+}
+
+// count counts wanted lines that end between two offsets. A line that is
+// unfinished at the end of the log is one, too.
+func (r *reader) count(src *source, from, to int64, last bool) (uint64, error) {
+	var n uint64
+	var open [Stderr + 1]bool
+	err := eachRecord(src, from, to, func(rec record, _ []byte) {
+		if !r.opts.wants(rec.stream) {
+			return
+		}
+		open[rec.stream] = rec.partial
+		if !rec.partial {
+			n++
+		}
+	})
+	if last {
+		for _, o := range open {
+			if o {
+				n++
+			}
+		}
+	}
+	return n, err
+}
+
+// headBefore collects the parts of stream s's line that lie before a cursor.
+func (r *reader) headBefore(at cursor, s Stream) ([]byte, error) {
+	var head []byte
+	marks := at.src.index.marks
+	to := marks[at.mark].offset
+	for m := at.mark - 1; m >= 0 && m >= at.mark-headMost && len(head) < joinMax; m-- {
+		var part []byte
+		begun := false
+		err := eachRecord(at.src, marks[m].offset, to, func(rec record, _ []byte) {
+			if rec.stream != s {
+				return
+			}
+			if rec.partial {
+				part = append(part, rec.content...)
+			} else {
+				part, begun = part[:0], true
+			}
+		})
+		if err != nil {
+			return nil, err
+		}
+		head = append(part, head...)
+		if begun || marks[m].open&openBit(s) == 0 {
+			return head, nil
+		}
+		to = marks[m].offset
+	}
+	return head, nil
+}
+
+// eachRecord calls fn for the intact records between two offsets that are
+// starts of records. A damaged compressed segment ends early.
+func eachRecord(src *source, from, to int64, fn func(rec record, line []byte)) error {
+	buf := make([]byte, min(readSize, max(to-from, 0)))
+	for from < to {
+		n, err := src.reader.ReadAt(buf[:min(int64(len(buf)), to-from)], from)
+		if err != nil && !errors.Is(err, io.EOF) {
+			if _, compressed := src.reader.(*frames); compressed {
+				return nil
+			}
+			return fmt.Errorf("read log: %w", err)
+		}
+		used := 0
+		for {
+			i := bytes.IndexByte(buf[used:n], '\n')
+			if i < 0 {
+				break
+			}
+			line := buf[used : used+i]
+			used += i + 1
+			if rec, ok := parseRecord(line); ok {
+				fn(rec, line)
+			}
+		}
+		if used == 0 {
+			if n < len(buf) {
+				return nil
+			}
+			used = n // longer than any record
+		}
+		from += int64(used)
+	}
+	return nil
+}

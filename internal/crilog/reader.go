@@ -1,0 +1,413 @@
+package crilog
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// ReadOptions says which lines are wanted. At least one stream must be.
+type ReadOptions struct {
+	Stdout, Stderr bool
+	// Since leaves out lines before it, Until those after it; zero times leave
+	// out nothing. Since is looked at up to the first line that is not before
+	// it only: the clock may have been set back.
+	Since, Until time.Time
+	// Tail is how many of the last lines are wanted, of the wanted streams and
+	// before Since and Until are looked at; negative means all.
+	Tail int
+	// Follow goes on with lines as they are written.
+	Follow bool
+}
+
+func (o ReadOptions) wants(s Stream) bool {
+	return s == Stdout && o.Stdout || s == Stderr && o.Stderr
+}
+
+// Entry is one line.
+type Entry struct {
+	// Time is when the line was complete.
+	Time   time.Time
+	Stream Stream
+	// Line is the line with its newline, if it had one. It is valid until the
+	// function that got it returns. It is nil in an entry that only tells of
+	// dropped lines.
+	Line []byte
+	// Continued says that the line goes on where the last entry of the same
+	// stream, which had no newline, ended: a line longer than 1 MiB, or one
+	// that was followed while it was being written.
+	Continued bool
+	// Dropped is how many lines are missing right before this one: rotated
+	// away, or lost by a full disk or a damaged file. Where only one stream is
+	// wanted it may count lines of the other one.
+	Dropped uint64
+}
+
+const (
+	readSize = 256 << 10
+	// joinMax is the most that is put together of one line.
+	joinMax = 1 << 20
+	// headMost is how many intervals are searched for the beginning of a
+	// line that was amidst being written at a mark.
+	headMost = 64
+)
+
+// errEnough ends a read that has reached Until.
+var errEnough = errors.New("until is reached")
+
+// Read calls fn for the wanted lines of the log in dir, oldest first. Without
+// Follow it returns when it has seen all that was there. With Follow it
+// returns when ended is closed and everything is read; a nil ended never
+// closes. It returns nil also when Until is passed; the error of fn, if that
+// is not nil; and the cause of ctx's end.
+//
+// A damaged record or segment is passed over and counted as dropped. The log
+// may be written, rotated and compressed meanwhile.
+func Read(ctx context.Context, dir string, o ReadOptions, ended <-chan struct{}, fn func(Entry) error) error {
+	if !o.Stdout && !o.Stderr {
+		return errors.New("read log: neither stdout nor stderr is wanted")
+	}
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("read log in %q: %w", dir, err)
+	}
+	r := &reader{dir: os.NewFile(uintptr(fd), dir), opts: o, fn: fn}
+	defer r.close()
+	err = r.run(ctx, ended)
+	if errors.Is(err, errEnough) {
+		return nil
+	}
+	return err
+}
+
+// reader is one read under way.
+type reader struct {
+	dir  *os.File
+	opts ReadOptions
+	fn   func(Entry) error
+
+	src    *source // nil before the first segment
+	offset int64   // of the next record in src
+	line   uint64  // complete lines before offset
+	mark   int     // index of the next mark in src
+	buf    []byte
+
+	skip    uint64 // wanted lines to leave out yet, for Tail
+	dropped uint64 // not yet told
+	matched bool   // Since was reached
+	discard bool   // amidst something too long for a record
+	stamps  stampReader
+	joins   [Stderr + 1]join
+}
+
+// join is a line being put together.
+type join struct {
+	head  []byte
+	begun bool // some of the line was handed out
+	time  time.Time
+}
+
+func (r *reader) close() {
+	if r.src != nil {
+		r.src.close()
+	}
+	r.dir.Close()
+}
+
+func (r *reader) run(ctx context.Context, ended <-chan struct{}) error {
+	if !r.opts.Follow {
+		return r.once(ctx)
+	}
+	w, err := watch(ctx, r.dir, ended)
+	if err != nil {
+		return fmt.Errorf("follow log in %q: %w", r.dir.Name(), err)
+	}
+	defer w.close()
+	if err := r.locate(); err != nil {
+		return err
+	}
+	for {
+		last := w.ended() // before reading, so that nothing comes after
+		if err := r.readAll(ctx); err != nil {
+			return err
+		}
+		if err := r.flush(last); err != nil || last {
+			return err
+		}
+		if err := w.wait(); err != nil {
+			return err
+		}
+	}
+}
+
+func (r *reader) once(ctx context.Context) error {
+	if r.opts.Tail == 0 {
+		return nil
+	}
+	if err := r.locate(); err != nil {
+		return err
+	}
+	if err := r.readAll(ctx); err != nil {
+		return err
+	}
+	return r.flush(true)
+}
+
+// readAll reads to the present end of the log.
+func (r *reader) readAll(ctx context.Context) error {
+	for {
+		if r.src != nil {
+			if err := r.readSource(ctx); err != nil {
+				return err
+			}
+		}
+		more, err := r.next(ctx)
+		if err != nil || !more {
+			return err
+		}
+	}
+}
+
+// next goes on to the segment after the current one, once that is complete.
+func (r *reader) next(ctx context.Context) (bool, error) {
+	list, err := listSegments(r.dir)
+	if err != nil {
+		return false, err
+	}
+	for _, s := range readable(list) {
+		if r.src != nil && s.n <= r.src.n {
+			continue
+		}
+		if r.src != nil {
+			// There is a newer one, so nothing more will come: the rest.
+			if err := r.readSource(ctx); err != nil {
+				return false, err
+			}
+		}
+		src, err := openSource(r.dir, s.n)
+		if errors.Is(err, os.ErrNotExist) || errors.Is(err, errSeekTable) {
+			continue // dropped this moment, or damaged: the numbers will tell
+		}
+		if err != nil {
+			return false, fmt.Errorf("read log: %w", err)
+		}
+		return true, r.enter(src, src.index.marks[0], 0)
+	}
+	return false, nil
+}
+
+// enter makes src the current segment, from mark i on.
+func (r *reader) enter(src *source, m mark, i int) error {
+	if r.src != nil {
+		r.src.close()
+	}
+	r.src, r.offset, r.mark, r.discard = src, m.offset, i+1, false
+	if !src.index.known {
+		return nil
+	}
+	return r.arrive(m.line)
+}
+
+// arrive compares the count of lines with the number that the next one has.
+func (r *reader) arrive(line uint64) error {
+	if line <= r.line {
+		return nil
+	}
+	err := r.endJoins()
+	r.dropped += line - r.line
+	r.line = line
+	return err
+}
+
+// readSource hands out what there is of the current segment.
+func (r *reader) readSource(ctx context.Context) error {
+	size, err := r.src.size()
+	if err != nil {
+		return fmt.Errorf("read log: %w", err)
+	}
+	if r.buf == nil {
+		r.buf = make([]byte, readSize)
+	}
+	for r.offset < size {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		n, err := r.src.reader.ReadAt(r.buf[:min(int64(len(r.buf)), size-r.offset)], r.offset)
+		if err != nil && !errors.Is(err, io.EOF) {
+			if _, compressed := r.src.reader.(*frames); compressed {
+				r.offset = size // damaged; the next segment's number tells how much
+				return nil
+			}
+			return fmt.Errorf("read log: %w", err)
+		}
+		used, err := r.records(r.buf[:n])
+		if err != nil {
+			return err
+		}
+		if used == 0 && n < len(r.buf) {
+			return nil // a record that is being written
+		}
+		if used == 0 {
+			// No record is as long.
+			if !r.discard {
+				r.lostRecord()
+			}
+			r.discard, used = true, n
+		}
+		r.offset += int64(used)
+	}
+	return nil
+}
+
+// records takes all whole records from b and tells how much that was.
+func (r *reader) records(b []byte) (int, error) {
+	used := 0
+	for {
+		i := bytes.IndexByte(b[used:], '\n')
+		if i < 0 {
+			return used, nil
+		}
+		if err := r.passMarks(r.offset + int64(used)); err != nil {
+			return used, err
+		}
+		line := b[used : used+i+1]
+		used += i + 1
+		if r.discard {
+			r.discard = false
+			continue
+		}
+		if err := r.record(line); err != nil {
+			return used, err
+		}
+	}
+}
+
+// passMarks looks for a gap at a mark.
+func (r *reader) passMarks(at int64) error {
+	marks := r.src.index.marks
+	for r.mark < len(marks) && marks[r.mark].offset <= at {
+		m := marks[r.mark]
+		r.mark++
+		if m.offset == at {
+			if err := r.arrive(m.line); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (r *reader) lostRecord() {
+	r.line++
+	r.dropped++
+}
+
+// record takes one line of a segment, newline included.
+func (r *reader) record(line []byte) error {
+	rec, ok := parseRecord(line[:len(line)-1])
+	if !ok {
+		r.lostRecord()
+		return nil
+	}
+	if !rec.partial {
+		r.line++
+	}
+	if !r.opts.wants(rec.stream) {
+		return nil
+	}
+	if !rec.partial && r.skip > 0 {
+		r.skip--
+		r.joins[rec.stream] = join{head: r.joins[rec.stream].head[:0]}
+		return nil
+	}
+	t, ok := r.stamps.parse(rec.stamp)
+	if !ok {
+		r.dropped++
+		return nil
+	}
+	j := &r.joins[rec.stream]
+	content := line[len(line)-1-len(rec.content):]
+	if rec.partial || rec.bare {
+		content = rec.content
+	}
+	if rec.partial {
+		j.head, j.time = append(j.head, content...), t
+		if len(j.head) < joinMax || r.skip > 0 {
+			return nil
+		}
+		return r.handOut(rec.stream, t, j.head, false)
+	}
+	if len(j.head) > 0 {
+		j.head = append(j.head, content...)
+		content = j.head
+	}
+	return r.handOut(rec.stream, t, content, true)
+}
+
+// handOut gives one line, or some of one, to the caller.
+func (r *reader) handOut(stream Stream, t time.Time, line []byte, complete bool) error {
+	j := &r.joins[stream]
+	continued := j.begun
+	j.begun = !complete
+	j.head = j.head[:0]
+	if cap(j.head) > joinMax {
+		defer func() { j.head = nil }()
+	}
+	if !r.matched && t.Before(r.opts.Since) {
+		return nil
+	}
+	r.matched = true
+	if !r.opts.Until.IsZero() && t.After(r.opts.Until) {
+		return errEnough
+	}
+	e := Entry{Time: t, Stream: stream, Line: line, Continued: continued, Dropped: r.dropped}
+	r.dropped = 0
+	return r.fn(e)
+}
+
+// endJoins hands out lines whose end is lost.
+func (r *reader) endJoins() error {
+	for s := Stdout; s <= Stderr; s++ {
+		if j := &r.joins[s]; len(j.head) > 0 {
+			if err := r.unfinished(s, true); err != nil {
+				return err
+			}
+		}
+		r.joins[s].begun = false
+	}
+	return nil
+}
+
+// flush hands out what there is of unfinished lines when there is nothing else
+// to read. In the end it also tells what was dropped after the last line.
+func (r *reader) flush(end bool) error {
+	for s := Stdout; s <= Stderr; s++ {
+		if len(r.joins[s].head) > 0 && (end || r.skip == 0) {
+			if err := r.unfinished(s, end); err != nil {
+				return err
+			}
+		}
+	}
+	if end && r.dropped > 0 {
+		d := r.dropped
+		r.dropped = 0
+		return r.fn(Entry{Dropped: d})
+	}
+	return nil
+}
+
+func (r *reader) unfinished(s Stream, end bool) error {
+	j := &r.joins[s]
+	if r.skip > 0 {
+		r.skip--
+		*j = join{}
+		return nil
+	}
+	return r.handOut(s, j.time, j.head, end)
+}
