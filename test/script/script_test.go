@@ -241,10 +241,14 @@ func commands() map[string]func(*testscript.TestScript, bool, []string) {
 	}
 }
 
-// resolve replaces the command cli by the program that it stands for.
+// resolve replaces the command cli by the program that it stands for, and
+// leaves out exec.
 func resolve(ts *testscript.TestScript, args []string) []string {
-	if len(args) > 0 && args[0] == "cli" {
+	switch args[0] {
+	case "cli":
 		return append([]string{ts.Getenv("CLI")}, args[1:]...)
+	case "exec":
+		return args[1:]
 	}
 	return args
 }
