@@ -15,7 +15,9 @@ import (
 	"github.com/portholehq/porthole/internal/cli/command"
 	"github.com/portholehq/porthole/internal/cli/containers"
 	"github.com/portholehq/porthole/internal/cli/images"
+	"github.com/portholehq/porthole/internal/cli/networks"
 	"github.com/portholehq/porthole/internal/cli/system"
+	"github.com/portholehq/porthole/internal/cli/volumes"
 )
 
 // verb makes the command of a verb.
@@ -26,22 +28,23 @@ type verb func(*command.App) *cobra.Command
 func verbs(b system.Build) []verb {
 	return []verb{
 		containers.NewRun, containers.NewExec, containers.NewPs,
-		images.NewPull, images.NewImages,
-		system.NewVersion(b),
+		images.NewPull, images.NewPush, images.NewImages,
+		system.NewLogin, system.NewLogout, images.NewSearch, system.NewVersion(b), system.NewInfo(b),
 
-		containers.NewAttach, containers.NewCreate, system.NewEvents, system.NewInspect,
-		containers.NewKill, images.NewLoad, containers.NewLogs, containers.NewPause,
-		containers.NewRename, containers.NewRestart, containers.NewRm,
-		containers.NewStart, containers.NewStop, containers.NewTop,
-		containers.NewUnpause, containers.NewWait,
+		containers.NewAttach, containers.NewCommit, containers.NewCreate, containers.NewDiff,
+		system.NewEvents, containers.NewExport, images.NewHistory, images.NewImport, system.NewInspect,
+		containers.NewKill, images.NewLoad, containers.NewLogs, containers.NewPause, containers.NewPort,
+		containers.NewRename, containers.NewRestart, containers.NewRm, images.NewRmi, images.NewSave,
+		containers.NewStart, containers.NewStats, containers.NewStop, images.NewTag, containers.NewTop,
+		containers.NewUnpause, containers.NewUpdate, containers.NewWait,
 
 		newBuild,
 	}
 }
 
-// groups are the commands that hold others.
-var groups = []verb{
-	containers.NewGroup,
+// groups returns the commands that hold others.
+func groups(b system.Build) []verb {
+	return []verb{containers.NewGroup, images.NewGroup, networks.NewGroup, volumes.NewGroup, system.NewGroup(b)}
 }
 
 // newRoot returns the command of the program itself.
@@ -85,7 +88,7 @@ func newRoot(a *command.App, b system.Build) *cobra.Command {
 	_ = root.PersistentFlags().MarkShorthandDeprecated("help", "use --help")
 	root.PersistentFlags().Lookup("help").Hidden = true
 
-	for _, list := range [][]verb{verbs(b), groups} {
+	for _, list := range [][]verb{verbs(b), groups(b)} {
 		for _, v := range list {
 			root.AddCommand(v(a))
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 
+	"github.com/moby/moby/api/types/jsonstream"
 	"github.com/moby/moby/client/pkg/jsonmessage"
 	"github.com/moby/term"
 )
@@ -12,9 +13,15 @@ import (
 // terminal, plain lines elsewhere. It returns the error that the stream ends
 // with, if any.
 func (a *App) Progress(ctx context.Context, stream io.Reader, w io.Writer) error {
+	return a.ProgressAux(ctx, stream, w, nil)
+}
+
+// ProgressAux is Progress with aux called for messages that are not for
+// display.
+func (a *App) ProgressAux(ctx context.Context, stream io.Reader, w io.Writer, aux func(jsonstream.Message)) error {
 	r := &contextReader{ctx: ctx, r: stream}
 	fd, isTerminal := term.GetFdInfo(w)
-	if err := jsonmessage.DisplayJSONMessagesStream(r, w, fd, isTerminal, nil); err != nil {
+	if err := jsonmessage.DisplayJSONMessagesStream(r, w, fd, isTerminal, aux); err != nil {
 		return err
 	}
 	return ctx.Err()

@@ -9,10 +9,11 @@ import (
 // NewGroup returns "container" with the verbs of this package.
 func NewGroup(a *command.App) *cobra.Command {
 	return command.Group(a, "container", "Manage containers",
-		NewAttach(a), NewCreate(a), NewExec(a), NewKill(a), NewLogs(a),
+		NewAttach(a), NewCommit(a), NewCreate(a), NewDiff(a), NewExec(a), NewExport(a), newInspect(a),
+		NewKill(a), NewLogs(a),
 		command.Also(NewPs(a), "ls [OPTIONS]", "ps", "list"),
-		NewPause(a), NewRename(a), NewRestart(a),
+		NewPause(a), NewPort(a), newPrune(a), NewRename(a), NewRestart(a),
 		command.Also(NewRm(a), "", "remove"),
-		NewRun(a), NewStart(a), NewStop(a), NewTop(a), NewUnpause(a), NewWait(a),
+		NewRun(a), NewStart(a), NewStats(a), NewStop(a), NewTop(a), NewUnpause(a), NewUpdate(a), NewWait(a),
 	)
 }

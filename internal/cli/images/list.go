@@ -90,7 +90,7 @@ func warnAmbiguous(a *command.App, match string) {
 	}
 	for _, sub := range []string{"build", "history", "import", "inspect", "list", "load", "ls", "prune", "pull", "push", "rm", "save", "tag"} {
 		if sub == match {
-			_, _ = fmt.Fprintf(a.Err, "No images found matching %q: did you mean \"porthole image %[1]s\"?\n", match)
+			_, _ = fmt.Fprintf(a.Err, "\nNo images found matching %q: did you mean \"porthole image %[1]s\"?\n", match)
 			return
 		}
 	}

@@ -3,7 +3,6 @@
 package system
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"slices"
@@ -31,15 +30,15 @@ type kind struct {
 // kinds lists what can be inspected, in the order in which a name is looked
 // for.
 var kinds = []kind{
-	{"container", Container},
+	{"container", command.ContainerObject},
 	{"image", func(ctx context.Context, c *client.Client, name string, _ bool) (command.Object, error) {
-		return Image(ctx, c, name)
+		return command.ImageObject(ctx, c, name)
 	}},
 	{"network", func(ctx context.Context, c *client.Client, name string, _ bool) (command.Object, error) {
-		return Network(ctx, c, name, mobyclient.NetworkInspectOptions{})
+		return command.NetworkObject(ctx, c, name, mobyclient.NetworkInspectOptions{})
 	}},
 	{"volume", func(ctx context.Context, c *client.Client, name string, _ bool) (command.Object, error) {
-		return Volume(ctx, c, name)
+		return command.VolumeObject(ctx, c, name)
 	}},
 	{"plugin", func(ctx context.Context, c *client.Client, name string, _ bool) (command.Object, error) {
 		res, err := c.PluginInspect(ctx, name, mobyclient.PluginInspectOptions{})
@@ -131,31 +130,6 @@ func (o *inspectOptions) warnSize(a *command.App, k kind) {
 func absent(err error) bool {
 	return errdefs.IsNotFound(err) || errdefs.IsNotImplemented(err) ||
 		strings.Contains(err.Error(), "not supported") || strings.Contains(err.Error(), "invalid reference format")
-}
-
-// Container fetches a container.
-func Container(ctx context.Context, c *client.Client, name string, size bool) (command.Object, error) {
-	res, err := c.ContainerInspect(ctx, name, mobyclient.ContainerInspectOptions{Size: size})
-	return command.Object{Value: view[containerView](res.Raw), Raw: res.Raw}, err
-}
-
-// Image fetches an image.
-func Image(ctx context.Context, c *client.Client, name string, options ...mobyclient.ImageInspectOption) (command.Object, error) {
-	var raw bytes.Buffer
-	res, err := c.ImageInspect(ctx, name, append(options, mobyclient.ImageInspectWithRawResponse(&raw))...)
-	return command.Object{Value: command.Value(res.InspectResponse), Raw: raw.Bytes()}, err
-}
-
-// Network fetches a network.
-func Network(ctx context.Context, c *client.Client, name string, o mobyclient.NetworkInspectOptions) (command.Object, error) {
-	res, err := c.NetworkInspect(ctx, name, o)
-	return command.Object{Value: view[networkView](res.Raw), Raw: res.Raw}, err
-}
-
-// Volume fetches a volume.
-func Volume(ctx context.Context, c *client.Client, name string) (command.Object, error) {
-	res, err := c.VolumeInspect(ctx, name, mobyclient.VolumeInspectOptions{})
-	return command.Object{Value: command.Value(res.Volume), Raw: res.Raw}, err
 }
 
 // clusterObject fetches an object that only a swarm has.

@@ -1,0 +1,82 @@
+package command
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+)
+
+// Archive is where an archive is written: a file that appears whole or not at
+// all, or standard output.
+type Archive struct {
+	w    io.Writer
+	file *os.File
+	path string
+}
+
+// OpenArchive opens path, or standard output if it is empty, which then may
+// not be a terminal. doing names the work in an error.
+func (a *App) OpenArchive(path, doing string) (*Archive, error) {
+	if path == "" {
+		if a.OutIsTerminal() {
+			return nil, errors.New("cowardly refusing to save to a terminal. Use the -o flag or redirect")
+		}
+		return &Archive{w: a.Out}, nil
+	}
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		if info.IsDir() {
+			return nil, fmt.Errorf("failed to %s: cannot write to a directory", doing)
+		}
+		// A device or a pipe is written as it is.
+		f, err := os.OpenFile(path, os.O_WRONLY, 0)
+		if err != nil {
+			return nil, fmt.Errorf("failed to %s: %w", doing, err)
+		}
+		return &Archive{w: f, file: f}, nil
+	}
+	dir := filepath.Dir(path)
+	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+		return nil, fmt.Errorf("failed to %s: invalid output path: directory %q does not exist", doing, dir)
+	}
+	f, err := os.CreateTemp(dir, ".porthole-*")
+	if err != nil {
+		return nil, fmt.Errorf("failed to %s: %w", doing, err)
+	}
+	return &Archive{w: f, file: f, path: path}, nil
+}
+
+// Fill copies r into the archive and puts it in place.
+func (o *Archive) Fill(r io.Reader) error {
+	if _, err := io.Copy(o.w, r); err != nil {
+		return err
+	}
+	if o.file == nil {
+		return nil
+	}
+	if err := o.file.Close(); err != nil {
+		return err
+	}
+	if o.path == "" {
+		o.file = nil
+		return nil
+	}
+	if err := os.Rename(o.file.Name(), o.path); err != nil {
+		return err
+	}
+	o.file = nil
+	return nil
+}
+
+// Discard takes an unfinished archive away. It does nothing after Fill
+// has succeeded.
+func (o *Archive) Discard() {
+	if o.file == nil {
+		return
+	}
+	_ = o.file.Close()
+	if o.path != "" {
+		_ = os.Remove(o.file.Name())
+	}
+}

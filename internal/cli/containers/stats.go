@@ -1,0 +1,245 @@
+package containers
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/docker/cli/cli/command/formatter"
+	"github.com/moby/moby/api/types/events"
+	mobyclient "github.com/moby/moby/client"
+	"github.com/spf13/cobra"
+
+	"github.com/portholehq/porthole/client"
+	"github.com/portholehq/porthole/internal/cli/command"
+)
+
+type statsOptions struct {
+	command.ListFlags
+	all, noStream, noTrunc bool
+}
+
+// redrawEvery is how often the screen is drawn again; the daemon has news
+// once per second.
+const redrawEvery = 500 * time.Millisecond
+
+// NewStats returns "stats".
+func NewStats(a *command.App) *cobra.Command {
+	var o statsOptions
+	cmd := &cobra.Command{
+		Use:   "stats [OPTIONS] [CONTAINER...]",
+		Short: "Display a live stream of container(s) resource usage statistics",
+		Args:  command.MinArgs(0),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return o.run(cmd.Context(), a, args)
+		},
+		ValidArgsFunction:     a.CompleteContainers(-1, command.Running),
+		DisableFlagsInUseLine: true,
+	}
+	set := cmd.Flags()
+	set.BoolVarP(&o.all, "all", "a", false, "Show all containers (default shows just running)")
+	set.BoolVar(&o.noStream, "no-stream", false, "Disable streaming stats and only pull the first result")
+	set.BoolVar(&o.noTrunc, "no-trunc", false, "Do not truncate output")
+	o.Add(set)
+	return command.Common(cmd, 0, "container stats", "stats")
+}
+
+func (o *statsOptions) run(ctx context.Context, a *command.App, names []string) error {
+	c, err := a.Client()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	w := &watch{client: c, stream: !o.noStream}
+	defer func() { cancel(nil); w.running.Wait() }()
+	if len(names) == 0 {
+		err = w.addAll(ctx, o.all, cancel)
+	} else {
+		err = w.addNamed(ctx, names)
+	}
+	if err != nil {
+		return err
+	}
+	if !o.noStream {
+		return o.draw(ctx, a, w, len(names) == 0)
+	}
+	entries := w.snapshot()
+	if done, err := o.JSON(a.Out, entries); done {
+		return err
+	}
+	if len(entries) == 0 {
+		return nil
+	}
+	return o.write(a, a.Out, entries)
+}
+
+func (o *statsOptions) write(a *command.App, w io.Writer, entries []statsEntry) error {
+	format := o.Or(a.Config().StatsFormat)
+	if format == formatter.TableFormatKey {
+		format = statsTable
+	}
+	rows := make([]formatter.SubContext, len(entries))
+	for n, e := range entries {
+		rows[n] = &statsRow{e: e, short: !o.noTrunc}
+	}
+	return command.WriteRows(w, format, statsHeader(), rows)
+}
+
+// draw shows a frame now and then until ctx ends, or until none is left of
+// the containers that were named.
+func (o *statsOptions) draw(ctx context.Context, a *command.App, w *watch, follow bool) error {
+	tick := time.NewTicker(redrawEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return endOfStats(ctx)
+		case <-tick.C:
+		}
+		entries := w.snapshot()
+		if len(entries) == 0 && !follow {
+			_, _ = io.WriteString(a.Out, home+clearBelow)
+			return nil
+		}
+		var text bytes.Buffer
+		if err := o.write(a, &text, entries); err != nil {
+			return err
+		}
+		// One write, so that the frame does not flicker; each line clears
+		// what a longer one has left behind.
+		frame := home + strings.ReplaceAll(text.String(), "\n", clearLine+"\n") + clearLine + "\n" + clearBelow
+		if _, err := io.WriteString(a.Out, frame); err != nil {
+			return err
+		}
+	}
+}
+
+// Control sequences of terminals (ECMA-48).
+const (
+	home       = "\033[H"
+	clearLine  = "\033[K"
+	clearBelow = "\033[J"
+)
+
+// endOfStats takes the end of the event stream for the end of the daemon,
+// which is no error of this command.
+func endOfStats(ctx context.Context) error {
+	err := context.Cause(ctx)
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return nil
+	}
+	return err
+}
+
+// watch is the set of containers whose statistics are shown.
+type watch struct {
+	client *client.Client
+	stream bool
+
+	running sync.WaitGroup
+
+	// mu guards sources.
+	mu      sync.Mutex
+	sources []*source
+}
+
+// add begins to collect from a container unless that goes on already. first
+// is done when there is something to show.
+func (w *watch) add(ctx context.Context, name string, first *sync.WaitGroup) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, s := range w.sources {
+		if s.entry.Container == name {
+			return
+		}
+	}
+	s := &source{entry: statsEntry{Container: name}}
+	w.sources = append(w.sources, s)
+	first.Add(1)
+	w.running.Go(func() { s.collect(ctx, w.client, w.stream, sync.OnceFunc(first.Done)) })
+}
+
+func (w *watch) remove(id string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for n, s := range w.sources {
+		if s.entry.Container == id {
+			w.sources = append(w.sources[:n:n], w.sources[n+1:]...)
+			return
+		}
+	}
+}
+
+func (w *watch) snapshot() []statsEntry {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	entries := make([]statsEntry, len(w.sources))
+	for n, s := range w.sources {
+		entries[n] = s.get()
+	}
+	return entries
+}
+
+// addNamed watches the containers that were named, all of which must be
+// there.
+func (w *watch) addNamed(ctx context.Context, names []string) error {
+	var first sync.WaitGroup
+	for _, name := range names {
+		w.add(ctx, name, &first)
+	}
+	first.Wait()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var errs []error
+	for _, s := range w.sources {
+		if err := s.failure(); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// addAll watches the containers there are, and those that come. Events are
+// asked for first, so that none is missed between.
+func (w *watch) addAll(ctx context.Context, all bool, cancel context.CancelCauseFunc) error {
+	if w.stream {
+		stream := w.client.Events(ctx, mobyclient.EventsListOptions{
+			Filters: mobyclient.Filters{}.Add("type", string(events.ContainerEventType)),
+		})
+		w.running.Go(func() { w.follow(ctx, stream, all, cancel) })
+	}
+	list, err := w.client.ContainerList(ctx, mobyclient.ContainerListOptions{All: all})
+	if err != nil {
+		return err
+	}
+	var first sync.WaitGroup
+	for _, ctr := range list.Items {
+		w.add(ctx, ctr.ID, &first)
+	}
+	first.Wait()
+	return nil
+}
+
+func (w *watch) follow(ctx context.Context, stream mobyclient.EventsResult, all bool, cancel context.CancelCauseFunc) {
+	var first sync.WaitGroup
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case err := <-stream.Err:
+			cancel(err)
+			return
+		case e := <-stream.Messages:
+			switch {
+			case e.Action == events.ActionStart, e.Action == events.ActionCreate && all:
+				w.add(ctx, e.Actor.ID, &first)
+			case e.Action == events.ActionDestroy, e.Action == events.ActionDie && !all:
+				w.remove(e.Actor.ID)
+			}
+		}
+	}
+}

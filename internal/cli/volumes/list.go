@@ -1,0 +1,63 @@
+package volumes
+
+import (
+	"context"
+	"slices"
+
+	"github.com/docker/cli/cli/command/formatter"
+	"github.com/docker/cli/opts"
+	"github.com/moby/moby/api/types/volume"
+	mobyclient "github.com/moby/moby/client"
+	"github.com/spf13/cobra"
+
+	"github.com/portholehq/porthole/internal/cli/command"
+)
+
+type listOptions struct {
+	command.ListFlags
+	quiet  bool
+	filter opts.FilterOpt
+}
+
+func newList(a *command.App) *cobra.Command {
+	o := listOptions{filter: opts.NewFilterOpt()}
+	cmd := &cobra.Command{
+		Use:     "ls [OPTIONS]",
+		Aliases: []string{"list"},
+		Short:   "List volumes",
+		Args:    command.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return o.run(cmd.Context(), a)
+		},
+		ValidArgsFunction:     cobra.NoFileCompletions,
+		DisableFlagsInUseLine: true,
+	}
+	set := cmd.Flags()
+	set.BoolVarP(&o.quiet, "quiet", "q", false, "Only display volume names")
+	o.Add(set)
+	set.VarP(&o.filter, "filter", "f", `Provide filter values (e.g. "dangling=true")`)
+	return cmd
+}
+
+func (o *listOptions) run(ctx context.Context, a *command.App) error {
+	c, err := a.Client()
+	if err != nil {
+		return err
+	}
+	res, err := c.VolumeList(ctx, mobyclient.VolumeListOptions{Filters: o.filter.Value()})
+	if err != nil {
+		return err
+	}
+	slices.SortFunc(res.Items, func(x, y volume.Volume) int { return command.CompareNatural(x.Name, y.Name) })
+	if done, err := o.JSON(a.Out, res.Items); done {
+		return err
+	}
+	configured := a.Config().VolumesFormat
+	if o.quiet {
+		configured = ""
+	}
+	return formatter.VolumeWrite(formatter.Context{
+		Output: a.Out,
+		Format: formatter.NewVolumeFormat(o.Or(configured), o.quiet),
+	}, res.Items)
+}
