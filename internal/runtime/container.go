@@ -2,125 +2,434 @@ package runtime
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
+	"sync"
 	"syscall"
 	"time"
 
+	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
+
+	"github.com/portholehq/porthole/internal/linux/cgroup"
+	"github.com/portholehq/porthole/internal/linux/ns"
 	"github.com/portholehq/porthole/internal/runtime/plan"
+	"github.com/portholehq/porthole/internal/shim"
+	"github.com/portholehq/porthole/internal/shim/wire"
 )
 
-var errPending = errors.New("the isolation runtime is being put in place: not available in this build")
+// Container is a container that was created or adopted. It is safe for
+// concurrent use.
+type Container struct {
+	r        *Runtime
+	id       string
+	runDir   string
+	stateDir string
+	logDir   string
+	group    *cgroup.Group
+	ids      IDRange
+	terminal bool
+	labels   map[string]string
+	client   *wire.Client
+	plan     *plan.Plan
+	planJSON []byte
+	warnings []string
+	pid      int
 
-// Runtime creates containers. It is safe for concurrent use.
-type Runtime struct{ opts Options }
+	done chan struct{} // closed when exit is valid
+	exit Exit
 
-// New prepares a runtime.
-func New(opts Options) (*Runtime, error) { return &Runtime{opts: opts}, nil }
+	mu        sync.Mutex
+	startedAt time.Time
+	started   bool
+	timings   []plan.Timing
+	processes map[string]*Process
+	deleted   bool
+}
 
-// Close gives back what New took. Containers go on.
-func (r *Runtime) Close() error { return nil }
+func (r *Runtime) newContainer(id, stateDir, logDir string) *Container {
+	return &Container{
+		r: r, id: id, stateDir: stateDir, logDir: logDir,
+		runDir:    filepath.Join(r.opts.ExecRoot, id),
+		group:     r.tree.Group(filepath.Join(r.opts.CgroupParent, id)),
+		done:      make(chan struct{}),
+		processes: map[string]*Process{},
+	}
+}
 
-// Create brings a container to the point where its program could be executed.
-func (r *Runtime) Create(ctx context.Context, b Bundle) (*Container, error) { return nil, errPending }
+// recordName is the file in the run directory from which a container is adopted.
+const recordName = "runtime.json"
+
+// record is its content. The run directory is on a tmpfs and belongs to the
+// host's root: it lives as long as the shim can.
+type record struct {
+	ID       string            `json:"id"`
+	IDs      IDRange           `json:"ids"`
+	Cgroup   string            `json:"cgroup"`
+	StateDir string            `json:"state_dir"`
+	LogDir   string            `json:"log_dir"`
+	Terminal bool              `json:"terminal,omitempty"`
+	Warnings []string          `json:"warnings,omitempty"`
+	Labels   map[string]string `json:"labels,omitempty"`
+	Timings  []plan.Timing     `json:"timings,omitempty"`
+	Plan     json.RawMessage   `json:"plan"`
+}
+
+func (c *Container) save() error {
+	b, err := json.Marshal(record{
+		ID: c.id, IDs: c.ids, Cgroup: c.group.Path(), StateDir: c.stateDir, LogDir: c.logDir, Terminal: c.terminal,
+		Warnings: c.warnings, Labels: c.labels, Timings: c.Timings(), Plan: c.planJSON,
+	})
+	if err != nil {
+		return fmt.Errorf("encode record: %w", err)
+	}
+	name := filepath.Join(c.runDir, recordName)
+	if err := os.WriteFile(name+".tmp", b, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(name+".tmp", name)
+}
 
 // Load adopts a container whose shim still runs. The error is
-// errdefs.ErrNotFound when there is no shim.
+// errdefs.ErrNotFound when there is none: then whatever such a container has
+// left (processes, cgroup, run directory) is removed first.
 func (r *Runtime) Load(ctx context.Context, id, stateDir, logDir string) (*Container, error) {
-	return nil, errPending
+	if !idPattern.MatchString(id) {
+		return nil, invalid("container id %q is not usable", id)
+	}
+	c := r.newContainer(id, stateDir, logDir)
+	if err := c.load(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("adopt container %s: %w", id, err)
+	}
+	client, err := wire.Dial(filepath.Join(c.runDir, socketName))
+	if err != nil {
+		if !errors.Is(err, unix.ECONNREFUSED) && !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("adopt container %s: %w", id, err)
+		}
+		if err := c.remove(ctx); err != nil {
+			return nil, fmt.Errorf("adopt container %s: %w", id, err)
+		}
+		return nil, errdefs.ErrNotFound.WithMessage(fmt.Sprintf("container %s has no shim", id))
+	}
+	c.client = client
+	var st wire.State
+	if _, err := client.Call(ctx, wire.MethodState, nil, &st); err != nil {
+		client.Close()
+		return nil, fmt.Errorf("adopt container %s: %w", id, err)
+	}
+	c.adopt(st)
+	go c.follow()
+	return c, nil
 }
 
-// Container is a container that was created.
-type Container struct{}
+// load reads the record.
+func (c *Container) load() error {
+	b, err := os.ReadFile(filepath.Join(c.runDir, recordName))
+	if err != nil {
+		return err
+	}
+	var rec record
+	if err := json.Unmarshal(b, &rec); err != nil {
+		return fmt.Errorf("decode record: %w", err)
+	}
+	p := new(plan.Plan)
+	if err := json.Unmarshal(rec.Plan, p); err != nil {
+		return fmt.Errorf("decode plan: %w", err)
+	}
+	c.group = c.r.tree.Group(rec.Cgroup)
+	c.ids, c.terminal, c.warnings, c.labels, c.timings = rec.IDs, rec.Terminal, rec.Warnings, rec.Labels, rec.Timings
+	c.plan, c.planJSON = p, rec.Plan
+	return nil
+}
+
+// adopt takes over what the shim knows.
+func (c *Container) adopt(st wire.State) {
+	c.pid, c.startedAt = st.PID, st.StartedAt
+	c.started = !st.StartedAt.IsZero()
+	for _, s := range st.Steps {
+		c.timings = append(c.timings, plan.Timing{Name: s.Name, Microseconds: s.Microseconds})
+	}
+	for _, p := range st.Processes {
+		if p.ID != wire.Init {
+			c.processes[p.ID] = &Process{c: c, id: p.ID, pid: p.PID, done: make(chan struct{})}
+		}
+	}
+	if st.Exit != nil {
+		c.finish(c.observed(*st.Exit))
+	}
+}
 
 // ID is the container's.
-func (c *Container) ID() string { return "" }
+func (c *Container) ID() string { return c.id }
 
-// Start lets the program run.
-func (c *Container) Start(ctx context.Context) error { return errPending }
+// IDs is the range of host ids of the container's user namespace.
+func (c *Container) IDs() IDRange { return c.ids }
 
-// Pid is the host's pid of the first process.
-func (c *Container) Pid() int { return 0 }
-
-// StartedAt is when the program was executed; zero before.
-func (c *Container) StartedAt() time.Time { return time.Time{} }
-
-// Warnings are what could not be done as asked but did not prevent the start.
-func (c *Container) Warnings() []string { return nil }
-
-// Timings are the steps done so far, the daemon's and the stage's.
-func (c *Container) Timings() []plan.Timing { return nil }
-
-// Plan is what the stage was told to do; nil for an adopted container.
-func (c *Container) Plan() *plan.Plan { return nil }
-
-// NetNS opens the container's network namespace.
-func (c *Container) NetNS() (*os.File, error) { return nil, errPending }
-
-// Attach connects to the first process's streams.
-func (c *Container) Attach(ctx context.Context, o AttachOptions) (*os.File, error) {
-	return nil, errPending
+// Start lets the program run. A failure is a [*StartError] and leaves the
+// container to be deleted.
+func (c *Container) Start(ctx context.Context) error {
+	begin := time.Now()
+	var started wire.Started
+	if _, err := c.client.Call(ctx, wire.MethodGo, wire.ProcessRef{Process: wire.Init}, &started); err != nil {
+		return fmt.Errorf("start container %s: %w", c.id, startError(c.plan, err))
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.started, c.startedAt = true, started.StartedAt
+	c.timings = append(c.timings, plan.Timing{Name: "start", Microseconds: time.Since(begin).Microseconds()})
+	for _, s := range started.Steps {
+		c.timings = append(c.timings, plan.Timing{Name: "stage: " + s.Name, Microseconds: s.Microseconds})
+	}
+	return nil
 }
 
-// Exec prepares one more process.
-func (c *Container) Exec(ctx context.Context, o ExecOptions) (*Process, error) {
-	return nil, errPending
+// Pid is the host's pid of the first process.
+func (c *Container) Pid() int { return c.pid }
+
+// StartedAt is when the program was executed; zero before.
+func (c *Container) StartedAt() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.startedAt
+}
+
+// Warnings are what could not be done as asked but did not prevent the start.
+func (c *Container) Warnings() []string { return c.warnings }
+
+// Timings are the steps done so far: the daemon's, then, after Start, the
+// stage's, whose names begin with "stage: ".
+func (c *Container) Timings() []plan.Timing {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return append([]plan.Timing(nil), c.timings...)
+}
+
+// Plan is what the stage was told to do; nil if a container was adopted whose
+// record is lost. It must not be changed.
+func (c *Container) Plan() *plan.Plan { return c.plan }
+
+// Cgroup is the container's group.
+func (c *Container) Cgroup() *cgroup.Group { return c.group }
+
+// NetNS opens the container's network namespace. The caller closes it.
+func (c *Container) NetNS() (*os.File, error) { return c.namespace(ns.Net) }
+
+// namespace opens a namespace of the first process, and makes sure that it was
+// that process's and not one's that got its pid afterwards.
+func (c *Container) namespace(kind ns.Kind) (*os.File, error) {
+	f, err := ns.Open(c.pid, kind)
+	if err != nil {
+		return nil, fmt.Errorf("open %s namespace of container %s: %w", kind, c.id, err)
+	}
+	select {
+	case <-c.done:
+		f.Close()
+		return nil, errdefs.ErrFailedPrecondition.WithMessage(fmt.Sprintf("container %s is not running", c.id))
+	default:
+		return f, nil
+	}
+}
+
+// spawn has the shim start another one in its user namespace.
+func (c *Container) spawn(ctx context.Context, files []*os.File) (int, error) {
+	var created wire.Created
+	if _, err := c.client.Call(ctx, wire.MethodSpawn, wire.SpawnSpec{}, &created, files...); err != nil {
+		return 0, fmt.Errorf("start shim beside container %s: %w", c.id, err)
+	}
+	return created.PID, nil
+}
+
+// Attach connects to the first process's streams. The result is the caller's
+// end of a socket pair: output comes out of it, raw with a terminal, else in
+// Docker's 8-byte frames; what is written to it is input.
+func (c *Container) Attach(ctx context.Context, o AttachOptions) (*os.File, error) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("socketpair", err)
+	}
+	ours, theirs := os.NewFile(uintptr(pair[0]), "attach"), os.NewFile(uintptr(pair[1]), "attach")
+	defer theirs.Close()
+	spec := wire.AttachSpec{Stdin: o.Stdin, Stdout: o.Stdout, Stderr: o.Stderr, CloseStdin: o.CloseStdin}
+	if _, err := c.client.Call(ctx, wire.MethodAttach, spec, nil, theirs); err != nil {
+		ours.Close()
+		return nil, fmt.Errorf("attach to container %s: %w", c.id, err)
+	}
+	return ours, nil
 }
 
 // Signal sends a signal to the first process.
-func (c *Container) Signal(ctx context.Context, sig syscall.Signal) error { return errPending }
+func (c *Container) Signal(ctx context.Context, sig syscall.Signal) error {
+	return c.call(ctx, wire.MethodSignal, wire.SignalSpec{Process: wire.Init, Signal: sig})
+}
 
 // Resize sets the size of the terminal.
-func (c *Container) Resize(ctx context.Context, height, width uint16) error { return errPending }
+func (c *Container) Resize(ctx context.Context, height, width uint16) error {
+	return c.call(ctx, wire.MethodResize, wire.ResizeSpec{Process: wire.Init, Height: height, Width: width})
+}
 
 // CloseStdin closes the first process's standard input.
-func (c *Container) CloseStdin(ctx context.Context) error { return errPending }
+func (c *Container) CloseStdin(ctx context.Context) error {
+	return c.call(ctx, wire.MethodCloseStdin, nil)
+}
+
+func (c *Container) call(ctx context.Context, method string, in any) error {
+	if _, err := c.client.Call(ctx, method, in, nil); err != nil {
+		return fmt.Errorf("container %s: %w", c.id, err)
+	}
+	return nil
+}
 
 // Freeze stops all processes of the container; Thaw lets them go on.
-func (c *Container) Freeze(ctx context.Context) error { return errPending }
+func (c *Container) Freeze(ctx context.Context) error { return c.group.Freeze(ctx) }
 
 // Thaw undoes Freeze.
-func (c *Container) Thaw(ctx context.Context) error { return errPending }
+func (c *Container) Thaw(ctx context.Context) error { return c.group.Thaw(ctx) }
 
 // Frozen says whether the container is frozen.
-func (c *Container) Frozen() (bool, error) { return false, errPending }
+func (c *Container) Frozen() (bool, error) { return c.group.Frozen() }
+
+// Kill kills every process of the container, execs and frozen ones included,
+// and returns when none is left.
+func (c *Container) Kill(ctx context.Context) error { return c.group.Kill(ctx) }
 
 // Done is closed when the first process has ended.
-func (c *Container) Done() <-chan struct{} { return nil }
+func (c *Container) Done() <-chan struct{} { return c.done }
 
 // Exit is valid after Done.
-func (c *Container) Exit() Exit { return Exit{} }
+func (c *Container) Exit() Exit {
+	select {
+	case <-c.done:
+		return c.exit
+	default:
+		return Exit{}
+	}
+}
 
-// Kill kills every process of the container.
-func (c *Container) Kill(ctx context.Context) error { return errPending }
+// ReadExit reads the exit that the shim wrote into a state directory. The error
+// is fs.ErrNotExist if there is none.
+func ReadExit(stateDir string) (Exit, error) {
+	e, err := shim.ReadExit(stateDir)
+	if err != nil {
+		return Exit{}, err
+	}
+	return exitOf(e), nil
+}
 
-// Delete removes what the container has outside of its own directories. It
-// may be called again.
-func (c *Container) Delete(ctx context.Context) error { return errPending }
+func exitOf(e wire.Exit) Exit {
+	return Exit{Code: e.Code, Signal: e.Signal, Core: e.Core, At: e.At, Observed: true}
+}
 
-// ReadExit reads the exit that the shim wrote into a state directory.
-func ReadExit(stateDir string) (Exit, error) { return Exit{}, errPending }
+// observed completes an exit with what the cgroup knows.
+func (c *Container) observed(e wire.Exit) Exit {
+	exit := exitOf(e)
+	if n, err := c.group.OOMKills(); err == nil && n > 0 {
+		exit.OOMKilled = true
+	}
+	return exit
+}
 
-// Process is a process that Exec prepared.
-type Process struct{}
+func (c *Container) finish(e Exit) {
+	select {
+	case <-c.done:
+	default:
+		c.exit = e
+		close(c.done)
+	}
+}
 
-// Pid is the host's pid.
-func (p *Process) Pid() int { return 0 }
+// follow hears what the shim tells until it ends. It is the only caller of
+// finish once it runs.
+func (c *Container) follow() {
+	for ev := range c.client.Events() {
+		if ev.Name != wire.EventExited {
+			continue
+		}
+		var e wire.Exited
+		if err := json.Unmarshal(ev.Body, &e); err != nil {
+			c.r.log.Warn("event of a shim is not understood", "container", c.id, "err", err)
+			continue
+		}
+		if e.Process == wire.Init {
+			c.finish(c.observed(e.Exit))
+		} else {
+			c.processEnded(e.Process, exitOf(e.Exit))
+		}
+	}
+	c.shimEnded()
+}
 
-// PTY is the master end of the terminal, the caller's to close; nil without one.
-func (p *Process) PTY() *os.File { return nil }
+// shimEnded settles what is open when the shim is gone. A shim that ended in
+// order has told everything or written it down; after one that was killed,
+// nobody looks after the container's processes: they are killed, too.
+func (c *Container) shimEnded() {
+	c.mu.Lock()
+	deleted := c.deleted
+	c.mu.Unlock()
+	lost := Exit{Code: 128 + int(syscall.SIGKILL), Signal: syscall.SIGKILL, At: time.Now().UTC()}
+	select {
+	case <-c.done:
+	default:
+		if e, err := shim.ReadExit(c.stateDir); err == nil {
+			c.finish(c.observed(e))
+			break
+		}
+		if !deleted {
+			c.r.log.Warn("shim ended without an exit record", "container", c.id)
+			ctx, cancel := cleanup()
+			defer cancel()
+			if err := c.group.Kill(ctx); err != nil {
+				c.r.log.Warn("kill orphaned container", "container", c.id, "err", err)
+			}
+		}
+		c.finish(lost)
+	}
+	c.mu.Lock()
+	left := c.processes
+	c.processes = map[string]*Process{}
+	c.mu.Unlock()
+	for _, p := range left {
+		p.finish(lost)
+	}
+}
 
-// Start lets the program run.
-func (p *Process) Start(ctx context.Context) error { return errPending }
+// Delete removes what the container has outside of its own directories:
+// processes that are left, shim, cgroup, run directory. It may be called again,
+// and for a container that was never started.
+func (c *Container) Delete(ctx context.Context) error {
+	c.mu.Lock()
+	c.deleted = true
+	c.mu.Unlock()
+	if err := c.remove(ctx); err != nil {
+		return fmt.Errorf("delete container %s: %w", c.id, err)
+	}
+	return nil
+}
 
-// Done is closed when the process has ended.
-func (p *Process) Done() <-chan struct{} { return nil }
-
-// Exit is valid after Done.
-func (p *Process) Exit() Exit { return Exit{} }
-
-// Signal sends a signal.
-func (p *Process) Signal(ctx context.Context, sig syscall.Signal) error { return errPending }
-
-// Resize sets the size of the terminal.
-func (p *Process) Resize(ctx context.Context, height, width uint16) error { return errPending }
+func (c *Container) remove(ctx context.Context) error {
+	if err := c.group.Kill(ctx); err != nil {
+		return err
+	}
+	if c.client != nil {
+		// A shim whose processes have ended ends by itself; one that was
+		// never started does when told.
+		_, err := c.client.Call(ctx, wire.MethodShutdown, nil, nil)
+		if err == nil {
+			select {
+			case <-c.client.Done():
+			case <-ctx.Done():
+			}
+		}
+		c.client.Close()
+	}
+	if err := c.killShim(ctx); err != nil {
+		return err
+	}
+	if err := c.group.Destroy(ctx); err != nil {
+		return err
+	}
+	return os.RemoveAll(c.runDir)
+}

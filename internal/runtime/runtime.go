@@ -151,14 +151,19 @@ type StartError struct {
 	// Message is a sentence in Docker's words, such as
 	//	exec: "x": executable file not found in $PATH
 	Message string
+
+	err error // the cause
 }
 
 func (e *StartError) Error() string { return e.Message }
 
-// Unwrap gives the errno.
+// Unwrap gives the cause, or else the errno.
 func (e *StartError) Unwrap() error {
-	if e.Errno == 0 {
-		return nil
+	switch {
+	case e.err != nil:
+		return e.err
+	case e.Errno != 0:
+		return e.Errno
 	}
-	return e.Errno
+	return nil
 }

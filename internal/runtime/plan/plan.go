@@ -97,8 +97,14 @@ const (
 	OpBarrier Op = "barrier"
 	// OpUnshare leaves the namespaces Flags for new ones (cgroup).
 	OpUnshare Op = "unshare"
-	// OpRootFlags sets the mount attributes Flags (MOUNT_ATTR_*) on the root.
-	OpRootFlags Op = "root flags"
+	// OpAttributes sets the mount attributes Flags (MOUNT_ATTR_*) on what is
+	// mounted at Path.
+	OpAttributes Op = "mount attributes"
+	// OpCgroup has the thread enter the cgroups whose v1 `tasks` files are the
+	// Count files from File on. A thread that moves itself does not wait for
+	// the lock that moving a process takes; Go's other threads, which stay
+	// outside, end with exec.
+	OpCgroup Op = "cgroup"
 	// OpUser looks the user up, see [User], and takes its groups and ids, with
 	// all capabilities kept.
 	OpUser Op = "user"
@@ -109,6 +115,8 @@ const (
 	// OpCapabilities sets the capability sets but for what later steps need:
 	// see [Capabilities].
 	OpCapabilities Op = "capabilities"
+	// OpAppArmor has the AppArmor profile Value applied at exec.
+	OpAppArmor Op = "apparmor"
 	// OpNoNewPrivs sets no_new_privs.
 	OpNoNewPrivs Op = "no new privileges"
 	// OpSeccomp loads a filter: see [Seccomp]. It comes right before OpExec,
@@ -129,6 +137,7 @@ type Step struct {
 	Value   string `json:"value,omitempty"`
 	Flags   uint64 `json:"flags,omitempty"`
 	File    int    `json:"file,omitempty"`
+	Count   int    `json:"count,omitempty"`
 	Rows    uint16 `json:"rows,omitempty"`
 	Columns uint16 `json:"columns,omitempty"`
 

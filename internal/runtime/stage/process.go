@@ -12,14 +12,51 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/portholehq/porthole/internal/linux/mount"
 	"github.com/portholehq/porthole/internal/runtime/plan"
 	"github.com/portholehq/porthole/internal/shim/wire"
 	"github.com/portholehq/porthole/internal/sys"
 )
 
+// appArmor has the profile take effect at exec. The file is looked for where
+// Linux 5.1 put it for the case of several security modules, then where it was.
+func (s *stage) appArmor(profile string) error {
+	var f *os.File
+	var err error
+	for _, name := range []string{"/proc/thread-self/attr/apparmor/exec", "/proc/thread-self/attr/exec"} {
+		if f, err = mount.OpenInRoot(s.root, name, unix.O_WRONLY, 0); err == nil {
+			break
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("apply apparmor profile %q: %w", profile, err)
+	}
+	defer f.Close()
+	if ok, err := isFS(f, unix.PROC_SUPER_MAGIC); err != nil || !ok {
+		return fmt.Errorf("apply apparmor profile %q: /proc is not procfs", profile)
+	}
+	if _, err := unix.Write(int(f.Fd()), []byte("exec "+profile)); err != nil {
+		return fmt.Errorf("apply apparmor profile %q: %w", profile, err)
+	}
+	return nil
+}
+
 func rlimit(r *plan.Rlimit) error {
 	if err := unix.Prlimit(0, r.Resource, &unix.Rlimit{Cur: r.Soft, Max: r.Hard}, nil); err != nil {
 		return fmt.Errorf("set rlimit %s to %d:%d: %w", r.Name, r.Soft, r.Hard, err)
+	}
+	return nil
+}
+
+// enterCgroups moves the thread that will execute the program. The files are
+// open with the daemon's rights, which is what the kernel checks.
+func (s *stage) enterCgroups(st *plan.Step) error {
+	for _, f := range s.files[st.File : st.File+st.Count] {
+		// 0 stands for the calling thread.
+		if _, err := unix.Write(int(f.Fd()), []byte("0")); err != nil {
+			return fmt.Errorf("enter cgroup: %w", err)
+		}
+		f.Close()
 	}
 	return nil
 }

@@ -273,3 +273,13 @@ func (s *stage) sysctl(name, value string) error {
 	}
 	return nil
 }
+
+// attributes changes the mount at a path of the container.
+func (s *stage) attributes(st *plan.Step) error {
+	target, err := mount.OpenInRoot(s.root, st.Path, unix.O_PATH, 0)
+	if err != nil {
+		return err
+	}
+	defer target.Close()
+	return mount.SetAttr(target, mount.Attr{Set: st.Flags}, mount.Single)
+}

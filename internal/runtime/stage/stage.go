@@ -141,8 +141,10 @@ func (s *stage) do(st *plan.Step) error {
 		return s.readonlyPath(st.Path)
 	case plan.OpPivot:
 		return s.pivot()
-	case plan.OpRootFlags:
-		return mount.SetAttr(s.root, mount.Attr{Set: st.Flags}, mount.Single)
+	case plan.OpAttributes:
+		return s.attributes(st)
+	case plan.OpCgroup:
+		return s.enterCgroups(st)
 	case plan.OpHostname:
 		return os.NewSyscallError("sethostname", unix.Sethostname([]byte(st.Value)))
 	case plan.OpDomainname:
@@ -167,6 +169,8 @@ func (s *stage) do(st *plan.Step) error {
 		return workdir(st.Path)
 	case plan.OpCapabilities:
 		return s.boundCapabilities(st.Capabilities)
+	case plan.OpAppArmor:
+		return s.appArmor(st.Value)
 	case plan.OpNoNewPrivs:
 		return os.NewSyscallError("prctl", sys.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 	}

@@ -1,0 +1,456 @@
+package runtime
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/portholehq/porthole/internal/linux/cgroup"
+	"github.com/portholehq/porthole/internal/linux/cgroup/enter"
+	"github.com/portholehq/porthole/internal/linux/ns"
+	"github.com/portholehq/porthole/internal/runtime/plan"
+	"github.com/portholehq/porthole/internal/shim"
+	"github.com/portholehq/porthole/internal/shim/wire"
+	"github.com/portholehq/porthole/internal/undo"
+)
+
+// Runtime creates containers. It is safe for concurrent use.
+type Runtime struct {
+	opts Options
+	log  *slog.Logger
+	tree *cgroup.Tree
+	shim *os.File // executable, sealed, unreadable for all but root
+
+	initOnce sync.Once
+	init     *os.File // the same, readable: it becomes a process of the container
+	initErr  error
+
+	// failAt makes a step fail, for tests of what is left behind.
+	failAt func(step string) error
+}
+
+// New prepares a runtime: it reads the shim binary and looks for the cgroup
+// hierarchies.
+func New(opts Options) (*Runtime, error) {
+	if !filepath.IsAbs(opts.ExecRoot) || !filepath.IsAbs(opts.CgroupParent) {
+		return nil, fmt.Errorf("runtime: exec root %q and cgroup parent %q have to be absolute", opts.ExecRoot, opts.CgroupParent)
+	}
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	tree, err := cgroup.Current()
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(opts.ExecRoot, 0o711); err != nil {
+		return nil, fmt.Errorf("make exec root: %w", err)
+	}
+	bin, err := sealedBinary(opts.ShimPath, "porthole-shim", 0o111)
+	if err != nil {
+		return nil, err
+	}
+	return &Runtime{opts: opts, log: opts.Logger, tree: tree, shim: bin}, nil
+}
+
+// Close gives back what New took. Containers go on.
+func (r *Runtime) Close() error {
+	r.initOnce.Do(func() { r.initErr = os.ErrClosed })
+	if r.init != nil {
+		r.init.Close()
+	}
+	return r.shim.Close()
+}
+
+// initBinary is the binary as the container's init. Each caller gets a
+// descriptor of its own.
+func (r *Runtime) initBinary() (*os.File, error) {
+	r.initOnce.Do(func() { r.init, r.initErr = sealedBinary(r.opts.ShimPath, "porthole-init", 0o555) })
+	if r.initErr != nil {
+		return nil, r.initErr
+	}
+	return dup(r.init)
+}
+
+func dup(f *os.File) (*os.File, error) {
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		return nil, os.NewSyscallError("dup", err)
+	}
+	return os.NewFile(uintptr(fd), f.Name()), nil
+}
+
+var idPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$`)
+
+// Create brings a container to the point where its program could be executed:
+// the shim runs, limits are set, everything is mounted, and the process waits
+// for [Container.Start]. On error nothing is left behind. An error about the
+// bundle is a [*StartError], one about the user namespace wraps
+// [*UnmappableError].
+func (r *Runtime) Create(ctx context.Context, b Bundle) (_ *Container, err error) {
+	if !idPattern.MatchString(b.ID) {
+		return nil, invalid("container id %q is not usable", b.ID)
+	}
+	c := r.newContainer(b.ID, b.StateDir, b.LogDir)
+	c.ids, c.terminal = b.IDs, b.Terminal
+	if p := b.Spec; p != nil && p.Linux != nil && strings.HasPrefix(p.Linux.CgroupsPath, "/") {
+		c.group = r.tree.Group(p.Linux.CgroupsPath)
+	}
+	cr := &creation{r: r, ctx: ctx, b: &b, c: c, begin: time.Now()}
+	defer cr.steps.Run()
+	for _, s := range []struct {
+		name string
+		run  func() error
+	}{
+		{"compile", cr.compile},
+		{"directories", cr.directories},
+		{"cgroup", cr.cgroup},
+		{"shim", cr.startShim},
+		{"files", cr.files},
+		{"connect", cr.connect},
+		{"stage", cr.stage},
+		{"process limits", cr.limits},
+		{"record", cr.record},
+	} {
+		if err := r.fail(s.name); err != nil {
+			return nil, fmt.Errorf("create container %s: %s: %w", b.ID, s.name, err)
+		}
+		if err := s.run(); err != nil {
+			return nil, fmt.Errorf("create container %s: %w", b.ID, err)
+		}
+		cr.lap(s.name)
+	}
+	cr.steps.Keep()
+	closeFiles(cr.planFiles)
+	go c.follow()
+	return c, nil
+}
+
+func (r *Runtime) fail(step string) error {
+	if r.failAt == nil {
+		return nil
+	}
+	return r.failAt(step)
+}
+
+// creation is one call of Create.
+type creation struct {
+	r     *Runtime
+	ctx   context.Context //nolint:containedctx // lives as long as the call
+	b     *Bundle
+	c     *Container
+	steps undo.Stack
+	begin time.Time
+
+	compiled  *compiled
+	listener  *net.UnixListener
+	dirs      [2]*os.File
+	shimPid   int
+	planFiles []*os.File
+}
+
+func (cr *creation) lap(name string) {
+	now := time.Now()
+	cr.c.timings = append(cr.c.timings, plan.Timing{Name: name, Microseconds: now.Sub(cr.begin).Microseconds()})
+	cr.begin = now
+}
+
+func (cr *creation) compile() (err error) {
+	comp := &compiler{b: cr.b, group: cr.c.group, tree: cr.r.tree, hardLimit: hardLimit}
+	cr.compiled, err = comp.compile()
+	if err != nil {
+		return err
+	}
+	cr.c.plan = cr.compiled.plan
+	cr.c.labels = cr.b.Labels
+	return nil
+}
+
+func hardLimit(resource int) uint64 {
+	var l unix.Rlimit
+	if err := unix.Prlimit(0, resource, nil, &l); err != nil {
+		return 0
+	}
+	return l.Max
+}
+
+// directories makes what the shim works in. State and log belong to the
+// container's root; the run directory, with the socket, to the host's.
+func (cr *creation) directories() error {
+	run := cr.c.runDir
+	if err := os.Mkdir(run, 0o700); err != nil {
+		return fmt.Errorf("make run directory: %w", err)
+	}
+	cr.steps.Add(func() error { return os.RemoveAll(run) })
+	for i, dir := range []string{cr.b.StateDir, cr.b.LogDir} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return fmt.Errorf("make directory of the shim: %w", err)
+		}
+		f, err := os.OpenFile(dir, unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+		if err != nil {
+			return fmt.Errorf("open directory of the shim: %w", err)
+		}
+		cr.dirs[i] = f
+		cr.steps.Add(f.Close)
+		if err := f.Chown(int(cr.b.IDs.Host), int(cr.b.IDs.Host)); err != nil {
+			return fmt.Errorf("give directory to the shim: %w", err)
+		}
+	}
+	if err := shim.RemoveExit(cr.dirs[0]); err != nil {
+		return err
+	}
+	l, err := wire.Listen(filepath.Join(run, socketName))
+	if err != nil {
+		return err
+	}
+	cr.listener = l
+	cr.steps.Add(l.Close)
+	return nil
+}
+
+const socketName = "shim.sock"
+
+func (cr *creation) cgroup() error {
+	g := cr.c.group
+	warnings, err := g.Create(cr.b.Spec.Linux.Resources)
+	if err != nil {
+		return &StartError{Step: "cgroup", Message: err.Error(), err: err}
+	}
+	for _, w := range warnings {
+		cr.c.warnings = append(cr.c.warnings, string(w))
+	}
+	cr.steps.Add(func() error {
+		ctx, cancel := cleanup()
+		defer cancel()
+		return errors.Join(g.Kill(ctx), g.Destroy(ctx))
+	})
+	return g.Delegate(cr.b.IDs.Host, cr.b.IDs.Host)
+}
+
+// cleanup is the context of what has to be taken back whatever happened.
+func cleanup() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.Background(), 10*time.Second)
+}
+
+// startShim starts the shim: in a user namespace of its own, which becomes the
+// container's, or in that of the container whose namespaces are joined.
+func (cr *creation) startShim() error {
+	listener, err := cr.listener.File()
+	if err != nil {
+		return fmt.Errorf("pass shim's socket: %w", err)
+	}
+	defer listener.Close()
+	files := []*os.File{listener, cr.dirs[0], cr.dirs[1]}
+	if other := cr.joined(); other != nil && cr.b.IDs.Size > 0 {
+		if other.ids != cr.b.IDs {
+			return invalid("container %s and container %s, whose namespaces it joins, have different id ranges", cr.b.ID, other.id)
+		}
+		cr.shimPid, err = other.spawn(cr.ctx, files)
+	} else {
+		cr.shimPid, err = cr.r.forkShim(cr.c.group, cr.b.IDs, files)
+	}
+	if err != nil {
+		return err
+	}
+	pid := cr.shimPid
+	cr.steps.Add(func() error {
+		// Not reaped by its id: the watcher does, or its real parent.
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && err != syscall.ESRCH {
+			return err
+		}
+		return nil
+	})
+	cr.protect(pid)
+	return nil
+}
+
+// joined is a container whose namespaces are joined, nil if there is none.
+func (cr *creation) joined() *Container {
+	for _, other := range cr.b.Join {
+		if other != nil {
+			return other
+		}
+	}
+	return nil
+}
+
+// forkShim forks the shim right into its cgroups. It is reaped in the
+// background, since it may end while this daemon lives, or long after.
+func (r *Runtime) forkShim(g *cgroup.Group, ids IDRange, files []*os.File) (int, error) {
+	entrance, err := g.Entrance(cgroup.Shim)
+	if err != nil {
+		return 0, err
+	}
+	defer entrance.Close()
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer null.Close()
+	attr := &os.ProcAttr{
+		Env:   []string{"GOMAXPROCS=1"},
+		Files: append([]*os.File{null, null, null}, files...),
+		Dir:   "/",
+		Sys:   &syscall.SysProcAttr{Setsid: true},
+	}
+	if entrance.Dir != nil {
+		attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, int(entrance.Dir.Fd())
+	}
+	if ids.Size > 0 {
+		mapping := []syscall.SysProcIDMap{{ContainerID: 0, HostID: int(ids.Host), Size: int(ids.Size)}}
+		attr.Sys.Cloneflags = unix.CLONE_NEWUSER
+		attr.Sys.UidMappings, attr.Sys.GidMappings = mapping, mapping
+		attr.Sys.GidMappingsEnableSetgroups = true
+		attr.Sys.Credential = &syscall.Credential{Uid: 0, Gid: 0}
+	}
+	var proc *os.Process
+	err = enter.Run(entrance.Tasks, func() (err error) {
+		proc, err = os.StartProcess("/proc/self/fd/"+strconv.Itoa(int(r.shim.Fd())), []string{"porthole-shim", "serve"}, attr)
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("start shim: %w", err)
+	}
+	go proc.Wait()
+	return proc.Pid, nil
+}
+
+// protect keeps the kernel from choosing the shim when memory runs out. Without
+// CAP_SYS_RESOURCE the score cannot go below where it is; then it stays.
+func (cr *creation) protect(pid int) {
+	name := "/proc/" + strconv.Itoa(pid) + "/oom_score_adj"
+	if err := os.WriteFile(name, []byte("-999"), 0); err != nil {
+		cr.r.log.Debug("shim is not protected from the OOM killer", "container", cr.b.ID, "err", err)
+	}
+}
+
+func (cr *creation) files() error {
+	p := &preparer{r: cr.r, bundle: cr.b}
+	if cr.b.IDs.Size > 0 {
+		userns, err := ns.Open(cr.shimPid, ns.User)
+		if err != nil {
+			return fmt.Errorf("open user namespace: %w", err)
+		}
+		defer userns.Close()
+		p.userns = userns
+	}
+	files, err := p.prepare(cr.compiled)
+	if err != nil {
+		return err
+	}
+	cr.planFiles = files
+	cr.steps.AddFunc(func() { closeFiles(files) })
+	return nil
+}
+
+func (cr *creation) connect() error {
+	client, err := wire.Dial(filepath.Join(cr.c.runDir, socketName))
+	if err != nil {
+		return err
+	}
+	cr.c.client = client
+	cr.steps.Add(client.Close)
+	return nil
+}
+
+// stage has the shim start the stage and waits until that waits.
+func (cr *creation) stage() error {
+	raw, err := json.Marshal(cr.c.plan)
+	if err != nil {
+		return fmt.Errorf("encode plan: %w", err)
+	}
+	cr.c.planJSON = raw
+	spec := wire.StartSpec{
+		CloneFlags: cr.compiled.cloneFlags,
+		Plan:       raw,
+		Args:       cr.b.Spec.Process.Args,
+		Terminal:   cr.b.Terminal,
+		Size:       wire.Size{Height: cr.b.ConsoleSize[0], Width: cr.b.ConsoleSize[1]},
+		OpenStdin:  cr.b.OpenStdin,
+		StdinOnce:  cr.b.StdinOnce,
+		Log:        cr.b.Log,
+	}
+	var created wire.Created
+	if _, err := cr.c.client.Call(cr.ctx, wire.MethodCreate, spec, &created, cr.planFiles...); err != nil {
+		return startError(cr.c.plan, err)
+	}
+	cr.c.pid = created.PID
+	return nil
+}
+
+// limits sets what only the daemon may set for the waiting process.
+func (cr *creation) limits() error {
+	if err := cr.c.group.Add(cr.c.pid, cgroup.App); err != nil {
+		return err
+	}
+	return setProcessLimits(cr.c.pid, cr.compiled.rlimits, cr.b.Spec.Process.OOMScoreAdj)
+}
+
+// setProcessLimits raises resource limits and sets the OOM score. The score is
+// always set, since the stage has inherited the shim's.
+func setProcessLimits(pid int, raised []plan.Rlimit, score *int) error {
+	for _, l := range raised {
+		if err := unix.Prlimit(pid, l.Resource, &unix.Rlimit{Cur: l.Soft, Max: l.Hard}, nil); err != nil {
+			return &StartError{
+				Step: "rlimit " + l.Name, Op: plan.OpRlimit, Errno: errnoOf(err), err: err,
+				Message: fmt.Sprintf("error setting rlimit type %d: %v", l.Resource, err),
+			}
+		}
+	}
+	want := 0
+	if score != nil {
+		want = *score
+	}
+	name := "/proc/" + strconv.Itoa(pid) + "/oom_score_adj"
+	have, err := os.ReadFile(name)
+	if err != nil {
+		return fmt.Errorf("read OOM score of process %d: %w", pid, err)
+	}
+	if strings.TrimSpace(string(have)) == strconv.Itoa(want) {
+		return nil
+	}
+	if err := os.WriteFile(name, []byte(strconv.Itoa(want)), 0); err != nil {
+		return &StartError{
+			Step: "oom score", Errno: errnoOf(err), err: err,
+			Message: fmt.Sprintf("write oom_score_adj %d: %v", want, errnoOf(err)),
+		}
+	}
+	return nil
+}
+
+func errnoOf(err error) syscall.Errno {
+	var errno syscall.Errno
+	errors.As(err, &errno)
+	return errno
+}
+
+// startError makes the shim's answer the error of a start: the step's operation
+// is looked up in the plan.
+func startError(p *plan.Plan, err error) error {
+	var we *wire.Error
+	if !errors.As(err, &we) || we.Step == "" {
+		return err
+	}
+	e := &StartError{Step: we.Step, Errno: we.Errno, Path: we.Path, Message: we.Message, err: err}
+	for _, s := range p.Steps {
+		if s.Name == we.Step {
+			e.Op = s.Op
+		}
+	}
+	return e
+}
+
+// record keeps what a later daemon needs to adopt the container.
+func (cr *creation) record() error { return cr.c.save() }

@@ -1,0 +1,353 @@
+package runtime
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+
+	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
+
+	"github.com/portholehq/porthole/internal/linux/cgroup"
+	"github.com/portholehq/porthole/internal/runtime/plan"
+	"github.com/portholehq/porthole/internal/shim/wire"
+	"github.com/portholehq/porthole/internal/undo"
+)
+
+// Process is a process that [Container.Exec] prepared, or one that a daemon
+// before this one did. It is safe for concurrent use.
+type Process struct {
+	c    *Container
+	id   string
+	pid  int
+	pty  *os.File
+	plan *plan.Plan
+
+	mu   sync.Mutex
+	done chan struct{}
+	exit Exit
+}
+
+// Exec prepares one more process: it is in the container's namespaces and
+// cgroup and waits for [Process.Start]. A process that is not to be started
+// after all is ended by Signal.
+func (c *Container) Exec(ctx context.Context, o ExecOptions) (*Process, error) {
+	if o.Process == nil {
+		return nil, invalid("exec: no process")
+	}
+	ex := &execution{c: c, ctx: ctx, o: &o}
+	defer ex.steps.Run()
+	p, err := ex.run()
+	if err != nil {
+		return nil, fmt.Errorf("exec in container %s: %w", c.id, err)
+	}
+	ex.steps.Keep()
+	closeFiles(ex.files)
+	return p, nil
+}
+
+// execution is one call of Exec.
+type execution struct {
+	c     *Container
+	ctx   context.Context //nolint:containedctx // lives as long as the call
+	o     *ExecOptions
+	steps undo.Stack
+	files []*os.File
+}
+
+func (ex *execution) run() (*Process, error) {
+	comp, err := ex.compile()
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range comp.sources {
+		if s.kind == sourceMountNS {
+			continue
+		}
+		f, err := os.OpenFile(s.path, os.O_WRONLY, 0)
+		if err != nil {
+			return nil, fmt.Errorf("open cgroup: %w", err)
+		}
+		ex.files = append(ex.files, f)
+	}
+	ex.steps.AddFunc(func() { closeFiles(ex.files) })
+	p := &Process{c: ex.c, id: ex.o.ID, plan: comp.plan, done: make(chan struct{})}
+	if err := ex.c.register(p); err != nil {
+		return nil, err
+	}
+	ex.steps.AddFunc(func() { ex.c.forget(p) })
+	if err := ex.call(p); err != nil {
+		return nil, err
+	}
+	ex.steps.AddFunc(func() { ex.abandon(p) })
+	if err := ex.c.group.Add(p.pid, ex.sub()); err != nil {
+		return nil, err
+	}
+	return p, setProcessLimits(p.pid, comp.rlimits, ex.o.Process.OOMScoreAdj)
+}
+
+func (ex *execution) sub() cgroup.Sub {
+	if ex.o.Tool {
+		return cgroup.Debug
+	}
+	return cgroup.App
+}
+
+func (ex *execution) compile() (*compiled, error) {
+	o := ex.o
+	out := &compiled{plan: &plan.Plan{ID: ex.c.id, Mode: plan.ModeExec}}
+	c := &compiler{group: ex.c.group, tree: ex.c.r.tree}
+	c.out = *out
+	c.step(plan.Step{Name: "mount namespace", Op: plan.OpSetns, Flags: unix.CLONE_NEWNS, File: c.file("mount namespace", source{kind: sourceMountNS})})
+	if o.Process.Terminal {
+		c.step(plan.Step{Name: "terminal", Op: plan.OpTerminal, Rows: o.Size[0], Columns: o.Size[1]})
+	} else {
+		c.step(plan.Step{Name: "session", Op: plan.OpSession})
+	}
+	c.step(plan.Step{Name: "keyring", Op: plan.OpKeyring, Value: "_ses." + ex.c.id})
+	limits, raised, err := rlimitSteps(o.Process.Rlimits, hardLimit)
+	if err != nil {
+		return nil, err
+	}
+	c.before = append(c.before, limits...)
+	c.step(plan.Step{Name: "wait for go", Op: plan.OpBarrier})
+	if err := c.enterCgroups(ex.sub()); err != nil {
+		return nil, err
+	}
+	filter := ex.c.filter()
+	if o.NoSeccomp || o.Seccomp != nil {
+		filter = nil
+	}
+	in := processInput{process: o.Process, groups: o.GroupAdd, terminal: o.Process.Terminal, filter: filter}
+	if !o.NoSeccomp {
+		in.seccomp = o.Seccomp
+	}
+	last, err := processSteps(in)
+	if err != nil {
+		return nil, err
+	}
+	c.out.plan.Steps = append(c.before, last...)
+	c.out.rlimits = raised
+	return &c.out, nil
+}
+
+// filter is the container's seccomp filter, nil if it has none.
+func (c *Container) filter() *plan.Seccomp {
+	if c.plan == nil {
+		return nil
+	}
+	for _, s := range c.plan.Steps {
+		if s.Op == plan.OpSeccomp {
+			return s.Seccomp
+		}
+	}
+	return nil
+}
+
+func (ex *execution) call(p *Process) error {
+	raw, err := json.Marshal(p.plan)
+	if err != nil {
+		return fmt.Errorf("encode plan: %w", err)
+	}
+	o := ex.o
+	spec := wire.ExecSpec{
+		ID: o.ID, Plan: raw, Args: o.Process.Args, Terminal: o.Process.Terminal,
+		Size: wire.Size{Height: o.Size[0], Width: o.Size[1]},
+	}
+	var files []*os.File
+	if !o.Process.Terminal {
+		stdio, closeNull, err := ex.stdio()
+		if err != nil {
+			return err
+		}
+		defer closeNull()
+		files = stdio
+	}
+	var created wire.Created
+	got, err := ex.c.client.Call(ex.ctx, wire.MethodExec, spec, &created, append(files, ex.files...)...)
+	if err != nil {
+		return startError(p.plan, err)
+	}
+	p.pid = created.PID
+	if o.Process.Terminal {
+		if len(got) != 1 {
+			closeFiles(got)
+			return fmt.Errorf("shim sent %d terminals", len(got))
+		}
+		p.pty = got[0]
+		return nil
+	}
+	closeFiles(got)
+	return nil
+}
+
+// stdio are the streams that the process gets. Pipes are given to the
+// container's root, who can give them to the process's user: /dev/stdout is
+// opened by the rights of the pipe's owner.
+func (ex *execution) stdio() (files []*os.File, closeNull func(), err error) {
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, f := range []*os.File{ex.o.Stdin, ex.o.Stdout, ex.o.Stderr} {
+		if f == nil {
+			f = null
+		} else if err := ex.own(f); err != nil {
+			null.Close()
+			return nil, nil, err
+		}
+		files = append(files, f)
+	}
+	return files, func() { null.Close() }, nil
+}
+
+func (ex *execution) own(f *os.File) error {
+	if ex.c.ids.Size == 0 {
+		return nil
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || st.Mode&unix.S_IFMT != unix.S_IFIFO || st.Uid != 0 {
+		return nil
+	}
+	return f.Chown(int(ex.c.ids.Host), int(ex.c.ids.Host))
+}
+
+// abandon ends a process that was prepared but cannot be used.
+func (ex *execution) abandon(p *Process) {
+	ctx, cancel := cleanup()
+	defer cancel()
+	if err := p.Signal(ctx, syscall.SIGKILL); err != nil {
+		ex.c.r.log.Warn("end abandoned process", "container", ex.c.id, "process", p.id, "err", err)
+	}
+	if p.pty != nil {
+		p.pty.Close()
+	}
+}
+
+// register makes a process known, before the shim could tell of its end.
+func (c *Container) register(p *Process) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, taken := c.processes[p.id]; taken || p.id == "" || p.id == wire.Init {
+		return errdefs.ErrAlreadyExists.WithMessage(fmt.Sprintf("process %q exists", p.id))
+	}
+	c.processes[p.id] = p
+	return nil
+}
+
+func (c *Container) forget(p *Process) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.processes[p.id] == p {
+		delete(c.processes, p.id)
+	}
+}
+
+func (c *Container) processEnded(id string, e Exit) {
+	c.mu.Lock()
+	p := c.processes[id]
+	delete(c.processes, id)
+	c.mu.Unlock()
+	if p != nil {
+		p.finish(e)
+	}
+}
+
+// Process is a process of the container that has not ended, by the id it was
+// given by Exec; nil if there is none. It is how execs are found again after
+// Load.
+func (c *Container) Process(id string) *Process {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.processes[id]
+}
+
+// ID is the process's.
+func (p *Process) ID() string { return p.id }
+
+// Pid is the host's pid.
+func (p *Process) Pid() int { return p.pid }
+
+// PTY is the master end of the terminal, the caller's to close; nil without one.
+func (p *Process) PTY() *os.File { return p.pty }
+
+// Plan is what the stage was told to do; nil after Load.
+func (p *Process) Plan() *plan.Plan { return p.plan }
+
+// Start lets the program run. A failure is a [*StartError], after which the
+// process is gone.
+func (p *Process) Start(ctx context.Context) error {
+	var started wire.Started
+	if _, err := p.c.client.Call(ctx, wire.MethodGo, wire.ProcessRef{Process: p.id}, &started); err != nil {
+		p.c.forget(p)
+		if p.plan != nil {
+			err = startError(p.plan, err)
+		}
+		return fmt.Errorf("exec in container %s: %w", p.c.id, err)
+	}
+	return nil
+}
+
+// Done is closed when the process has ended.
+func (p *Process) Done() <-chan struct{} { return p.done }
+
+// Exit is valid after Done.
+func (p *Process) Exit() Exit {
+	select {
+	case <-p.done:
+		return p.exit
+	default:
+		return Exit{}
+	}
+}
+
+func (p *Process) finish(e Exit) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	select {
+	case <-p.done:
+	default:
+		p.exit = e
+		close(p.done)
+	}
+}
+
+// Signal sends a signal.
+func (p *Process) Signal(ctx context.Context, sig syscall.Signal) error {
+	return p.c.call(ctx, wire.MethodSignal, wire.SignalSpec{Process: p.id, Signal: sig})
+}
+
+// Resize sets the size of the terminal, whose master is held here.
+func (p *Process) Resize(_ context.Context, height, width uint16) error {
+	if p.pty == nil {
+		return errdefs.ErrFailedPrecondition.WithMessage(fmt.Sprintf("process %q has no terminal", p.id))
+	}
+	rc, err := p.pty.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var ioctlErr error
+	err = rc.Control(func(fd uintptr) {
+		ioctlErr = unix.IoctlSetWinsize(int(fd), unix.TIOCSWINSZ, &unix.Winsize{Row: height, Col: width})
+	})
+	if err == nil {
+		err = ioctlErr
+	}
+	if err != nil {
+		return fmt.Errorf("resize terminal of process %q: %w", p.id, err)
+	}
+	return nil
+}
+
+// tasksPath is the v1 file through which a thread enters a cgroup.
+func tasksPath(h cgroup.Hierarchy, g *cgroup.Group, sub cgroup.Sub) string {
+	return filepath.Join(h.Dir, g.Path(), string(sub), "tasks")
+}
