@@ -2,6 +2,7 @@
 # demo.sh: shows what Porthole does: a private daemon, one container of the
 # embedded image, the commands that look at it. Cleans up after itself. Run by
 # `make demo`, after a build.
+# shellcheck disable=SC2016 # the single quotes are for the shell in the container
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -61,7 +62,6 @@ show() {
 
 echo "A private daemon runs, with nothing in it but the image that it brings."
 show porthole images
-# shellcheck disable=SC2016 # for the shell in the container
 show porthole run -d --name demo porthole/toolbox \
     sh -c 'n=0; while true; do n=$((n+1)); echo "line $n"; sleep 0.2; done'
 show porthole ps
