@@ -1,0 +1,122 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/portholehq/porthole/internal/runtime/plan"
+	"github.com/portholehq/porthole/internal/shim"
+	"github.com/portholehq/porthole/internal/shim/wire"
+)
+
+const namespaces = unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWNET
+
+// TestServe runs a process and an exec through the real binary and stage.
+func TestServe(t *testing.T) {
+	for _, userns := range []bool{false, true} {
+		t.Run(fmt.Sprintf("userns=%v", userns), func(t *testing.T) {
+			var exe *os.File
+			if userns {
+				exe = memBinary(t)
+			}
+			r := startShim(t, exe)
+			var c wire.Created
+			r.call(wire.MethodCreate, wire.StartSpec{
+				CloneFlags: namespaces, OpenStdin: true, Plan: program(t, plan.ModeCreate, "sh", "-c", "echo pid $$; read x; exit 5"),
+			}, &c)
+			r.call(wire.MethodGo, wire.ProcessRef{}, nil)
+
+			rd, wr, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer rd.Close()
+			var e wire.Created
+			null := open(t, os.DevNull)
+			defer null.Close()
+			r.call(wire.MethodExec, wire.ExecSpec{
+				ID: "one", Plan: program(t, plan.ModeExec, "sh", "-c", "readlink /proc/self/ns/net; exit 6"),
+			}, &e, null, wr, wr)
+			wr.Close()
+			for _, ns := range []string{"pid", "net", "uts", "ipc"} {
+				if a, b := nsOf(t, c.PID, ns), nsOf(t, e.PID, ns); a != b {
+					t.Errorf("%s namespace: container %s, exec %s", ns, a, b)
+				}
+			}
+			r.call(wire.MethodGo, wire.ProcessRef{Process: "one"}, nil)
+			if _, err := io.ReadAll(rd); err != nil {
+				t.Fatal(err)
+			}
+			if got := r.exited("one"); got.Code != 6 {
+				t.Errorf("exec ended with %+v", got)
+			}
+			r.call(wire.MethodCloseStdin, nil, nil)
+			if got := r.exited(wire.Init); got.Code != 5 {
+				t.Errorf("ended with %+v", got)
+			}
+			recorded, err := shim.ReadExit(r.stateDir)
+			if err != nil || recorded.Code != 5 {
+				t.Errorf("recorded %+v, %v", recorded, err)
+			}
+			log, err := os.ReadFile(r.logDir + "/00000001.log")
+			if err != nil || !strings.HasSuffix(string(log), " stdout F pid 1\n") {
+				t.Errorf("log %q, %v", log, err)
+			}
+		})
+	}
+}
+
+func nsOf(t *testing.T, pid int, ns string) string {
+	t.Helper()
+	s, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", pid, ns))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// TestMemory holds the budget for the private memory of an idle shim. Two run,
+// since the pages of the binary, which is in a memfd, are private to a shim
+// that is alone.
+func TestMemory(t *testing.T) {
+	const budget = 1536 << 10
+	var pids []int
+	exe := memBinary(t)
+	for range 2 {
+		r := startShim(t, exe)
+		r.call(wire.MethodCreate, wire.StartSpec{CloneFlags: namespaces, Plan: program(t, plan.ModeCreate, "sleep", "1000")}, nil)
+		r.call(wire.MethodGo, wire.ProcessRef{}, nil)
+		pids = append(pids, r.cmd.Process.Pid)
+	}
+	for _, pid := range pids {
+		m := memory(t, pid)
+		t.Logf("idle with a child: private dirty %d KiB, private clean %d KiB, anonymous %d KiB, rss %d KiB, pss %d KiB",
+			m["Private_Dirty"], m["Private_Clean"], m["Anonymous"], m["Rss"], m["Pss"])
+		if got := m["Private_Dirty"] << 10; got > budget {
+			t.Errorf("private memory %d is above %d", got, budget)
+		}
+	}
+}
+
+// memory reads smaps_rollup, in KiB.
+func memory(t *testing.T, pid int) map[string]int {
+	t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := map[string]int{}
+	for line := range strings.Lines(string(b)) {
+		name, rest, _ := strings.Cut(line, ":")
+		var n int
+		if _, err := fmt.Sscanf(rest, "%d kB", &n); err == nil {
+			m[name] = n
+		}
+	}
+	return m
+}
