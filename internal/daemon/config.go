@@ -12,10 +12,14 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
+	units "github.com/docker/go-units"
 	"github.com/spf13/pflag"
+
+	"github.com/portholehq/porthole/internal/crilog"
 )
 
 // Where things are unless a setting says otherwise.
@@ -279,7 +283,8 @@ func (c *Config) complete() error {
 		c.Hosts = []string{"unix://" + filepath.Join(c.ExecRoot, "porthole.sock")}
 	}
 	c.TLS = c.TLS || c.TLSVerify
-	return errors.Join(c.checkLog(), c.checkPaths(), c.checkHosts(), c.checkLabels(), c.checkNetwork(), c.checkTimes())
+	_, limits := c.LogLimits()
+	return errors.Join(limits, c.checkLog(), c.checkPaths(), c.checkHosts(), c.checkLabels(), c.checkNetwork(), c.checkTimes())
 }
 
 func (c *Config) checkLog() error {
@@ -416,4 +421,35 @@ func (c *Config) Attributes() map[string]string {
 		}
 	}
 	return out
+}
+
+// LogLimits returns the limits of containers' logs that log-opts name.
+func (c *Config) LogLimits() (crilog.Options, error) {
+	if len(c.LogOptions) == 0 {
+		return crilog.Options{}, nil
+	}
+	out := crilog.Options{Compress: true}
+	for key, text := range c.LogOptions {
+		var err error
+		switch key {
+		case "max-size":
+			out.MaxSize, err = units.RAMInBytes(text)
+			if text == "-1" {
+				out.MaxSize, err = -1, nil
+			}
+		case "max-file":
+			out.MaxFiles, err = strconv.Atoi(text)
+			if err == nil && out.MaxFiles < 1 {
+				err = errors.New("must be at least 1")
+			}
+		case "compress":
+			out.Compress, err = strconv.ParseBool(text)
+		default:
+			return out, fmt.Errorf("unknown log opt '%s'", key)
+		}
+		if err != nil {
+			return out, fmt.Errorf("invalid value for log opt %s (%s): %w", key, text, err)
+		}
+	}
+	return out, nil
 }

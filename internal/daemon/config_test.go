@@ -9,7 +9,10 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/sirupsen/logrus"
 	"github.com/spf13/pflag"
+
+	"github.com/portholehq/porthole/internal/crilog"
 )
 
 // write makes a file of settings and returns its path.
@@ -74,6 +77,8 @@ func TestParse(t *testing.T) {
 		{name: "format", args: []string{"--log-format", "xml"}, err: "invalid log format: xml"},
 		{name: "label", args: []string{"--label", "a"}, err: "bad attribute format: a"},
 		{name: "labels that differ", args: []string{"--label", "a=1", "--label", "a=2"}, err: "conflict labels for a=2 and a=1"},
+		{name: "log option", args: []string{"--log-opt", "tag=x"}, err: "unknown log opt 'tag'"},
+		{name: "log size", args: []string{"--log-opt", "max-size=big"}, err: "invalid value for log opt max-size (big): invalid size: 'big'"},
 		{name: "dns", args: []string{"--dns", "one"}, err: "one is not an ip address"},
 		{name: "bip", args: []string{"--bip", "10.0.0.1"}, err: `invalid bip "10.0.0.1": want an IPv4 address with the length of its subnet, as in 10.9.0.1/24`},
 		{name: "host", args: []string{"-H", "http://x"}, err: "invalid bind address format: http://x"},
@@ -148,6 +153,22 @@ func TestReload(t *testing.T) {
 	}
 }
 
+func TestLogLimits(t *testing.T) {
+	c := Defaults()
+	if got, err := c.LogLimits(); err != nil || got != (crilog.Options{}) {
+		t.Errorf("nothing said: %+v, %v", got, err)
+	}
+	c.LogOptions = map[string]string{"max-size": "2m", "max-file": "3"}
+	want := crilog.Options{MaxSize: 2 << 20, MaxFiles: 3, Compress: true}
+	if got, err := c.LogLimits(); err != nil || got != want {
+		t.Errorf("%+v, %v; want %+v", got, err, want)
+	}
+	c.LogOptions = map[string]string{"max-size": "-1", "compress": "false"}
+	if got, err := c.LogLimits(); err != nil || got != (crilog.Options{MaxSize: -1}) {
+		t.Errorf("without bounds: %+v, %v", got, err)
+	}
+}
+
 func TestLevel(t *testing.T) {
 	c := Defaults()
 	if c.Level() != slog.LevelInfo {
@@ -176,6 +197,22 @@ func TestLogger(t *testing.T) {
 	out.Reset()
 	NewLogger(&out, "json", &level).Warn("odd")
 	if text := out.String(); !strings.Contains(text, `"level":"warn","msg":"odd"`) {
+		t.Errorf("log %q", text)
+	}
+}
+
+func TestRedirectLogrus(t *testing.T) {
+	var out strings.Builder
+	level := new(slog.LevelVar)
+	RedirectLogrus(NewLogger(&out, "text", level))
+	logrus.WithField("a", 1).Error("broken")
+	logrus.Info("chatter")
+	if text := out.String(); !strings.Contains(text, "level=warn msg=broken library=true a=1") || strings.Contains(text, "chatter") {
+		t.Errorf("log %q", text)
+	}
+	level.Set(slog.LevelDebug)
+	logrus.Info("chatter")
+	if text := out.String(); !strings.Contains(text, "level=debug msg=chatter") {
 		t.Errorf("log %q", text)
 	}
 }

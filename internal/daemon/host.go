@@ -5,73 +5,25 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/portholehq/porthole/internal/linux/cgroup"
+	"github.com/portholehq/porthole/internal/linux/probe"
 )
 
-// The oldest kernel with all that the runtime builds on: ID-mapped mounts are
-// of 5.12, cgroup.kill of 5.14.
-const (
-	minKernelMajor = 5
-	minKernelMinor = 14
-)
-
-// CheckHost tells in one line why Porthole cannot run here, or nil. It asks the
-// kernel for what it needs; only for interfaces that cannot be asked for
-// without using them it goes by the version.
+// CheckHost tells in one line why Porthole cannot run here, or nil.
 func CheckHost() error {
 	if os.Geteuid() != 0 {
 		return errors.New("portholed needs to run as root")
 	}
-	var uts unix.Utsname
-	if err := unix.Uname(&uts); err != nil {
-		return fmt.Errorf("ask for the kernel's version: %w", err)
-	}
-	if err := checkKernel(unix.ByteSliceToString(uts.Release[:])); err != nil {
+	if err := probe.Floor(); err != nil {
 		return err
 	}
-	if err := checkCgroup("/sys/fs/cgroup"); err != nil {
-		return err
+	if _, err := cgroup.Current(); err != nil {
+		return fmt.Errorf("no control groups: %w", err)
 	}
 	return checkOverlay()
-}
-
-func checkKernel(release string) error {
-	major, rest, _ := strings.Cut(release, ".")
-	minor := rest
-	if i := strings.IndexFunc(rest, func(r rune) bool { return r < '0' || r > '9' }); i >= 0 {
-		minor = rest[:i]
-	}
-	a, errA := strconv.Atoi(major)
-	b, errB := strconv.Atoi(minor)
-	if errA != nil || errB != nil {
-		return nil // a kernel with another way to count is not an old one
-	}
-	if a < minKernelMajor || (a == minKernelMajor && b < minKernelMinor) {
-		return fmt.Errorf("kernel %s is too old: Porthole needs Linux %d.%d or newer", release, minKernelMajor, minKernelMinor)
-	}
-	return nil
-}
-
-// checkCgroup accepts a v2 tree at root, or v1 hierarchies below it.
-func checkCgroup(root string) error {
-	var st unix.Statfs_t
-	if err := unix.Statfs(root, &st); err != nil {
-		return fmt.Errorf("no control groups: %s: %w", root, err)
-	}
-	if st.Type == unix.CGROUP2_SUPER_MAGIC {
-		return nil
-	}
-	found, err := filepath.Glob(filepath.Join(root, "*", "cgroup.procs"))
-	if err != nil {
-		return err
-	}
-	if len(found) == 0 {
-		return fmt.Errorf("no control groups: nothing is mounted at %s", root)
-	}
-	return nil
 }
 
 // checkOverlay asks for a mount context, which loads the module if there is one.

@@ -1,0 +1,147 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"path/filepath"
+	"time"
+
+	"github.com/moby/moby/api/types/events"
+
+	"github.com/portholehq/porthole/internal/daemon"
+	"github.com/portholehq/porthole/internal/engine"
+	"github.com/portholehq/porthole/internal/engine/state"
+	"github.com/portholehq/porthole/internal/event"
+	"github.com/portholehq/porthole/internal/image"
+	"github.com/portholehq/porthole/internal/network"
+	"github.com/portholehq/porthole/internal/runtime"
+	"github.com/portholehq/porthole/internal/runtime/spec/hostinfo"
+	"github.com/portholehq/porthole/internal/undo"
+	"github.com/portholehq/porthole/internal/volume"
+)
+
+// parts are what the daemon is made of, from the bottom to the top.
+type parts struct {
+	state   *state.DB
+	events  *event.Journal
+	images  *image.Store
+	volumes *volume.Store
+	network *network.Manager
+	runtime *runtime.Runtime
+	engine  *engine.Engine
+	log     *slog.Logger
+}
+
+// open opens the parts and puts their closing onto steps, in the order of the
+// daemon's end.
+func open(ctx context.Context, p *process, steps *undo.Stack) (*parts, error) {
+	c, log := p.config.Load(), p.log
+	out := &parts{log: log}
+	shim, err := daemon.FindShim(c.ShimPath)
+	if err != nil {
+		return nil, err
+	}
+	if out.state, err = state.Open(filepath.Join(c.DataRoot, "state.db")); err != nil {
+		return nil, err
+	}
+	steps.Add(out.state.Close)
+	if out.events, err = event.Open(filepath.Join(c.DataRoot, "events"), event.Options{}); err != nil {
+		return nil, err
+	}
+	steps.Add(out.events.Close)
+	if out.images, err = image.Open(ctx, image.Options{Root: filepath.Join(c.DataRoot, "images"), Logger: log}); err != nil {
+		return nil, err
+	}
+	steps.Add(out.images.Close)
+	if out.volumes, err = volume.Open(filepath.Join(c.DataRoot, "volumes"), log); err != nil {
+		return nil, err
+	}
+	if out.network, err = openNetwork(ctx, c, log); err != nil {
+		return nil, err
+	}
+	steps.Add(out.network.Close)
+	if out.runtime, err = runtime.New(runtime.Options{
+		ExecRoot: c.ExecRoot, CgroupParent: c.CgroupParent, ShimPath: shim, Logger: log,
+	}); err != nil {
+		return nil, err
+	}
+	steps.Add(out.runtime.Close)
+	if out.engine, err = out.openEngine(ctx, p); err != nil {
+		return nil, err
+	}
+	steps.Add(func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		return out.engine.Shutdown(ctx)
+	})
+	return out, nil
+}
+
+// openNetwork opens the networks and brings the default bridge up.
+func openNetwork(ctx context.Context, c *daemon.Config, log *slog.Logger) (*network.Manager, error) {
+	o := network.Options{StatePath: filepath.Join(c.DataRoot, "network"), MTU: c.MTU, Logger: log}
+	if c.BIP != "" {
+		var err error
+		if o.BIP, err = netip.ParsePrefix(c.BIP); err != nil {
+			return nil, fmt.Errorf("bip: %w", err)
+		}
+	}
+	m, err := network.Open(o)
+	if err != nil {
+		return nil, err
+	}
+	if err := m.EnsureDefault(ctx); err != nil {
+		return nil, errors.Join(err, m.Close())
+	}
+	return m, nil
+}
+
+func (o *parts) openEngine(ctx context.Context, p *process) (*engine.Engine, error) {
+	c := p.config.Load()
+	host, err := hostinfo.Gather(c.CgroupParent)
+	if err != nil {
+		return nil, fmt.Errorf("gather facts about the host: %w", err)
+	}
+	limits, err := c.LogLimits()
+	if err != nil {
+		return nil, err
+	}
+	return engine.New(ctx, engine.Deps{
+		Logger: o.log,
+		Config: engine.Config{
+			DataRoot: c.DataRoot, ExecRoot: c.ExecRoot, CgroupParent: c.CgroupParent,
+			Version: version, GitCommit: commit, BuildTime: built,
+			Labels: c.Labels, Debug: p.debug, Init: c.Init, Log: limits,
+			StopTimeout: time.Duration(c.DefaultStopTimeout) * time.Second,
+		},
+		State: o.state, Events: o.events, Host: host,
+		Runtime: tasks{o.runtime}, Images: o.images, Network: o.network, Volumes: o.volumes,
+		NetworkID: o.networkID,
+	})
+}
+
+func (o *parts) networkID(name string) (string, error) {
+	n, err := o.network.Inspect(name)
+	return n.ID, err
+}
+
+// reloaded tells those who follow events that the settings have changed.
+func (o *parts) reloaded(settings map[string]string) {
+	_, err := o.events.Publish(events.Message{
+		Type: events.DaemonEventType, Action: events.ActionReload, Scope: "local",
+		Actor: events.Actor{Attributes: settings},
+	})
+	if err != nil {
+		o.log.Error("event was not recorded", "action", "reload", "err", err)
+	}
+}
+
+// inspect shows what the parts tell of themselves besides the engine.
+func (o *parts) inspect() map[string]any {
+	return map[string]any{
+		"events": map[string]any{"readers": o.events.Readers()},
+	}
+}
