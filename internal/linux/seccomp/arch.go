@@ -1,0 +1,119 @@
+package seccomp
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+//go:generate go run generate.go
+
+// call is a system call with its number in each column of the table.
+type call struct {
+	name    string
+	numbers [columns]int32
+}
+
+// The columns of the table: the ABIs that filters are compiled for.
+const (
+	amd64 = iota
+	x32
+	i386
+	arm64
+	arm
+	columns
+)
+
+// abi is one way to make system calls.
+type abi struct {
+	column int
+	audit  uint32 // AUDIT_ARCH_*, what the kernel reports
+	wide   bool   // arguments are compared in all of their 64 bits
+}
+
+// x32Bit marks the system calls of the x32 ABI, which reports itself as x86_64.
+const x32Bit = 1 << 30
+
+var abis = map[specs.Arch]abi{
+	specs.ArchX86_64:  {column: amd64, audit: unix.AUDIT_ARCH_X86_64, wide: true},
+	specs.ArchX32:     {column: x32, audit: unix.AUDIT_ARCH_X86_64},
+	specs.ArchX86:     {column: i386, audit: unix.AUDIT_ARCH_I386},
+	specs.ArchAARCH64: {column: arm64, audit: unix.AUDIT_ARCH_AARCH64, wide: true},
+	specs.ArchARM:     {column: arm, audit: unix.AUDIT_ARCH_ARM},
+}
+
+// Number returns the number of a system call on an architecture named as in the
+// OCI specification. A call that the architecture does not have, or an
+// architecture that is not in the table, has none.
+func Number(arch specs.Arch, name string) (uint32, bool) {
+	a, ok := abis[arch]
+	if !ok {
+		return 0, false
+	}
+	return a.number(name)
+}
+
+func (a abi) number(name string) (uint32, bool) {
+	i, ok := slices.BinarySearchFunc(numbers[:], name, func(c call, name string) int { return cmp.Compare(c.name, name) })
+	if !ok || numbers[i].numbers[a.column] < 0 {
+		return 0, false
+	}
+	n := uint32(numbers[i].numbers[a.column])
+	if a.column == x32 {
+		n |= x32Bit
+	}
+	return n, true
+}
+
+// selectABIs returns the ABIs of a profile: the native one, which is always
+// among them, first.
+func selectABIs(profile *specs.LinuxSeccomp, goarch string) ([]abi, error) {
+	native, ok := abis[ociArch[goarch]]
+	if !ok {
+		return nil, fmt.Errorf("compile seccomp profile: architecture %q is not supported", goarch)
+	}
+	list := []abi{native}
+	for _, arch := range profile.Architectures {
+		a, ok := abis[arch]
+		if !ok {
+			if !slices.Contains(knownArchs, arch) {
+				return nil, fmt.Errorf("compile seccomp profile: unknown architecture %q", arch)
+			}
+			continue // a processor of another family never reports itself here
+		}
+		if !slices.Contains(list, a) {
+			list = append(list, a)
+		}
+	}
+	return list, nil
+}
+
+// knownArchs are the architectures of the OCI specification that are not in the
+// table.
+var knownArchs = []specs.Arch{
+	specs.ArchMIPS, specs.ArchMIPS64, specs.ArchMIPS64N32, specs.ArchMIPSEL, specs.ArchMIPSEL64, specs.ArchMIPSEL64N32,
+	specs.ArchPPC, specs.ArchPPC64, specs.ArchPPC64LE, specs.ArchS390, specs.ArchS390X, specs.ArchPARISC, specs.ArchPARISC64,
+	specs.ArchRISCV64, specs.ArchLOONGARCH64, specs.ArchM68K, specs.ArchSH, specs.ArchSHEB,
+}
+
+// multiplexed are the calls that 32-bit x86 programs also make through
+// socketcall(2) and ipc(2), which say by their first argument what they mean.
+// A rule for one of them has to count there as well: a profile that forbids
+// socket would be easy to get around otherwise.
+var multiplexed = map[string]struct {
+	through string
+	number  uint64
+}{
+	"socket": {"socketcall", 1}, "bind": {"socketcall", 2}, "connect": {"socketcall", 3}, "listen": {"socketcall", 4},
+	"accept": {"socketcall", 5}, "getsockname": {"socketcall", 6}, "getpeername": {"socketcall", 7},
+	"socketpair": {"socketcall", 8}, "send": {"socketcall", 9}, "recv": {"socketcall", 10}, "sendto": {"socketcall", 11},
+	"recvfrom": {"socketcall", 12}, "shutdown": {"socketcall", 13}, "setsockopt": {"socketcall", 14},
+	"getsockopt": {"socketcall", 15}, "sendmsg": {"socketcall", 16}, "recvmsg": {"socketcall", 17},
+	"accept4": {"socketcall", 18}, "recvmmsg": {"socketcall", 19}, "sendmmsg": {"socketcall", 20},
+	"semop": {"ipc", 1}, "semget": {"ipc", 2}, "semctl": {"ipc", 3}, "semtimedop": {"ipc", 4},
+	"msgsnd": {"ipc", 11}, "msgrcv": {"ipc", 12}, "msgget": {"ipc", 13}, "msgctl": {"ipc", 14},
+	"shmat": {"ipc", 21}, "shmdt": {"ipc", 22}, "shmget": {"ipc", 23}, "shmctl": {"ipc", 24},
+}
