@@ -82,7 +82,9 @@ func open(ctx context.Context, p *process, steps *undo.Stack) (*parts, error) {
 
 // openNetwork opens the networks and brings the default bridge up.
 func openNetwork(ctx context.Context, c *daemon.Config, log *slog.Logger) (*network.Manager, error) {
-	o := network.Options{StatePath: filepath.Join(c.DataRoot, "network"), MTU: c.MTU, Logger: log}
+	o := network.Options{
+		StatePath: filepath.Join(c.DataRoot, "network"), Bridge: c.Bridge, MTU: c.MTU, NoMasquerade: !c.IPMasq, Logger: log,
+	}
 	if c.BIP != "" {
 		var err error
 		if o.BIP, err = netip.ParsePrefix(c.BIP); err != nil {

@@ -53,11 +53,13 @@ type Config struct {
 	ShimPath     string // empty: found beside the daemon
 	Labels       []string
 
+	Bridge     string // name of the default bridge; empty: the network's own choice
 	BIP        string
 	MTU        int
 	DNS        []string
 	DNSOptions []string
 	DNSSearch  []string
+	IPMasq     bool
 
 	Init               bool
 	LogOptions         map[string]string // max-size, max-file, compress
@@ -102,6 +104,8 @@ func (c *Config) options() []option {
 		{flag: "cgroup-parent", target: &c.CgroupParent, usage: "Set parent cgroup for all containers"},
 		{flag: "shim", target: &c.ShimPath, usage: "Path of porthole-shim (default beside portholed, or in ../libexec/porthole)"},
 		{flag: "label", key: "labels", target: &c.Labels, reload: true, usage: "Set key=value labels to the daemon"},
+		{flag: "bridge", short: "b", target: &c.Bridge, usage: "Name of the default bridge (default porthole0)"},
+		{flag: "ip-masq", target: &c.IPMasq, usage: "Enable IP masquerading for the default bridge"},
 		{flag: "bip", target: &c.BIP, usage: "IPv4 address for the default bridge, as in 10.9.0.1/24"},
 		{flag: "mtu", target: &c.MTU, usage: "Set the MTU of the default bridge (default that of the default route)"},
 		{flag: "dns", target: &c.DNS, usage: "DNS server to use"},
@@ -131,6 +135,7 @@ func Defaults() *Config {
 		ShutdownTimeout:    15,
 		DefaultStopTimeout: 10,
 		LiveRestore:        true,
+		IPMasq:             true,
 	}
 }
 
@@ -343,6 +348,10 @@ func (c *Config) checkLabels() error {
 }
 
 func (c *Config) checkNetwork() error {
+	// The kernel's limit is IFNAMSIZ, its final zero included.
+	if c.Bridge == "none" || len(c.Bridge) > 15 || strings.ContainsAny(c.Bridge, "/ ") {
+		return fmt.Errorf("invalid bridge name %q", c.Bridge)
+	}
 	if c.BIP != "" {
 		p, err := netip.ParsePrefix(c.BIP)
 		if err != nil || !p.Addr().Is4() {

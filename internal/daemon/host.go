@@ -15,7 +15,7 @@ import (
 // CheckHost tells in one line why Porthole cannot run here, or nil.
 func CheckHost() error {
 	if os.Geteuid() != 0 {
-		return errors.New("portholed needs to run as root")
+		return errors.New("needs to be run as root")
 	}
 	if err := probe.Floor(); err != nil {
 		return err
