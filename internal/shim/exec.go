@@ -33,7 +33,12 @@ func (s *Server) exec(c *call) (any, error) {
 		return nil, err
 	}
 	defer closeFiles(stdio[:])
-	p, pty, err := s.enter(first, spec, stdio, c)
+	group, err := c.takeOne(spec.IntoCgroup)
+	if err != nil {
+		return nil, fmt.Errorf("exec: %w", err)
+	}
+	defer group.Close() // nil is fine
+	p, pty, err := s.enter(first, spec, stdio, group, c)
 	if err != nil {
 		return nil, err
 	}
@@ -74,7 +79,7 @@ func execStdio(c *call, terminal bool) (stdio [3]*os.File, err error) {
 }
 
 // enter forks the stage in the namespaces of first and has it prepare.
-func (s *Server) enter(first *process, spec wire.ExecSpec, stdio [3]*os.File, c *call) (*process, *os.File, error) {
+func (s *Server) enter(first *process, spec wire.ExecSpec, stdio [3]*os.File, group *os.File, c *call) (*process, *os.File, error) {
 	mnt, err := os.Open(fmt.Sprintf("/proc/%d/ns/mnt", first.pid))
 	if err != nil {
 		return nil, nil, fmt.Errorf("exec: %w", err)
@@ -84,7 +89,7 @@ func (s *Server) enter(first *process, spec wire.ExecSpec, stdio [3]*os.File, c 
 	if err != nil {
 		return nil, nil, fmt.Errorf("exec: %w", err)
 	}
-	p, err := s.launch(spec.ID, spec.Args, stdio, 0, func() error { return first.join(flags) })
+	p, err := s.launch(spec.ID, spec.Args, stdio, birth{cgroup: group, before: func() error { return first.join(flags) }})
 	if err != nil {
 		return nil, nil, err
 	}

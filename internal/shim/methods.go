@@ -42,6 +42,18 @@ func (c *call) take(n int) ([]*os.File, error) {
 	return taken, nil
 }
 
+// takeOne is take(1) if there is such a file, else nil.
+func (c *call) takeOne(there bool) (*os.File, error) {
+	if !there {
+		return nil, nil
+	}
+	files, err := c.take(1)
+	if err != nil {
+		return nil, err
+	}
+	return files[0], nil
+}
+
 // methods is the whole surface of a shim.
 var methods = map[string]func(*Server, *call) (any, error){
 	wire.MethodCreate:     (*Server).create,

@@ -58,11 +58,33 @@ type process struct {
 	steps     []wire.Step
 }
 
+// birth says where a process is forked.
+type birth struct {
+	flags  uintptr  // CLONE_NEW*
+	cgroup *os.File // directory of a v2 cgroup, or nil
+	pidns  *os.File // kept open for before; may be nil
+	// before runs on the forking thread; when it is not nil the thread is
+	// thrown away afterwards, since before may have changed it beyond repair.
+	before func() error
+}
+
+func (b birth) close() {
+	b.cgroup.Close() // nil is fine
+	b.pidns.Close()
+}
+
+// attr is the birth as the fork takes it.
+func (b birth) attr() *syscall.SysProcAttr {
+	attr := &syscall.SysProcAttr{Cloneflags: b.flags}
+	if b.cgroup != nil {
+		attr.UseCgroupFD, attr.CgroupFD = true, int(b.cgroup.Fd())
+	}
+	return attr
+}
+
 // fork starts the stage with stdio as descriptors 0 to 2 and its end of the
-// sync socket as 3. before runs on the forking thread; when it is not nil the
-// thread is thrown away afterwards, since before may have changed it beyond
-// repair.
-func (s *Server) fork(id string, args []string, stdio [3]*os.File, flags uintptr, before func() error) (*process, error) {
+// sync socket as 3.
+func (s *Server) fork(id string, args []string, stdio [3]*os.File, at birth) (*process, error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("make stage socket: %w", err)
@@ -78,12 +100,12 @@ func (s *Server) fork(id string, args []string, stdio [3]*os.File, flags uintptr
 		exited: make(chan struct{}), settled: make(chan struct{}), told: make(chan struct{}),
 	}
 	start := func() error {
-		return p.start(s.cfg.Executable, s.cfg.StageArgs, []*os.File{stdio[0], stdio[1], stdio[2], theirs}, flags)
+		return p.start(s.cfg.Executable, s.cfg.StageArgs, []*os.File{stdio[0], stdio[1], stdio[2], theirs}, at.attr())
 	}
-	if before == nil {
+	if at.before == nil {
 		err = start()
 	} else {
-		err = onOwnThread(before, start)
+		err = onOwnThread(at.before, start)
 	}
 	if err != nil {
 		ours.Close()
@@ -103,8 +125,8 @@ func connOf(fd int) (*net.UnixConn, error) {
 }
 
 // start forks and executes with exactly the given descriptors.
-func (p *process) start(path string, args []string, files []*os.File, flags uintptr) error {
-	pid, pidfd, err := startProcess(path, args, childEnv(), files, &syscall.SysProcAttr{Cloneflags: flags})
+func (p *process) start(path string, args []string, files []*os.File, attr *syscall.SysProcAttr) error {
+	pid, pidfd, err := startProcess(path, args, childEnv(), files, attr)
 	if err != nil {
 		return err
 	}

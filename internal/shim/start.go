@@ -7,6 +7,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/portholehq/porthole/internal/crilog"
 	"github.com/portholehq/porthole/internal/shim/wire"
 )
@@ -18,6 +20,11 @@ func (s *Server) create(c *call) (any, error) {
 	if err := c.decode(&spec); err != nil {
 		return nil, err
 	}
+	at, err := c.birth(spec)
+	if err != nil {
+		return nil, fmt.Errorf("create: %w", err)
+	}
+	defer at.close()
 	out, stdio, err := s.prepareOutput(spec)
 	if err != nil {
 		return nil, err
@@ -32,7 +39,7 @@ func (s *Server) create(c *call) (any, error) {
 	s.out, s.spec = out, spec
 	s.mu.Unlock()
 
-	p, err := s.launch(wire.Init, spec.Args, stdio, spec.CloneFlags, nil)
+	p, err := s.launch(wire.Init, spec.Args, stdio, at)
 	closeFiles(stdio[:]) // the stage has them; the pipes must have an end
 	if err != nil {
 		s.forgetFirst(out)
@@ -90,8 +97,27 @@ func (s *Server) forgetFirst(out *output) {
 	s.mu.Unlock()
 }
 
+// birth takes what a StartSpec says of files from the call.
+func (c *call) birth(spec wire.StartSpec) (birth, error) {
+	at := birth{flags: spec.CloneFlags}
+	var err error
+	if at.cgroup, err = c.takeOne(spec.IntoCgroup); err != nil {
+		return birth{}, err
+	}
+	if at.pidns, err = c.takeOne(spec.JoinPID); err != nil {
+		at.close()
+		return birth{}, err
+	}
+	if at.pidns != nil {
+		at.before = func() error {
+			return os.NewSyscallError("setns", unix.Setns(int(at.pidns.Fd()), unix.CLONE_NEWPID))
+		}
+	}
+	return at, nil
+}
+
 // launch forks a stage and starts to watch it.
-func (s *Server) launch(id string, args []string, stdio [3]*os.File, flags uintptr, before func() error) (*process, error) {
+func (s *Server) launch(id string, args []string, stdio [3]*os.File, at birth) (*process, error) {
 	s.mu.Lock()
 	if _, taken := s.procs[id]; taken || s.ending {
 		s.mu.Unlock()
@@ -99,7 +125,7 @@ func (s *Server) launch(id string, args []string, stdio [3]*os.File, flags uintp
 	}
 	s.procs[id] = nil // taken; nobody finds a process yet
 	s.mu.Unlock()
-	p, err := s.fork(id, args, stdio, flags, before)
+	p, err := s.fork(id, args, stdio, at)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err != nil {

@@ -15,7 +15,7 @@ const Init = "init"
 
 // The methods a shim answers, with the types of body and answer.
 const (
-	MethodCreate     = "create"     // StartSpec -> Created; files: those of the plan
+	MethodCreate     = "create"     // StartSpec -> Created; files: see StartSpec, then those of the plan
 	MethodGo         = "go"         // ProcessRef -> Started
 	MethodExec       = "exec"       // ExecSpec -> Created; files: see ExecSpec
 	MethodSignal     = "signal"     // SignalSpec -> nothing
@@ -92,6 +92,12 @@ type Size struct {
 type StartSpec struct {
 	// CloneFlags are the CLONE_NEW* flags that the stage is cloned with.
 	CloneFlags uintptr `json:"clone_flags"`
+	// IntoCgroup says that the first file of the call is the directory of a v2
+	// cgroup into which the stage is cloned (CLONE_INTO_CGROUP).
+	IntoCgroup bool `json:"into_cgroup,omitempty"`
+	// JoinPID says that the next file of the call is a pid namespace in which
+	// the stage is forked; CloneFlags then have no CLONE_NEWPID.
+	JoinPID bool `json:"join_pid,omitempty"`
 	// Plan goes to the stage as it is.
 	Plan json.RawMessage `json:"-"`
 	// Args is shown in State and used for nothing else.
@@ -109,14 +115,16 @@ type StartSpec struct {
 }
 
 // ExecSpec starts one more process in the container. Without Terminal the
-// first three files of the call are its stdin, stdout and stderr; all further
-// ones belong to the plan.
+// first three files of the call are its stdin, stdout and stderr; then comes
+// the cgroup directory, with IntoCgroup; all further ones belong to the plan.
 type ExecSpec struct {
 	ID       string          `json:"id"`
 	Plan     json.RawMessage `json:"-"`
 	Args     []string        `json:"args,omitempty"`
 	Terminal bool            `json:"terminal,omitempty"`
 	Size     Size            `json:"size,omitzero"`
+	// IntoCgroup is as in StartSpec.
+	IntoCgroup bool `json:"into_cgroup,omitempty"`
 }
 
 // SpawnSpec starts another shim in this shim's user namespace. The files of
