@@ -23,6 +23,7 @@ type compiled struct {
 	plan       *plan.Plan
 	cloneFlags uintptr
 	sources    []source // one for each of plan.Files, in order
+	pidNS      string   // path of a pid namespace to be forked into
 	// rlimits are those that only the daemon can set, because they raise a limit.
 	rlimits []plan.Rlimit
 }
@@ -184,6 +185,8 @@ func (c *compiler) namespaces() error {
 			return unsupported("joining a user namespace by path is not supported")
 		case kind == ns.Mount && n.Path != "":
 			return unsupported("joining a mount namespace is not supported")
+		case kind == ns.PID && n.Path != "":
+			c.out.pidNS = n.Path
 		case n.Path != "":
 			c.joinFile(kind, c.file(string(kind)+" namespace", source{kind: sourceNamespace, path: n.Path}))
 		case kind == ns.User, kind == ns.Cgroup:
@@ -207,6 +210,9 @@ func (c *compiler) namespaces() error {
 		}
 		if listed[t] {
 			return invalid("namespace type %q cannot be both new and joined", t)
+		}
+		if t == specs.PIDNamespace {
+			continue // the shim forks the stage in it
 		}
 		kind := nsKind(t)
 		c.joinFile(kind, c.file(string(kind)+" namespace of "+other.ID(), source{kind: sourceJoined, ns: kind, join: other}))

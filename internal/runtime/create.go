@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"github.com/portholehq/porthole/internal/linux/cgroup"
@@ -382,19 +383,55 @@ func (cr *creation) stage() error {
 		StdinOnce:  cr.b.StdinOnce,
 		Log:        cr.b.Log,
 	}
+	var files []*os.File
+	if dir, err := cr.c.groupDir(cgroup.App); err != nil {
+		return err
+	} else if dir != nil {
+		defer dir.Close()
+		spec.IntoCgroup = true
+		files = append(files, dir)
+	}
+	if other := cr.b.Join[specs.PIDNamespace]; other != nil || cr.compiled.pidNS != "" {
+		f, err := cr.pidNS(other)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		spec.JoinPID = true
+		files = append(files, f)
+	}
 	var created wire.Created
-	if _, err := cr.c.client.Call(cr.ctx, wire.MethodCreate, spec, &created, cr.planFiles...); err != nil {
+	if _, err := cr.c.client.Call(cr.ctx, wire.MethodCreate, spec, &created, append(files, cr.planFiles...)...); err != nil {
 		return startError(cr.c.plan, err)
 	}
 	cr.c.pid = created.PID
 	return nil
 }
 
+func (cr *creation) pidNS(other *Container) (*os.File, error) {
+	if other != nil {
+		return other.namespace(ns.PID)
+	}
+	return os.Open(cr.compiled.pidNS)
+}
+
+// groupDir opens the directory of a sub-group on the v2 tree, nil if there is
+// no such tree. Processes are born into it; the stage enters the v1 groups by
+// itself (plan.OpCgroup).
+func (c *Container) groupDir(sub cgroup.Sub) (*os.File, error) {
+	dir := c.group.Dir(sub)
+	if dir == "" {
+		return nil, nil
+	}
+	f, err := os.OpenFile(dir, unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open cgroup: %w", err)
+	}
+	return f, nil
+}
+
 // limits sets what only the daemon may set for the waiting process.
 func (cr *creation) limits() error {
-	if err := cr.c.group.Add(cr.c.pid, cgroup.App); err != nil {
-		return err
-	}
 	return setProcessLimits(cr.c.pid, cr.compiled.rlimits, cr.b.Spec.Process.OOMScoreAdj)
 }
 

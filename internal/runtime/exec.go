@@ -46,7 +46,6 @@ func (c *Container) Exec(ctx context.Context, o ExecOptions) (*Process, error) {
 		return nil, fmt.Errorf("exec in container %s: %w", c.id, err)
 	}
 	ex.steps.Keep()
-	closeFiles(ex.files)
 	return p, nil
 }
 
@@ -56,7 +55,8 @@ type execution struct {
 	ctx   context.Context //nolint:containedctx // lives as long as the call
 	o     *ExecOptions
 	steps undo.Stack
-	files []*os.File
+
+	entrance *cgroup.Entrance
 }
 
 func (ex *execution) run() (*Process, error) {
@@ -64,17 +64,14 @@ func (ex *execution) run() (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, s := range comp.sources {
-		if s.kind == sourceMountNS {
-			continue
-		}
-		f, err := os.OpenFile(s.path, os.O_WRONLY, 0)
-		if err != nil {
-			return nil, fmt.Errorf("open cgroup: %w", err)
-		}
-		ex.files = append(ex.files, f)
+	// The plan's files are the entrances to the v1 groups, in the order of the
+	// hierarchies, after the mount namespace that the shim adds.
+	entrance, err := ex.c.group.Entrance(ex.sub())
+	if err != nil {
+		return nil, err
 	}
-	ex.steps.AddFunc(func() { closeFiles(ex.files) })
+	defer entrance.Close()
+	ex.entrance = entrance
 	p := &Process{c: ex.c, id: ex.o.ID, plan: comp.plan, done: make(chan struct{})}
 	if err := ex.c.register(p); err != nil {
 		return nil, err
@@ -84,9 +81,6 @@ func (ex *execution) run() (*Process, error) {
 		return nil, err
 	}
 	ex.steps.AddFunc(func() { ex.abandon(p) })
-	if err := ex.c.group.Add(p.pid, ex.sub()); err != nil {
-		return nil, err
-	}
 	return p, setProcessLimits(p.pid, comp.rlimits, ex.o.Process.OOMScoreAdj)
 }
 
@@ -99,9 +93,7 @@ func (ex *execution) sub() cgroup.Sub {
 
 func (ex *execution) compile() (*compiled, error) {
 	o := ex.o
-	out := &compiled{plan: &plan.Plan{ID: ex.c.id, Mode: plan.ModeExec}}
-	c := &compiler{group: ex.c.group, tree: ex.c.r.tree}
-	c.out = *out
+	c := &compiler{group: ex.c.group, tree: ex.c.r.tree, out: compiled{plan: &plan.Plan{ID: ex.c.id, Mode: plan.ModeExec}}}
 	c.step(plan.Step{Name: "mount namespace", Op: plan.OpSetns, Flags: unix.CLONE_NEWNS, File: c.file("mount namespace", source{kind: sourceMountNS})})
 	if o.Process.Terminal {
 		c.step(plan.Step{Name: "terminal", Op: plan.OpTerminal, Rows: o.Size[0], Columns: o.Size[1]})
@@ -167,8 +159,12 @@ func (ex *execution) call(p *Process) error {
 		defer closeNull()
 		files = stdio
 	}
+	if ex.entrance.Dir != nil {
+		spec.IntoCgroup = true
+		files = append(files, ex.entrance.Dir)
+	}
 	var created wire.Created
-	got, err := ex.c.client.Call(ex.ctx, wire.MethodExec, spec, &created, append(files, ex.files...)...)
+	got, err := ex.c.client.Call(ex.ctx, wire.MethodExec, spec, &created, append(files, ex.entrance.Tasks...)...)
 	if err != nil {
 		return startError(p.plan, err)
 	}

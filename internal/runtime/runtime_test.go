@@ -1,6 +1,8 @@
 package runtime
 
 import (
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -20,7 +22,7 @@ func TestPlainContainer(t *testing.T) {
 			b := w.shell("echo hello; echo problem >&2; id -u; hostname; exit 3")
 			tt.change(&b)
 			out, exit := w.run(b)
-			if diff := cmp.Diff("hello\nproblem\n0\nbox\n", out); diff != "" {
+			if diff := cmp.Diff("0\nbox\nhello\nproblem\n", sortLines(out)); diff != "" {
 				t.Errorf("output (-want +got):\n%s", diff)
 			}
 			if exit.Code != 3 || !exit.Observed {
@@ -28,4 +30,12 @@ func TestPlainContainer(t *testing.T) {
 			}
 		})
 	}
+}
+
+// sortLines makes the two output streams comparable, which have no order
+// between them.
+func sortLines(s string) string {
+	lines := strings.SplitAfter(s, "\n")
+	slices.Sort(lines)
+	return strings.Join(lines, "")
 }
