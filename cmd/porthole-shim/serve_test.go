@@ -71,7 +71,7 @@ func TestServe(t *testing.T) {
 	}
 }
 
-func nsOf(t *testing.T, pid int, ns string) string {
+func nsOf(t testing.TB, pid int, ns string) string {
 	t.Helper()
 	s, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", pid, ns))
 	if err != nil {
@@ -104,7 +104,7 @@ func TestMemory(t *testing.T) {
 }
 
 // memory reads smaps_rollup, in KiB.
-func memory(t *testing.T, pid int) map[string]int {
+func memory(t testing.TB, pid int) map[string]int {
 	t.Helper()
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
 	if err != nil {

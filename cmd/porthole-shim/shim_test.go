@@ -40,7 +40,7 @@ func TestMain(m *testing.M) {
 
 // rig is a shim process and a connection with it.
 type rig struct {
-	t        *testing.T
+	t        testing.TB
 	cmd      *exec.Cmd
 	client   *wire.Client
 	dir      string
@@ -50,7 +50,7 @@ type rig struct {
 
 // startShim starts the real thing as the runtime does: with exe, which is what
 // memBinary made, in a user namespace of its own.
-func startShim(t *testing.T, exe *os.File) *rig {
+func startShim(t testing.TB, exe *os.File) *rig {
 	t.Helper()
 	userns := exe != nil
 	r := &rig{t: t, dir: t.TempDir()}
@@ -103,7 +103,7 @@ func startShim(t *testing.T, exe *os.File) *rig {
 }
 
 // memBinary puts the binary into a memfd, as the runtime does.
-func memBinary(t *testing.T) *os.File {
+func memBinary(t testing.TB) *os.File {
 	t.Helper()
 	fd, err := unix.MemfdCreate("porthole-shim", unix.MFD_CLOEXEC)
 	if err != nil {
@@ -130,7 +130,7 @@ func memBinary(t *testing.T) *os.File {
 	return ro
 }
 
-func open(t *testing.T, path string) *os.File {
+func open(t testing.TB, path string) *os.File {
 	t.Helper()
 	f, err := os.Open(path)
 	if err != nil {
@@ -191,7 +191,7 @@ func (r *rig) exited(id string) wire.Exit {
 }
 
 // program is the smallest plan: no root of its own, no rights dropped.
-func program(t *testing.T, mode plan.Mode, args ...string) json.RawMessage {
+func program(t testing.TB, mode plan.Mode, args ...string) json.RawMessage {
 	t.Helper()
 	p := plan.Plan{ID: "test", Mode: mode}
 	if mode == plan.ModeExec {

@@ -78,8 +78,8 @@ func OpenWriter(dir *os.File, o Options) (*Writer, error) {
 	return w, nil
 }
 
-// Rotated gets a token after each rotation of a log that is to be compressed:
-// it is then time for CompressRotated, in a process that can afford it.
+// Rotated gets a token when there are segments to be compressed: it is then
+// time for CompressRotated, in a process that can afford it.
 func (w *Writer) Rotated() <-chan struct{} { return w.rotated }
 
 // Stats tells how the log does.
@@ -384,13 +384,17 @@ func (w *Writer) rotate(t time.Time) bool {
 	if err := w.prune(); err != nil {
 		w.fail(fmt.Errorf("remove old segments: %w", err))
 	}
+	w.wantCompressor()
+	return true
+}
+
+func (w *Writer) wantCompressor() {
 	if w.opts.Compress && w.opts.MaxFiles > 1 {
 		select {
 		case w.rotated <- struct{}{}:
 		default:
 		}
 	}
-	return true
 }
 
 // create makes segment n and sets it active; w.line must be right. The index

@@ -1,8 +1,10 @@
 package shim
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"syscall"
 	"time"
 )
 
@@ -11,58 +13,52 @@ import (
 // processor, and will soon have dropped them anyway.
 const compressDelay = time.Second
 
-// compressLog has old segments compressed until ended is closed, and once more
-// then. Each time it is a process of its own, short-lived and of low priority:
-// the tables of a zstd encoder are larger than a whole shim.
-func (s *Server) compressLog(rotated <-chan struct{}, ended <-chan struct{}) {
+// compressLog has old segments compressed until ended is closed; what is then
+// left is done in the next run. Each time it is a process of its own,
+// short-lived and of low priority: the tables of a zstd encoder are larger than
+// a whole shim. It does not outlive the container, whose files may be removed
+// as soon as its end is told.
+func (s *Server) compressLog(rotated, ended <-chan struct{}) {
 	timer := time.NewTimer(compressDelay)
 	timer.Stop()
-	due := false
 	for {
 		select {
 		case <-rotated:
-			due = true
 			timer.Reset(compressDelay)
 		case <-timer.C:
-			due = false
-			s.compressOnce(true)
+			if err := s.compressOnce(ended); err != nil {
+				s.note(fmt.Errorf("compress log: %w", err))
+			}
 		case <-ended:
-			select {
-			case <-rotated:
-				due = true
-			default:
-			}
-			if due {
-				s.compressOnce(false)
-			}
 			return
 		}
 	}
 }
 
 // compressOnce runs the compressor, which looks for itself what is to be done.
-func (s *Server) compressOnce(wait bool) {
+func (s *Server) compressOnce(ended <-chan struct{}) error {
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
-		s.note(fmt.Errorf("compress log: %w", err))
-		return
+		return err
 	}
 	defer null.Close()
 	files := []*os.File{null, null, null, s.cfg.LogDir}
-	pid, pidfd, err := startSession(s.cfg.Executable, s.cfg.CompressArgs, childEnv(), files)
+	p := &process{id: "compress", exited: make(chan struct{})}
+	p.pid, p.pidfd, err = startSession(s.cfg.Executable, s.cfg.CompressArgs, childEnv(), files)
 	if err != nil {
-		s.note(fmt.Errorf("compress log: %w", err))
-		return
+		return err
 	}
-	defer pidfd.Close()
-	if !wait {
-		return // it outlives the shim; whoever inherits it reaps it
+	reaped := make(chan error, 1)
+	go func() { reaped <- p.wait() }()
+	select {
+	case err = <-reaped:
+	case <-ended:
+		p.signal(syscall.SIGKILL)
+		<-reaped
+		return nil
 	}
-	exit, err := reap(pid, pidfd)
-	if err == nil && exit.Code != 0 {
-		err = fmt.Errorf("compress log: %s", describe(exit))
+	if err == nil && p.exit.Code != 0 {
+		err = errors.New(describe(p.exit))
 	}
-	if err != nil {
-		s.note(err)
-	}
+	return err
 }
