@@ -31,15 +31,27 @@ type Step struct {
 	Microseconds int64  `json:"Microseconds"`
 }
 
-// Isolation tells how a container is kept apart from the host: the compiled
-// plan that the stage has executed, and what each step took.
+// IDRange is a range of the host's user and group ids.
+type IDRange struct {
+	Host uint32 `json:"Host"` // what id 0 of the container is on the host
+	Size uint32 `json:"Size"`
+}
+
+// Isolation tells how a container is kept apart from the host: its user
+// namespace, and of a running one the compiled plan that the stage has executed
+// and what each step took.
 type Isolation struct {
-	// ID is the container's full id.
+	// ID is the container's name or id as it was asked for.
 	ID string `json:"Id"`
+	// IDs is nil for a container in the host's user namespace.
+	IDs *IDRange `json:"IDs"`
+	// UsernsNote tells why it is the host's, if nobody asked for that.
+	UsernsNote string `json:"UsernsNote,omitempty"`
 	// Plan is the compiled isolation plan, a document of internal/runtime/plan.
+	// Null for a container that does not run, or that an earlier daemon process
+	// has started.
 	Plan json.RawMessage `json:"Plan"`
-	// Steps are in the order in which they were taken. Empty for a container
-	// that another daemon process has started.
+	// Steps are in the order in which they were taken.
 	Steps []Step `json:"Steps"`
 	// Warnings are the deviations from what was asked, in words.
 	Warnings []string `json:"Warnings,omitempty"`

@@ -24,8 +24,8 @@ var ErrNotPorthole = errors.New("the daemon is not Porthole")
 // maxAnswer bounds how much of an answer is read into memory.
 const maxAnswer = 64 << 20
 
-// Isolation returns the compiled isolation plan of a container and what each of
-// its steps took. The container must have been started.
+// Isolation returns how a container is kept apart from the host. Its plan is
+// null unless the container runs and this daemon process has started it.
 func (c *Client) Isolation(ctx context.Context, container string) (api.Isolation, error) {
 	var out api.Isolation
 	err := c.get(ctx, "/porthole/containers/"+url.PathEscape(container)+"/isolation", &out)

@@ -120,7 +120,7 @@ func (o *parts) openEngine(ctx context.Context, p *process) (*engine.Engine, err
 			StopTimeout: time.Duration(c.DefaultStopTimeout) * time.Second,
 		},
 		State: o.state, Events: o.events, Host: host,
-		Runtime: tasks{o.runtime}, Images: o.images, Network: o.network, Volumes: o.volumes,
+		Runtime: engine.NewRuntime(o.runtime), Images: o.images, Network: o.network, Volumes: o.volumes,
 		NetworkID: o.networkID,
 	})
 }

@@ -47,6 +47,7 @@ type containerBackend interface {
 	ContainerUpdate(ctx context.Context, ref string, u container.UpdateConfig) (container.UpdateResponse, error)
 	ContainerWait(ctx context.Context, ref string, condition container.WaitCondition) (<-chan container.WaitResponse, error)
 	ContainerList(ctx context.Context, o engine.ListOptions) ([]*container.Summary, error)
+	ContainerIsolation(ref string) (engine.Isolation, error)
 	ContainerInspect(ctx context.Context, ref string, size bool) (*container.InspectResponse, error)
 	ContainerTop(ctx context.Context, ref, psArgs string) (*container.TopResponse, error)
 	ContainersPrune(ctx context.Context, f engine.Filters) (container.PruneReport, error)

@@ -22,6 +22,7 @@ import (
 
 	"github.com/portholehq/porthole/internal/engine"
 	"github.com/portholehq/porthole/internal/problem"
+	"github.com/portholehq/porthole/internal/runtime/plan"
 )
 
 const fakeID = "4b9d3e6c5f1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f708192a3b4"
@@ -122,6 +123,20 @@ func (f *fake) ContainerInspect(_ context.Context, ref string, _ bool) (*contain
 			"back":   {Aliases: []string{"a"}},
 		}},
 	}, nil
+}
+
+// fakeTask is a task with a plan.
+type fakeTask struct{ engine.Task }
+
+func (fakeTask) Plan() *plan.Plan       { return &plan.Plan{} }
+func (fakeTask) Warnings() []string     { return []string{"less than asked"} }
+func (fakeTask) Timings() []plan.Timing { return []plan.Timing{{Name: "mount root", Microseconds: 42}} }
+
+func (f *fake) ContainerIsolation(ref string) (engine.Isolation, error) {
+	if ref == "stopped" {
+		return engine.Isolation{UsernsNote: "privileged"}, nil
+	}
+	return engine.Isolation{IDs: [2]uint32{100000, 65536}, Task: fakeTask{}}, f.find(ref)
 }
 
 func (f *fake) ContainerTTY(ref string) (bool, error) { return f.tty, f.find(ref) }

@@ -1,9 +1,9 @@
 package server
 
 import (
-	"context"
 	"encoding/json"
 	"expvar"
+	"fmt"
 	"net/http"
 	"net/http/pprof"
 	"os"
@@ -14,21 +14,35 @@ import (
 	"time"
 
 	"github.com/portholehq/porthole/api"
+	"github.com/portholehq/porthole/internal/runtime/plan"
 )
 
-// isolator is a backend that knows how its containers are isolated.
-type isolator interface {
-	ContainerIsolation(ctx context.Context, ref string) (api.Isolation, error)
+// planned is a task that knows its isolation plan and what the steps took.
+type planned interface {
+	Plan() *plan.Plan // nil if an earlier daemon has started the container
+	Timings() []plan.Timing
+	Warnings() []string
 }
 
 func (s *Server) isolation(r *request) error {
-	b, ok := s.backend.(isolator)
-	if !ok {
-		return unavailable("the isolation plan")(r)
-	}
-	out, err := b.ContainerIsolation(r.ctx(), r.name)
+	known, err := s.backend.ContainerIsolation(r.name)
 	if err != nil {
 		return err
+	}
+	out := api.Isolation{ID: r.name, UsernsNote: known.UsernsNote, Plan: json.RawMessage("null"), Steps: []api.Step{}}
+	if known.IDs[1] > 0 {
+		out.IDs = &api.IDRange{Host: known.IDs[0], Size: known.IDs[1]}
+	}
+	if task, ok := known.Task.(planned); ok {
+		if p := task.Plan(); p != nil {
+			if out.Plan, err = json.Marshal(p); err != nil {
+				return fmt.Errorf("isolation plan: %w", err)
+			}
+		}
+		out.Warnings = task.Warnings()
+		for _, t := range task.Timings() {
+			out.Steps = append(out.Steps, api.Step{Name: t.Name, Microseconds: t.Microseconds})
+		}
 	}
 	return r.json(http.StatusOK, out)
 }

@@ -604,6 +604,32 @@ func TestDaemonState(t *testing.T) {
 	f.waits <- container.WaitResponse{}
 }
 
+func TestIsolation(t *testing.T) {
+	d := serve(t, &fake{})
+	resp, body := d.ask(t, get, "/porthole/containers/web/isolation", "")
+	var got api.Isolation
+	if err := json.Unmarshal([]byte(body), &got); err != nil || resp.StatusCode != 200 {
+		t.Fatalf("%d, %v", resp.StatusCode, err)
+	}
+	if !strings.HasPrefix(string(got.Plan), "{") {
+		t.Errorf("plan %s", got.Plan)
+	}
+	got.Plan = nil
+	want := api.Isolation{
+		ID: "web", IDs: &api.IDRange{Host: 100000, Size: 65536},
+		Steps: []api.Step{{Name: "mount root", Microseconds: 42}}, Warnings: []string{"less than asked"},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if _, body = d.ask(t, get, "/porthole/containers/stopped/isolation", ""); body != "{\"Id\":\"stopped\",\"IDs\":null,\"UsernsNote\":\"privileged\",\"Plan\":null,\"Steps\":[]}\n" {
+		t.Errorf("stopped: %s", body)
+	}
+	if resp, _ := d.ask(t, get, "/porthole/containers/nope/isolation", ""); resp.StatusCode != 404 {
+		t.Errorf("nope: %d", resp.StatusCode)
+	}
+}
+
 func TestDebugEndpoints(t *testing.T) {
 	d := serve(t, &fake{})
 	for path, want := range map[string]string{
