@@ -35,7 +35,7 @@ func Main(s Streams, args []string, build system.Build) (code int) {
 
 	app := command.New(term)
 	defer app.Close()
-	root := newRoot(app, build)
+	root := newRoot(app, build, args)
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	if sig, ok := errors.AsType[*signalError](context.Cause(ctx)); ok && (err == nil || errors.Is(err, context.Canceled) || errors.Is(err, sig)) {

@@ -9,8 +9,10 @@ package cli
 
 import (
 	"fmt"
+	"io"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/portholehq/porthole/internal/cli/command"
 	"github.com/portholehq/porthole/internal/cli/containers"
@@ -20,35 +22,110 @@ import (
 	"github.com/portholehq/porthole/internal/cli/volumes"
 )
 
-// verb makes the command of a verb.
-type verb func(*command.App) *cobra.Command
+// verb is a command at the top level.
+type verb struct {
+	name string
+	new  func(*command.App) *cobra.Command
+}
 
-// verbs returns the commands at the top level. Those that work on one kind of
-// object stand in the group of that kind as well, see [groups].
+// verbs returns the commands at the top level: those that work on one kind of
+// object stand in the group of that kind as well.
 func verbs(b system.Build) []verb {
 	return []verb{
-		containers.NewRun, containers.NewExec, containers.NewPs,
-		images.NewPull, images.NewPush, images.NewImages,
-		system.NewLogin, system.NewLogout, images.NewSearch, system.NewVersion(b), system.NewInfo(b),
+		{"run", containers.NewRun},
+		{"exec", containers.NewExec},
+		{"ps", containers.NewPs},
+		{"pull", images.NewPull},
+		{"push", images.NewPush},
+		{"images", images.NewImages},
+		{"login", system.NewLogin},
+		{"logout", system.NewLogout},
+		{"search", images.NewSearch},
+		{"version", system.NewVersion(b)},
+		{"info", system.NewInfo(b)},
 
-		containers.NewAttach, containers.NewCommit, containers.NewCreate, containers.NewDiff,
-		system.NewEvents, containers.NewExport, images.NewHistory, images.NewImport, system.NewInspect,
-		containers.NewKill, images.NewLoad, containers.NewLogs, containers.NewPause, containers.NewPort,
-		containers.NewRename, containers.NewRestart, containers.NewRm, images.NewRmi, images.NewSave,
-		containers.NewStart, containers.NewStats, containers.NewStop, images.NewTag, containers.NewTop,
-		containers.NewUnpause, containers.NewUpdate, containers.NewWait,
+		{"attach", containers.NewAttach},
+		{"commit", containers.NewCommit},
+		{"cp", containers.NewCp},
+		{"create", containers.NewCreate},
+		{"diff", containers.NewDiff},
+		{"events", system.NewEvents},
+		{"export", containers.NewExport},
+		{"history", images.NewHistory},
+		{"import", images.NewImport},
+		{"inspect", system.NewInspect},
+		{"kill", containers.NewKill},
+		{"load", images.NewLoad},
+		{"logs", containers.NewLogs},
+		{"pause", containers.NewPause},
+		{"port", containers.NewPort},
+		{"rename", containers.NewRename},
+		{"restart", containers.NewRestart},
+		{"rm", containers.NewRm},
+		{"rmi", images.NewRmi},
+		{"save", images.NewSave},
+		{"start", containers.NewStart},
+		{"stats", containers.NewStats},
+		{"stop", containers.NewStop},
+		{"tag", images.NewTag},
+		{"top", containers.NewTop},
+		{"unpause", containers.NewUnpause},
+		{"update", containers.NewUpdate},
+		{"wait", containers.NewWait},
+		{"build", newBuild},
 
-		newBuild,
+		{"container", containers.NewGroup},
+		{"image", images.NewGroup},
+		{"network", networks.NewGroup},
+		{"volume", volumes.NewGroup},
+		{"system", system.NewGroup(b)},
 	}
 }
 
-// groups returns the commands that hold others.
-func groups(b system.Build) []verb {
-	return []verb{containers.NewGroup, images.NewGroup, networks.NewGroup, volumes.NewGroup, system.NewGroup(b)}
+// addVerbs adds to root the verb that args name, or all of them when args
+// name none: for help, completion and the unknown. To make a command costs
+// little, to make all of them half of what a quick command takes.
+func addVerbs(root *cobra.Command, a *command.App, b system.Build, args []string) {
+	all := verbs(b)
+	name := firstWord(root, args)
+	for _, v := range all {
+		if v.name == name {
+			root.AddCommand(v.new(a))
+			return
+		}
+	}
+	for _, v := range all {
+		root.AddCommand(v.new(a))
+	}
 }
 
-// newRoot returns the command of the program itself.
-func newRoot(a *command.App, b system.Build) *cobra.Command {
+// firstWord returns the first argument that is not a flag of root.
+func firstWord(root *cobra.Command, args []string) string {
+	set := pflag.NewFlagSet(root.Name(), pflag.ContinueOnError)
+	set.SetInterspersed(false)
+	set.SetOutput(io.Discard)
+	set.Usage = func() {}
+	// Parsed for real later; here the values go nowhere.
+	root.Flags().VisitAll(func(f *pflag.Flag) {
+		ignored := *f
+		ignored.Value = discard{f.Value.Type()}
+		set.AddFlag(&ignored)
+	})
+	if err := set.Parse(args); err != nil || set.NArg() == 0 {
+		return ""
+	}
+	return set.Arg(0)
+}
+
+// discard takes any value of a flag.
+type discard struct{ kind string }
+
+func (discard) String() string   { return "" }
+func (discard) Set(string) error { return nil }
+func (d discard) Type() string   { return d.kind }
+
+// newRoot returns the command of the program itself, ready to run args.
+func newRoot(a *command.App, b system.Build, args []string) *cobra.Command {
 	root := &cobra.Command{
 		Use:                   "porthole [OPTIONS] COMMAND [ARG...]",
 		Short:                 "A container engine that is built to be looked into",
@@ -88,11 +165,7 @@ func newRoot(a *command.App, b system.Build) *cobra.Command {
 	_ = root.PersistentFlags().MarkShorthandDeprecated("help", "use --help")
 	root.PersistentFlags().Lookup("help").Hidden = true
 
-	for _, list := range [][]verb{verbs(b), groups(b)} {
-		for _, v := range list {
-			root.AddCommand(v(a))
-		}
-	}
+	addVerbs(root, a, b, args)
 	return root
 }
 
