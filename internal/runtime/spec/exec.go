@@ -2,6 +2,7 @@ package spec
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -40,13 +41,13 @@ func ExecProcess(host Host, base *specs.Spec, req container.ExecCreateRequest) (
 // execEnv returns the container's environment with the TERM that goes with this
 // process's terminal instead of the first process's.
 func execEnv(first *specs.Process, tty bool) []string {
-	const term = 2 // behind PATH and HOSTNAME, see environment
 	env := slices.Clone(first.Env)
-	switch {
-	case first.Terminal && !tty && len(env) > term && env[term] == "TERM=xterm":
-		return slices.Delete(env, term, term+1)
-	case !first.Terminal && tty && !slices.ContainsFunc(env, func(e string) bool { return len(e) > 4 && e[:5] == "TERM=" }):
-		return slices.Insert(env, min(term, len(env)), "TERM=xterm")
+	own := min(3, len(env)) // PATH, HOSTNAME and TERM come first, see environment
+	switch given := slices.Index(env[:own], "TERM=xterm"); {
+	case first.Terminal && !tty && given >= 0:
+		return slices.Delete(env, given, given+1)
+	case !first.Terminal && tty && !slices.ContainsFunc(env, func(e string) bool { return strings.HasPrefix(e, "TERM=") }):
+		return slices.Insert(env, min(2, len(env)), "TERM=xterm")
 	}
 	return env
 }
