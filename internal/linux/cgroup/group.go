@@ -23,6 +23,12 @@ const (
 	App   Sub = "app"
 	Debug Sub = "debug"
 	Shim  Sub = "shim"
+
+	// Shims is Shim on the v2 tree and, where there is one, PARENT/shims on the
+	// v1 hierarchies: the shims of all containers are charged together, and
+	// starting one does not make a group in each hierarchy, which takes longer
+	// than starting it. Without a v2 tree it is Shim.
+	Shims Sub = "shims"
 )
 
 var subs = []Sub{App, Debug, Shim}
@@ -67,7 +73,21 @@ func (g *Group) Dir(sub Sub) string {
 	if g.err != nil || g.tree.v2 == "" {
 		return ""
 	}
+	if sub == Shims {
+		sub = Shim
+	}
 	return filepath.Join(g.tree.v2, g.path, string(sub))
+}
+
+// dirV1 returns the directory of a sub-group in a v1 hierarchy.
+func (g *Group) dirV1(root string, sub Sub) string {
+	if sub == Shims && g.tree.v2 != "" {
+		return filepath.Join(root, filepath.Dir(g.path), string(Shims))
+	}
+	if sub == Shims {
+		sub = Shim
+	}
+	return filepath.Join(root, g.path, string(sub))
 }
 
 // Create makes the group and its sub-groups and sets the limits on app. On
@@ -137,10 +157,14 @@ func (g *Group) makeDirs() error {
 
 // makeGroup makes the group and one sub-group in a v1 hierarchy.
 func (g *Group) makeGroup(root string, sub Sub) error {
+	dir := g.dirV1(root, sub)
+	if sub == Shims {
+		return makeEmpty(dir, keepIfExists)
+	}
 	if err := makeEmpty(filepath.Join(root, g.path), keepIfExists); err != nil {
 		return err
 	}
-	return makeEmpty(filepath.Join(root, g.path, string(sub)), replaceIfExists)
+	return makeEmpty(dir, replaceIfExists)
 }
 
 type existing int
@@ -225,7 +249,7 @@ func (g *Group) Entrance(sub Sub) (*Entrance, error) {
 
 // openTasks opens a v1 `tasks` file, making the sub-group if it is not there.
 func (g *Group) openTasks(root string, sub Sub) (*os.File, error) {
-	name := filepath.Join(root, g.path, string(sub), "tasks")
+	name := filepath.Join(g.dirV1(root, sub), "tasks")
 	file, err := os.OpenFile(name, os.O_WRONLY, 0)
 	if !errors.Is(err, fs.ErrNotExist) || sub == App {
 		return file, err
@@ -266,18 +290,18 @@ func (g *Group) Add(pid int, sub Sub) error {
 				return err
 			}
 		}
-		if err := g.join(h.dir, sub, pid); err != nil {
+		if err := join(g.dirV1(h.dir, sub), pid); err != nil {
 			return err
 		}
 	}
 	if g.tree.v2 == "" {
 		return nil
 	}
-	return g.join(g.tree.v2, sub, pid)
+	return join(g.Dir(sub), pid)
 }
 
 func (g *Group) ensureSub(root string, sub Sub) error {
-	if _, err := os.Stat(filepath.Join(root, g.path, string(sub))); err == nil {
+	if _, err := os.Stat(g.dirV1(root, sub)); err == nil {
 		return nil
 	}
 	return g.makeGroup(root, sub)
@@ -285,8 +309,8 @@ func (g *Group) ensureSub(root string, sub Sub) error {
 
 // join writes a pid to one group. EINVAL can mean that the task is still being
 // born; it is tried again for a moment.
-func (g *Group) join(root string, sub Sub, pid int) error {
-	name := filepath.Join(root, g.path, string(sub), "cgroup.procs")
+func join(dir string, pid int) error {
+	name := filepath.Join(dir, "cgroup.procs")
 	var err error
 	for range 5 {
 		if err = writeFile(name, strconv.Itoa(pid)); !errors.Is(err, unix.EINVAL) {

@@ -98,7 +98,7 @@ func placement(t testing.TB, pid int) map[string]string {
 
 func TestBothWaysInReachEveryHierarchy(t *testing.T) {
 	for _, way := range []string{"born", "added"} {
-		for _, sub := range subs {
+		for _, sub := range append(slices.Clone(subs), Shims) {
 			t.Run(way+" "+string(sub), func(t *testing.T) {
 				g := newGroup(t, &Resources{})
 				var cmd *exec.Cmd
@@ -111,7 +111,14 @@ func TestBothWaysInReachEveryHierarchy(t *testing.T) {
 					}
 				}
 				want := g.Path() + "/" + string(sub)
+				if sub == Shims {
+					want = g.Path() + "/shim"
+				}
 				for hierarchy, place := range placement(t, cmd.Process.Pid) {
+					want := want
+					if sub == Shims && hierarchy != "" && g.tree.v2 != "" {
+						want = filepath.Dir(g.Path()) + "/shims"
+					}
 					if place != want {
 						t.Errorf("hierarchy %q: in %q, want %q", hierarchy, place, want)
 					}
@@ -119,7 +126,7 @@ func TestBothWaysInReachEveryHierarchy(t *testing.T) {
 				if own := placement(t, os.Getpid()); own[""] == want {
 					t.Error("the test itself went along")
 				}
-				if sub == Shim { // which Kill spares
+				if sub == Shim || sub == Shims { // which Kill spares
 					_ = cmd.Process.Kill()
 					_ = cmd.Wait()
 				}
@@ -490,7 +497,7 @@ func BenchmarkCreateEnterDestroy(b *testing.B) {
 			{Allow: true, Type: "c", Major: ptr[int64](1), Minor: ptr[int64](3), Access: "rwm"},
 		}, 8)...),
 	}
-	var create, open, join, destroy time.Duration
+	var create, open, join, destroy, shim time.Duration
 	for b.Loop() {
 		start := time.Now()
 		g := New(path + "/bench")
@@ -511,6 +518,12 @@ func BenchmarkCreateEnterDestroy(b *testing.B) {
 		join += time.Since(start)
 		_ = entrance.Close()
 		start = time.Now()
+		if entrance, err = g.Entrance(Shims); err != nil {
+			b.Fatal(err)
+		}
+		shim += time.Since(start)
+		_ = entrance.Close()
+		start = time.Now()
 		ctx, cancel := context.WithTimeout(b.Context(), time.Second)
 		if err := g.Destroy(ctx); err != nil {
 			b.Fatal(err)
@@ -518,7 +531,7 @@ func BenchmarkCreateEnterDestroy(b *testing.B) {
 		cancel()
 		destroy += time.Since(start)
 	}
-	for name, sum := range map[string]time.Duration{"create": create, "open": open, "join": join, "destroy": destroy} {
+	for name, sum := range map[string]time.Duration{"create": create, "open": open, "join": join, "destroy": destroy, "open-shims": shim} {
 		b.ReportMetric(float64(sum.Microseconds())/float64(b.N), name+"-us/op")
 	}
 }

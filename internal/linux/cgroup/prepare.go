@@ -42,8 +42,8 @@ func (t *Tree) forget(path string) {
 	delete(t.prepared, path)
 }
 
-// Prune removes a group that was prepared, where it is empty. One that is in
-// use is left alone.
+// Prune removes a group that was prepared, and the shims' group in it, where it
+// is empty. One that is in use is left alone.
 func (t *Tree) Prune(path string) error {
 	path, err := clean(path)
 	if err != nil {
@@ -51,9 +51,11 @@ func (t *Tree) Prune(path string) error {
 	}
 	t.forget(path)
 	for _, root := range t.roots() {
-		err := unix.Rmdir(filepath.Join(root, path))
-		if err != nil && !slices.Contains([]error{unix.ENOENT, unix.EBUSY, unix.ENOTEMPTY}, err) {
-			return &fs.PathError{Op: "rmdir", Path: filepath.Join(root, path), Err: err}
+		for _, dir := range []string{filepath.Join(root, path, string(Shims)), filepath.Join(root, path)} {
+			err := unix.Rmdir(dir)
+			if err != nil && !slices.Contains([]error{unix.ENOENT, unix.EBUSY, unix.ENOTEMPTY}, err) {
+				return &fs.PathError{Op: "rmdir", Path: dir, Err: err}
+			}
 		}
 	}
 	return nil
