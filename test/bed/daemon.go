@@ -31,6 +31,8 @@ type Options struct {
 	Dir string
 	// Args are further arguments.
 	Args []string
+	// Quiet leaves debug mode off.
+	Quiet bool
 }
 
 // A Daemon is a portholed that tests may kill and start again.
@@ -66,6 +68,9 @@ func Start(o Options) (*Daemon, error) {
 		// Other worlds share the cgroup tree, so the name has to be ours alone.
 		CgroupParent: fmt.Sprintf("/porthole-test-%s", filepath.Base(o.Dir)),
 		args:         o.Args,
+	}
+	if !o.Quiet {
+		d.args = append([]string{"--debug"}, o.Args...)
 	}
 	return d, d.Start()
 }
@@ -105,7 +110,7 @@ func (d *Daemon) Program(name string) string { return filepath.Join(d.Bin, name)
 func (d *Daemon) Command(args ...string) *exec.Cmd {
 	all := append([]string{
 		"--data-root", d.DataRoot(), "--exec-root", d.ExecRoot(), "--pidfile", filepath.Join(d.Dir, "portholed.pid"),
-		"--cgroup-parent", d.CgroupParent, "--host", d.Host(), "--debug",
+		"--cgroup-parent", d.CgroupParent, "--host", d.Host(),
 	}, d.args...)
 	return exec.Command(d.Program("portholed"), append(all, args...)...)
 }

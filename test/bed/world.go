@@ -19,28 +19,37 @@ const stageVar = "PORTHOLE_TEST_WORLD"
 // it before the tests, may be nil, and returns what is to be done after them.
 // Without root the tests run where they are, and testenv skips them.
 func Main(m *testing.M, prepare func() (cleanup func(), err error)) {
+	if os.Geteuid() != 0 {
+		os.Exit(m.Run())
+	}
+	os.Exit(World(func() int {
+		if prepare == nil {
+			return m.Run()
+		}
+		cleanup, err := prepare()
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "prepare tests:", err)
+			return 1
+		}
+		code := m.Run()
+		if cleanup != nil {
+			cleanup()
+		}
+		return code
+	}))
+}
+
+// World calls inside in new pid, mount and network namespaces: the program runs
+// itself again in them, with the same arguments, and World returns its exit
+// code. To be called at the beginning of main, by root.
+func World(inside func() int) int {
 	switch os.Getenv(stageVar) {
 	case "":
-		if os.Geteuid() == 0 {
-			os.Exit(outer())
-		}
-		os.Exit(m.Run())
+		return outer()
 	case "init":
-		os.Exit(initProcess())
+		return initProcess()
 	}
-	if prepare == nil {
-		os.Exit(m.Run())
-	}
-	cleanup, err := prepare()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "prepare tests:", err)
-		os.Exit(1)
-	}
-	code := m.Run()
-	if cleanup != nil {
-		cleanup()
-	}
-	os.Exit(code)
+	return inside()
 }
 
 // outer starts the test binary again as init of a new world, and waits.
@@ -60,8 +69,13 @@ func initProcess() int {
 		return 1
 	}
 	// Written out, as os/exec and a general reaper cannot share wait4.
+	// Set, not appended: of two values in the environment the first would count.
+	if err := os.Setenv(stageVar, "tests"); err != nil {
+		fmt.Fprintln(os.Stderr, "prepare environment:", err)
+		return 1
+	}
 	attr := &os.ProcAttr{
-		Env:   append(os.Environ(), stageVar+"=tests"),
+		Env:   os.Environ(),
 		Files: []*os.File{os.Stdin, os.Stdout, os.Stderr},
 	}
 	p, err := os.StartProcess("/proc/self/exe", os.Args, attr)

@@ -1,0 +1,152 @@
+// Command bench measures Porthole side by side with a Docker Engine.
+//
+//	make bench                      everything, some minutes
+//	bench -n 10 -only run,exec      ten times, these alone
+//
+// Both engines run in one world of their own (test/bed), take turns, and are
+// asked by their own command lines. For each thing the fastest and the middle
+// time are printed, and how many times faster Porthole is by the middle one.
+// The budgets are those of the design.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/portholehq/porthole/test/bed"
+)
+
+func main() {
+	if os.Geteuid() != 0 {
+		fmt.Fprintln(os.Stderr, "bench: needs root (make bench asks for it)")
+		os.Exit(1)
+	}
+	os.Exit(bed.World(func() int {
+		if err := run(); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			return 1
+		}
+		return 0
+	}))
+}
+
+// settings come from the command line.
+type settings struct {
+	n      int
+	only   string
+	images string
+	docker bool
+}
+
+func run() error {
+	var s settings
+	flag.IntVar(&s.n, "n", 20, "how often each thing is done")
+	flag.StringVar(&s.only, "only", "", "comma-separated names of what to measure; empty for all")
+	flag.StringVar(&s.images, "images", "/var/cache/porthole-test-images/images", "folder with the test images")
+	flag.BoolVar(&s.docker, "docker", true, "measure a Docker Engine as well")
+	flag.Parse()
+
+	ctx := context.Background()
+	dir, err := os.MkdirTemp("/var/tmp", "porthole-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	porthole, err := startPorthole(ctx, filepath.Join(dir, "porthole"), s.images)
+	if err != nil {
+		return err
+	}
+	defer porthole.stop()
+	engines := []*engine{porthole}
+	if s.docker {
+		docker, err := startDocker(ctx, filepath.Join(dir, "docker"), s.images)
+		if err != nil {
+			return err
+		}
+		defer docker.stop()
+		engines = append(engines, docker)
+	}
+	for _, e := range engines {
+		version, err := e.cli(ctx, "version", "--format", "{{.Server.Version}}")
+		if err != nil {
+			return err
+		}
+		fmt.Printf("%s %s\n", e.name, strings.TrimSpace(version))
+	}
+	return measureAll(ctx, s, engines)
+}
+
+// measureAll does everything that is wanted, and prints a line for each.
+func measureAll(ctx context.Context, s settings, engines []*engine) error {
+	out := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(out, "\nwhat\tporthole min\tmedian\tdocker min\tmedian\ttimes\tbudget\t")
+	failed := 0
+	for _, b := range benchmarks {
+		if s.only != "" && !contains(s.only, b.name) {
+			continue
+		}
+		results := make([]result, len(engines))
+		if err := b.measure(ctx, s, engines, results); err != nil {
+			fmt.Fprintf(out, "%s\tfailed: %v\t\t\t\t\t\t\n", b.title, err)
+			failed++
+			continue
+		}
+		fmt.Fprintln(out, b.line(results))
+		_ = out.Flush() // a person waits
+	}
+	if err := out.Flush(); err != nil {
+		return err
+	}
+	if failed > 0 {
+		return fmt.Errorf("%d of them failed", failed)
+	}
+	return nil
+}
+
+func contains(list, name string) bool {
+	for part := range strings.SplitSeq(list, ",") {
+		if part == name {
+			return true
+		}
+	}
+	return false
+}
+
+// line is one line of the table.
+func (b benchmark) line(results []result) string {
+	f := []string{b.title, b.show(results[0].min()), b.show(results[0].median())}
+	verdict := "met"
+	if results[0].median() > b.budget {
+		verdict = "missed"
+	}
+	if len(results) > 1 {
+		times := results[1].median() / results[0].median()
+		f = append(f, b.show(results[1].min()), b.show(results[1].median()), fmt.Sprintf("%.1f", times))
+		if b.times > 0 && times < b.times {
+			verdict = "missed"
+		}
+	} else {
+		f = append(f, "", "", "")
+	}
+	budget := ""
+	if b.budget < unlimited {
+		budget = b.show(b.budget)
+	}
+	if b.times > 0 {
+		budget = strings.TrimPrefix(budget+fmt.Sprintf(", %gx", b.times), ", ")
+	}
+	return strings.Join(append(f, strings.TrimSpace(budget+" "+verdict)), "\t") + "\t"
+}
+
+// timed calls fn and returns how long that took, in milliseconds.
+func timed(fn func() error) (float64, error) {
+	began := time.Now()
+	err := fn()
+	return float64(time.Since(began).Microseconds()) / 1000, err
+}
