@@ -231,7 +231,7 @@ func (a *attachment) copy(ctx context.Context, conn Stream, streams *os.File) er
 // await returns when the attachment is over: ErrDetached, or nil for every other end. Closing both sides, which the
 // callers do, ends the copying goroutines.
 func (a *attachment) await(ctx context.Context, conn Stream, input, output <-chan error) error {
-	var gone goneWatch
+	gone := goneWatch{stop: func() {}}
 	defer func() { gone.stop() }()
 	for {
 		select {

@@ -255,7 +255,8 @@ func (e *Engine) startExec(ctx context.Context, x *execution, v *view, o ExecSta
 	proc, err := v.task.Exec(ctx, options)
 	if err == nil {
 		if pty := proc.PTY(); pty != nil {
-			pipes.ours[0], err = pollable(pty)
+			pipes.pty = pty
+			pipes.ours[0], err = pollableCopy(pty)
 		}
 	}
 	if err != nil {
@@ -305,6 +306,7 @@ func (e *Engine) follow(x *execution, proc Process, p *pipes, conn io.Writer) *e
 		close(ended)
 		outputs.Wait()
 		s.closeStdin()
+		p.pty.Close() // nil is fine
 		if shutdown {
 			return
 		}
@@ -377,7 +379,10 @@ func (s *execStreams) await(ctx, life context.Context, conn Stream, input <-chan
 }
 
 // pipes are the standard streams of an exec without a terminal; the ends are nil where nothing is connected.
-type pipes struct{ ours, theirs [3]*os.File }
+type pipes struct {
+	ours, theirs [3]*os.File
+	pty          *os.File // by which the runtime sets the terminal's size; nil without one
+}
 
 func newPipes(req container.ExecCreateRequest, attached bool) (*pipes, error) {
 	p := &pipes{}
@@ -404,7 +409,7 @@ func newPipes(req container.ExecCreateRequest, attached bool) (*pipes, error) {
 }
 
 func (p *pipes) closeTheirs() { closeFiles(p.theirs[:]) }
-func (p *pipes) closeOurs()   { closeFiles(p.ours[:]) }
+func (p *pipes) closeOurs()   { closeFiles(append(p.ours[:], p.pty)) }
 
 func closeFiles(files []*os.File) {
 	for _, f := range files {
