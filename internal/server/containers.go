@@ -276,6 +276,9 @@ func (s *Server) containerWait(r *request) error {
 	r.w.Flush()
 
 	answer, ok := <-result
+	if !ok && r.ctx().Err() != nil {
+		return nil // the client has what it wanted
+	}
 	if !ok {
 		return context.Cause(ctx)
 	}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -98,6 +99,7 @@ func openFds() []api.Fd {
 		}
 		out = append(out, api.Fd{Fd: fd, Target: target})
 	}
+	slices.SortFunc(out, func(a, b api.Fd) int { return a.Fd - b.Fd })
 	return out
 }
 
