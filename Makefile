@@ -29,22 +29,22 @@ GOBUILD := go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
 
 GOTOOL := go tool -modfile=tools/go.mod
 
-.PHONY: build install demo test lint unit e2e uml test-images test-tools bench clean check-go FORCE
+.PHONY: build toolbox install demo test lint unit e2e uml test-images test-tools bench clean check-go FORCE
 
 build: bin/porthole bin/portholed bin/porthole-shim
 
 check-go:
 	@bash tools/check-machine.sh go
 
-bin/portholed: internal/toolbox/rootfs/bin/toolbox
+bin/portholed: toolbox
 
 # Go knows best whether anything has to be built.
 bin/%: check-go FORCE
 	@$(GOBUILD) -o $@ ./cmd/$*
 
-# The one program of the embedded image porthole/toolbox.
-internal/toolbox/rootfs/bin/toolbox: check-go FORCE
-	@$(GOBUILD) -o $@ ./cmd/toolbox
+# The image porthole/toolbox, which portholed embeds.
+toolbox: check-go
+	@sh tools/build-toolbox.sh
 
 install: build
 	@DESTDIR='$(DESTDIR)' BINDIR='$(BINDIR)' UNITDIR='$(UNITDIR)' bash contrib/install.sh
