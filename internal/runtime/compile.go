@@ -416,7 +416,7 @@ func processSteps(in processInput) ([]plan.Step, error) {
 	if cwd == "" {
 		cwd = "/"
 	}
-	groups := make([]string, 0, len(p.User.AdditionalGids)+len(in.groups))
+	var groups []string
 	for _, g := range p.User.AdditionalGids {
 		groups = append(groups, strconv.FormatUint(uint64(g), 10))
 	}

@@ -49,6 +49,7 @@ type Container struct {
 	timings   []plan.Timing
 	processes map[string]*Process
 	deleted   bool
+	released  bool
 }
 
 func (r *Runtime) newContainer(id, stateDir, logDir string) *Container {
@@ -359,7 +360,21 @@ func (c *Container) follow() {
 			c.processEnded(e.Process, exitOf(e.Exit))
 		}
 	}
-	c.shimEnded()
+	c.mu.Lock()
+	released := c.released
+	c.mu.Unlock()
+	if !released {
+		c.shimEnded()
+	}
+}
+
+// Release lets go of a container that goes on: what Load is the opposite of.
+// Done is then never closed, and all other methods fail.
+func (c *Container) Release() error {
+	c.mu.Lock()
+	c.released = true
+	c.mu.Unlock()
+	return c.client.Close()
 }
 
 // shimEnded settles what is open when the shim is gone. A shim that ended in

@@ -39,6 +39,8 @@ type Runtime struct {
 	init     *os.File // the same, readable: it becomes a process of the container
 	initErr  error
 
+	// attachLayers takes the way of older kernels, for tests.
+	attachLayers bool
 	// failAt makes a step fail, for tests of what is left behind.
 	failAt func(step string) error
 }
@@ -110,6 +112,7 @@ func (r *Runtime) Create(ctx context.Context, b Bundle) (_ *Container, err error
 		c.group = r.tree.Group(p.Linux.CgroupsPath)
 	}
 	cr := &creation{r: r, ctx: ctx, b: &b, c: c, begin: time.Now()}
+	defer cr.close()
 	defer cr.steps.Run()
 	for _, s := range []struct {
 		name string
@@ -134,7 +137,6 @@ func (r *Runtime) Create(ctx context.Context, b Bundle) (_ *Container, err error
 		cr.lap(s.name)
 	}
 	cr.steps.Keep()
-	closeFiles(cr.planFiles)
 	go c.follow()
 	return c, nil
 }
@@ -160,6 +162,17 @@ type creation struct {
 	dirs      [2]*os.File
 	shimPid   int
 	planFiles []*os.File
+}
+
+// close closes what only the creation needs, however it ended. The listener
+// above all: as long as this process has it open, too, a shim that has ended
+// could not be told from one that is slow.
+func (cr *creation) close() {
+	closeFiles(cr.planFiles)
+	closeFiles(cr.dirs[:])
+	if cr.listener != nil {
+		cr.listener.Close()
+	}
 }
 
 func (cr *creation) lap(name string) {
@@ -204,7 +217,6 @@ func (cr *creation) directories() error {
 			return fmt.Errorf("open directory of the shim: %w", err)
 		}
 		cr.dirs[i] = f
-		cr.steps.Add(f.Close)
 		if err := f.Chown(int(cr.b.IDs.Host), int(cr.b.IDs.Host)); err != nil {
 			return fmt.Errorf("give directory to the shim: %w", err)
 		}
@@ -217,7 +229,6 @@ func (cr *creation) directories() error {
 		return err
 	}
 	cr.listener = l
-	cr.steps.Add(l.Close)
 	return nil
 }
 
@@ -352,7 +363,6 @@ func (cr *creation) files() error {
 		return err
 	}
 	cr.planFiles = files
-	cr.steps.AddFunc(func() { closeFiles(files) })
 	return nil
 }
 

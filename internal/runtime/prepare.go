@@ -100,6 +100,9 @@ func (p *preparer) root() (*os.File, error) {
 		return p.plainRoot(l.Lower[0])
 	}
 	o := mount.OverlayOptions{Lower: below[:n], Upper: below[n], Work: below[n+1]}
+	if p.r.attachLayers {
+		return p.attachedOverlay(o)
+	}
 	var m *os.File
 	err := p.asContainerRoot(func() error {
 		base, err := p.layerBase(l.Base)

@@ -161,6 +161,11 @@ func (s *stage) narrowCapabilities() error {
 		return os.NewSyscallError("capget", err)
 	}
 	permitted := s.caps.Permitted & have.Permitted
+	if s.user.uid != 0 {
+		// What execve would leave to a user who is not root anyhow. Leaving
+		// it earlier, the program has to be executable for the user.
+		permitted &= s.caps.Ambient
+	}
 	err = sys.Capset(sys.CapSets{
 		Permitted:   permitted,
 		Effective:   s.caps.Effective & permitted,
