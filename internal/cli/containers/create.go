@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 
 	"github.com/containerd/errdefs"
 	"github.com/containerd/platforms"
@@ -94,6 +96,9 @@ func (o *creation) request(cmd *cobra.Command, a *command.App, args []string) (*
 	if err != nil {
 		return nil, err
 	}
+	if err := o.flags.CheckServer(serverOS); err != nil {
+		return nil, err
+	}
 	req, err := o.flags.Request(args[0], args[1:], serverOS)
 	if err != nil {
 		return nil, command.UsageError(cmd, err)
@@ -101,18 +106,18 @@ func (o *creation) request(cmd *cobra.Command, a *command.App, args []string) (*
 	return req, nil
 }
 
-// proxyEnv returns the variables of env together with those that the user's
-// configuration sets in every container: the proxies of this daemon.
+// proxyEnv returns the variables that the user's configuration sets in every
+// container, the proxies of this daemon, unless env sets them; then env.
 func proxyEnv(a *command.App, host string, env []string) []string {
-	var out []string
-	for name, value := range a.Config().ParseProxyConfig(host, opts.ConvertKVStringsToMapWithNil(env)) {
-		if value == nil {
-			out = append(out, name)
-			continue
+	given := opts.ConvertKVStringsToMapWithNil(env)
+	var defaults []string
+	for name, value := range a.Config().ParseProxyConfig(host, maps.Clone(given)) {
+		if _, set := given[name]; !set && value != nil {
+			defaults = append(defaults, name+"="+*value)
 		}
-		out = append(out, name+"="+*value)
 	}
-	return out
+	slices.Sort(defaults)
+	return append(defaults, env...)
 }
 
 // create makes the container, pulling the image first if need be, and returns

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"time"
 )
 
 // Pack writes an archive of the file or directory at source to w, in which it
@@ -82,7 +83,10 @@ func header(file, name string, info fs.FileInfo) (*tar.Header, error) {
 	}
 	// Names of local users mean nothing elsewhere; numbers are kept.
 	head.Uname, head.Gname = "", ""
+	// Whole seconds need no extended header, which would double the size of
+	// an archive of small files.
 	head.Format = tar.FormatPAX
+	head.ModTime, head.AccessTime, head.ChangeTime = head.ModTime.Truncate(time.Second), time.Time{}, time.Time{}
 	addXattrs(head, file)
 	return head, nil
 }

@@ -11,7 +11,10 @@
 package createflags
 
 import (
+	"errors"
+	"fmt"
 	"net"
+	"strings"
 	"time"
 
 	"github.com/docker/cli/opts"
@@ -89,6 +92,23 @@ type resourceFlags struct {
 
 type namespaceFlags struct {
 	pid, uts, ipc, userns, cgroupns, cgroupParent, isolation string
+}
+
+// windowsOnly are flags that mean something to a daemon on Windows only.
+var windowsOnly = []string{"cpu-count", "cpu-percent", "io-maxbandwidth", "io-maxiops"}
+
+// CheckServer refuses flags that a daemon on serverOS would ignore.
+func (f *Flags) CheckServer(serverOS string) error {
+	var errs []string
+	for _, name := range windowsOnly {
+		if serverOS != "windows" && f.set.Changed(name) {
+			errs = append(errs, fmt.Sprintf("\"--%s\" is only supported on a Porthole daemon running on windows, but the Porthole daemon is running on %s", name, serverOS))
+		}
+	}
+	if len(errs) == 0 {
+		return nil
+	}
+	return errors.New(strings.Join(errs, "\n"))
 }
 
 // Add declares the flags on set and returns where their values go.
@@ -236,16 +256,13 @@ func (f *Flags) addResources(set *pflag.FlagSet) {
 	r.ulimits = opts.NewUlimitOpt(nil)
 	set.Var(r.ulimits, "ulimit", "Ulimit options")
 
-	// Of use on Windows only; parsed and passed on, as Docker does.
-	windows := func(name string) { set.Lookup(name).Hidden = true }
 	set.Int64Var(&r.cpuCount, "cpu-count", 0, "CPU count (Windows only)")
-	windows("cpu-count")
 	set.Int64Var(&r.cpuPercent, "cpu-percent", 0, "CPU percent (Windows only)")
-	windows("cpu-percent")
 	set.Var(&r.ioMaxBandwidth, "io-maxbandwidth", "Maximum IO bandwidth limit for the system drive (Windows only)")
-	windows("io-maxbandwidth")
 	set.Uint64Var(&r.ioMaxIOps, "io-maxiops", 0, "Maximum IOps limit for the system drive (Windows only)")
-	windows("io-maxiops")
+	for _, name := range windowsOnly {
+		set.Lookup(name).Hidden = true
+	}
 }
 
 func (f *Flags) addNamespaces(set *pflag.FlagSet) {

@@ -1,0 +1,81 @@
+package cli
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/portholehq/porthole/internal/cli/system"
+)
+
+// update rewrites the files in testdata from what Docker's own command line
+// does, which must be of version 28.
+var update = flag.Bool("update", false, "record testdata from the docker on the path")
+
+// asPorthole makes the test binary run as the command line.
+const asPorthole = "PORTHOLE_TEST_RUN_CLI"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asPorthole) != "" {
+		os.Exit(Main(Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}, os.Args[1:],
+			system.Build{Version: "28.2.2", Commit: "e6534b4"}))
+	}
+	flag.Parse()
+	os.Exit(m.Run())
+}
+
+// result is what a command line left behind.
+type result struct {
+	Out, Err string
+	Code     int
+}
+
+// program runs a command line: Docker's or ours.
+type program struct {
+	path string
+	env  []string
+}
+
+func porthole(t testing.TB) program {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return program{self, []string{asPorthole + "=1"}}
+}
+
+// command prepares a run against the daemon at host.
+func (p program) command(t testing.TB, host string, args ...string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), p.path, append([]string{"-H", host}, args...)...)
+	cmd.Env = append([]string{
+		"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "TZ=UTC", "FROM_CLIENT=client", "LANG=C",
+	}, p.env...)
+	return cmd
+}
+
+func (p program) run(t testing.TB, host string, args ...string) result {
+	t.Helper()
+	var out, errOut bytes.Buffer
+	cmd := p.command(t, host, args...)
+	cmd.Stdout, cmd.Stderr = &out, &errOut
+	err := cmd.Run()
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		return result{out.String(), errOut.String(), exit.ExitCode()}
+	}
+	if err != nil {
+		t.Fatalf("run %s %q: %v", p.path, args, err)
+	}
+	return result{out.String(), errOut.String(), 0}
+}
+
+// asDocker puts Docker's name in the place of ours.
+func (r result) asDocker() result {
+	name := strings.NewReplacer("porthole", "docker", "Porthole", "Docker")
+	return result{name.Replace(r.Out), name.Replace(r.Err), r.Code}
+}
