@@ -56,6 +56,9 @@ func open(ctx context.Context, p *process, steps *undo.Stack) (*parts, error) {
 		return nil, err
 	}
 	steps.Add(out.images.Close)
+	if err := loadToolbox(ctx, out.images, log); err != nil {
+		return nil, err
+	}
 	if out.volumes, err = volume.Open(filepath.Join(c.DataRoot, "volumes"), log); err != nil {
 		return nil, err
 	}
