@@ -322,7 +322,3 @@ func (h *hijacker) ended(ctx interface{ Err() error }, err error) error {
 	}
 	return nil
 }
-
-func (s *Server) containerAttachWS(*request) error {
-	return errdefs.ErrNotImplemented.WithMessage("attach over websocket is not available in this build of Porthole: use POST /containers/{id}/attach")
-}
