@@ -3,10 +3,7 @@ package shim
 import (
 	"fmt"
 	"os"
-	"runtime"
 	"syscall"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/portholehq/porthole/internal/shim/wire"
 )
@@ -85,11 +82,7 @@ func (s *Server) enter(first *process, spec wire.ExecSpec, stdio [3]*os.File, gr
 		return nil, nil, fmt.Errorf("exec: %w", err)
 	}
 	defer mnt.Close()
-	flags, err := foreignNamespaces(first.pid)
-	if err != nil {
-		return nil, nil, fmt.Errorf("exec: %w", err)
-	}
-	p, err := s.launch(spec.ID, spec.Args, stdio, birth{cgroup: group, before: func() error { return first.join(flags) }})
+	p, err := s.launch(spec.ID, spec.Args, stdio, birth{cgroup: group, beside: first})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -104,73 +97,22 @@ func (s *Server) enter(first *process, spec wire.ExecSpec, stdio [3]*os.File, gr
 	return p, pty, nil
 }
 
-// joinable are the namespaces that a process is forked into. The mount
-// namespace is entered by the stage itself, and the user namespace is the
-// shim's own.
-var joinable = []struct {
-	name string
-	flag int
-}{
-	{"pid_for_children", unix.CLONE_NEWPID},
-	{"net", unix.CLONE_NEWNET},
-	{"uts", unix.CLONE_NEWUTS},
-	{"ipc", unix.CLONE_NEWIPC},
-	{"cgroup", unix.CLONE_NEWCGROUP},
+// onThreshold runs fn on a thread in the namespaces of p.
+func (s *Server) onThreshold(p *process, fn func() error) error {
+	s.forkMu.Lock()
+	defer s.forkMu.Unlock()
+	if s.threshold == nil {
+		s.threshold = newThreshold()
+	}
+	return s.threshold.do(p, fn)
 }
 
-// foreignNamespaces tells which namespaces of a process are not the shim's.
-// Those that are need not be entered, and could not always be: a cgroup
-// namespace of the host belongs to the host's user namespace.
-func foreignNamespaces(pid int) (int, error) {
-	flags := 0
-	for _, ns := range joinable {
-		var own, its unix.Stat_t
-		if err := unix.Stat("/proc/self/ns/"+ns.name, &own); err != nil {
-			return 0, fmt.Errorf("look at own %s namespace: %w", ns.name, err)
-		}
-		if err := unix.Stat(fmt.Sprintf("/proc/%d/ns/%s", pid, ns.name), &its); err != nil {
-			return 0, fmt.Errorf("look at %s namespace of pid %d: %w", ns.name, pid, err)
-		}
-		if own.Dev != its.Dev || own.Ino != its.Ino {
-			flags |= ns.flag
-		}
+// leaveThreshold ends the thread for execs, if there is one.
+func (s *Server) leaveThreshold() {
+	s.forkMu.Lock()
+	defer s.forkMu.Unlock()
+	if s.threshold != nil {
+		s.threshold.close()
+		s.threshold = nil
 	}
-	return flags, nil
-}
-
-// join enters namespaces of p with the calling thread.
-func (p *process) join(flags int) error {
-	if flags == 0 {
-		return nil
-	}
-	rc, err := p.pidfd.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var serr error
-	if err := rc.Control(func(fd uintptr) { serr = unix.Setns(int(fd), flags) }); err != nil {
-		return noProcess(p.id)
-	}
-	if serr != nil {
-		return fmt.Errorf("enter namespaces (%#x) of pid %d: %w", flags, p.pid, serr)
-	}
-	return nil
-}
-
-// onOwnThread runs the functions on a thread that ends afterwards. It must not
-// be the main thread, which Go cannot end and which stands for the process in
-// /proc: main keeps that one locked.
-func onOwnThread(fns ...func() error) error {
-	result := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // and never unlock
-		for _, fn := range fns {
-			if err := fn(); err != nil {
-				result <- err
-				return
-			}
-		}
-		result <- nil
-	}()
-	return <-result
 }

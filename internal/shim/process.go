@@ -62,10 +62,8 @@ type process struct {
 type birth struct {
 	flags  uintptr  // CLONE_NEW*
 	cgroup *os.File // directory of a v2 cgroup, or nil
-	pidns  *os.File // kept open for before; may be nil
-	// before runs on the forking thread; when it is not nil the thread is
-	// thrown away afterwards, since before may have changed it beyond repair.
-	before func() error
+	pidns  *os.File // a pid namespace to be born in, or nil
+	beside *process // to be born in the namespaces of, or nil
 }
 
 func (b birth) close() {
@@ -102,10 +100,13 @@ func (s *Server) fork(id string, args []string, stdio [3]*os.File, at birth) (*p
 	start := func() error {
 		return p.start(s.cfg.Executable, s.cfg.StageArgs, []*os.File{stdio[0], stdio[1], stdio[2], theirs}, at.attr())
 	}
-	if at.before == nil {
+	switch {
+	case at.beside != nil:
+		err = s.onThreshold(at.beside, start)
+	case at.pidns != nil:
+		err = inPIDNamespace(at.pidns, start)
+	default:
 		err = start()
-	} else {
-		err = onOwnThread(at.before, start)
 	}
 	if err != nil {
 		ours.Close()

@@ -49,6 +49,10 @@ type Server struct {
 	// wg counts the goroutines that must be through before Serve returns.
 	wg sync.WaitGroup
 
+	// forkMu guards threshold and is held while an exec is forked.
+	forkMu    sync.Mutex
+	threshold *threshold
+
 	// mu guards what follows. It is never held across anything that may
 	// block.
 	mu       sync.Mutex
@@ -93,6 +97,7 @@ func (s *Server) Serve() error {
 	}
 	s.mu.Unlock()
 	s.wg.Wait()
+	s.leaveThreshold()
 	if errors.Is(err, net.ErrClosed) {
 		return nil
 	}

@@ -7,8 +7,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/portholehq/porthole/internal/crilog"
 	"github.com/portholehq/porthole/internal/shim/wire"
 )
@@ -107,11 +105,6 @@ func (c *call) birth(spec wire.StartSpec) (birth, error) {
 	if at.pidns, err = c.takeOne(spec.JoinPID); err != nil {
 		at.close()
 		return birth{}, err
-	}
-	if at.pidns != nil {
-		at.before = func() error {
-			return os.NewSyscallError("setns", unix.Setns(int(at.pidns.Fd()), unix.CLONE_NEWPID))
-		}
 	}
 	return at, nil
 }

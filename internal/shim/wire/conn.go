@@ -102,7 +102,8 @@ type transport interface {
 // Conn sends and receives frames. Send may be called from several goroutines,
 // Recv from one at a time. Close ends both.
 type Conn struct {
-	t transport
+	t   transport
+	oob []byte // Recv's room for control data
 
 	sendMu sync.Mutex
 }
@@ -207,7 +208,10 @@ func (c *Conn) recvBody(length int) ([]byte, error) {
 }
 
 func (c *Conn) recvWithFiles(p []byte) (int, []*os.File, error) {
-	oob := make([]byte, unix.CmsgSpace(4*MaxFiles))
+	if c.oob == nil {
+		c.oob = make([]byte, unix.CmsgSpace(4*MaxFiles))
+	}
+	oob := c.oob
 	n, oobn, truncated, err := c.t.read(p, oob)
 	if err != nil {
 		if errors.Is(err, io.EOF) {
