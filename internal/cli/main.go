@@ -30,7 +30,11 @@ type Streams struct {
 func Main(s Streams, args []string, build system.Build) (code int) {
 	term := tty.New(s.In, s.Out, s.Err)
 	defer term.Restore()
-	ctx, stop := untilSignal(context.Background(), func() { term.Restore(); os.Exit(1) })
+	ctx, stop := untilSignal(context.Background(), func() {
+		term.Restore()
+		_, _ = io.WriteString(s.Err, "\ngot 3 SIGTERM/SIGINTs, forcefully exiting\n")
+		os.Exit(1)
+	})
 	defer stop()
 
 	app := command.New(term)
@@ -63,13 +67,17 @@ func untilSignal(ctx context.Context, force func()) (context.Context, context.Ca
 	signals := make(chan os.Signal, forceAfter)
 	signal.Notify(signals, endSignals...)
 	go func() {
-		for n := 1; ; n++ {
-			sig, ok := (<-signals).(syscall.Signal)
+		count := 0
+		for received := range signals {
+			sig, ok := received.(syscall.Signal)
 			if !ok {
-				return
+				continue
 			}
 			cancel(&signalError{sig})
-			if n == forceAfter && (sig == syscall.SIGINT || sig == syscall.SIGTERM) {
+			if sig == syscall.SIGINT || sig == syscall.SIGTERM {
+				count++
+			}
+			if count == forceAfter {
 				force()
 			}
 		}

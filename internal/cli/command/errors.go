@@ -53,9 +53,15 @@ func WithHelp(cmd *cobra.Command, code int, err error) error {
 	return &StatusError{Code: code, Text: withHelp(cmd.Root().Name(), cmd.CommandPath(), err), Err: err}
 }
 
+// Cancelled is the end of a command that the user has called off: it is told
+// to nobody and the exit code is zero.
+type Cancelled string
+
+func (c Cancelled) Error() string { return string(c) }
+
 // ExitCode returns what the program ends with after err.
 func ExitCode(err error) int {
-	if err == nil {
+	if _, cancelled := errors.AsType[Cancelled](err); err == nil || cancelled {
 		return 0
 	}
 	if s, ok := errors.AsType[*StatusError](err); ok && s.Code != 0 {
@@ -80,7 +86,7 @@ func Message(err error) string {
 // Report prints err and what the daemon suggests to try. An error without
 // text prints nothing.
 func (a *App) Report(err error) {
-	if err.Error() == "" {
+	if _, cancelled := errors.AsType[Cancelled](err); cancelled || err.Error() == "" {
 		return
 	}
 	_, _ = io.WriteString(a.Err, Message(err)+"\n")

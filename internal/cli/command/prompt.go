@@ -12,7 +12,7 @@ import (
 )
 
 // errTerminated ends a question that a signal has interrupted.
-var errTerminated = errors.New("prompt terminated")
+const errTerminated = Cancelled("prompt terminated")
 
 // Confirm asks a question that is answered by y or n, no when nothing is
 // answered. On Windows the console is opened when input is redirected.

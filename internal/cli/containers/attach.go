@@ -57,6 +57,8 @@ func (o *attachOptions) run(ctx context.Context, a *command.App, name string) er
 	}
 	if o.sigProxy && !info.Config.Tty {
 		defer forwardSignals(ctx, a, c, name)()
+		// The signals go to the container, so they do not end the copying.
+		ctx = context.WithoutCancel(ctx)
 	}
 	at, err := attachNow(ctx, a, c, name, info.Config, !o.noStdin, keys)
 	if err != nil {

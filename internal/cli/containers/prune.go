@@ -2,7 +2,6 @@ package containers
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 
@@ -29,7 +28,7 @@ func newPrune(a *command.App) *cobra.Command {
 					return err
 				}
 				if !yes {
-					return errors.New("container prune has been cancelled")
+					return command.Cancelled("container prune has been cancelled")
 				}
 			}
 			reclaimed, text, err := Prune(cmd.Context(), a, filter.Value())

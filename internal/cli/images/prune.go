@@ -2,7 +2,6 @@ package images
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -57,7 +56,7 @@ func confirmPrune(ctx context.Context, a *command.App, force, all bool) error {
 	}
 	yes, err := a.Confirm(ctx, "WARNING! This will remove "+what+"\nAre you sure you want to continue?")
 	if err == nil && !yes {
-		err = errors.New("image prune has been cancelled")
+		err = command.Cancelled("image prune has been cancelled")
 	}
 	return err
 }

@@ -2,7 +2,6 @@ package networks
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 
@@ -28,7 +27,7 @@ func newPrune(a *command.App) *cobra.Command {
 					return err
 				}
 				if !yes {
-					return errors.New("network prune has been cancelled")
+					return command.Cancelled("network prune has been cancelled")
 				}
 			}
 			text, err := Prune(cmd.Context(), a, filter.Value())

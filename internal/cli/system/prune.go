@@ -105,7 +105,7 @@ func (o *pruneOptions) run(ctx context.Context, a *command.App) error {
 			return err
 		}
 		if !yes {
-			return errors.New("system prune has been cancelled")
+			return command.Cancelled("system prune has been cancelled")
 		}
 	}
 	var total uint64

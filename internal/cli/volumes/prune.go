@@ -58,7 +58,7 @@ func confirmPrune(ctx context.Context, a *command.App, force, all bool) error {
 	}
 	yes, err := a.Confirm(ctx, "WARNING! This will remove "+what+" not used by at least one container.\nAre you sure you want to continue?")
 	if err == nil && !yes {
-		err = errors.New("volume prune has been cancelled")
+		err = command.Cancelled("volume prune has been cancelled")
 	}
 	return err
 }
