@@ -65,9 +65,26 @@ func (l *life) logged() string {
 func newLife(t *testing.T) *life {
 	testenv.NeedsRoot(t)
 	l := &life{t: t, dir: t.TempDir()}
+	t.Cleanup(removeCgroups)
 	l.settings(`{}`)
 	l.args = []string{"--host", "unix://" + l.path("api.sock")}
 	return l
+}
+
+// cgroupParent is where the daemons of these tests would have containers.
+const cgroupParent = "/porthole-test-life"
+
+// removeCgroups removes what the daemon has prepared for containers. It is for
+// the next daemon otherwise, so a daemon leaves it.
+func removeCgroups() {
+	for _, pattern := range []string{"/sys/fs/cgroup" + cgroupParent, "/sys/fs/cgroup/*" + cgroupParent} {
+		for _, below := range []string{"/*/*", "/*", ""} {
+			found, _ := filepath.Glob(pattern + below)
+			for _, dir := range found {
+				_ = syscall.Rmdir(dir) // files and groups in use stay
+			}
+		}
+	}
 }
 
 func (l *life) path(name string) string { return filepath.Join(l.dir, name) }
@@ -89,7 +106,7 @@ func (l *life) command(args ...string) *exec.Cmd {
 	cmd := exec.Command(self, append([]string{
 		"--config-file", l.path("daemon.json"), "--data-root", l.path("data"), "--exec-root", l.path("exec"),
 		// No container is run here, so any program will do.
-		"--shim", self, "--cgroup-parent", "/porthole-test-life",
+		"--shim", self, "--cgroup-parent", cgroupParent,
 	}, args...)...)
 	cmd.Env = append(os.Environ(), append(l.env, asDaemon+"=1")...)
 	cmd.ExtraFiles = l.fds
