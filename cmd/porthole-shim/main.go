@@ -14,6 +14,8 @@ package main
 import (
 	"fmt"
 	"os"
+
+	"github.com/portholehq/porthole/internal/sys"
 )
 
 // version is set by the linker (make build).
@@ -53,4 +55,10 @@ func printVersion([]string) int {
 func complain(verb string, err error) int {
 	fmt.Fprintf(os.Stderr, "porthole-shim %s: %v\n", verb, err)
 	return 125
+}
+
+// nameProcess gives a process that was executed by descriptor a name of its own
+// in the process table, where else the descriptor's number would stand.
+func nameProcess(name string) {
+	_ = sys.SetName(name) // for people only
 }
