@@ -2,12 +2,16 @@ package engine
 
 import (
 	"context"
+	"io"
 	"log/slog"
 	"os"
 	"syscall"
 	"time"
 
 	"github.com/moby/moby/api/types/container"
+	mobyimage "github.com/moby/moby/api/types/image"
+	"github.com/moby/moby/api/types/jsonstream"
+	mobynet "github.com/moby/moby/api/types/network"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
@@ -112,6 +116,19 @@ type Images interface {
 	RootFS(ctx context.Context, id string) (image.Layers, error)
 	RemoveRootFS(ctx context.Context, id string) error
 	RootFSUsage(ctx context.Context, id string) (rw, total int64, err error)
+	RootFSList(ctx context.Context) ([]string, error)
+
+	// The rest serves the verbs about images.
+	Load(ctx context.Context, r io.Reader, o image.LoadOptions, progress func(jsonstream.Message)) ([]image.Loaded, error)
+	Save(ctx context.Context, w io.Writer, refs []string, platforms []ocispec.Platform) error
+	Import(ctx context.Context, r io.Reader, o image.ImportOptions) (string, error)
+	List(ctx context.Context, o image.ListOptions) ([]mobyimage.Summary, error)
+	Inspect(ctx context.Context, ref string) (mobyimage.InspectResponse, error)
+	History(ctx context.Context, ref string) ([]mobyimage.HistoryResponseItem, error)
+	Tag(ctx context.Context, src, dst string) error
+	Remove(ctx context.Context, ref string, o image.RemoveOptions) ([]mobyimage.DeleteResponse, error)
+	Prune(ctx context.Context, o image.PruneOptions) (mobyimage.PruneReport, error)
+	DiskUsage(ctx context.Context) (image.DiskUsage, error)
 }
 
 // Networks gives containers addresses.
@@ -119,6 +136,9 @@ type Networks interface {
 	Attach(ctx context.Context, a network.AttachSpec) (network.Endpoint, error)
 	Detach(ctx context.Context, id string) error
 	Reconcile(ctx context.Context, live map[string]bool) error
+	Endpoint(containerID string) (network.Endpoint, bool)
+	List() []mobynet.Summary
+	Inspect(ref string) (mobynet.Inspect, error)
 }
 
 // Volumes keeps named and anonymous volumes.

@@ -1,20 +1,25 @@
 package engine
 
-import ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+import (
+	"context"
+	"io"
+
+	"github.com/moby/moby/api/types/events"
+	mobyimage "github.com/moby/moby/api/types/image"
+	"github.com/moby/moby/api/types/jsonstream"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/portholehq/porthole/internal/image"
+)
 
 // ImageLoadOptions belong to [Engine.ImageLoad].
 type ImageLoadOptions struct {
-	Platforms []ocispec.Platform // empty: all that the archive holds
+	Platforms []ocispec.Platform // empty: this machine's
 	Quiet     bool
 }
 
 // ImageImportOptions belong to [Engine.ImageImport].
-type ImageImportOptions struct {
-	Repo, Tag string
-	Message   string
-	Changes   []string // Dockerfile instructions
-	Platform  *ocispec.Platform
-}
+type ImageImportOptions = image.ImportOptions
 
 // ImageListOptions belong to [Engine.ImageList].
 type ImageListOptions struct {
@@ -28,4 +33,139 @@ type ImageListOptions struct {
 type ImageRemoveOptions struct {
 	Force, NoPrune bool
 	Platforms      []ocispec.Platform
+}
+
+// ImageLoad reads images from an archive. progress, which may be nil, gets values of jsonstream.Message. It returns the
+// names, or the ids of images without one.
+func (e *Engine) ImageLoad(ctx context.Context, r io.Reader, o ImageLoadOptions, progress func(any)) ([]string, error) {
+	var forward func(jsonstream.Message)
+	if progress != nil {
+		forward = func(m jsonstream.Message) { progress(m) }
+	}
+	loaded, err := e.deps.Images.Load(ctx, r, image.LoadOptions{Platforms: o.Platforms, Quiet: o.Quiet}, forward)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, l := range loaded {
+		name := l.Name
+		if name == "" {
+			name = l.ID
+		}
+		names = append(names, name)
+		e.emitImage(events.ActionLoad, l.ID, name)
+	}
+	return names, nil
+}
+
+func (e *Engine) emitImage(action events.Action, id, name string) {
+	e.emitOther(events.ImageEventType, action, id, map[string]string{"name": name})
+}
+
+// ImageSave writes an archive of the images named.
+func (e *Engine) ImageSave(ctx context.Context, w io.Writer, refs []string, platforms []ocispec.Platform) error {
+	if err := e.deps.Images.Save(ctx, w, refs, platforms); err != nil {
+		return err
+	}
+	for _, ref := range refs {
+		if img, err := e.deps.Images.Resolve(ctx, ref); err == nil {
+			e.emitImage(events.ActionSave, img.ID, ref)
+		}
+	}
+	return nil
+}
+
+// ImageImport makes an image of one layer from a tar stream and returns its id.
+func (e *Engine) ImageImport(ctx context.Context, r io.Reader, o ImageImportOptions) (string, error) {
+	id, err := e.deps.Images.Import(ctx, r, o)
+	if err != nil {
+		return "", err
+	}
+	e.emitImage(events.ActionImport, id, id)
+	return id, nil
+}
+
+// ImageList lists images.
+func (e *Engine) ImageList(ctx context.Context, o ImageListOptions) ([]mobyimage.Summary, error) {
+	uses := e.imageUses()
+	return e.deps.Images.List(ctx, image.ListOptions{
+		All: o.All, Filters: image.Filters(o.Filters), SharedSize: o.SharedSize, Manifests: o.Manifests,
+		InUse: func(id string) int64 { return int64(len(uses[id])) },
+	})
+}
+
+// imageUses are the containers of each image.
+func (e *Engine) imageUses() map[string][]image.Use {
+	uses := map[string][]image.Use{}
+	for _, c := range e.registry.all() {
+		v := c.view()
+		uses[v.ImageID] = append(uses[v.ImageID], image.Use{ID: c.id, Running: v.live()})
+	}
+	return uses
+}
+
+// ImageInspect tells all about one image.
+func (e *Engine) ImageInspect(ctx context.Context, ref string) (mobyimage.InspectResponse, error) {
+	return e.deps.Images.Inspect(ctx, ref)
+}
+
+// ImageHistory tells the steps an image was made by.
+func (e *Engine) ImageHistory(ctx context.Context, ref string) ([]mobyimage.HistoryResponseItem, error) {
+	return e.deps.Images.History(ctx, ref)
+}
+
+// ImageTag gives an image another name.
+func (e *Engine) ImageTag(ctx context.Context, src, dst string) error {
+	if err := e.deps.Images.Tag(ctx, src, dst); err != nil {
+		return err
+	}
+	if img, err := e.deps.Images.Resolve(ctx, dst); err == nil {
+		e.emitImage(events.ActionTag, img.ID, img.Name)
+	}
+	return nil
+}
+
+// ImageRemove removes a name, and the image with its last name.
+func (e *Engine) ImageRemove(ctx context.Context, ref string, o ImageRemoveOptions) ([]mobyimage.DeleteResponse, error) {
+	if len(o.Platforms) > 0 {
+		return nil, invalid("removing single platforms of an image is not supported")
+	}
+	img, err := e.deps.Images.Resolve(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	gone, err := e.deps.Images.Remove(ctx, ref, image.RemoveOptions{
+		Force: o.Force, NoPrune: o.NoPrune, Used: func(id string) []image.Use { return e.imageUses()[id] },
+	})
+	e.emitRemoved(img.ID, gone)
+	return gone, err
+}
+
+// emitRemoved tells of names and of an image that went. Layers have no events.
+func (e *Engine) emitRemoved(id string, gone []mobyimage.DeleteResponse) {
+	for _, g := range gone {
+		switch {
+		case g.Untagged != "":
+			e.emitImage(events.ActionUnTag, id, id)
+		case g.Deleted == id:
+			e.emitImage(events.ActionDelete, id, id)
+		}
+	}
+}
+
+// ImagesPrune removes images that nothing uses.
+func (e *Engine) ImagesPrune(ctx context.Context, f Filters) (mobyimage.PruneReport, error) {
+	report, err := e.deps.Images.Prune(ctx, image.PruneOptions{
+		Filters: image.Filters(f), Used: func(id string) []image.Use { return e.imageUses()[id] },
+	})
+	if err != nil {
+		return report, err
+	}
+	for _, g := range report.ImagesDeleted {
+		if g.Deleted != "" {
+			e.emitImage(events.ActionDelete, g.Deleted, g.Deleted)
+		}
+	}
+	e.emitPrune(events.ImageEventType, report.SpaceReclaimed)
+	return report, nil
 }

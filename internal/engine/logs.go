@@ -2,8 +2,12 @@ package engine
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 
 	"github.com/moby/moby/api/types/container"
+
+	"github.com/portholehq/porthole/internal/crilog"
 )
 
 // ContainerLogs calls fn for each log line selected. It returns when all were read or, following, when the container
@@ -34,8 +38,14 @@ func (e *Engine) logs(ctx context.Context, c *ctr, o LogsOptions, fn func(LogEnt
 	}
 	ended, stop := e.logEnd(c, v)
 	defer stop()
-	_, _ = details, ended
-	return errPending
+	read := crilog.ReadOptions{Stdout: o.Stdout, Stderr: o.Stderr, Since: o.Since, Until: o.Until, Tail: o.Tail, Follow: o.Follow && v.live()}
+	err := crilog.Read(ctx, e.logDir(c.id), read, ended, func(entry crilog.Entry) error {
+		return fn(LogEntry{Time: entry.Time, Stream: StreamKind(entry.Stream), Line: entry.Line, Dropped: entry.Dropped, Details: details})
+	})
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // it never ran
+	}
+	return err
 }
 
 // logEnd returns a channel that is closed once the run that v shows writes no more.

@@ -1,0 +1,520 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"io"
+	"maps"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/containerd/errdefs"
+	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/portholehq/porthole/internal/engine/state"
+	"github.com/portholehq/porthole/internal/event"
+	"github.com/portholehq/porthole/internal/image"
+	"github.com/portholehq/porthole/internal/network"
+	"github.com/portholehq/porthole/internal/runtime"
+	"github.com/portholehq/porthole/internal/runtime/spec"
+	"github.com/portholehq/porthole/internal/volume"
+)
+
+// fakeRuntime runs containers that only exist in memory. What a container's program does is a function of its name.
+type fakeRuntime struct {
+	mu       sync.Mutex
+	tasks    map[string]*fakeTask
+	programs map[string]func(t *fakeTask) // by the program's path; none: it lives until it is killed
+	failing  map[string]error             // by the program's path: its start fails
+	exits    map[string]Exit              // recorded by shims, by state directory
+	created  int
+}
+
+func newFakeRuntime() *fakeRuntime {
+	return &fakeRuntime{tasks: map[string]*fakeTask{}, programs: map[string]func(*fakeTask){}, failing: map[string]error{}, exits: map[string]Exit{}}
+}
+
+func (r *fakeRuntime) Create(_ context.Context, b Bundle) (Task, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	t := &fakeTask{r: r, b: b, done: make(chan struct{}), input: make(chan byte, 100)}
+	r.tasks[b.ID] = t
+	r.created++
+	return t, nil
+}
+
+func (r *fakeRuntime) Load(_ context.Context, id, _, _ string) (Task, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if t := r.tasks[id]; t != nil {
+		return t, nil
+	}
+	return nil, errdefs.ErrNotFound
+}
+
+func (r *fakeRuntime) ReadExit(dir string) (Exit, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if x, ok := r.exits[dir]; ok {
+		return x, nil
+	}
+	return Exit{}, errdefs.ErrNotFound
+}
+
+func (r *fakeRuntime) task(id string) *fakeTask {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.tasks[id]
+}
+
+func (r *fakeRuntime) count() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.tasks)
+}
+
+type fakeTask struct {
+	r    *fakeRuntime
+	b    Bundle
+	done chan struct{}
+
+	mu      sync.Mutex
+	started time.Time
+	exit    Exit
+	ended   bool
+	ignore  bool // no signal but SIGKILL has an effect
+	frozen  bool
+	clients []*os.File
+	signals []syscall.Signal
+	input   chan byte
+	execs   []*fakeProcess
+}
+
+func (t *fakeTask) Start(context.Context) error {
+	path := t.b.Spec.Process.Args[0]
+	if err := t.r.failing[path]; err != nil {
+		return err
+	}
+	t.mu.Lock()
+	t.started = time.Now()
+	t.mu.Unlock()
+	if program := t.r.programs[path]; program != nil {
+		go program(t)
+	}
+	return nil
+}
+
+func (t *fakeTask) end(x Exit) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.ended {
+		return
+	}
+	x.At = time.Now()
+	t.exit, t.ended = x, true
+	for _, p := range t.execs {
+		p.end(137)
+	}
+	for _, c := range t.clients {
+		c.Close()
+	}
+	close(t.done)
+}
+
+func (t *fakeTask) write(text string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, c := range t.clients {
+		_ = newFrameWriter(c, t.b.Terminal).write(1, []byte(text))
+	}
+}
+
+func (t *fakeTask) Pid() int             { return os.Getpid() }
+func (t *fakeTask) StartedAt() time.Time { t.mu.Lock(); defer t.mu.Unlock(); return t.started }
+func (t *fakeTask) Warnings() []string   { return nil }
+func (t *fakeTask) NetNS() (*os.File, error) {
+	return os.Open("/proc/self/ns/net")
+}
+
+func (t *fakeTask) Attach(_ context.Context, o runtime.AttachOptions) (*os.File, error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	ours, theirs := os.NewFile(uintptr(fds[0]), "ours"), os.NewFile(uintptr(fds[1]), "theirs")
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.ended {
+		theirs.Close()
+		return ours, nil
+	}
+	t.clients = append(t.clients, theirs)
+	if o.Stdin {
+		go func() {
+			buf := make([]byte, 100)
+			for {
+				n, err := theirs.Read(buf)
+				for _, b := range buf[:n] {
+					t.input <- b
+				}
+				if err != nil {
+					return
+				}
+			}
+		}()
+	}
+	return ours, nil
+}
+
+func (t *fakeTask) Signal(_ context.Context, sig syscall.Signal) error {
+	t.mu.Lock()
+	ended, ignore := t.ended, t.ignore
+	t.signals = append(t.signals, sig)
+	t.mu.Unlock()
+	if ended {
+		return errdefs.ErrNotFound
+	}
+	if sig == syscall.SIGKILL || (!ignore && sig == syscall.SIGTERM) {
+		go t.end(Exit{Code: 128 + int(sig), Signal: sig, Observed: true})
+	}
+	return nil
+}
+
+func (t *fakeTask) setFrozen(b bool) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.frozen = b
+	return nil
+}
+func (t *fakeTask) Freeze(context.Context) error                 { return t.setFrozen(true) }
+func (t *fakeTask) Thaw(context.Context) error                   { return t.setFrozen(false) }
+func (t *fakeTask) Resize(context.Context, uint16, uint16) error { return nil }
+func (t *fakeTask) Done() <-chan struct{}                        { return t.done }
+func (t *fakeTask) Exit() Exit                                   { t.mu.Lock(); defer t.mu.Unlock(); return t.exit }
+func (t *fakeTask) Pids() ([]int, error)                         { return []int{os.Getpid()}, nil }
+func (t *fakeTask) Stats() (*container.StatsResponse, error) {
+	return &container.StatsResponse{Read: time.Now()}, nil
+}
+func (t *fakeTask) Kill(context.Context) error {
+	t.end(Exit{Code: 137, Signal: syscall.SIGKILL})
+	return nil
+}
+func (t *fakeTask) Delete(context.Context) error {
+	t.r.mu.Lock()
+	defer t.r.mu.Unlock()
+	if t.r.tasks[t.b.ID] == t {
+		delete(t.r.tasks, t.b.ID)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, c := range t.clients {
+		c.Close()
+	}
+	return nil
+}
+
+func (t *fakeTask) Exec(_ context.Context, o runtime.ExecOptions) (Process, error) {
+	p := &fakeProcess{t: t, o: o, done: make(chan struct{})}
+	dup := func(f *os.File) *os.File {
+		if f == nil {
+			return nil
+		}
+		fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			panic(err)
+		}
+		return os.NewFile(uintptr(fd), f.Name())
+	}
+	p.stdin, p.stdout, p.stderr = dup(o.Stdin), dup(o.Stdout), dup(o.Stderr)
+	return p, nil
+}
+
+// fakeProcess is an exec: "echo WORDS" prints, "cat" copies, "exit N" ends, "hold" leaves its output open in a grandchild.
+type fakeProcess struct {
+	t                     *fakeTask
+	o                     runtime.ExecOptions
+	stdin, stdout, stderr *os.File
+	done                  chan struct{}
+	once                  sync.Once
+	code                  int
+}
+
+func (p *fakeProcess) Start(context.Context) error {
+	args := p.o.Process.Args
+	if err := p.t.r.failing[args[0]]; err != nil {
+		p.closeAll()
+		return err
+	}
+	p.t.mu.Lock()
+	p.t.execs = append(p.t.execs, p)
+	p.t.mu.Unlock()
+	switch args[0] {
+	case "echo":
+		go func() { _, _ = io.WriteString(p.stdout, args[1]+"\n"); p.closeAll(); p.end(0) }()
+	case "cat":
+		go func() { _, _ = io.Copy(p.stdout, p.stdin); p.closeAll(); p.end(0) }()
+	case "exit":
+		go func() { p.closeAll(); p.end(int(args[1][0] - '0')) }()
+	case "hold":
+		go func() { _, _ = io.WriteString(p.stdout, "held\n"); p.end(0) }()
+	}
+	return nil
+}
+
+func (p *fakeProcess) closeAll() {
+	for _, f := range []*os.File{p.stdin, p.stdout, p.stderr} {
+		f.Close()
+	}
+}
+
+func (p *fakeProcess) end(code int)                                 { p.once.Do(func() { p.code = code; close(p.done) }) }
+func (p *fakeProcess) Pid() int                                     { return 1 }
+func (p *fakeProcess) PTY() *os.File                                { return nil }
+func (p *fakeProcess) Done() <-chan struct{}                        { return p.done }
+func (p *fakeProcess) Exit() Exit                                   { return Exit{Code: p.code, At: time.Now()} }
+func (p *fakeProcess) Resize(context.Context, uint16, uint16) error { return nil }
+func (p *fakeProcess) Signal(_ context.Context, s syscall.Signal) error {
+	p.end(128 + int(s))
+	return nil
+}
+
+// fakeImages has one image, busybox, whose layer is a directory.
+type fakeImages struct {
+	*image.Store // nil: the verbs about images are not for this fake
+	dir          string
+	mu           sync.Mutex
+	root         map[string]bool
+	fail         error
+}
+
+func (f *fakeImages) Resolve(_ context.Context, ref string) (image.Image, error) {
+	if ref != "busybox" && ref != "busybox:latest" {
+		return image.Image{}, errdefs.ErrNotFound.WithMessage("No such image: " + ref)
+	}
+	return image.Image{ID: "sha256:b0", Name: "busybox:latest", Platform: ocispec.Platform{OS: "linux", Architecture: "amd64"}, Config: dockerspec.DockerOCIImage{
+		Config: dockerspec.DockerOCIImageConfig{ImageConfig: ocispec.ImageConfig{
+			Cmd: []string{"sh"}, Env: []string{"PATH=/bin", "A=image"}, Labels: map[string]string{"from": "image"},
+			Volumes: map[string]struct{}{"/data": {}}, WorkingDir: "/w",
+		}},
+	}}, nil
+}
+
+func (f *fakeImages) ResolvePlatform(ctx context.Context, ref string, _ ocispec.Platform) (image.Image, error) {
+	return f.Resolve(ctx, ref)
+}
+func (f *fakeImages) PlatformWarning(image.Image) string { return "" }
+func (f *fakeImages) CreateRootFS(_ context.Context, id string, _ image.Image) (image.Layers, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.fail != nil {
+		return image.Layers{}, f.fail
+	}
+	f.root[id] = true
+	return f.layers(), nil
+}
+func (f *fakeImages) layers() image.Layers {
+	return image.Layers{Base: f.dir, Lower: []string{filepath.Join(f.dir, "layer")}, Upper: filepath.Join(f.dir, "upper"), Work: filepath.Join(f.dir, "work")}
+}
+func (f *fakeImages) RootFS(context.Context, string) (image.Layers, error) { return f.layers(), nil }
+func (f *fakeImages) RemoveRootFS(_ context.Context, id string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.root, id)
+	return nil
+}
+func (f *fakeImages) RootFSUsage(context.Context, string) (int64, int64, error) { return 1, 2, nil }
+
+type fakeNetworks struct {
+	*network.Manager // nil: listing is not for this fake
+	mu               sync.Mutex
+	attached         map[string]bool
+	fail             error
+}
+
+func (f *fakeNetworks) Attach(_ context.Context, a network.AttachSpec) (network.Endpoint, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.fail != nil {
+		return network.Endpoint{}, f.fail
+	}
+	f.attached[a.ContainerID] = true
+	return network.Endpoint{
+		EndpointID: "e1", NetworkID: "n1", Interface: "eth0", IPv4: netip.MustParsePrefix("172.20.0.2/16"),
+		Gateway: netip.MustParseAddr("172.20.0.1"), MAC: net.HardwareAddr{2, 0, 0, 0, 0, 1},
+	}, nil
+}
+func (f *fakeNetworks) Detach(_ context.Context, id string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.attached, id)
+	return nil
+}
+func (f *fakeNetworks) Reconcile(context.Context, map[string]bool) error { return nil }
+func (f *fakeNetworks) Endpoint(id string) (network.Endpoint, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return network.Endpoint{NetworkID: "n1", IPv4: netip.MustParsePrefix("172.20.0.2/16")}, f.attached[id]
+}
+func (f *fakeImages) RootFSList(context.Context) ([]string, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Collect(maps.Keys(f.root)), nil
+}
+func (f *fakeNetworks) count() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.attached)
+}
+
+type noDevices struct{}
+
+func (noDevices) Devices(string) ([]specs.LinuxDevice, error)    { return nil, errors.New("none") }
+func (noDevices) AllDevices() ([]specs.LinuxDevice, error)       { return nil, nil }
+func (noDevices) Propagation(string) (string, bool, bool, error) { return "/", true, false, nil }
+
+// world is an engine on fakes.
+type world struct {
+	*Engine
+	t       testing.TB
+	dir     string
+	runtime *fakeRuntime
+	images  *fakeImages
+	network *fakeNetworks
+}
+
+func newWorld(t testing.TB) *world {
+	t.Helper()
+	w := &world{t: t, dir: t.TempDir(), runtime: newFakeRuntime(), network: &fakeNetworks{attached: map[string]bool{}}}
+	w.images = &fakeImages{dir: filepath.Join(w.dir, "images"), root: map[string]bool{}}
+	if err := os.MkdirAll(filepath.Join(w.images.dir, "layer", "etc"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(w.images.dir, "layer", "etc", "app.conf"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	w.open()
+	t.Cleanup(w.close)
+	return w
+}
+
+func (w *world) open() {
+	w.t.Helper()
+	db, err := state.Open(filepath.Join(w.dir, "state.db"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	journal, err := event.Open(filepath.Join(w.dir, "events"), event.Options{})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	volumes, err := volume.Open(filepath.Join(w.dir, "volumes"), nil)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.Engine, err = New(context.Background(), Deps{
+		Config: Config{DataRoot: w.dir, ExecRoot: w.dir, CgroupParent: "/test"}, State: db, Events: journal, Runtime: w.runtime,
+		Images: w.images, Network: w.network, Volumes: volumes,
+		Host: spec.Host{Arch: "amd64", NCPU: 2, Lookup: noDevices{}, SeccompProfile: "unconfined"},
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) close() {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if err := w.Shutdown(ctx); err != nil {
+		w.t.Errorf("shutdown: %v", err)
+	}
+	w.deps.Events.Close()
+	if err := w.deps.State.Close(); err != nil {
+		w.t.Error(err)
+	}
+}
+
+// create makes a container that runs args.
+func (w *world) create(name string, change func(*container.CreateRequest), args ...string) string {
+	w.t.Helper()
+	req := container.CreateRequest{Config: &container.Config{Image: "busybox", Cmd: args}, HostConfig: &container.HostConfig{}}
+	if change != nil {
+		change(&req)
+	}
+	r, err := w.ContainerCreate(context.Background(), name, req, nil)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return r.ID
+}
+
+func (w *world) start(ref string) {
+	w.t.Helper()
+	if err := w.ContainerStart(context.Background(), ref); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// wait returns the exit code once the condition is met.
+func (w *world) wait(ref string, condition container.WaitCondition) int {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	c, err := w.ContainerWait(ctx, ref, condition)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	r, ok := <-c
+	if !ok {
+		w.t.Fatalf("wait for %s of %s timed out", condition, ref)
+	}
+	return int(r.StatusCode)
+}
+
+func (w *world) inspect(ref string) *container.InspectResponse {
+	w.t.Helper()
+	r, err := w.ContainerInspect(context.Background(), ref, false)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return r
+}
+
+// actions returns the actions of all events about containers so far.
+func (w *world) actions() []string {
+	w.t.Helper()
+	var got []string
+	err := w.deps.Events.Read(context.Background(), event.ReadOptions{Since: time.Unix(1, 0), NoFollow: true}, nil, func(r event.Record) error {
+		if r.Type == events.ContainerEventType {
+			got = append(got, string(r.Action))
+		}
+		return nil
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return got
+}
+
+// eventually waits for something that happens in another goroutine and has no signal of its own.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		if ok() {
+			return
+		}
+	}
+	t.Fatalf("%s did not happen in 5 s", what)
+}

@@ -1,0 +1,151 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/events"
+	mobyvolume "github.com/moby/moby/api/types/volume"
+
+	"github.com/portholehq/porthole/internal/volume"
+)
+
+// VolumeCreate makes a volume or returns the one that exists under that name.
+func (e *Engine) VolumeCreate(_ context.Context, req mobyvolume.CreateRequest) (*mobyvolume.Volume, error) {
+	if req.Driver != "" && req.Driver != "local" {
+		return nil, notFound("error looking up volume plugin %s: plugin %q not found", req.Driver, req.Driver)
+	}
+	if req.ClusterVolumeSpec != nil {
+		return nil, invalid("cluster volumes are not supported")
+	}
+	for key := range req.DriverOpts {
+		return nil, invalid("create %s: invalid option: %q", req.Name, key)
+	}
+	name := req.Name
+	if name == "" {
+		name = randomID()
+	}
+	info, err := e.deps.Volumes.Create(name, req.Labels, req.Name == "")
+	if err != nil {
+		return nil, err
+	}
+	if info.Created {
+		e.emitOther(events.VolumeEventType, events.ActionCreate, name, map[string]string{"driver": "local"})
+	}
+	return apiVolume(info), nil
+}
+
+func apiVolume(info volume.Info) *mobyvolume.Volume {
+	return &mobyvolume.Volume{
+		Name: info.Name, Driver: "local", Mountpoint: info.Path, Labels: info.Labels, Scope: "local",
+		CreatedAt: info.CreatedAt.Format(time.RFC3339), Options: map[string]string{},
+	}
+}
+
+// VolumeList lists volumes by name.
+func (e *Engine) VolumeList(_ context.Context, f Filters) (*mobyvolume.ListResponse, error) {
+	if err := f.Check("dangling", "driver", "label", "name"); err != nil {
+		return nil, err
+	}
+	match, err := e.volumeFilter(f)
+	if err != nil {
+		return nil, err
+	}
+	r := &mobyvolume.ListResponse{Volumes: []mobyvolume.Volume{}, Warnings: []string{}}
+	for _, info := range e.deps.Volumes.List() {
+		if match(info) {
+			r.Volumes = append(r.Volumes, *apiVolume(info))
+		}
+	}
+	slices.SortFunc(r.Volumes, func(a, b mobyvolume.Volume) int { return strings.Compare(a.Name, b.Name) })
+	return r, nil
+}
+
+func (e *Engine) volumeFilter(f Filters) (func(volume.Info) bool, error) {
+	dangling, err := f.Bool("dangling", false)
+	if err != nil {
+		return nil, err
+	}
+	var names []*regexp.Regexp
+	for _, n := range f["name"] {
+		re, err := regexp.Compile(n)
+		if err != nil {
+			re = regexp.MustCompile(regexp.QuoteMeta(n))
+		}
+		names = append(names, re)
+	}
+	return func(v volume.Info) bool {
+		if !f.Exact("driver", "local") || !f.Labels("label", v.Labels) {
+			return false
+		}
+		if f.Has("dangling") && dangling == (len(e.volumeUsers(v.Name, "")) > 0) {
+			return false
+		}
+		return len(names) == 0 || slices.ContainsFunc(names, func(re *regexp.Regexp) bool { return re.MatchString(v.Name) })
+	}, nil
+}
+
+// VolumeInspect tells all about one volume.
+func (e *Engine) VolumeInspect(_ context.Context, name string) (*mobyvolume.Volume, error) {
+	info, err := e.deps.Volumes.Get(name)
+	if err != nil {
+		return nil, err
+	}
+	return apiVolume(info), nil
+}
+
+// VolumeRemove removes a volume that no container uses. force makes a missing one no error.
+func (e *Engine) VolumeRemove(_ context.Context, name string, force bool) error {
+	if _, err := e.deps.Volumes.Get(name); err != nil {
+		if force && errdefs.IsNotFound(err) {
+			return nil
+		}
+		return err
+	}
+	if users := e.volumeUsers(name, ""); len(users) > 0 {
+		return conflict("remove %s: volume is in use - [%s]", name, strings.Join(users, ", "))
+	}
+	if err := e.deps.Volumes.Remove(name); err != nil {
+		return err
+	}
+	e.emitOther(events.VolumeEventType, events.ActionDestroy, name, map[string]string{"driver": "local"})
+	return nil
+}
+
+// VolumesPrune removes volumes that nothing uses: anonymous ones, or with all=1 every one.
+func (e *Engine) VolumesPrune(ctx context.Context, f Filters) (mobyvolume.PruneReport, error) {
+	report := mobyvolume.PruneReport{VolumesDeleted: []string{}}
+	if err := f.Check("all", "label", "label!"); err != nil {
+		return report, err
+	}
+	all, err := f.Bool("all", false)
+	if err != nil {
+		return report, err
+	}
+	for _, v := range e.deps.Volumes.List() {
+		if (!v.Anonymous && !all) || !f.Labels("label", v.Labels) || (f.Has("label!") && f.Labels("label!", v.Labels)) || len(e.volumeUsers(v.Name, "")) > 0 {
+			continue
+		}
+		size, err := e.deps.Volumes.Usage(ctx, v.Name)
+		if err == nil {
+			err = e.VolumeRemove(ctx, v.Name, true)
+		}
+		if err != nil {
+			return report, fmt.Errorf("remove volume %s: %w", v.Name, err)
+		}
+		report.VolumesDeleted = append(report.VolumesDeleted, v.Name)
+		report.SpaceReclaimed += uint64(size)
+	}
+	e.emitPrune(events.VolumeEventType, report.SpaceReclaimed)
+	return report, nil
+}
+
+func (e *Engine) emitPrune(typ events.Type, bytes uint64) {
+	e.emitOther(typ, events.ActionPrune, "", map[string]string{"reclaimed": strconv.FormatUint(bytes, 10)})
+}
