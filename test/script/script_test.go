@@ -189,14 +189,14 @@ func setup(t *testing.T, env *testscript.Env, cli string) error {
 	env.Values[beforeKey{}] = before
 	logged := len(daemon.LogTail(1 << 30))
 	env.Defer(func() { tidy(t, before, logged) })
-	return loadImage(context.Background(), "busybox")
+	return loadImage(t.Context(), "busybox")
 }
 
 type beforeKey struct{}
 
 // tidy removes what a script has left, and fails it for what cannot be removed.
 func tidy(t *testing.T, before bed.Snapshot, logged int) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute) //nolint:usetesting // the test's context has ended
 	defer cancel()
 	if daemon.Pid() == 0 {
 		if err := daemon.Start(); err != nil {
