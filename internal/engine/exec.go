@@ -404,6 +404,8 @@ func newPipes(req container.ExecCreateRequest, attached bool) (*pipes, error) {
 		} else {
 			p.ours[i], p.theirs[i] = r, w
 		}
+		// Programs expect reads and writes that block: Fd has that effect (see its documentation).
+		p.theirs[i].Fd()
 	}
 	return p, nil
 }
