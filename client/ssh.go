@@ -140,7 +140,9 @@ func (c *commandConn) ended() error {
 	if c.waitErr == nil {
 		return io.EOF
 	}
-	text := strings.TrimSpace(c.stderr.String())
+	// Docker's library takes these words for a local socket that is not there
+	// and drops the rest, which tells what the other side lacks.
+	text := strings.ReplaceAll(strings.TrimSpace(c.stderr.String()), "dial unix", "connect to")
 	return fmt.Errorf("command %v has exited with %w, make sure the URL is valid, and porthole is installed on the remote host: stderr=%s",
 		c.cmd.Args, c.waitErr, text)
 }
