@@ -42,6 +42,9 @@ func lines(r io.Reader, fn func(line []byte) error) error {
 func countArg(args []string) []string {
 	args = slices.Clone(args)
 	for i, a := range args {
+		if i > 0 && (args[i-1] == "-n" || args[i-1] == "-c") {
+			continue
+		}
 		if len(a) > 1 && (a[0] == '-' || a[0] == '+') && strings.Trim(a[1:], "0123456789") == "" {
 			if a[0] == '+' {
 				args[i] = "-n" + a

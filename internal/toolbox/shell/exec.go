@@ -172,15 +172,19 @@ func (sh *shell) start(hc interp.HandlerContext, args []string) error {
 	cmd := exec.Command(path)
 	cmd.Args, cmd.Env, cmd.Dir = args, environ(hc.Env), hc.Dir
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = hc.Stdin, hc.Stdout, hc.Stderr
-	if err := cmd.Start(); err != nil {
+	// A signal comes either before the child is there or finds it.
+	sh.mu.Lock()
+	err = cmd.Start()
+	if err == nil {
+		sh.children[cmd.Process] = true
+	}
+	sh.mu.Unlock()
+	if err != nil {
 		if errors.Is(err, syscall.ENOEXEC) {
 			return sh.start(hc, append([]string{"/proc/self/exe", "sh", path}, args[1:]...))
 		}
 		return failed(hc, fmt.Errorf("%s: %w", args[0], underlying(err)))
 	}
-	sh.mu.Lock()
-	sh.children[cmd.Process] = true
-	sh.mu.Unlock()
 	err = cmd.Wait()
 	sh.mu.Lock()
 	delete(sh.children, cmd.Process)
@@ -256,7 +260,7 @@ func (sh *shell) replaceProcess(hc interp.HandlerContext, args []string) error {
 func environ(env expand.Environ) []string {
 	var list []string
 	for name, v := range env.Each {
-		if v.IsSet() && v.Exported && v.Kind == expand.String {
+		if v.IsSet() && v.Exported && v.Kind == expand.String && name != nameVariable {
 			list = append(list, name+"="+v.String())
 		}
 	}

@@ -55,6 +55,7 @@ func (sh *shell) prompt(in, out *os.File) int {
 			continue
 		}
 		var exited bool
+		nameParameters(file)
 		if code, exited = sh.interactive(file); exited {
 			return code
 		}

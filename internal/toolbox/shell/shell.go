@@ -127,7 +127,7 @@ func (sh *shell) run() int {
 	runner, err := interp.New(
 		interp.Interactive(interactive),
 		interp.StdIO(os.Stdin, os.Stdout, os.Stderr),
-		interp.Env(environment()),
+		interp.Env(environment(sh.opts.name)),
 		interp.CallHandler(sh.call),
 		interp.ExecHandlers(func(interp.ExecHandlerFunc) interp.ExecHandlerFunc { return sh.exec }),
 		interp.Params(append(append(sh.opts.set, "--"), sh.opts.params...)...),
@@ -152,7 +152,7 @@ func (sh *shell) run() int {
 }
 
 // environment is the process's, completed with what programs expect.
-func environment() expand.Environ {
+func environment(name string) expand.Environ {
 	env := os.Environ()
 	if os.Getenv("PATH") == "" {
 		env = append(env, "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
@@ -160,7 +160,23 @@ func environment() expand.Environ {
 	if os.Getenv("SHLVL") == "" {
 		env = append(env, "SHLVL=1")
 	}
-	return expand.ListEnviron(env...)
+	return expand.ListEnviron(append(env, nameVariable+"="+name)...)
+}
+
+// nameVariable holds the shell's name. The interpreter knows $0 only while it
+// runs a whole file at once, which this shell does not; see nameParameters. It
+// is not exported.
+const nameVariable = "SHELL_ARGUMENT_0"
+
+// nameParameters makes $0 in a program mean the shell's name.
+func nameParameters(node syntax.Node) {
+	syntax.Walk(node, func(n syntax.Node) bool {
+		if p, ok := n.(*syntax.ParamExp); ok && p.Param != nil && p.Param.Value == "0" {
+			p.Param.Value = nameVariable
+			p.Short = false // $SHELL_ARGUMENT_0 next to a letter
+		}
+		return true
+	})
 }
 
 func (sh *shell) file(path string) int {
@@ -189,6 +205,7 @@ func (sh *shell) script(r io.Reader, name string, replace bool) int {
 		fmt.Fprintln(os.Stderr, "sh:", err)
 		return 2
 	}
+	nameParameters(file)
 	sh.runner.Reset()
 	for i, stmt := range file.Stmts {
 		sh.tail.Store(replaces(stmt, replace && i == len(file.Stmts)-1))
@@ -251,20 +268,27 @@ func replaces(stmt *syntax.Stmt, last bool) bool {
 	return last && plain
 }
 
-// stream runs statements as they come, so that a command can read what follows
-// it in the input.
+// stream runs lines as they come, so that a command can read what follows it
+// in the input.
 func (sh *shell) stream(r io.Reader) int {
 	sh.runner.Reset()
 	code := 0
-	for stmt, err := range syntax.NewParser().StmtsSeq(byByte{r}) {
+	parser := syntax.NewParser()
+	for stmts, err := range parser.InteractiveSeq(byByte{io.MultiReader(r, strings.NewReader("\n"))}) {
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "sh:", err)
 			return 2
 		}
-		var exited bool
-		sh.tail.Store(replaces(stmt, false))
-		if code, exited = sh.stmt(context.Background(), stmt); exited {
-			return code
+		if parser.Incomplete() {
+			continue
+		}
+		for _, stmt := range stmts {
+			var exited bool
+			nameParameters(stmt)
+			sh.tail.Store(replaces(stmt, false))
+			if code, exited = sh.stmt(context.Background(), stmt); exited {
+				return code
+			}
 		}
 	}
 	return sh.finish(code)
