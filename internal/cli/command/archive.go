@@ -37,8 +37,8 @@ func (a *App) OpenArchive(path, doing string) (*Archive, error) {
 		return &Archive{w: f, file: f}, nil
 	}
 	dir := filepath.Dir(path)
-	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
-		return nil, fmt.Errorf("failed to %s: invalid output path: directory %q does not exist", doing, dir)
+	if _, err := os.Stat(dir); err != nil {
+		return nil, fmt.Errorf("failed to %s: invalid output path: %w", doing, err)
 	}
 	f, err := os.CreateTemp(dir, ".porthole-*")
 	if err != nil {

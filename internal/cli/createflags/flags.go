@@ -13,13 +13,14 @@ package createflags
 import (
 	"errors"
 	"fmt"
-	"net"
 	"strings"
 	"time"
 
 	"github.com/docker/cli/opts"
 	"github.com/moby/moby/api/types/container"
 	"github.com/spf13/pflag"
+
+	"github.com/portholehq/porthole/internal/cli/ipflag"
 )
 
 // Flags holds the values of the flags between parsing and [Flags.Request].
@@ -56,7 +57,7 @@ type networkFlags struct {
 	addHost, dns, dnsOption, dnsSearch, expose, publish opts.ListOpts
 	links, linkLocalIPs, aliases                        opts.ListOpts
 	publishAll                                          bool
-	ip, ip6                                             net.IP
+	ip, ip6                                             ipflag.Addr
 	mac                                                 string
 }
 
@@ -188,8 +189,8 @@ func (f *Flags) addNetwork(set *pflag.FlagSet) {
 	list(set, &n.linkLocalIPs, "link-local-ip", "", "Container IPv4/IPv6 link-local addresses", nil)
 	list(set, &n.publish, "publish", "p", "Publish a container's port(s) to the host", nil)
 	set.BoolVarP(&n.publishAll, "publish-all", "P", false, "Publish all exposed ports to random ports")
-	set.IPVar(&n.ip, "ip", nil, "IPv4 address (e.g., 172.30.100.104)")
-	set.IPVar(&n.ip6, "ip6", nil, "IPv6 address (e.g., 2001:db8::33)")
+	set.Var(&n.ip, "ip", "IPv4 address (e.g., 172.30.100.104)")
+	set.Var(&n.ip6, "ip6", "IPv6 address (e.g., 2001:db8::33)")
 	set.StringVar(&n.mac, "mac-address", "", "Container MAC address (e.g., 92:d0:c6:0a:29:33)")
 	set.Var(&n.networks, "network", "Connect a container to a network")
 	alias(set, "network", "net")
@@ -229,7 +230,7 @@ func (f *Flags) addResources(set *pflag.FlagSet) {
 	set.Var(&r.memorySwap, "memory-swap", "Swap limit equal to memory plus swap: '-1' to enable unlimited swap")
 	set.Int64Var(&r.swappiness, "memory-swappiness", -1, "Tune container memory swappiness (0 to 100)")
 	set.Var(new(opts.MemBytes), "kernel-memory", "Kernel memory limit")
-	set.Lookup("kernel-memory").Hidden = true
+	_ = set.MarkDeprecated("kernel-memory", "and no longer supported by the kernel")
 	set.BoolVar(&r.oomKillDisable, "oom-kill-disable", false, "Disable OOM Killer")
 	set.IntVar(&r.oomScoreAdj, "oom-score-adj", 0, "Tune host's OOM preferences (-1000 to 1000)")
 	set.Int64Var(&r.pids, "pids-limit", 0, "Tune container pids limit (set -1 for unlimited)")

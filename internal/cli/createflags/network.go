@@ -189,8 +189,8 @@ func (n *networkFlags) mergePlain(a *opts.NetworkAttachmentOpts) error {
 	}{
 		{len(a.Aliases) > 0 && n.aliases.Len() > 0, "--network-alias and per-network alias"},
 		{len(a.Links) > 0 && n.links.Len() > 0, "--link and per-network links"},
-		{a.IPv4Address.IsValid() && n.ip != nil, "--ip and per-network IPv4 address"},
-		{a.IPv6Address.IsValid() && n.ip6 != nil, "--ip6 and per-network IPv6 address"},
+		{a.IPv4Address.IsValid() && n.ip.IsValid(), "--ip and per-network IPv4 address"},
+		{a.IPv6Address.IsValid() && n.ip6.IsValid(), "--ip6 and per-network IPv6 address"},
 		{a.MacAddress != "" && n.mac != "", "--mac-address and per-network MAC address"},
 		{len(a.LinkLocalIPs) > 0 && n.linkLocalIPs.Len() > 0, "--link-local-ip and per-network link-local IP addresses"},
 	} {
@@ -206,11 +206,11 @@ func (n *networkFlags) mergePlain(a *opts.NetworkAttachmentOpts) error {
 	if container.NetworkMode(a.Target).IsUserDefined() && n.links.Len() > 0 {
 		a.Links = slices.Clone(n.links.GetSlice())
 	}
-	if ip, ok := netip.AddrFromSlice(n.ip.To4()); ok {
-		a.IPv4Address = ip
+	if n.ip.IsValid() {
+		a.IPv4Address = n.ip.Addr
 	}
-	if ip, ok := netip.AddrFromSlice(n.ip6.To16()); ok {
-		a.IPv6Address = ip
+	if n.ip6.IsValid() {
+		a.IPv6Address = n.ip6.Addr
 	}
 	if n.mac != "" {
 		a.MacAddress = n.mac

@@ -2,8 +2,6 @@ package networks
 
 import (
 	"errors"
-	"net"
-	"net/netip"
 	"strings"
 
 	"github.com/docker/cli/opts"
@@ -12,11 +10,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/portholehq/porthole/internal/cli/command"
+	"github.com/portholehq/porthole/internal/cli/ipflag"
 )
 
 type connectOptions struct {
-	ip, ip6             net.IP
-	linkLocal           []net.IP
+	ip, ip6             ipflag.Addr
+	linkLocal           ipflag.Addrs
 	links               opts.ListOpts
 	aliases, driverOpts []string
 	gwPriority          int
@@ -44,11 +43,11 @@ func newConnect(a *command.App) *cobra.Command {
 		DisableFlagsInUseLine: true,
 	}
 	set := cmd.Flags()
-	set.IPVar(&o.ip, "ip", nil, `IPv4 address (e.g., "172.30.100.104")`)
-	set.IPVar(&o.ip6, "ip6", nil, `IPv6 address (e.g., "2001:db8::33")`)
+	set.Var(&o.ip, "ip", `IPv4 address (e.g., "172.30.100.104")`)
+	set.Var(&o.ip6, "ip6", `IPv6 address (e.g., "2001:db8::33")`)
 	set.Var(&o.links, "link", "Add link to another container")
 	set.StringSliceVar(&o.aliases, "alias", nil, "Add network-scoped alias for the container")
-	set.IPSliceVar(&o.linkLocal, "link-local-ip", nil, "Add a link-local address for the container")
+	set.Var(&o.linkLocal, "link-local-ip", "Add a link-local address for the container")
 	set.StringSliceVar(&o.driverOpts, "driver-opt", nil, "driver options for the network")
 	set.IntVar(&o.gwPriority, "gw-priority", 0,
 		"Highest gw-priority provides the default gateway. Accepts positive and negative values.")
@@ -57,12 +56,9 @@ func newConnect(a *command.App) *cobra.Command {
 
 func (o *connectOptions) endpoint() (*network.EndpointSettings, error) {
 	ep := &network.EndpointSettings{
-		IPAMConfig: &network.EndpointIPAMConfig{IPv4Address: address(o.ip), IPv6Address: address(o.ip6)},
+		IPAMConfig: &network.EndpointIPAMConfig{IPv4Address: o.ip.Addr, IPv6Address: o.ip6.Addr, LinkLocalIPs: o.linkLocal},
 		Links:      o.links.GetSlice(), Aliases: o.aliases, GwPriority: o.gwPriority,
 		DriverOpts: map[string]string{},
-	}
-	for _, ip := range o.linkLocal {
-		ep.IPAMConfig.LinkLocalIPs = append(ep.IPAMConfig.LinkLocalIPs, address(ip))
 	}
 	for _, opt := range o.driverOpts {
 		key, value, ok := strings.Cut(opt, "=")
@@ -73,12 +69,6 @@ func (o *connectOptions) endpoint() (*network.EndpointSettings, error) {
 		ep.DriverOpts[key] = strings.TrimSpace(value)
 	}
 	return ep, nil
-}
-
-// address returns the zero Addr for a nil ip.
-func address(ip net.IP) netip.Addr {
-	addr, _ := netip.AddrFromSlice(ip)
-	return addr.Unmap()
 }
 
 // completeEndpoint completes a network and then a container.

@@ -15,8 +15,10 @@ import (
 
 type listOptions struct {
 	command.ListFlags
-	quiet  bool
-	filter opts.FilterOpt
+	quiet bool
+	// cluster shows only volumes of a cluster, and what those have.
+	cluster bool
+	filter  opts.FilterOpt
 }
 
 func newList(a *command.App) *cobra.Command {
@@ -36,6 +38,7 @@ func newList(a *command.App) *cobra.Command {
 	set.BoolVarP(&o.quiet, "quiet", "q", false, "Only display volume names")
 	o.Add(set)
 	set.VarP(&o.filter, "filter", "f", `Provide filter values (e.g. "dangling=true")`)
+	set.BoolVar(&o.cluster, "cluster", false, "Display only cluster volumes, and use cluster volume list formatting")
 	return cmd
 }
 
@@ -52,12 +55,21 @@ func (o *listOptions) run(ctx context.Context, a *command.App) error {
 	if done, err := o.JSON(a.Out, res.Items); done {
 		return err
 	}
-	configured := a.Config().VolumesFormat
-	if o.quiet {
-		configured = ""
+	if o.cluster {
+		res.Items = slices.DeleteFunc(res.Items, func(v volume.Volume) bool { return v.ClusterVolume == nil })
 	}
 	return formatter.VolumeWrite(formatter.Context{
 		Output: a.Out,
-		Format: formatter.NewVolumeFormat(o.Or(configured), o.quiet),
+		Format: formatter.NewVolumeFormat(o.format(a), o.quiet),
 	}, res.Items)
+}
+
+func (o *listOptions) format(a *command.App) string {
+	switch {
+	case o.quiet:
+		return o.Or("")
+	case o.cluster:
+		return o.Or(`table {{.Name}}\t{{.Group}}\t{{.Driver}}\t{{.Availability}}\t{{.Status}}`)
+	}
+	return o.Or(a.Config().VolumesFormat)
 }
