@@ -93,7 +93,8 @@ func splitBody(kind Kind, body []byte) Frame {
 // transport moves bytes and descriptors; its two kinds are a net.UnixConn and
 // a bare blocking descriptor.
 type transport interface {
-	// read fills some of p; oob, if not nil, takes control data.
+	// read fills some of p; oob, if not nil, takes control data. n is 0, and
+	// err nil, at the end of the stream.
 	read(p, oob []byte) (n, oobn int, truncated bool, err error)
 	write(p, oob []byte) (n int, err error)
 	Close() error
@@ -214,9 +215,6 @@ func (c *Conn) recvWithFiles(p []byte) (int, []*os.File, error) {
 	oob := c.oob
 	n, oobn, truncated, err := c.t.read(p, oob)
 	if err != nil {
-		if errors.Is(err, io.EOF) {
-			return 0, nil, io.EOF
-		}
 		return 0, nil, fmt.Errorf("receive frame: %w", err)
 	}
 	files, err := parseFiles(oob[:oobn])

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -15,6 +16,9 @@ type netTransport struct{ c *net.UnixConn }
 func (t netTransport) read(p, oob []byte) (n, oobn int, truncated bool, err error) {
 	// ReadMsgUnix sets MSG_CMSG_CLOEXEC by itself.
 	n, oobn, flags, _, err := t.c.ReadMsgUnix(p, oob)
+	if isEnd(err) {
+		return 0, 0, false, nil
+	}
 	return n, oobn, flags&unix.MSG_CTRUNC != 0, err
 }
 
@@ -25,6 +29,12 @@ func (t netTransport) write(p, oob []byte) (int, error) {
 
 func (t netTransport) Close() error { return t.c.Close() }
 
+// isEnd tells whether the peer has closed the connection; with data of ours
+// unread, that shows as a reset (af_unix.c, unix_release_sock).
+func isEnd(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, unix.ECONNRESET)
+}
+
 // fdTransport is a blocking descriptor used without the network poller.
 type fdTransport int
 
@@ -34,8 +44,8 @@ func (t fdTransport) read(p, oob []byte) (n, oobn int, truncated bool, err error
 		if err == unix.EINTR {
 			continue
 		}
-		if err == unix.ECONNRESET {
-			return 0, 0, false, io.EOF // the peer closed with data of ours unread
+		if isEnd(err) {
+			return 0, 0, false, nil
 		}
 		return max(n, 0), oobn, flags&unix.MSG_CTRUNC != 0, err
 	}
