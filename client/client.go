@@ -90,7 +90,7 @@ func New(o Options) (*Client, error) {
 		// After WithHost, which would replace the dialer.
 		mobyclient.WithHTTPClient(&http.Client{Transport: transport, CheckRedirect: mobyclient.CheckRedirect}),
 		mobyclient.WithUserAgent(o.UserAgent),
-		mobyclient.WithResponseHook(c.refusals.see),
+		mobyclient.WithHTTPResponseHook(c.refusals.see),
 	}
 	if len(o.Headers) > 0 {
 		opts = append(opts, mobyclient.WithHTTPHeaders(o.Headers))

@@ -75,7 +75,7 @@ func (c *Client) do(ctx context.Context, path string) (*http.Response, error) {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		return nil, fmt.Errorf("Cannot connect to the Docker daemon at %s. Is the docker daemon running?: %w", c.host, unwrapURL(err)) //nolint:staticcheck // Docker's wording.
+		return nil, fmt.Errorf("Cannot connect to the Docker daemon at %s. Is the docker daemon running?: %w", c.host, unwrapURL(err))
 	}
 	if resp.StatusCode == http.StatusOK {
 		return resp, nil

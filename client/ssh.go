@@ -94,7 +94,7 @@ func startCommand(name string, args ...string) (net.Conn, error) {
 		return nil, errors.Join(err, theirIn.Close(), in.Close())
 	}
 	c := &commandConn{in: in, out: out, stderr: &tailBuffer{max: 4096}, exited: make(chan struct{})}
-	c.cmd = exec.Command(name, args...) //nolint:gosec // The user names the host.
+	c.cmd = exec.Command(name, args...) //nolint:noctx // See above: Close ends it.
 	c.cmd.Stdin, c.cmd.Stdout, c.cmd.Stderr = theirIn, theirOut, c.stderr
 	detach(c.cmd)
 	err = c.cmd.Start()

@@ -64,7 +64,7 @@ func run(config *daemon.Config, started time.Time) (err error) {
 	if p.server, err = p.newServer(started); err != nil {
 		return err
 	}
-	listeners, err := daemon.Listen(config, p.log)
+	listeners, err := daemon.Listen(ctx, config, p.log)
 	if err != nil {
 		return err
 	}

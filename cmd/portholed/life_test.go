@@ -152,7 +152,9 @@ func (l *life) client() *http.Client {
 // until waits for something that the daemon does by itself.
 func (l *life) until(what string, ok func() bool) {
 	l.t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(20 * time.Second); !ok(); <-tick.C {
 		if time.Now().After(deadline) {
 			l.t.Fatalf("waited in vain until %s; log:\n%s", what, l.logged())
 		}

@@ -207,12 +207,12 @@ func TestRedirectLogrus(t *testing.T) {
 	RedirectLogrus(NewLogger(&out, "text", level))
 	logrus.WithField("a", 1).Error("broken")
 	logrus.Info("chatter")
-	if text := out.String(); !strings.Contains(text, "level=warn msg=broken library=true a=1") || strings.Contains(text, "chatter") {
+	if text := out.String(); !strings.Contains(text, "level=warn msg=library a=1 text=broken") || strings.Contains(text, "chatter") {
 		t.Errorf("log %q", text)
 	}
 	level.Set(slog.LevelDebug)
 	logrus.Info("chatter")
-	if text := out.String(); !strings.Contains(text, "level=debug msg=chatter") {
+	if text := out.String(); !strings.Contains(text, "level=debug msg=library text=chatter") {
 		t.Errorf("log %q", text)
 	}
 }

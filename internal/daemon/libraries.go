@@ -44,10 +44,10 @@ func (h libraryHook) Fire(e *logrus.Entry) error {
 	if !h.log.Enabled(ctx, level) {
 		return nil
 	}
-	attrs := []slog.Attr{slog.Bool("library", true)}
+	var attrs []slog.Attr
 	for key, value := range e.Data {
 		attrs = append(attrs, slog.Any(key, value))
 	}
-	h.log.LogAttrs(ctx, level, e.Message, attrs...)
+	h.log.LogAttrs(ctx, level, "library", append(attrs, slog.String("text", e.Message))...)
 	return nil
 }

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -76,10 +77,10 @@ func parseTCP(host, addr string, useTLS bool) (string, error) {
 
 // Listen opens all of c's hosts. On error none stays open. The caller closes
 // the listeners; that removes the socket files.
-func Listen(c *Config, log *slog.Logger) ([]net.Listener, error) {
+func Listen(ctx context.Context, c *Config, log *slog.Logger) ([]net.Listener, error) {
 	var out []net.Listener
 	for _, host := range c.Hosts {
-		l, err := listenOn(host, c, log)
+		l, err := listenOn(ctx, host, c, log)
 		if err != nil {
 			for _, l := range out {
 				_ = l.Close()
@@ -91,19 +92,19 @@ func Listen(c *Config, log *slog.Logger) ([]net.Listener, error) {
 	return out, nil
 }
 
-func listenOn(host string, c *Config, log *slog.Logger) ([]net.Listener, error) {
+func listenOn(ctx context.Context, host string, c *Config, log *slog.Logger) ([]net.Listener, error) {
 	proto, addr, _ := strings.Cut(host, "://")
 	switch proto {
 	case "fd":
 		return activated(addr)
 	case "unix":
-		l, err := listenUnix(addr, c.Group, log)
+		l, err := listenUnix(ctx, addr, c.Group, log)
 		if err != nil {
 			return nil, err
 		}
 		return []net.Listener{l}, nil
 	}
-	l, err := listenTCP(addr, c, log)
+	l, err := listenTCP(ctx, addr, c, log)
 	if err != nil {
 		return nil, err
 	}
@@ -112,16 +113,16 @@ func listenOn(host string, c *Config, log *slog.Logger) ([]net.Listener, error) 
 
 // listenUnix makes a socket that the group may use. A socket file that nobody
 // listens on is replaced; anything else at that place is an error.
-func listenUnix(path, group string, log *slog.Logger) (net.Listener, error) {
+func listenUnix(ctx context.Context, path, group string, log *slog.Logger) (net.Listener, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o711); err != nil {
 		return nil, err
 	}
-	if err := removeStale(path); err != nil {
+	if err := removeStale(ctx, path); err != nil {
 		return nil, err
 	}
 	// Until the mode is set only root can connect: others need the right to
 	// write, which the umask has taken away from them at least.
-	l, err := net.Listen("unix", path)
+	l, err := new(net.ListenConfig).Listen(ctx, "unix", path)
 	if err != nil {
 		return nil, err
 	}
@@ -131,7 +132,7 @@ func listenUnix(path, group string, log *slog.Logger) (net.Listener, error) {
 	return l, nil
 }
 
-func removeStale(path string) error {
+func removeStale(ctx context.Context, path string) error {
 	st, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -142,7 +143,7 @@ func removeStale(path string) error {
 	if st.Mode()&fs.ModeSocket == 0 {
 		return fmt.Errorf("%s exists and is not a socket", path)
 	}
-	conn, err := net.Dial("unix", path)
+	conn, err := new(net.Dialer).DialContext(ctx, "unix", path)
 	if err == nil {
 		_ = conn.Close()
 		return fmt.Errorf("%s is in use by another process", path)
@@ -183,19 +184,23 @@ func lookupGroup(name string) (int, error) {
 	return strconv.Atoi(g.Gid)
 }
 
-func listenTCP(addr string, c *Config, log *slog.Logger) (net.Listener, error) {
+func listenTCP(ctx context.Context, addr string, c *Config, log *slog.Logger) (net.Listener, error) {
 	if !c.TLSVerify {
 		log.Warn("Binding to IP address without --tlsverify is insecure and gives root access on this machine to everyone who has access to your network.", "host", "tcp://"+addr)
 		log.Warn("Binding to an IP address, even on localhost, can also give access to scripts run in a browser. Be safe out there!", "host", "tcp://"+addr)
 	}
-	if !c.TLS {
-		return net.Listen("tcp", addr)
+	var config *tls.Config
+	if c.TLS {
+		var err error
+		if config, err = c.serverTLS(); err != nil {
+			return nil, err
+		}
 	}
-	config, err := c.serverTLS()
-	if err != nil {
-		return nil, err
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
+	if err != nil || config == nil {
+		return l, err
 	}
-	return tls.Listen("tcp", addr, config)
+	return tls.NewListener(l, config), nil
 }
 
 // serverTLS returns the TLS settings for listeners.

@@ -72,7 +72,7 @@ func TestListenUnix(t *testing.T) {
 	c := Defaults()
 	c.Hosts, c.Group = []string{"unix://" + path}, "1"
 	listen := func() (net.Listener, error) {
-		l, err := Listen(c, quiet)
+		l, err := Listen(t.Context(), c, quiet)
 		if err != nil {
 			return nil, err
 		}
@@ -113,14 +113,14 @@ func TestListenUnix(t *testing.T) {
 func TestListenGroupMissing(t *testing.T) {
 	c := Defaults()
 	c.Hosts, c.Group = []string{"unix://" + filepath.Join(t.TempDir(), "s")}, "no-such-group"
-	if _, err := Listen(c, quiet); err == nil || !strings.Contains(err.Error(), "group no-such-group not found") {
+	if _, err := Listen(t.Context(), c, quiet); err == nil || !strings.Contains(err.Error(), "group no-such-group not found") {
 		t.Errorf("a group that was asked for: %v", err)
 	}
 	// Only the default group may be missing; this machine has none of that name
 	// unless Porthole is installed, and then the socket is the group's.
 	var log strings.Builder
 	c.Group = DefaultGroup
-	l, err := Listen(c, slog.New(slog.NewTextHandler(&log, nil)))
+	l, err := Listen(t.Context(), c, slog.New(slog.NewTextHandler(&log, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +135,7 @@ func TestListenFailsAsAWhole(t *testing.T) {
 	c := Defaults()
 	c.Group = ""
 	c.Hosts = []string{"unix://" + path, "fd://"}
-	if _, err := Listen(c, quiet); err == nil || !strings.Contains(err.Error(), "no sockets found via socket activation") {
+	if _, err := Listen(t.Context(), c, quiet); err == nil || !strings.Contains(err.Error(), "no sockets found via socket activation") {
 		t.Fatalf("error %v", err)
 	}
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
@@ -208,7 +208,7 @@ func TestListenTLS(t *testing.T) {
 	c := Defaults()
 	c.Hosts, c.TLS, c.TLSVerify = []string{"tcp://127.0.0.1:0"}, true, true
 	c.TLSCACert, c.TLSCert, c.TLSKey = ours.path("ca.pem"), ours.path("server.pem"), ours.path("server-key.pem")
-	l, err := Listen(c, quiet)
+	l, err := Listen(t.Context(), c, quiet)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -260,7 +260,7 @@ func TestListenTLS(t *testing.T) {
 		})
 	}
 	c.TLSKey = ours.path("client-key.pem")
-	if _, err := Listen(c, quiet); err == nil || !strings.Contains(err.Error(), "invalid TLS configuration") {
+	if _, err := Listen(t.Context(), c, quiet); err == nil || !strings.Contains(err.Error(), "invalid TLS configuration") {
 		t.Errorf("a key of another certificate: %v", err)
 	}
 }
@@ -269,7 +269,7 @@ func TestInsecureListenerIsWarnedOf(t *testing.T) {
 	var log strings.Builder
 	c := Defaults()
 	c.Hosts = []string{"tcp://127.0.0.1:0"}
-	l, err := Listen(c, slog.New(slog.NewTextHandler(&log, nil)))
+	l, err := Listen(t.Context(), c, slog.New(slog.NewTextHandler(&log, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -341,7 +341,7 @@ func TestClaim(t *testing.T) {
 // TestHelperSleeps is no test: TestClaim runs it as a daemon.
 func TestHelperSleeps(t *testing.T) {
 	if os.Getenv("HELPER_SLEEPS") != "" {
-		time.Sleep(time.Minute)
+		select {} // until it is killed
 	}
 }
 

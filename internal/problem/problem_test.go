@@ -56,7 +56,7 @@ func TestHint(t *testing.T) {
 	if WithHint(nil, "x") != nil {
 		t.Error("a hint made an error of nil")
 	}
-	if got := WithHint(base, ""); got != base {
+	if got := WithHint(base, ""); Hint(got) != "" || !errors.Is(got, base) {
 		t.Errorf("an empty hint changed the error: %v", got)
 	}
 }

@@ -36,7 +36,7 @@ func BenchmarkLogs(b *testing.B) {
 		b.Fatal(err)
 	}
 	go func() { _ = s.Serve(l) }()
-	defer func() { _ = s.Shutdown(context.Background()) }()
+	defer func() { _ = s.Shutdown(b.Context()) }()
 	client := &http.Client{Transport: &http.Transport{
 		DialContext: func(context.Context, string, string) (net.Conn, error) { return net.Dial("unix", socket) },
 	}}

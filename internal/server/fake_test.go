@@ -232,7 +232,7 @@ func serve(t *testing.T, f *fake, change ...func(*Options)) *daemon {
 		DisableKeepAlives: true,
 	}}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 5*time.Second)
 		defer cancel()
 		if err := d.Shutdown(ctx); err != nil {
 			t.Errorf("shutdown: %v", err)

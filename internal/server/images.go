@@ -263,7 +263,7 @@ func (s *Server) imageSave(r *request) error {
 // imageCreate imports an archive, or pulls an image.
 func (s *Server) imageCreate(r *request) error {
 	if name := r.form.Get("fromImage"); name != "" {
-		return s.imagePull(r, name)
+		return s.imagePull(name)
 	}
 	source := r.form.Get("fromSrc")
 	if source != "-" {
@@ -296,7 +296,7 @@ func (s *Server) imageCreate(r *request) error {
 }
 
 // imagePull refuses, in words that say what to do instead.
-func (s *Server) imagePull(r *request, name string) error {
+func (s *Server) imagePull(name string) error {
 	ref, err := reference.ParseNormalizedNamed(strings.TrimSuffix(name, ":"))
 	if err != nil {
 		return argumentError{err}

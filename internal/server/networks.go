@@ -20,7 +20,7 @@ func (s *Server) networkList(r *request) error {
 	// The list has always come in the long form, with no containers in it.
 	out := make([]any, len(list))
 	for i := range list {
-		out[i] = networkForm(r, network.Inspect{Network: list[i].Network, Containers: map[string]network.EndpointResource{}})
+		out[i] = networkForm(network.Inspect{Network: list[i].Network, Containers: map[string]network.EndpointResource{}})
 	}
 	return r.json(http.StatusOK, out)
 }
@@ -30,11 +30,11 @@ func (s *Server) networkInspect(r *request) error {
 	if err != nil {
 		return err
 	}
-	return r.json(http.StatusOK, networkForm(r, *n))
+	return r.json(http.StatusOK, networkForm(*n))
 }
 
-// networkForm returns n as the client's version knows it.
-func networkForm(r *request, n network.Inspect) network.Inspect {
+// networkForm returns n as versions up to 1.51 know it.
+func networkForm(n network.Inspect) network.Inspect {
 	n.Status = nil // since 1.52
 	if n.Containers == nil {
 		n.Containers = map[string]network.EndpointResource{}
