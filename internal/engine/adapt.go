@@ -51,21 +51,19 @@ func (t taskAdapter) Exec(ctx context.Context, o runtime.ExecOptions) (Process, 
 	return p, nil
 }
 
-func (t taskAdapter) Pids() ([]int, error) { return t.group().Pids() }
+func (t taskAdapter) Pids() ([]int, error) { return t.Cgroup().Pids() }
 
 func (t taskAdapter) Stats() (*container.StatsResponse, error) {
-	s, err := t.group().Stats()
+	s, err := t.Cgroup().Stats()
 	if err != nil {
 		return nil, err
 	}
 	return fromCgroup(s), nil
 }
 
-func (t taskAdapter) group() *cgroup.Group {
-	if g, ok := any(t.Container).(interface{ Cgroup() *cgroup.Group }); ok {
-		return g.Cgroup()
-	}
-	return cgroup.New("")
+func (t taskAdapter) SetLimits(r *specs.LinuxResources) error {
+	_, err := t.Cgroup().Set(r)
+	return err
 }
 
 // fromCgroup brings statistics into the API's form.

@@ -1,5 +1,253 @@
 package engine
 
-import "context"
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"syscall"
+	"time"
 
-func (e *Engine) adoptAll(ctx context.Context) error { return nil }
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/container"
+	mobynet "github.com/moby/moby/api/types/network"
+)
+
+// adoptAll takes up the containers of an earlier daemon: those that run go on, the ends of others are noted, and what
+// belongs to no container is removed. A container that cannot be taken up is an error that is logged and no obstacle to
+// the others.
+func (e *Engine) adoptAll(ctx context.Context) error {
+	records, err := e.deps.State.Containers()
+	if err != nil {
+		return err
+	}
+	live := map[string]bool{}
+	var again []*ctr
+	for _, rec := range records {
+		c := newCtr(e.deps.State, rec)
+		if err := e.registry.adopt(c); err != nil {
+			return err
+		}
+		e.ids.share(rec.IDs)
+	}
+	for _, c := range e.registry.all() {
+		task, err := e.deps.Runtime.Load(ctx, c.id, e.stateDir(c.id), e.logDir(c.id))
+		switch {
+		case err == nil:
+			e.takeUp(c, task)
+			live[c.id] = true
+		case errdefs.IsNotFound(err):
+			e.noteExit(c)
+			if e.restartsAtBoot(c.view()) {
+				again = append(again, c)
+			}
+		default:
+			e.log.Error("container was not adopted", "container", c.id, "err", err)
+		}
+	}
+	e.removeLeftovers(ctx)
+	if err := e.deps.Network.Reconcile(ctx, live); err != nil {
+		return err
+	}
+	for _, c := range again {
+		e.goWork(func() { e.startAgain(c) })
+	}
+	return nil
+}
+
+// takeUp goes on with a container whose shim still runs, or has only just ended.
+func (e *Engine) takeUp(c *ctr, task Task) {
+	settled := make(chan struct{})
+	status := container.StateRunning
+	if f, ok := task.(interface{ Frozen() (bool, error) }); ok {
+		if frozen, err := f.Frozen(); err == nil && frozen {
+			status = container.StatePaused
+		}
+	}
+	err := c.updateSaved(func(v *view) {
+		// Whatever was saved last, this is what is true. The daemon may have ended before it could save the start.
+		v.Life.Status = status
+		v.task, v.settled = task, settled
+		v.endpoints = e.endpointsOf(v)
+		if at := task.StartedAt(); !at.IsZero() {
+			v.Life.StartedAt, v.Life.FinishedAt = at.UTC(), time.Time{}
+		}
+		v.Life.ExitCode, v.Life.Error, v.Life.OOMKilled = 0, "", false
+	})
+	e.saved(c, err)
+	e.log.Info("container adopted", "container", c.id, "pid", task.Pid(), "status", string(status))
+	e.startProbes(c)
+	e.goWork(func() { e.watch(c, task, settled) })
+}
+
+// endpointsOf are the addresses that the network remembers for a container.
+func (e *Engine) endpointsOf(v *view) map[string]*mobynet.EndpointSettings {
+	if v.ResolvedNet != "" {
+		return nil
+	}
+	mode := string(v.HostConfig.NetworkMode)
+	es := v.Networks[mode].Copy()
+	if es == nil {
+		es = &mobynet.EndpointSettings{}
+	}
+	if ep, ok := e.deps.Network.Endpoint(v.ID); ok {
+		es = endpointSettings(es, ep)
+	}
+	return map[string]*mobynet.EndpointSettings{mode: es}
+}
+
+// noteExit brings a container without a shim to rest. If it ran when the earlier daemon ended, its end is noted from the
+// record that the shim left.
+func (e *Engine) noteExit(c *ctr) {
+	v := c.view()
+	switch v.status() {
+	case container.StateRemoving, container.StateDead:
+		e.finishRemoval(c)
+		return
+	case container.StateRestarting:
+		// Its end is known already; the policy is looked at afterwards, as for all others.
+		e.saved(c, c.move(container.StateExited, nil))
+		return
+	}
+	exit, err := e.deps.Runtime.ReadExit(e.stateDir(c.id))
+	recorded := err == nil
+	if err != nil && !errdefs.IsNotFound(err) && !errors.Is(err, fs.ErrNotExist) {
+		e.log.Error("exit record cannot be read", "container", c.id, "err", err)
+	}
+	if !v.live() && (!recorded || !exit.At.After(v.Life.FinishedAt)) {
+		e.autoRemoveRest(c)
+		return
+	}
+	if !recorded {
+		exit = Exit{Code: 128 + int(syscall.SIGKILL), Signal: syscall.SIGKILL, At: time.Now()}
+	}
+	// A start and an end that the earlier daemon did not get to save.
+	if !v.live() {
+		e.saved(c, c.updateSaved(func(v *view) { v.Life.Status = container.StateRunning }))
+	}
+	settled := make(chan struct{})
+	c.update(func(v *view) { v.settled = settled })
+	e.exitedWithout(c, exit, settled)
+}
+
+// exitedWithout is exited for a run that another daemon started and that has nothing left to clear away.
+func (e *Engine) exitedWithout(c *ctr, exit Exit, settled chan struct{}) {
+	before := c.view()
+	err := c.move(container.StateExited, func(v *view) { noteEnd(v, exit) })
+	e.saved(c, err)
+	e.emitEnd(before, exit)
+	close(settled)
+	e.autoRemoveRest(c)
+}
+
+// autoRemoveRest removes a container that has ended and was meant to be removed then.
+func (e *Engine) autoRemoveRest(c *ctr) {
+	v := c.view()
+	if v.HostConfig.AutoRemove && v.status() == container.StateExited {
+		e.removeLater(c)
+	}
+}
+
+// finishRemoval goes on with a removal that the earlier daemon did not finish.
+func (e *Engine) finishRemoval(c *ctr) {
+	if v := c.view(); v.status() == container.StateRemoving {
+		e.saved(c, c.move(container.StateDead, nil))
+	}
+	e.removeLater(c)
+}
+
+// restartsAtBoot tells whether a container that does not run is started with the daemon: by policy always even if
+// somebody stopped it, by the others only if nobody did.
+func (e *Engine) restartsAtBoot(v *view) bool {
+	if v.status() != container.StateExited || v.removing {
+		return false
+	}
+	p := v.HostConfig.RestartPolicy
+	switch p.Name {
+	case container.RestartPolicyAlways:
+		return true
+	case container.RestartPolicyUnlessStopped:
+		return !v.Life.Stopped
+	case container.RestartPolicyOnFailure:
+		return !v.Life.Stopped && v.Life.ExitCode != 0 && (p.MaximumRetryCount == 0 || v.Life.RestartCount < p.MaximumRetryCount)
+	}
+	return false
+}
+
+func (e *Engine) startAgain(c *ctr) {
+	release, err := c.turn.take(e.life, "restart policy")
+	if err != nil {
+		return
+	}
+	defer release()
+	if v := c.view(); v.status() != container.StateExited || v.removing {
+		return
+	}
+	e.saved(c, c.updateSaved(func(v *view) { v.Life.RestartCount++; v.noRestart, v.Life.Stopped = false, false }))
+	if err := e.start(e.life, c); err != nil {
+		e.log.Error("container was not started with the daemon", "container", c.id, "err", err)
+	}
+}
+
+var wholeID = regexp.MustCompile(`^[0-9a-f]{64}$`)
+
+// removeLeftovers removes what no record knows: of creations that were interrupted, and of removals.
+func (e *Engine) removeLeftovers(ctx context.Context) {
+	known := func(id string) bool { c, err := e.registry.find(id); return err == nil && c.id == id }
+	for _, dir := range []string{e.config.ExecRoot, filepath.Join(e.config.DataRoot, "containers")} {
+		entries, err := os.ReadDir(dir)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			e.log.Error("leftovers were not looked for", "dir", dir, "err", err)
+		}
+		for _, entry := range entries {
+			if id := entry.Name(); wholeID.MatchString(id) && !known(id) {
+				e.removeLeftover(ctx, id)
+			}
+		}
+	}
+	roots, err := e.deps.Images.RootFSList(ctx)
+	if err != nil {
+		e.log.Error("leftovers were not looked for", "what", "root filesystems", "err", err)
+	}
+	for _, id := range roots {
+		if !known(id) {
+			e.removeLeftover(ctx, id)
+		}
+	}
+}
+
+func (e *Engine) removeLeftover(ctx context.Context, id string) {
+	err := func() error {
+		task, err := e.deps.Runtime.Load(ctx, id, e.stateDir(id), e.logDir(id))
+		if err == nil {
+			err = errors.Join(task.Kill(ctx), task.Delete(ctx))
+		}
+		if err != nil && !errdefs.IsNotFound(err) {
+			return fmt.Errorf("end what runs: %w", err)
+		}
+		if err := e.deps.Images.RemoveRootFS(ctx, id); err != nil && !errdefs.IsNotFound(err) {
+			return err
+		}
+		return removeDir(e.dir(id))
+	}()
+	if err != nil {
+		e.log.Error("leftover of a container was not removed", "container", id, "err", err)
+		return
+	}
+	e.log.Info("leftover of a container removed", "container", id)
+}
+
+// noteEnd records how a run ended.
+func noteEnd(v *view, exit Exit) {
+	v.Life.ExitCode, v.Life.Signal, v.Life.OOMKilled = exit.Code, int(exit.Signal), exit.OOMKilled
+	v.Life.FinishedAt = exit.At.UTC()
+	v.task, v.endpoints, v.execs = nil, nil, nil
+	v.exits++
+	v.lastExit = exit.Code
+	if v.health != nil {
+		v.health = endedHealth(v.health)
+	}
+}

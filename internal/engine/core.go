@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"os"
@@ -45,9 +46,12 @@ func New(ctx context.Context, deps Deps) (*Engine, error) {
 		e.config.StopTimeout = 10 * time.Second
 	}
 	e.life, e.end = context.WithCancelCause(context.WithoutCancel(ctx))
-	e.host = readHostFacts()
 	if err := os.MkdirAll(filepath.Join(e.config.DataRoot, "containers"), 0o711); err != nil {
 		return nil, err
+	}
+	var err error
+	if e.host, err = readHostFacts(e.config.DataRoot); err != nil {
+		return nil, fmt.Errorf("gather facts about the host: %w", err)
 	}
 	if err := e.adoptAll(ctx); err != nil {
 		e.end(errShutdown)
@@ -66,6 +70,7 @@ func (e *Engine) shutdown(ctx context.Context) error {
 	for _, c := range e.registry.all() {
 		c.stopProbes()
 	}
+	defer e.releaseTasks()
 	done := make(chan struct{})
 	go func() { e.work.Wait(); close(done) }()
 	select {
@@ -74,6 +79,17 @@ func (e *Engine) shutdown(ctx context.Context) error {
 		return context.Cause(ctx)
 	}
 	return e.deps.State.Flush(ctx)
+}
+
+// releaseTasks lets go of the containers that go on.
+func (e *Engine) releaseTasks() {
+	for _, c := range e.registry.all() {
+		if r, ok := c.view().task.(interface{ Release() error }); ok {
+			if err := r.Release(); err != nil {
+				e.log.Warn("container was not let go of", "container", c.id, "err", err)
+			}
+		}
+	}
 }
 
 // dir is a container's directory below the data root.

@@ -89,6 +89,7 @@ type Task interface {
 	Exit() Exit
 	Pids() ([]int, error)
 	Stats() (*container.StatsResponse, error) // CPU, memory, block I/O and pids only
+	SetLimits(r *specs.LinuxResources) error
 	Kill(ctx context.Context) error
 	Delete(ctx context.Context) error
 }

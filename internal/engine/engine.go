@@ -100,6 +100,7 @@ type ExecStartOptions struct {
 type EventsOptions struct {
 	Since, Until time.Time
 	Filters      Filters
+	Opened       func() // called once it is sure that no later event will be missed; may be nil
 }
 
 // EventFunc receives events in order. A returned error ends the stream and is returned by [Engine.Events].

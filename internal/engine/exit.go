@@ -44,26 +44,13 @@ func (e *Engine) exited(c *ctr, task Task, settled chan struct{}) {
 	remove := before.HostConfig.AutoRemove && !again
 	err := c.move(to, func(v *view) {
 		remove = remove && c.held == 0
-		v.Life.ExitCode, v.Life.Signal, v.Life.OOMKilled = exit.Code, int(exit.Signal), exit.OOMKilled
-		v.Life.FinishedAt = exit.At.UTC()
+		noteEnd(v, exit)
 		if again {
 			v.Life.RestartCount++
 		}
-		v.task, v.endpoints, v.execs = nil, nil, nil
-		v.exits++
-		v.lastExit = exit.Code
-		if v.health != nil {
-			v.health = endedHealth(v.health)
-		}
 	})
 	e.saved(c, err)
-	if exit.OOMKilled {
-		e.emit(before, events.ActionOOM, nil)
-	}
-	e.emit(before, events.ActionDie, map[string]string{
-		"exitCode":     strconv.Itoa(exit.Code),
-		"execDuration": strconv.Itoa(int(exit.At.Sub(before.Life.StartedAt).Seconds())),
-	})
+	e.emitEnd(before, exit)
 	e.clear(c, before, task)
 	close(settled)
 	switch {
@@ -72,6 +59,18 @@ func (e *Engine) exited(c *ctr, task Task, settled chan struct{}) {
 	case remove:
 		e.removeLater(c)
 	}
+}
+
+// emitEnd publishes the end of the run that before shows.
+func (e *Engine) emitEnd(before *view, exit Exit) {
+	if exit.OOMKilled {
+		e.emit(before, events.ActionOOM, nil)
+	}
+	ran := exit.At.Sub(before.Life.StartedAt)
+	e.emit(before, events.ActionDie, map[string]string{
+		"exitCode":     strconv.Itoa(exit.Code),
+		"execDuration": strconv.Itoa(int(ran.Seconds())),
+	})
 }
 
 // clear takes away what a run has left outside of the container's directories.

@@ -211,6 +211,7 @@ func (t *fakeTask) Kill(context.Context) error {
 	t.end(Exit{Code: 137, Signal: syscall.SIGKILL})
 	return nil
 }
+func (t *fakeTask) SetLimits(*specs.LinuxResources) error { return nil }
 func (t *fakeTask) Delete(context.Context) error {
 	t.r.mu.Lock()
 	defer t.r.mu.Unlock()

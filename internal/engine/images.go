@@ -169,3 +169,18 @@ func (e *Engine) ImagesPrune(ctx context.Context, f Filters) (mobyimage.PruneRep
 	e.emitPrune(events.ImageEventType, report.SpaceReclaimed)
 	return report, nil
 }
+
+// imageTotals sums up images for system df: what only unused images have could be reclaimed.
+func imageTotals(total int64, list []mobyimage.Summary) *mobyimage.DiskUsage {
+	u := &mobyimage.DiskUsage{TotalCount: int64(len(list)), TotalSize: total, Items: []mobyimage.Summary{}}
+	used := int64(0)
+	for _, s := range list {
+		if s.Containers <= 0 {
+			continue
+		}
+		u.ActiveCount++
+		used += s.Size - max(s.SharedSize, 0)
+	}
+	u.Reclaimable = max(total-used, 0)
+	return u
+}
