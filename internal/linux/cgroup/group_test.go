@@ -557,3 +557,149 @@ func BenchmarkStats(b *testing.B) {
 		}
 	}
 }
+
+// TestWithoutV2Tree uses the v1 hierarchies of a hybrid host as if the v2 tree
+// were not there.
+func TestWithoutV2Tree(t *testing.T) {
+	path := parent(t)
+	whole, err := Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(whole.v1) == 0 {
+		testenv.Skip(t, "no cgroup v1 hierarchy is mounted")
+	}
+	tree := &Tree{mode: V1, v1: whole.v1, prepared: map[string]bool{}}
+	g := tree.Group(path + "/v1")
+	if _, err := g.Create(&Resources{}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	t.Cleanup(func() {
+		if err := errors.Join(g.Kill(context.Background()), g.Destroy(context.Background())); err != nil {
+			t.Error(err)
+		}
+	})
+	cmd := spawn(t, g, App, "sh", "-c", "setsid sleep 60 & while :; do :; done")
+	shim := spawn(t, g, Shims, "sleep", "60")
+	defer func() {
+		_ = shim.Process.Kill()
+		_ = shim.Wait()
+	}()
+	if place := placement(t, shim.Process.Pid)["pids"]; place != path+"/v1/shim" {
+		t.Errorf("shim in %q", place)
+	}
+	for pids := []int(nil); len(pids) < 2; {
+		if pids, err = g.Pids(); err != nil || ctx.Err() != nil {
+			t.Fatal(err, pids)
+		}
+	}
+	if err := g.Freeze(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if frozen, err := g.Frozen(); err != nil || !frozen {
+		t.Errorf("Frozen() = %v, %v", frozen, err)
+	}
+	if err := g.Kill(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if pids, err := g.Pids(); err != nil || len(pids) > 0 {
+		t.Errorf("after Kill: %v, %v", pids, err)
+	}
+	var exit *exec.ExitError
+	if err := cmd.Wait(); !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+		t.Errorf("it ended with %v", err)
+	}
+	if s, err := g.Stats(); err != nil || s.CPU.Usage == 0 || s.CPU.Pressure != nil {
+		t.Errorf("statistics %+v, %v", s, err)
+	}
+	if g.Dir(App) != "" {
+		t.Errorf("directory on the v2 tree: %q", g.Dir(App))
+	}
+	if id, err := g.ID(App); id != 0 || err != nil {
+		t.Errorf("cgroup id %d, %v", id, err)
+	}
+}
+
+// TestDelegate has a process in a user namespace of its own fork into app on
+// the v2 tree, as a shim does.
+func TestDelegate(t *testing.T) {
+	const id = 654321
+	g := newGroup(t, &Resources{})
+	if g.tree.v2 == "" {
+		testenv.Skip(t, "no cgroup v2 tree is mounted")
+	}
+	run := func() error {
+		app, err := g.Entrance(App)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer app.Close()
+		shim, err := g.Entrance(Shim)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer shim.Close()
+		cmd := exec.Command("/proc/self/exe")
+		cmd.Env = append(os.Environ(), "CGROUP_TEST_CHILD=1")
+		cmd.ExtraFiles = app.Files()
+		cmd.SysProcAttr = &syscall.SysProcAttr{
+			Cloneflags: syscall.CLONE_NEWUSER, UseCgroupFD: true, CgroupFD: int(shim.Dir.Fd()),
+			UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: id, Size: 1}},
+			GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: id, Size: 1}},
+			Credential:  &syscall.Credential{NoSetGroups: true},
+		}
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("%w: %s", err, out)
+		}
+		for line := range strings.Lines(string(out)) {
+			if _, place, _ := strings.Cut(strings.TrimSpace(line), ":/"); !strings.HasSuffix(place, strings.TrimPrefix(g.Path(), "/")+"/app") {
+				t.Errorf("the grandchild is in %q", line)
+			}
+		}
+		return nil
+	}
+	if err := run(); err == nil {
+		t.Error("it works without delegation: the test proves nothing")
+	}
+	if err := g.Delegate(id, id); err != nil {
+		t.Fatal(err)
+	}
+	if err := run(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestMain becomes the process in a user namespace of TestDelegate.
+func TestMain(m *testing.M) {
+	if os.Getenv("CGROUP_TEST_CHILD") != "" {
+		if err := forkIntoApp(); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// forkIntoApp forks cat into the groups whose entrance came as files 3 and up,
+// the directory last.
+func forkIntoApp() error {
+	var files []*os.File
+	for fd := uintptr(3); ; fd++ {
+		f := os.NewFile(fd, "entrance")
+		st, err := f.Stat()
+		if err != nil {
+			return fmt.Errorf("file %d: %w", fd, err)
+		}
+		if st.IsDir() {
+			cmd := exec.Command("cat", "/proc/self/cgroup")
+			cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+			cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(fd)}
+			return enter.Run(files, cmd.Run)
+		}
+		files = append(files, f)
+	}
+}
