@@ -64,7 +64,11 @@ func (f *fake) Version(context.Context) (*system.VersionResponse, error) {
 
 func (f *fake) Inspector() engine.Inspection { return engine.Inspection{Containers: 1} }
 
-func (f *fake) Events(ctx context.Context, _ engine.EventsOptions, fn engine.EventFunc) error {
+func (f *fake) Events(_ context.Context, o engine.EventsOptions, fn engine.EventFunc) error {
+	if err := o.Filters.Check("type"); err != nil {
+		return err
+	}
+	o.Opened()
 	for _, m := range f.events {
 		if err := fn(m); err != nil {
 			return err

@@ -120,11 +120,15 @@ func (s *Server) events(r *request) error {
 	defer cancel()
 	kind := eventType(r.http.Header)
 	out := jsonStream{w: flushWriter{r.w}, separator: kind == "application/json-seq"}
-	r.w.Header().Set("Content-Type", kind)
-	r.w.WriteHeader(http.StatusOK)
-	r.w.Flush()
-	err = s.backend.Events(ctx, engine.EventsOptions{Since: since, Until: until, Filters: f},
-		func(m events.Message) error { return out.event(r, m) })
+	err = s.backend.Events(ctx, engine.EventsOptions{
+		Since: since, Until: until, Filters: f,
+		// The headers promise that nothing will be missed from now on.
+		Opened: func() {
+			r.w.Header().Set("Content-Type", kind)
+			r.w.WriteHeader(http.StatusOK)
+			r.w.Flush()
+		},
+	}, func(m events.Message) error { return out.event(r, m) })
 	if ctx.Err() != nil {
 		return nil
 	}

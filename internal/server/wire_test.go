@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -63,6 +64,7 @@ func TestAnswers(t *testing.T) {
 		{"logs of no stream", get, "/containers/web/logs", "", nil, 400, `{"message":"Bad parameters: you must choose at least one stream"}`},
 		{"logs since when", get, "/containers/web/logs?stdout=1&since=x", "", nil, 400, `{"message":"invalid value for \"since\": invalid timestamp \"x\": invalid seconds \"x\": invalid syntax"}`},
 		{"events backwards", get, "/events?since=20&until=10", "", nil, 400, "{\"message\":\"`since` time (20) cannot be after `until` time (10)\"}"},
+		{"events of what", get, "/events?filters=" + url.QueryEscape(`{"tea":["x"]}`), "", nil, 400, `{"message":"invalid filter 'tea'"}`},
 		{"pull", post, "/images/create?fromImage=alpine&tag=3", "", nil, 501,
 			`{"message":"pull of alpine is not available: this build of Porthole does not speak to registries","hint":"bring the image in as a file: porthole load -i FILE.tar"}`},
 		{"pull with a bad name", post, "/images/create?fromImage=UP", "", nil, 400, `{"message":"invalid reference format: repository name (library/UP) must be lowercase"}`},
