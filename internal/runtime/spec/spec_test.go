@@ -259,7 +259,9 @@ func TestBuildRefuses(t *testing.T) {
 		{"capability", func(in *Input) { in.HostConfig.CapAdd = []string{"nope"} }, `unknown capability: "CAP_NOPE"`},
 		{"capability that we lack", func(in *Input) { in.IDs, in.Host.Bounding, in.HostConfig.CapAdd = IDRange{}, 1, []string{"SYS_TIME"} },
 			`capability not supported by your kernel or not available in the current environment: "CAP_SYS_TIME"`},
-		{"tmpfs option", func(in *Input) { in.Mounts = []Mount{{Type: mount.TypeTmpfs, Destination: "/t", Options: []string{"colour=red"}}} }, `invalid tmpfs option "colour"`},
+		{"tmpfs option", func(in *Input) {
+			in.Mounts = []Mount{{Type: mount.TypeTmpfs, Destination: "/t", Options: []string{"colour=red"}}}
+		}, `invalid tmpfs option "colour"`},
 		{"not shared", func(in *Input) {
 			in.Mounts = []Mount{{Source: "/home", Destination: "/h", RW: true, Propagation: mount.PropagationShared}}
 		}, "path /home is mounted on / but it is not a shared mount"},

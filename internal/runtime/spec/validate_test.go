@@ -56,7 +56,9 @@ func TestValidateRefuses(t *testing.T) {
 		{"host name of another", func(c *container.Config, h *container.HostConfig) { c.Hostname, h.NetworkMode = "h", "container:a" }, "conflicting options: hostname and the network mode"},
 		{"network of nobody", func(_ *container.Config, h *container.HostConfig) { h.NetworkMode = "container:" }, "invalid network mode: invalid container format container:<name|id>"},
 		{"network without colon", func(_ *container.Config, h *container.HostConfig) { h.NetworkMode = "container" }, "invalid network mode: invalid container format container:<name|id>"},
-		{"links of another", func(_ *container.Config, h *container.HostConfig) { h.NetworkMode, h.Links = "container:a", []string{"l"} }, "conflicting options: container type network can't be used with links. This would result in undefined behavior"},
+		{"links of another", func(_ *container.Config, h *container.HostConfig) {
+			h.NetworkMode, h.Links = "container:a", []string{"l"}
+		}, "conflicting options: container type network can't be used with links. This would result in undefined behavior"},
 		{"links of the host", func(_ *container.Config, h *container.HostConfig) { h.NetworkMode, h.Links = "host", []string{"l"} }, "conflicting options: host type networking can't be used with links. This would result in undefined behavior"},
 		{"hosts of another", func(_ *container.Config, h *container.HostConfig) {
 			h.NetworkMode, h.ExtraHosts = "container:a", []string{"a:1.2.3.4"}
@@ -91,13 +93,17 @@ func TestValidateRefuses(t *testing.T) {
 		{"health interval", func(c *container.Config, _ *container.HostConfig) {
 			c.Healthcheck = &container.HealthConfig{Interval: time.Microsecond}
 		}, "Interval in Healthcheck cannot be less than 1ms"},
-		{"health retries", func(c *container.Config, _ *container.HostConfig) { c.Healthcheck = &container.HealthConfig{Retries: -1} }, "Retries in Healthcheck cannot be negative"},
+		{"health retries", func(c *container.Config, _ *container.HostConfig) {
+			c.Healthcheck = &container.HealthConfig{Retries: -1}
+		}, "Retries in Healthcheck cannot be negative"},
 
 		{"policy", func(_ *container.Config, h *container.HostConfig) { h.RestartPolicy.Name = "sometimes" }, "invalid restart policy: unknown policy 'sometimes'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'"},
 		{"policy count", func(_ *container.Config, h *container.HostConfig) {
 			h.RestartPolicy = container.RestartPolicy{Name: "always", MaximumRetryCount: 3}
 		}, "invalid restart policy: maximum retry count can only be used with 'on-failure'"},
-		{"policy and removal", func(_ *container.Config, h *container.HostConfig) { h.AutoRemove, h.RestartPolicy.Name = true, "always" }, "can't create 'AutoRemove' container with restart policy"},
+		{"policy and removal", func(_ *container.Config, h *container.HostConfig) {
+			h.AutoRemove, h.RestartPolicy.Name = true, "always"
+		}, "can't create 'AutoRemove' container with restart policy"},
 		{"added capability", func(_ *container.Config, h *container.HostConfig) { h.CapAdd = []string{"x"} }, `invalid CapAdd: unknown capability: "CAP_X"`},
 		{"dropped capability", func(_ *container.Config, h *container.HostConfig) { h.CapDrop = []string{"x"} }, `invalid CapDrop: unknown capability: "CAP_X"`},
 		{"security option", func(_ *container.Config, h *container.HostConfig) { h.SecurityOpt = []string{"x=y"} }, `invalid --security-opt 2: "x=y"`},
