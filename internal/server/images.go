@@ -40,15 +40,21 @@ func (s *Server) imageList(r *request) error {
 // imageForm returns a copy of img as the client's version knows it.
 func imageForm(r *request, img *image.Summary) any {
 	out := *img
+	if r.before(51) {
+		out.Containers = -1
+	}
+	return imageFormCounted(r, out)
+}
+
+// imageFormCounted is imageForm for disk usage, where every version has counted
+// the containers.
+func imageFormCounted(r *request, out image.Summary) any {
 	if r.before(43) && len(out.RepoTags) == 0 && len(out.RepoDigests) == 0 {
 		out.RepoTags, out.RepoDigests = []string{"<none>:<none>"}, []string{"<none>@<none>"}
 	}
 	out.RepoTags, out.RepoDigests = nonNil(out.RepoTags), nonNil(out.RepoDigests)
 	if r.before(48) {
 		out.Descriptor = nil
-	}
-	if r.before(51) {
-		out.Containers = -1
 	}
 	if r.before(44) {
 		return withFields{out, fields{"VirtualSize": out.Size}}

@@ -93,7 +93,7 @@ func (s *Server) routes() []route {
 		{post, "/session", unavailable("build")},
 		{post, "/grpc", unavailable("build")},
 
-		{get, "/swarm", noSwarm}, {post, "/swarm/{name}", noSwarm},
+		{get, "/swarm", noSwarm}, {post, "/swarm/{name}", unavailable("swarm mode")},
 		{get, "/services", noSwarm}, {get, "/services/{name}", noSwarm},
 		{get, "/nodes", noSwarm}, {get, "/nodes/{name}", noSwarm},
 		{get, "/tasks", noSwarm}, {get, "/tasks/{name}", noSwarm},

@@ -9,6 +9,7 @@ import (
 	"github.com/moby/moby/api/types/build"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
+	"github.com/moby/moby/api/types/swarm"
 	"github.com/moby/moby/api/types/system"
 	"github.com/moby/moby/api/types/volume"
 
@@ -37,6 +38,9 @@ func (s *Server) info(r *request) error {
 	info, err := s.backend.Info(r.ctx())
 	if err != nil {
 		return err
+	}
+	if info.Swarm.LocalNodeState == "" {
+		info.Swarm.LocalNodeState = swarm.LocalNodeStateInactive
 	}
 	if r.before(44) {
 		for name, rt := range info.Runtimes {
@@ -165,7 +169,7 @@ func (s *Server) diskUsage(r *request) error {
 		out["LayersSize"] = u.TotalSize
 		images := make([]any, len(u.Items))
 		for i := range u.Items {
-			images[i] = imageForm(r, &u.Items[i])
+			images[i] = imageFormCounted(r, u.Items[i])
 		}
 		out["Images"] = images
 	}
