@@ -97,7 +97,10 @@ type Store struct {
 // closes the store.
 func Open(ctx context.Context, opts Options) (*Store, error) {
 	s := newStore(opts)
-	for _, dir := range []string{s.root, s.layersDir(), s.rootfsDir(), s.trashDir(), s.emptyDir()} {
+	// Without the directory of blobs containerd's garbage collection fails, and
+	// what an interrupted first load has written would stay.
+	blobs := filepath.Join(s.root, "content", "blobs", string(digest.Canonical))
+	for _, dir := range []string{blobs, s.layersDir(), s.rootfsDir(), s.trashDir(), s.emptyDir()} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, fmt.Errorf("make image store: %w", err)
 		}
