@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/mount"
@@ -119,7 +120,7 @@ func (n *creation) networks(req container.CreateRequest) error {
 		}
 		c, err := n.e.registry.find(other)
 		if err != nil {
-			return err
+			return cannotJoin(err)
 		}
 		*ref.to = state.Reference(c.id)
 	}
@@ -147,7 +148,16 @@ func (n *creation) networks(req container.CreateRequest) error {
 	case network.NetworkBridge, network.NetworkHost, network.NetworkNone:
 		return nil
 	}
-	return notFound("network %s not found", mode)
+	return invalid("network %s not found", mode)
+}
+
+// cannotJoin keeps clients from taking a missing container for a missing image: of NotFound they conclude at create
+// that the image has to be pulled.
+func cannotJoin(err error) error {
+	if errdefs.IsNotFound(err) {
+		return invalid("%v", err)
+	}
+	return err
 }
 
 // userNamespace gives the container ids on the host. See hostUserReason for who gets the host's own.

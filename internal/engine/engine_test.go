@@ -186,8 +186,8 @@ func TestBadCreateLeavesNothing(t *testing.T) {
 		{"log option", func(_ *world, r *container.CreateRequest) {
 			r.HostConfig.LogConfig.Config = map[string]string{"max-siz": "1"}
 		}, errdefs.IsInvalidArgument, "unknown log opt 'max-siz' for json-file log driver"},
-		{"no such network", func(_ *world, r *container.CreateRequest) { r.HostConfig.NetworkMode = "mine" }, errdefs.IsNotFound, "network mine not found"},
-		{"join nobody", func(_ *world, r *container.CreateRequest) { r.HostConfig.PidMode = "container:nobody" }, errdefs.IsNotFound, "No such container: nobody"},
+		{"no such network", func(_ *world, r *container.CreateRequest) { r.HostConfig.NetworkMode = "mine" }, errdefs.IsInvalidArgument, "network mine not found"},
+		{"join nobody", func(_ *world, r *container.CreateRequest) { r.HostConfig.PidMode = "container:nobody" }, errdefs.IsInvalidArgument, "No such container: nobody"},
 		{"disk full", func(w *world, r *container.CreateRequest) { w.images.fail = errors.New("no space left on device") }, func(error) bool { return true }, "no space left on device"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

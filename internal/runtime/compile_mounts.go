@@ -174,7 +174,7 @@ func (c *compiler) device(d *dev, x specs.LinuxDevice) error {
 	}
 	rel, below := strings.CutPrefix(n.Path, devDir+"/")
 	switch {
-	case d != nil && below && rel == "console":
+	case d != nil && below && (rel == "console" || d.links[rel] != ""): // the container has its own
 	case d != nil && below:
 		n.Path = rel
 		d.nodes = append(d.nodes, n)
