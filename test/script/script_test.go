@@ -211,7 +211,7 @@ func tidy(t *testing.T, before bed.Snapshot, logged int) {
 	if err != nil {
 		t.Errorf("after the script: %v", err)
 	}
-	if log := daemon.LogTail(1 << 30); strings.Contains(log[min(logged, len(log)):], "panic") {
+	if log := daemon.LogTail(1 << 30); strings.Contains(log[min(logged, len(log)):], "\npanic: ") {
 		t.Errorf("the daemon panicked:\n%s", daemon.LogTail(8192))
 	}
 }
@@ -288,7 +288,8 @@ func cmdUntil(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: until PATTERN COMMAND...")
 	}
-	re, err := regexp.Compile("(?m)" + args[0])
+	pattern := args[0]
+	re, err := regexp.Compile("(?m)" + pattern)
 	ts.Check(err)
 	args = resolve(ts, args[1:])
 	deadline := time.Now().Add(30 * time.Second)
@@ -299,7 +300,7 @@ func cmdUntil(ts *testscript.TestScript, neg bool, args []string) {
 			return
 		}
 		if time.Now().After(deadline) {
-			ts.Fatalf("never matched %q; at last it printed:\n%s", args[0], out)
+			ts.Fatalf("never matched %q; at last it printed:\n%s", pattern, out)
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
