@@ -38,7 +38,7 @@ func containerList() []object {
 	return []object{
 		{
 			"Id": newID, "Names": []string{"/fresh"}, "Image": "busybox", "ImageID": imageID,
-			"Command": "sh -c 'a very long command line that does not fit'", "Created": ago(5 * time.Second).Unix(),
+			"Command": "sh -c 'a very long command line that does not fit'", "Created": ago(10 * time.Minute).Unix(),
 			"Ports": []object{}, "Labels": object{}, "State": "created", "Status": "Created",
 			"HostConfig": object{"NetworkMode": "none"}, "NetworkSettings": object{"Networks": object{"none": object{}}}, "Mounts": []object{},
 		},
@@ -51,7 +51,7 @@ func containerList() []object {
 			},
 			"Labels": object{"b": "2", "a": "1", "com.example/x": "y=z"}, "State": "running", "Status": "Up 2 hours (healthy)",
 			"SizeRw": 2048, "SizeRootFs": 142000000,
-			"HostConfig": object{"NetworkMode": "bridge"}, "NetworkSettings": object{"Networks": object{"front": object{}, "back": object{}}},
+			"HostConfig": object{"NetworkMode": "bridge"}, "NetworkSettings": object{"Networks": object{"front": object{}}},
 			"Mounts": []object{
 				{"Type": "volume", "Name": "data", "Source": "", "Destination": "/data", "Driver": "local"},
 				{"Type": "bind", "Source": "/a/long/path/on/the/host", "Destination": "/b"},
