@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -119,4 +120,60 @@ func memory(t testing.TB, pid int) map[string]int {
 		}
 	}
 	return m
+}
+
+// TestSpawn starts a second shim in the user namespace of the first, which
+// then ends.
+func TestSpawn(t *testing.T) {
+	exe := memBinary(t)
+	r := startShim(t, exe)
+	r.call(wire.MethodCreate, wire.StartSpec{CloneFlags: namespaces, OpenStdin: true, Plan: program(t, plan.ModeCreate, "cat")}, nil)
+	r.call(wire.MethodGo, nil, nil)
+
+	other := &rig{t: t, dir: t.TempDir()}
+	files := other.files(true)
+	var c wire.Created
+	r.call(wire.MethodSpawn, wire.SpawnSpec{Executable: true}, &c, append([]*os.File{exe}, files...)...)
+	for _, f := range files {
+		f.Close()
+	}
+	if a, b := nsOf(t, r.cmd.Process.Pid, "user"), nsOf(t, c.PID, "user"); a != b {
+		t.Errorf("user namespaces %s and %s", a, b)
+	}
+	other.connect()
+	defer other.client.Close()
+	other.call(wire.MethodCreate, wire.StartSpec{CloneFlags: namespaces, OpenStdin: true, Plan: program(t, plan.ModeCreate, "sh", "-c", "read x; exit 8")}, nil)
+	other.call(wire.MethodGo, nil, nil)
+
+	r.call(wire.MethodCloseStdin, nil, nil)
+	r.exited(wire.Init)
+	other.call(wire.MethodCloseStdin, nil, nil)
+	if got := other.exited(wire.Init); got.Code != 8 {
+		t.Errorf("ended with %+v", got)
+	}
+}
+
+// TestUnderSignals holds that what ends a daemon's session does not end a shim.
+func TestUnderSignals(t *testing.T) {
+	r := startShim(t, nil)
+	r.call(wire.MethodCreate, wire.StartSpec{CloneFlags: namespaces, Plan: program(t, plan.ModeCreate, "sh", "-c", "sleep 0.2; exit 1")}, nil)
+	r.call(wire.MethodGo, nil, nil)
+	for _, sig := range []syscall.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGPIPE} {
+		if err := r.cmd.Process.Signal(sig); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// A signal that the shim ignored would be ignored by the program, too.
+	var st wire.State
+	r.call(wire.MethodState, nil, &st)
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", st.PID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(b), "\nSigIgn:\t0000000000000000\n") || !strings.Contains(string(b), "\nSigBlk:\t0000000000000000\n") {
+		t.Errorf("the program does not start with default signals: %s", b)
+	}
+	if got := r.exited(wire.Init); got.Code != 1 {
+		t.Errorf("ended with %+v", got)
+	}
 }

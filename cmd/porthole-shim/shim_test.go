@@ -54,28 +54,7 @@ func startShim(t testing.TB, exe *os.File) *rig {
 	t.Helper()
 	userns := exe != nil
 	r := &rig{t: t, dir: t.TempDir()}
-	r.stateDir, r.logDir = filepath.Join(r.dir, "shim"), filepath.Join(r.dir, "logs")
-	const host = 700000
-	for _, d := range []string{r.stateDir, r.logDir} {
-		if err := os.Mkdir(d, 0o750); err != nil {
-			t.Fatal(err)
-		}
-		if userns {
-			if err := os.Chown(d, host, host); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	l, err := wire.Listen(filepath.Join(r.dir, "shim.sock"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	lf, err := l.File()
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.Close()
-	files := []*os.File{lf, open(t, r.stateDir), open(t, r.logDir)}
+	files := r.files(userns)
 	r.cmd = exec.Command(binary, "serve")
 	r.cmd.ExtraFiles = files
 	r.cmd.Env = []string{"GOMAXPROCS=1"}
@@ -84,7 +63,7 @@ func startShim(t testing.TB, exe *os.File) *rig {
 	if userns {
 		// The binary must be reachable for an unprivileged user.
 		r.cmd.Path = fmt.Sprintf("/proc/self/fd/%d", exe.Fd())
-		ids := []syscall.SysProcIDMap{{ContainerID: 0, HostID: host, Size: 65536}}
+		ids := []syscall.SysProcIDMap{{ContainerID: 0, HostID: hostID, Size: 65536}}
 		r.cmd.SysProcAttr.Cloneflags = unix.CLONE_NEWUSER
 		r.cmd.SysProcAttr.UidMappings, r.cmd.SysProcAttr.GidMappings = ids, ids
 		r.cmd.SysProcAttr.Credential = &syscall.Credential{}
@@ -95,11 +74,46 @@ func startShim(t testing.TB, exe *os.File) *rig {
 	for _, f := range files {
 		f.Close()
 	}
-	if r.client, err = wire.Dial(filepath.Join(r.dir, "shim.sock")); err != nil {
-		t.Fatal(err)
-	}
+	r.connect()
 	t.Cleanup(r.stop)
 	return r
+}
+
+// hostID is what uid 0 in the user namespace is outside.
+const hostID = 700000
+
+// files makes what a shim finds at its descriptors.
+func (r *rig) files(userns bool) []*os.File {
+	r.t.Helper()
+	r.stateDir, r.logDir = filepath.Join(r.dir, "shim"), filepath.Join(r.dir, "logs")
+	for _, d := range []string{r.stateDir, r.logDir} {
+		if err := os.Mkdir(d, 0o750); err != nil {
+			r.t.Fatal(err)
+		}
+		if userns {
+			if err := os.Chown(d, hostID, hostID); err != nil {
+				r.t.Fatal(err)
+			}
+		}
+	}
+	l, err := wire.Listen(filepath.Join(r.dir, "shim.sock"))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer l.Close()
+	lf, err := l.File()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return []*os.File{lf, open(r.t, r.stateDir), open(r.t, r.logDir)}
+}
+
+func (r *rig) connect() {
+	r.t.Helper()
+	var err error
+	if r.client, err = wire.Dial(filepath.Join(r.dir, "shim.sock")); err != nil {
+		r.t.Fatal(err)
+	}
 }
 
 // memBinary puts the binary into a memfd, as the runtime does.

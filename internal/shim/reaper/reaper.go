@@ -45,12 +45,16 @@ func Main(args []string) int {
 	// an exec. (signal(7))
 	signals := make(chan os.Signal, 128)
 	signal.Notify(signals)
+	// A channel of its own, of one: a child's end must not get lost in a flood
+	// of others, and one token stands for any number of them.
+	children := make(chan os.Signal, 1)
+	signal.Notify(children, unix.SIGCHLD)
 	pid, err := start(args)
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "init: %v\n", err)
 		return statusOf(err)
 	}
-	return supervise(pid, signals)
+	return supervise(pid, signals, children)
 }
 
 // start runs the command in a process group of its own and makes that the
@@ -85,29 +89,29 @@ func hasTerminal() bool {
 
 // supervise forwards signals and collects the dead until the command is one of
 // them.
-func supervise(command int, signals <-chan os.Signal) int {
-	for sig := range signals {
-		switch s := sig.(syscall.Signal); {
-		case s == unix.SIGCHLD:
+func supervise(command int, signals, children <-chan os.Signal) int {
+	for {
+		select {
+		case <-children:
 			if status, ended := collect(command); ended {
 				return status
 			}
-		case !forwardable(s):
-		default:
-			// ESRCH: it is dead, and SIGCHLD is on its way.
-			_ = unix.Kill(command, s)
+		case sig := <-signals:
+			if s, ok := sig.(syscall.Signal); ok && forwardable(s) {
+				// ESRCH: it is dead, and SIGCHLD is on its way.
+				_ = unix.Kill(command, s)
+			}
 		}
 	}
-	return statusUsage // the channel is never closed
 }
 
-// forwardable leaves out what is about this process itself: faults, the Go
-// runtime's own preemption signal, and what the terminal does to a background
-// writer.
+// forwardable leaves out what is about this process itself: faults, its
+// children, the Go runtime's own preemption signal, and what the terminal does
+// to a process in the background.
 func forwardable(s syscall.Signal) bool {
 	switch s {
 	case unix.SIGFPE, unix.SIGILL, unix.SIGSEGV, unix.SIGBUS, unix.SIGABRT, unix.SIGTRAP, unix.SIGSYS,
-		unix.SIGTTIN, unix.SIGTTOU, unix.SIGURG, unix.SIGPIPE:
+		unix.SIGCHLD, unix.SIGTTIN, unix.SIGTTOU, unix.SIGURG, unix.SIGPIPE:
 		return false
 	}
 	return true
