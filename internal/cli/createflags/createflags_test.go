@@ -36,14 +36,14 @@ func TestParseDevice(t *testing.T) {
 
 func TestVolumeSource(t *testing.T) {
 	for in, want := range map[string]string{
-		"/a": "", "a": "", "/data": "", "/a:/b": "/a", "v:/b:ro": "v", "./x:/b": "./x", `c:\x:/b`: `c:\x`, `c:\x:d:\y`: `c:\x`,
+		"/a": "", "a": "", "/data": "", "/a:/b": "/a", "vol:/b:ro": "vol", "v:/b": "", "./x:/b": "./x", `c:\x:/b`: `c:\x`, `c:\x:d:\y`: `c:\x`,
 	} {
 		got, err := volumeSource(in)
 		if err != nil || got != want {
 			t.Errorf("volumeSource(%q) = %q, %v; want %q", in, got, err, want)
 		}
 	}
-	for _, in := range []string{"", "a::/b", ":/a", "/a:/b:ro:x", "/a:/b:"} {
+	for _, in := range []string{"", "aa::/b", ":/a", "/a:/b:ro:x", "/a:/b:"} {
 		if got, err := volumeSource(in); err == nil {
 			t.Errorf("volumeSource(%q) = %q, want an error", in, got)
 		}
