@@ -75,11 +75,11 @@ func readCreate(r *request) (container.CreateRequest, legacyCreate, error) {
 	if req.Config == nil {
 		return req, legacy, invalid("config cannot be empty in order to create a container")
 	}
-	if req.Config.Volumes == nil {
-		req.Config.Volumes = map[string]struct{}{}
-	}
 	if req.HostConfig == nil {
 		req.HostConfig = &container.HostConfig{}
+	}
+	if req.HostConfig.LogConfig.Config == nil {
+		req.HostConfig.LogConfig.Config = map[string]string{}
 	}
 	if req.HostConfig.PortBindings == nil {
 		req.HostConfig.PortBindings = network.PortMap{}

@@ -54,6 +54,15 @@ func (s *Server) networkRemove(r *request) error {
 	return unavailable("network remove")(r)
 }
 
+// networksPrune finds nothing to remove: only networks that always exist can
+// exist.
+func (s *Server) networksPrune(r *request) error {
+	if _, err := r.filters(); err != nil {
+		return err
+	}
+	return r.json(http.StatusOK, network.PruneReport{})
+}
+
 func (s *Server) volumeList(r *request) error {
 	f, err := r.filters()
 	if err != nil {

@@ -74,7 +74,7 @@ func (s *Server) routes() []route {
 		{get, "/networks", s.networkList},
 		{get, "/networks/", s.networkList},
 		{post, "/networks/create", unavailable("network create")},
-		{post, "/networks/prune", unavailable("network prune")},
+		{post, "/networks/prune", s.networksPrune},
 		{post, "/networks/{name}/connect", unavailable("network connect")},
 		{post, "/networks/{name}/disconnect", unavailable("network disconnect")},
 		{get, "/networks/{name}", s.networkInspect},
@@ -88,7 +88,7 @@ func (s *Server) routes() []route {
 		{remove, "/volumes/{name}", s.volumeRemove},
 
 		{post, "/build", unavailable("build")},
-		{post, "/build/prune", unavailable("build prune")},
+		{post, "/build/prune", s.buildPrune},
 		{post, "/build/cancel", unavailable("build")},
 		{post, "/session", unavailable("build")},
 		{post, "/grpc", unavailable("build")},

@@ -174,7 +174,11 @@ func (s *Server) diskUsage(r *request) error {
 		out["Images"] = images
 	}
 	if u := du.ContainerUsage; u != nil {
-		out["Containers"] = nonNil[container.Summary](u.Items)
+		containers := make([]*container.Summary, len(u.Items))
+		for i := range u.Items {
+			containers[i] = summaryForm(r, &u.Items[i])
+		}
+		out["Containers"] = containers
 	}
 	if u := du.VolumeUsage; u != nil {
 		out["Volumes"] = nonNil[volume.Volume](u.Items)
@@ -200,6 +204,14 @@ func usageKinds(r *request) ([]system.DiskUsageObject, error) {
 		}
 	}
 	return out, nil
+}
+
+// buildPrune finds nothing to remove: this build does not build.
+func (s *Server) buildPrune(r *request) error {
+	if _, err := r.filters(); err != nil {
+		return err
+	}
+	return r.json(http.StatusOK, build.CachePruneReport{})
 }
 
 func (s *Server) auth(*request) error {
