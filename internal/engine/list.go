@@ -296,6 +296,9 @@ func statusText(v *view, now time.Time) string {
 // ports lists what is exposed. Publishing is not done by this build's network, so nothing has a port on the host.
 func ports(v *view) []container.PortSummary {
 	list := []container.PortSummary{}
+	if v.pid() == 0 {
+		return list // a port is of a network namespace
+	}
 	for p := range v.Config.ExposedPorts {
 		list = append(list, container.PortSummary{PrivatePort: p.Num(), Type: string(p.Proto())})
 	}
