@@ -5,4 +5,7 @@ import (
 )
 
 // runInit is what --init puts before the container's command.
-func runInit(args []string) int { return reaper.Main(args) }
+func runInit(args []string) int {
+	nameProcess("porthole-init")
+	return reaper.Main(args)
+}

@@ -37,9 +37,6 @@ func Main(args []string) int {
 		fmt.Fprintln(os.Stderr, "init: no command given")
 		return statusUsage
 	}
-	// Executed by its descriptor, it would be listed under that's number.
-	// Without procfs it has to stay so.
-	_ = os.WriteFile("/proc/self/comm", []byte("porthole-init"), 0)
 	// Before the command starts, so that no signal is lost in between. It
 	// starts with default actions all the same: caught signals do not survive
 	// an exec. (signal(7))
