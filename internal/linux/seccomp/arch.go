@@ -56,12 +56,24 @@ func Number(arch specs.Arch, name string) (uint32, bool) {
 	return a.number(name)
 }
 
-func (a abi) number(name string) (uint32, bool) {
+// number returns the number of a call on this ABI.
+func (a abi) number(name string) (uint32, bool) { return a.at(place(name)) }
+
+// place returns where a name is in the table, or -1.
+func place(name string) int {
 	i, ok := slices.BinarySearchFunc(numbers[:], name, func(c call, name string) int { return cmp.Compare(c.name, name) })
-	if !ok || numbers[i].numbers[a.column] < 0 {
+	if !ok {
+		return -1
+	}
+	return i
+}
+
+// at returns the number of the call at a place in the table.
+func (a abi) at(place int) (uint32, bool) {
+	if place < 0 || numbers[place].numbers[a.column] < 0 {
 		return 0, false
 	}
-	n := uint32(numbers[i].numbers[a.column])
+	n := uint32(numbers[place].numbers[a.column])
 	if a.column == x32 {
 		n |= x32Bit
 	}

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -42,8 +41,7 @@ func Compile(profile *specs.LinuxSeccomp, goarch string) ([]unix.SockFilter, err
 	if err := checkNotify(profile); err != nil {
 		return nil, fmt.Errorf("compile seccomp profile: %w", err)
 	}
-	c := compiler{profile: profile, fallback: fallback}
-	program, err := c.program(list)
+	program, err := newCompiler(profile, fallback).program(list)
 	if err != nil {
 		return nil, fmt.Errorf("compile seccomp profile: %w", err)
 	}
@@ -137,12 +135,33 @@ type condition struct {
 type compiler struct {
 	profile  *specs.LinuxSeccomp
 	fallback uint32
+	places   [][]int // where the names of each entry are in the table, see place
 }
 
-// rules collects the rules of each call of an ABI, and the highest number named.
-func (c *compiler) rules(a abi) (byNumber map[uint32][]rule, last uint32, err error) {
-	byNumber = make(map[uint32][]rule)
-	for _, entry := range c.profile.Syscalls {
+func newCompiler(profile *specs.LinuxSeccomp, fallback uint32) *compiler {
+	c := &compiler{profile: profile, fallback: fallback}
+	for _, entry := range profile.Syscalls {
+		places := make([]int, len(entry.Names))
+		for i, name := range entry.Names {
+			places[i] = place(name)
+		}
+		c.places = append(c.places, places)
+	}
+	return c
+}
+
+// numbered is a rule for one call.
+type numbered struct {
+	number uint32
+	rule
+}
+
+// rules collects the rules of an ABI's calls, by number and for each call in
+// the profile's order, and the highest number named. Rules whose action is the
+// default say nothing and are left out.
+func (c *compiler) rules(a abi) (list []numbered, last uint32, err error) {
+	list = make([]numbered, 0, len(numbers))
+	for i, entry := range c.profile.Syscalls {
 		ret, err := action(entry.Action, entry.ErrnoRet)
 		if err != nil {
 			return nil, 0, fmt.Errorf("rule for %v: %w", entry.Names, err)
@@ -151,31 +170,40 @@ func (c *compiler) rules(a abi) (byNumber map[uint32][]rule, last uint32, err er
 		if err != nil {
 			return nil, 0, fmt.Errorf("rule for %v: %w", entry.Names, err)
 		}
-		for _, name := range entry.Names {
-			number, ok := a.number(name)
+		for j, name := range entry.Names {
+			number, ok := a.at(c.places[i][j])
 			if ok {
 				last = max(last, number)
 			}
 			if ret == c.fallback {
-				continue // says nothing new
+				continue
 			}
 			for _, conditions := range alternatives {
 				if ok {
-					byNumber[number] = append(byNumber[number], rule{conditions, ret})
+					list = append(list, numbered{number, rule{conditions, ret}})
 				}
 				if m, ok := multiplexed[name]; ok && a.column == i386 {
 					through, _ := a.number(m.through)
-					byNumber[through] = append(byNumber[through], rule{multiplex(m.number, conditions), ret})
+					list = append(list, numbered{through, rule{multiplex(m.number, conditions), ret}})
 				}
 			}
 		}
 	}
-	for number, list := range byNumber {
-		if i := slices.IndexFunc(list, func(r rule) bool { return len(r.conditions) == 0 }); i >= 0 {
-			byNumber[number] = list[i : i+1]
+	slices.SortStableFunc(list, func(a, b numbered) int { return cmp.Compare(a.number, b.number) })
+	return list, last, nil
+}
+
+// decide returns what happens to a call that has these rules: the first without
+// conditions alone, or all of them and then the default action.
+func (c *compiler) decide(list []numbered) []rule {
+	rules := make([]rule, 0, len(list)+1)
+	for _, n := range list {
+		if len(n.conditions) == 0 {
+			return append(rules[:0], n.rule)
 		}
+		rules = append(rules, n.rule)
 	}
-	return byNumber, last, nil
+	return append(rules, rule{action: c.fallback})
 }
 
 // multiplex returns the conditions for a call that is made through another one.
@@ -194,6 +222,9 @@ func multiplex(number uint64, conditions []condition) []condition {
 // are about the same argument, each counts on its own, as in every runtime since
 // profiles had conditions.
 func alternatives(args []specs.LinuxSeccompArg, narrow bool) ([][]condition, error) {
+	if len(args) == 0 {
+		return [][]condition{nil}, nil
+	}
 	seen := make(map[uint]bool)
 	var all []condition
 	var each [][]condition
@@ -225,7 +256,7 @@ type span struct {
 
 // spans divides all numbers of an ABI by what happens to them, in order.
 func (c *compiler) spans(a abi) ([]span, error) {
-	byNumber, last, err := c.rules(a)
+	named, last, err := c.rules(a)
 	if err != nil {
 		return nil, err
 	}
@@ -243,13 +274,15 @@ func (c *compiler) spans(a abi) ([]span, error) {
 			list = append(list, span{from, rules})
 		}
 	}
-	for _, number := range slices.Sorted(maps.Keys(byNumber)) {
-		rules := byNumber[number]
-		if len(rules[0].conditions) > 0 {
-			rules = append(slices.Clone(rules), fallback...)
+	for len(named) > 0 {
+		number := named[0].number
+		n := 1
+		for n < len(named) && named[n].number == number {
+			n++
 		}
-		add(number, rules)
+		add(number, c.decide(named[:n]))
 		add(number+1, fallback)
+		named = named[n:]
 	}
 	if last > 0 && c.refuses() {
 		add(last+1, []rule{{action: unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)}})

@@ -613,7 +613,7 @@ func TestProgramsAgreeWithLibseccomp(t *testing.T) {
 			for _, arch := range profile.Architectures {
 				a := abis[arch]
 				list := probes(profile)
-				_, last, err := (&compiler{profile: profile}).rules(a)
+				_, last, err := newCompiler(profile, 0).rules(a)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -678,4 +678,28 @@ func BenchmarkRunRead(b *testing.B) {
 	for b.Loop() {
 		run(b, program, data{number: 0, arch: unix.AUDIT_ARCH_X86_64})
 	}
+}
+
+// FuzzCompile holds that whatever profile is taken gives a program that ends.
+func FuzzCompile(f *testing.F) {
+	for _, seed := range []string{
+		`{}`, `{"defaultAction":"SCMP_ACT_ALLOW"}`,
+		`{"defaultAction":"SCMP_ACT_ERRNO","architectures":["SCMP_ARCH_X86_64","SCMP_ARCH_X86"],"syscalls":[{"names":["socket","ioctl"],"action":"SCMP_ACT_ALLOW","args":[{"index":1,"value":5,"op":"SCMP_CMP_LT"},{"index":2,"value":15,"valueTwo":3,"op":"SCMP_CMP_MASKED_EQ"}]}]}`,
+		`{"defaultAction":"SCMP_ACT_KILL","syscalls":[{"name":"read","action":"SCMP_ACT_LOG"}]}`,
+	} {
+		f.Add([]byte(seed), uint32(16), uint64(5))
+	}
+	f.Fuzz(func(t *testing.T, text []byte, number uint32, arg uint64) {
+		profile, err := Load(text, facts)
+		if err != nil {
+			return
+		}
+		program, err := Compile(profile, "amd64")
+		if err != nil || program == nil {
+			return
+		}
+		for _, arch := range []uint32{unix.AUDIT_ARCH_X86_64, unix.AUDIT_ARCH_I386, unix.AUDIT_ARCH_ARM} {
+			run(t, program, data{number: number, arch: arch, args: [6]uint64{arg, arg, arg, arg, arg, arg}})
+		}
+	})
 }
