@@ -222,10 +222,7 @@ func (b *builder) seccomp() (err error) {
 func (b *builder) apparmor() error {
 	profile := b.security.apparmor
 	if !b.Host.AppArmor {
-		if profile != "" && profile != unconfined {
-			b.warn("AppArmor is not enabled on this host. Profile %q is not applied.", profile)
-		}
-		return nil
+		return nil // Validate has told of it
 	}
 	switch {
 	case profile != "":

@@ -306,7 +306,6 @@ func TestBuildWarns(t *testing.T) {
 		want   string
 	}{
 		{"no seccomp", func(in *Input) { in.Host.Seccomp = false }, "seccomp is not enabled in your kernel, running container without default profile"},
-		{"no AppArmor", func(in *Input) { in.HostConfig.SecurityOpt = []string{"apparmor=mine"} }, `AppArmor is not enabled on this host. Profile "mine" is not applied.`},
 	} {
 		_, warnings, err := Build(plain(test.change))
 		if err != nil {

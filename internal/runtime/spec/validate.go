@@ -486,10 +486,20 @@ func (v *validator) userNamespace(_ *container.Config, hc *container.HostConfig)
 	return nil
 }
 
-// security reads options that would otherwise only fail at the start.
+// security reads options that would otherwise only fail at the start, and tells
+// of those that the host has nothing to do with.
 func (v *validator) security(_ *container.Config, hc *container.HostConfig) error {
-	if _, err := parseSecurity(hc.SecurityOpt); err != nil {
+	options, err := parseSecurity(hc.SecurityOpt)
+	if err != nil {
 		return err
+	}
+	if p := options.apparmor; p != "" && p != unconfined && !v.host.AppArmor {
+		v.warn("AppArmor is not enabled on this host. Profile %q is not applied.", p)
+	}
+	for _, label := range options.labels {
+		if label != "disable" {
+			v.warn("SELinux is not supported. Label option %q is not applied.", label)
+		}
 	}
 	for _, rule := range hc.DeviceCgroupRules {
 		if _, err := parseDeviceRule(rule); err != nil {

@@ -207,6 +207,24 @@ func TestValidateDiscards(t *testing.T) {
 	}
 }
 
+func TestLabelsThatNobodyReads(t *testing.T) {
+	h := &container.HostConfig{SecurityOpt: []string{"apparmor=mine", "apparmor=unconfined", "label=disable", "label:type:svirt_t"}}
+	warnings, err := Validate(machine(), &container.Config{}, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{`SELinux is not supported. Label option "type:svirt_t" is not applied.`}, warnings); diff != "" {
+		t.Error(diff)
+	}
+	h.SecurityOpt = []string{"apparmor=mine"}
+	if warnings, err = Validate(machine(), &container.Config{}, h); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{`AppArmor is not enabled on this host. Profile "mine" is not applied.`}, warnings); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestSwapWithoutAccounting(t *testing.T) {
 	host := machine()
 	host.Cgroup.Swap = false
