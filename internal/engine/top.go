@@ -1,0 +1,128 @@
+package engine
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
+	"golang.org/x/sys/unix"
+
+	"github.com/portholehq/porthole/internal/linux/mount"
+	"github.com/portholehq/porthole/internal/ps"
+)
+
+// renamedPID finds ps options that give the title PID to something else.
+var renamedPID = regexp.MustCompile(`\s+(\S*)=\s*(PID\S*)`)
+
+// ContainerTop lists the processes of a container in the columns that ps options ask for; none mean -ef. Pids are the
+// host's; users are the container's, with the names that it has for them (-o huid shows the host's ids).
+func (e *Engine) ContainerTop(_ context.Context, ref, psArgs string) (*container.TopResponse, error) {
+	v, err := e.viewOf(ref)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case v.status() == container.StateRestarting:
+		return nil, errRestarting(v.ID)
+	case v.task == nil || !v.live():
+		return nil, errNotRunning(v.ID)
+	}
+	for _, m := range renamedPID.FindAllStringSubmatch(" "+psArgs, -1) {
+		if m[1] != "pid" {
+			return nil, internal("specifying \"%s=%s\" is not allowed", m[1], m[2])
+		}
+	}
+	format, err := ps.Parse(psArgs)
+	if err != nil {
+		return nil, internal("ps: %v", err)
+	}
+	if !format.HasPID() {
+		return nil, internal("Couldn't find PID field in ps output")
+	}
+	pids, err := v.task.Pids()
+	if err != nil {
+		return nil, err
+	}
+	titles, rows, err := format.List(e.psSource(v), pids)
+	if err != nil {
+		return nil, err
+	}
+	e.emit(v, events.ActionTop, nil)
+	return &container.TopResponse{Titles: titles, Processes: rows}, nil
+}
+
+// psSource tells how the processes of a container are shown.
+func (e *Engine) psSource(v *view) ps.Source {
+	s := ps.Source{Now: time.Now(), MemTotal: e.host.memTotal}
+	if v.IDs.Size > 0 {
+		s.Inside = func(id uint32) uint32 {
+			if id < v.IDs.Host || id-v.IDs.Host >= v.IDs.Size {
+				return 65534 // nobody, as the kernel shows strangers inside
+			}
+			return id - v.IDs.Host
+		}
+	}
+	root := fmt.Sprintf("/proc/%d/root", v.pid())
+	s.User, s.Group = nameTable(root, "etc/passwd"), nameTable(root, "etc/group")
+	return s
+}
+
+// nameTable reads /etc/passwd or /etc/group of a container when the first name is asked for. A container without one,
+// or with one that cannot be read, has no names.
+func nameTable(root, file string) func(uint32) string {
+	var names map[uint32]string
+	return func(id uint32) string {
+		if names == nil {
+			var err error
+			if names, err = readNames(root, file); err != nil {
+				names = map[uint32]string{0: "root"}
+			}
+		}
+		return names[id]
+	}
+}
+
+const maxNames = 1 << 20 // bytes of a passwd file that are read: it is the container's, who knows what it holds
+
+func readNames(root, file string) (map[uint32]string, error) {
+	dir, err := os.OpenFile(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	// Only a regular file may be opened for reading: for a device node the mere opening can have an effect.
+	node, err := mount.OpenInRoot(dir, file, unix.O_PATH, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer node.Close()
+	if info, err := node.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, errors.Join(err, fmt.Errorf("%s is no regular file", file))
+	}
+	f, err := os.Open(fmt.Sprintf("/proc/self/fd/%d", node.Fd()))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	names := map[uint32]string{}
+	for lines := bufio.NewScanner(io.LimitReader(f, maxNames)); lines.Scan(); {
+		field := strings.SplitN(lines.Text(), ":", 4)
+		if len(field) < 3 {
+			continue
+		}
+		id, err := strconv.ParseUint(field[2], 10, 32)
+		if _, known := names[uint32(id)]; err == nil && !known {
+			names[uint32(id)] = field[0]
+		}
+	}
+	return names, nil
+}
