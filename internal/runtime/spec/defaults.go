@@ -114,8 +114,8 @@ func defaultDeviceRules() []specs.LinuxDeviceCgroup {
 }
 
 // runtimeDeviceRules returns the rules that Docker's OCI runtime adds to every
-// container: nodes may be made of any device, and pseudo terminals and
-// /dev/full used.
+// container: nodes may be made of any device; pseudo terminals, /dev/full and
+// tunnels can be used.
 func runtimeDeviceRules() []specs.LinuxDeviceCgroup {
 	return []specs.LinuxDeviceCgroup{
 		deviceRule(true, "c", -1, -1, "m"),
@@ -123,5 +123,6 @@ func runtimeDeviceRules() []specs.LinuxDeviceCgroup {
 		deviceRule(true, "c", 1, 7, "rwm"),    // full
 		deviceRule(true, "c", 5, 2, "rwm"),    // ptmx
 		deviceRule(true, "c", 136, -1, "rwm"), // pts/N
+		deviceRule(true, "c", 10, 200, "rwm"), // net/tun
 	}
 }
