@@ -3,6 +3,8 @@ package image
 import (
 	"context"
 	"crypto/rand"
+	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -36,6 +38,9 @@ import (
 const (
 	// noBase is the base of writable layers on images without layers.
 	noBase = "none"
+	// chainBase begins bases that are layers of an image, keyBase all others.
+	chainBase = "chain:"
+	keyBase   = "key:"
 	// holdingLease keeps the snapshots that writable layers need and no image
 	// keeps any more.
 	holdingLease = "rootfs"
@@ -213,10 +218,7 @@ func (s *Store) makeRootFS(id, key string, lower []string) (err error) {
 	if err := os.Mkdir(filepath.Join(dir, "work"), 0o711); err != nil {
 		return fmt.Errorf("make writable layer: %w", err)
 	}
-	if key == "" {
-		key = noBase
-	}
-	if err := os.Symlink(key, filepath.Join(dir, "base")); err != nil {
+	if err := os.Symlink(baseName(key), filepath.Join(dir, "base")); err != nil {
 		return fmt.Errorf("make writable layer: %w", err)
 	}
 	err = unix.Renameat2(unix.AT_FDCWD, dir, unix.AT_FDCWD, filepath.Join(s.rootfsDir(), id), unix.RENAME_NOREPLACE)
@@ -244,17 +246,45 @@ func (s *Store) base(containerID string) (string, error) {
 	if !rootfsID.MatchString(containerID) {
 		return "", fmt.Errorf("container ID %q: %w", containerID, errdefs.ErrInvalidArgument)
 	}
-	key, err := os.Readlink(filepath.Join(s.rootfsDir(), containerID, "base"))
+	name, err := os.Readlink(filepath.Join(s.rootfsDir(), containerID, "base"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", fmt.Errorf("container %s has no root filesystem: %w", containerID, errdefs.ErrNotFound)
 	}
 	if err != nil {
 		return "", fmt.Errorf("read base of writable layer: %w", err)
 	}
-	if key == noBase {
-		key = ""
+	return baseKey(name)
+}
+
+// baseName is what the link base of a writable layer points to: the key of a
+// snapshot, shortened where it is long. A target below 60 bytes is stored in
+// the inode of the link.
+func baseName(key string) string {
+	if key == "" {
+		return noBase
 	}
-	return key, nil
+	if chain, ok := strings.CutPrefix(key, snapshotKeyPrefix); ok {
+		if sum, err := hex.DecodeString(chain); err == nil {
+			return chainBase + base64.RawURLEncoding.EncodeToString(sum)
+		}
+	}
+	return keyBase + key
+}
+
+// baseKey is the key that baseName has made a name of.
+func baseKey(name string) (string, error) {
+	if name == noBase {
+		return "", nil
+	}
+	if key, ok := strings.CutPrefix(name, keyBase); ok {
+		return key, nil
+	}
+	if chain, ok := strings.CutPrefix(name, chainBase); ok {
+		if sum, err := base64.RawURLEncoding.DecodeString(chain); err == nil {
+			return snapshotKeyPrefix + hex.EncodeToString(sum), nil
+		}
+	}
+	return "", fmt.Errorf("base %q of writable layer: %w", name, errdefs.ErrDataLoss)
 }
 
 // RootFS returns the layers of a container's root filesystem. The error is

@@ -38,6 +38,9 @@ func snapshotKey(chain digest.Digest) string {
 	return "buildkit-layer-snapshot-v1-" + chain.Algorithm().String() + "-" + chain.Encoded()
 }
 
+// snapshotKeyPrefix begins the keys of all chains, whose IDs are SHA-256.
+const snapshotKeyPrefix = "buildkit-layer-snapshot-v1-sha256-"
+
 // unpack makes the snapshots of an image's layers, as far as they are
 // missing, and returns the key of the topmost; it is empty when there are no
 // layers. The snapshots live by the lease of the context.
