@@ -17,6 +17,10 @@ import (
 // refused attach or exec, and the response hooks of Docker's client library.
 const ErrorHeader = "Porthole-Error"
 
+// MissingLinesHeader is the response header that tells, for a container's logs,
+// how many lines at their beginning were rotated away.
+const MissingLinesHeader = "Porthole-Missing-Lines"
+
 // Error is the body of every answer with a status of 400 or more. Docker's
 // clients read Message only.
 type Error struct {

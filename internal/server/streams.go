@@ -6,13 +6,16 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types"
 	"github.com/moby/moby/api/types/container"
 
+	"github.com/portholehq/porthole/api"
 	"github.com/portholehq/porthole/internal/engine"
 )
 
@@ -35,9 +38,13 @@ func (s *Server) containerLogs(r *request) error {
 	if !tty && !r.before(42) {
 		kind = types.MediaTypeMultiplexedStream
 	}
-	out := &logWriter{w: newLazyWriter(r.w, func() {
+	out := &logWriter{options: o, frames: !tty}
+	out.w = newLazyWriter(r.w, func() {
 		r.w.Header().Set("Content-Type", kind)
-	}), options: o, frames: !tty}
+		if n := out.missing.Load(); n > 0 {
+			r.w.Header().Set(api.MissingLinesHeader, strconv.FormatUint(n, 10))
+		}
+	})
 	defer out.w.stop()
 	err = s.backend.ContainerLogs(ctx, r.name, o, out.entry)
 	switch {
@@ -84,6 +91,8 @@ type logWriter struct {
 	options engine.LogsOptions
 	frames  bool
 	buf     []byte
+	// missing is the number of lines that were rotated away so far.
+	missing atomic.Uint64
 }
 
 // frameHead is the length of a frame's head: the stream, three zero bytes, and
@@ -93,18 +102,11 @@ const frameHead = 8
 // entry writes one entry. It allocates nothing once its buffer has grown.
 func (l *logWriter) entry(e engine.LogEntry) error {
 	if e.Dropped > 0 {
-		if err := l.system(fmt.Sprintf("%d log lines are missing here: they were rotated away\n", e.Dropped)); err != nil {
+		if err := l.gap(e); err != nil {
 			return err
 		}
 	}
-	l.buf = l.buf[:0]
-	if l.frames {
-		l.buf = append(l.buf, byte(e.Stream), 0, 0, 0, 0, 0, 0, 0)
-	}
-	if l.options.Timestamps {
-		l.buf = e.Time.UTC().AppendFormat(l.buf, logTime)
-		l.buf = append(l.buf, ' ')
-	}
+	l.begin(e.Stream, e.Time)
 	if l.options.Details {
 		l.buf = append(append(l.buf, e.Details...), ' ')
 	}
@@ -112,8 +114,33 @@ func (l *logWriter) entry(e engine.LogEntry) error {
 	return l.send()
 }
 
-// system writes a remark of the daemon. A terminal's stream has no place for
-// one.
+// begin starts a line.
+func (l *logWriter) begin(stream engine.StreamKind, at time.Time) {
+	l.buf = l.buf[:0]
+	if l.frames {
+		l.buf = append(l.buf, byte(stream), 0, 0, 0, 0, 0, 0, 0)
+	}
+	if l.options.Timestamps {
+		l.buf = at.UTC().AppendFormat(l.buf, logTime)
+		l.buf = append(l.buf, ' ')
+	}
+}
+
+// gap reports lines that are missing in front of e, on the error stream: the
+// daemon's own stream would be taken for the end by Docker's clients. Where
+// there is no error stream, [api.MissingLinesHeader] has to do.
+func (l *logWriter) gap(e engine.LogEntry) error {
+	l.missing.Add(e.Dropped)
+	if !l.frames || !l.options.Stderr {
+		return nil
+	}
+	l.begin(engine.Stderr, e.Time)
+	l.buf = fmt.Appendf(l.buf, "porthole: %d log lines are missing here: they were rotated away\n", e.Dropped)
+	return l.send()
+}
+
+// system writes an error of the daemon, which ends the stream for clients. A
+// terminal's stream has no place for one.
 func (l *logWriter) system(text string) error {
 	if !l.frames {
 		return nil

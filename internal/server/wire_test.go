@@ -391,7 +391,7 @@ func TestLogs(t *testing.T) {
 		}
 		return nil
 	}
-	missing := "3:7 log lines are missing here: they were rotated away\n"
+	const gap = "porthole: 7 log lines are missing here: they were rotated away\n"
 	tests := []struct {
 		name, query string
 		tty         bool
@@ -400,11 +400,11 @@ func TestLogs(t *testing.T) {
 		raw         string
 	}{
 		{name: "plain", query: "/v1.51/containers/web/logs?stdout=1&stderr=1", kind: "application/vnd.docker.multiplexed-stream",
-			want: []string{"1:one\n", missing, "2:two\x00\n"}},
+			want: []string{"1:one\n", "2:" + gap, "2:two\x00\n"}},
 		{name: "before 1.42", query: "/v1.41/containers/web/logs?stdout=1", kind: "application/vnd.docker.raw-stream",
-			want: []string{"1:one\n", missing, "2:two\x00\n"}},
-		{name: "times and details", query: "/v1.51/containers/web/logs?stdout=1&timestamps=1&details=1", kind: "application/vnd.docker.multiplexed-stream",
-			want: []string{"1:2026-01-02T02:04:05.000000060Z a=b one\n", missing, "2:2026-01-02T02:04:05.000000060Z  two\x00\n"}},
+			want: []string{"1:one\n", "2:two\x00\n"}},
+		{name: "times and details", query: "/v1.51/containers/web/logs?stdout=1&stderr=1&timestamps=1&details=1", kind: "application/vnd.docker.multiplexed-stream",
+			want: []string{"1:2026-01-02T02:04:05.000000060Z a=b one\n", "2:2026-01-02T02:04:05.000000060Z " + gap, "2:2026-01-02T02:04:05.000000060Z  two\x00\n"}},
 		{name: "terminal", query: "/v1.51/containers/web/logs?stdout=1", tty: true, kind: "application/vnd.docker.raw-stream",
 			raw: "one\ntwo\x00\n"},
 	}
@@ -414,6 +414,9 @@ func TestLogs(t *testing.T) {
 			resp, body := d.ask(t, get, tt.query, "")
 			if got := resp.Header.Get("Content-Type"); got != tt.kind {
 				t.Errorf("content type %q, want %q", got, tt.kind)
+			}
+			if got := resp.Header.Get(api.MissingLinesHeader); got != "7" {
+				t.Errorf("missing lines %q", got)
 			}
 			if tt.tty {
 				if diff := cmp.Diff(tt.raw, body); diff != "" {
