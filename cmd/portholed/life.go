@@ -31,7 +31,9 @@ type process struct {
 	server *server.Server
 }
 
-func (p *process) debug() bool { return p.config.Load().Debug }
+// What may change while the daemon runs is asked for each time.
+func (p *process) debug() bool      { return p.config.Load().Debug }
+func (p *process) labels() []string { return p.config.Load().Labels }
 
 // run is the daemon's life, from the settings to the end. Containers are left
 // running.

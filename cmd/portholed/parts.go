@@ -119,7 +119,8 @@ func (o *parts) openEngine(ctx context.Context, p *process) (*engine.Engine, err
 		Config: engine.Config{
 			DataRoot: c.DataRoot, ExecRoot: c.ExecRoot, CgroupParent: c.CgroupParent,
 			Version: version, GitCommit: commit, BuildTime: built,
-			Labels: c.Labels, Debug: p.debug, Init: c.Init, Log: limits,
+			Labels: p.labels, Debug: p.debug, Init: c.Init, Log: limits,
+			DNS: c.DNS, DNSSearch: c.DNSSearch, DNSOptions: c.DNSOptions,
 			StopTimeout: time.Duration(c.DefaultStopTimeout) * time.Second,
 		},
 		State: o.state, Events: o.events, Host: host,

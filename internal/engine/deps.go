@@ -50,11 +50,13 @@ type Config struct {
 	Version      string
 	GitCommit    string
 	BuildTime    string
-	Labels       []string
-	Debug        func() bool    // nil: off
-	StopTimeout  time.Duration  // 0: 10 s
-	Init         bool           // run an init in containers that do not say
-	Log          crilog.Options // of containers that do not say
+	Labels       func() []string // of the daemon, as they are now; nil: none
+	Debug        func() bool     // nil: off
+	StopTimeout  time.Duration   // 0: 10 s
+	Init         bool            // run an init in containers that do not say
+	Log          crilog.Options  // of containers that do not say
+	// DNS, DNSSearch and DNSOptions are for the resolv.conf of containers that do not say; empty: the host's.
+	DNS, DNSSearch, DNSOptions []string
 }
 
 // Runtime turns bundles into processes.

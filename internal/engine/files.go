@@ -103,6 +103,15 @@ func (e *Engine) resolver(v *view, isHost bool) (string, error) {
 		own.Servers = append(own.Servers, s.String())
 	}
 	own.Search, own.Options = h.DNSSearch, h.DNSOptions
+	if len(own.Servers) == 0 {
+		own.Servers = e.config.DNS
+	}
+	if len(own.Search) == 0 {
+		own.Search = e.config.DNSSearch
+	}
+	if len(own.Options) == 0 {
+		own.Options = e.config.DNSOptions
+	}
 
 	source := hostResolver
 	r, err := readResolver(source)
@@ -121,7 +130,7 @@ func (e *Engine) resolver(v *view, isHost bool) (string, error) {
 		}
 	}
 	if len(own.Servers) > 0 {
-		source = "its --dns options"
+		source = "--dns options"
 	}
 	return r.Override(own).File(source), nil
 }

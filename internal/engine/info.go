@@ -113,7 +113,7 @@ func (e *Engine) Info(ctx context.Context) (*system.Info, error) {
 		KernelVersion: h.kernel, OperatingSystem: h.system, OSVersion: h.version, OSType: "linux", Architecture: machine(),
 		IndexServerAddress: "https://index.docker.io/v1/", NCPU: e.deps.Host.NCPU, MemTotal: h.memTotal, DockerRootDir: e.config.DataRoot,
 		HTTPProxy: os.Getenv("HTTP_PROXY"), HTTPSProxy: os.Getenv("HTTPS_PROXY"), NoProxy: os.Getenv("NO_PROXY"),
-		Name: h.name, Labels: append([]string{}, e.config.Labels...), ServerVersion: e.config.Version,
+		Name: h.name, Labels: e.labels(), ServerVersion: e.config.Version,
 		Runtimes: map[string]system.RuntimeWithStatus{"porthole": {Runtime: system.Runtime{Path: "porthole-shim"}}}, DefaultRuntime: "porthole",
 		LiveRestoreEnabled: true, InitBinary: "porthole-shim", SecurityOptions: e.securityOptions(), CDISpecDirs: []string{}, Warnings: e.warnings(),
 		Isolation: "",
@@ -260,4 +260,12 @@ func (e *Engine) Inspector() Inspection {
 		}
 	}
 	return in
+}
+
+// labels are the daemon's, never nil.
+func (e *Engine) labels() []string {
+	if e.config.Labels == nil {
+		return []string{}
+	}
+	return append([]string{}, e.config.Labels()...)
 }
