@@ -13,6 +13,11 @@ import (
 	"github.com/portholehq/porthole/internal/shim/wire"
 )
 
+// pendingMost is the most that is kept for a client after the end of the
+// process. What was in the pipes is far less; it takes a grandchild that goes
+// on writing to get there.
+const pendingMost = 4 << 20
+
 // inputSize is how much is read of a client's input at once.
 const inputSize = 16 << 10
 
@@ -97,6 +102,9 @@ func (c *client) send(data []byte) error {
 			return nil
 		}
 	}
+	if len(c.pending)+len(data) > pendingMost {
+		return errors.New("too much is pending")
+	}
 	c.pending = append(c.pending, data...)
 	return nil
 }
@@ -108,10 +116,19 @@ func (c *client) hurry() { c.file.SetWriteDeadline(time.Unix(1, 0)) }
 func (c *client) finish() {
 	c.file.SetWriteDeadline(time.Time{})
 	if len(c.pending) > 0 {
+		// The socket may hold it all, as far as the system allows
+		// (net.core.wmem_max); then the shim need not wait for the client.
+		setSendBuffer(c.file, pendingMost)
 		c.file.Write(c.pending) // an error means that nobody wants it
 		c.pending = nil
 	}
 	c.close()
+}
+
+func setSendBuffer(f *os.File, size int) {
+	if rc, err := f.SyscallConn(); err == nil {
+		rc.Control(func(fd uintptr) { unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUF, size) })
+	}
 }
 
 // close ends the connection so that the peer reads to the end: closing a

@@ -76,9 +76,15 @@ func TestNothingLeaks(t *testing.T) {
 		d.Close()
 	}
 	r.eventually("clients go", func() bool { return r.state().Clients == 0 })
+	var now wire.Diagnostics
+	defer func() {
+		if t.Failed() {
+			t.Logf("before %+v, now %+v", before, now)
+		}
+	}()
 	r.eventually("back at the baseline", func() bool {
-		now := r.state().Self
-		return now.Goroutines <= before.Goroutines && now.Files <= before.Files && now.Threads <= before.Threads+2 && now.Connections == 1
+		now = r.state().Self
+		return now.Goroutines <= before.Goroutines && now.Files <= before.Files && now.Threads <= before.Threads+10 && now.Connections == 1
 	})
 }
 
@@ -466,4 +472,43 @@ func TestGarbageEndsTheConnectionOnly(t *testing.T) {
 	if st := r.state(); st.Status != wire.StatusRunning {
 		t.Errorf("state %+v", st)
 	}
+}
+
+func TestTerminalIsOpenedAgain(t *testing.T) {
+	r := newRig(t)
+	r.create(wire.StartSpec{Terminal: true}, "sh", "-c",
+		"t=$(tty </dev/tty); echo first; exec <&- >&- 2>&-; sleep 0.2; echo again >$t; exit 3")
+	c := r.attach(wire.AttachSpec{Stdout: true})
+	r.call(wire.MethodGo, nil, nil)
+	b, err := io.ReadAll(c)
+	if err != nil || string(b) != "first\r\nagain\r\n" {
+		t.Errorf("got %q, %v", b, err)
+	}
+	if e := r.exited(wire.Init); e.Code != 3 {
+		t.Errorf("exit %+v", e)
+	}
+}
+
+func TestNothingWaitsForAClientThatDoesNotRead(t *testing.T) {
+	r := newRig(t)
+	r.create(wire.StartSpec{Terminal: true, OpenStdin: true}, "yes")
+	stuck := r.attach(wire.AttachSpec{Stdout: true})
+	r.call(wire.MethodGo, nil, nil)
+	// Stuck when the log has stopped to grow.
+	last := uint64(0)
+	r.eventually("the client blocks the output", func() bool {
+		before := last
+		last = r.state().Log.Bytes
+		time.Sleep(20 * time.Millisecond)
+		return last > 0 && last == before
+	})
+	r.call(wire.MethodResize, wire.ResizeSpec{Height: 1, Width: 2}, nil)
+	r.call(wire.MethodCloseStdin, nil, nil)
+	r.attach(wire.AttachSpec{Stdout: true})
+	r.exec("e", "true")
+	r.call(wire.MethodSignal, wire.SignalSpec{Signal: syscall.SIGKILL}, nil)
+	if e := r.exited(wire.Init); e.Code != 137 {
+		t.Errorf("exit %+v", e)
+	}
+	stuck.Close()
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -22,6 +23,8 @@ const (
 	pipeSize = 256 << 10
 	// frameHeader is the size of Docker's {stream, 0, 0, 0, length}.
 	frameHeader = 8
+	// hangupPause is how long a terminal that nobody has open is left alone.
+	hangupPause = 50 * time.Millisecond
 	// settleTime is how long an unfinished line may stay out of the log.
 	settleTime = 200 * time.Millisecond
 	// After the end of the process its descriptors may live on in somebody
@@ -40,14 +43,19 @@ type output struct {
 	stdin  stdin
 	note   func(error)
 
-	sources []*source
 	pumps   sync.WaitGroup
 	flusher *time.Timer
+	ended   chan struct{} // closed when the process has
+
+	// ptyMu guards pty, and is never held long.
+	ptyMu sync.Mutex
+	pty   *os.File // the terminal's master; nil without, and after drain
 
 	// mu is held while a chunk is read, logged and sent, so that all
 	// receivers see the same order. It may be held long, by a client that does
 	// not read.
 	mu       sync.Mutex
+	sources  []*source
 	buf      []byte // room for a frame header, then a chunk
 	draining bool
 	armed    bool // flusher is running
@@ -69,7 +77,7 @@ type source struct {
 }
 
 func newOutput(log *crilog.Writer, spec wire.StartSpec, note func(error)) *output {
-	o := &output{log: log, closed: make(chan struct{}), spec: spec, note: note}
+	o := &output{log: log, closed: make(chan struct{}), ended: make(chan struct{}), spec: spec, note: note}
 	o.flusher = time.AfterFunc(time.Hour, o.flushLog)
 	o.flusher.Stop()
 	return o
@@ -158,6 +166,9 @@ func (o *output) begin(pty *os.File, size wire.Size) error {
 		if err := nonblocking(&pty); err != nil {
 			return err
 		}
+		o.ptyMu.Lock()
+		o.pty = pty
+		o.ptyMu.Unlock()
 		o.addSource(crilog.Stdout, pty)
 		if o.spec.OpenStdin {
 			o.stdin.open(pty, true, false)
@@ -186,36 +197,60 @@ func (o *output) pump(src *source) {
 		return
 	}
 	for {
-		var n int
-		var rerr error
-		// The lock is taken when there is something to read, and kept: what
-		// was read first is passed on first.
-		err := rc.Read(func(fd uintptr) bool {
-			o.mu.Lock()
-			if o.buf == nil {
-				o.buf = make([]byte, frameHeader+chunkSize)
-			}
-			n, rerr = readRetry(int(fd), o.buf[frameHeader:])
-			if rerr == unix.EAGAIN {
-				o.mu.Unlock()
-				return false
-			}
-			return true
-		})
-		if err != nil {
-			return // closed, or drained for long enough
-		}
-		if rerr != nil || n <= 0 {
+		n, err := o.readLocked(rc)
+		if n > 0 {
+			o.deliver(src, n)
 			o.mu.Unlock()
-			// A terminal ends with EIO when nobody has it open (tty_io.c).
-			if rerr != nil && rerr != unix.EIO {
-				o.note(fmt.Errorf("read %s: %w", src.stream, rerr))
-			}
-			return
+			continue
 		}
-		o.deliver(src, n)
-		o.mu.Unlock()
+		switch {
+		case err == nil || errors.Is(err, os.ErrClosed) || errors.Is(err, os.ErrDeadlineExceeded):
+			return // the end; or drained for long enough
+		case errors.Is(err, unix.EIO) && o.hungUp():
+			continue
+		case !errors.Is(err, unix.EIO):
+			o.note(fmt.Errorf("read %s: %w", src.stream, err))
+		}
+		return
 	}
+}
+
+// readLocked waits for output and reads it into buf. If it got some, mu is
+// held: what was read first is passed on first. At the end of a pipe both
+// results are zero.
+func (o *output) readLocked(rc syscall.RawConn) (n int, err error) {
+	var rerr error
+	err = rc.Read(func(fd uintptr) bool {
+		o.mu.Lock()
+		if o.buf == nil {
+			o.buf = make([]byte, frameHeader+chunkSize)
+		}
+		n, rerr = readRetry(int(fd), o.buf[frameHeader:])
+		if n <= 0 {
+			o.mu.Unlock()
+		}
+		return rerr != unix.EAGAIN
+	})
+	if err == nil {
+		err = rerr
+	}
+	return n, err
+}
+
+// hungUp is called when nobody has the terminal open (EIO, tty_io.c). While the
+// process lives somebody may open it again, as an init system does with its
+// console. It is false when the process had ended already.
+func (o *output) hungUp() bool {
+	select {
+	case <-o.ended:
+		return false
+	default:
+	}
+	select {
+	case <-o.ended:
+	case <-time.After(hangupPause):
+	}
+	return true
 }
 
 // deliver passes on the n bytes in buf. mu is held.
@@ -273,6 +308,7 @@ func (o *output) drain() {
 		c.hurry()
 	}
 	o.clientsMu.Unlock()
+	close(o.ended)
 	o.mu.Lock()
 	o.draining = true
 	now := time.Now()
@@ -284,6 +320,9 @@ func (o *output) drain() {
 	o.pumps.Wait()
 	o.flusher.Stop()
 	o.stdin.close()
+	o.ptyMu.Lock()
+	o.pty = nil
+	o.ptyMu.Unlock()
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, src := range o.sources {
@@ -326,16 +365,12 @@ func (o *output) closeLog() {
 
 // resize sets the size of the terminal; the kernel sends SIGWINCH.
 func (o *output) resize(size wire.Size) error {
-	o.mu.Lock()
-	var f *os.File
-	if o.spec.Terminal && len(o.sources) > 0 {
-		f = o.sources[0].file
-	}
-	o.mu.Unlock()
-	if f == nil {
+	o.ptyMu.Lock()
+	defer o.ptyMu.Unlock()
+	if o.pty == nil {
 		return &wire.Error{Step: "resize", Errno: unix.ENOTTY, Message: "resize: there is no terminal"}
 	}
-	return setSize(f, size)
+	return setSize(o.pty, size)
 }
 
 func setSize(pty *os.File, size wire.Size) error {

@@ -62,6 +62,7 @@ type Server struct {
 	procs    map[string]*process
 	first    *process // the container's first process; nil before create
 	out      *output  // of the first process
+	reserved bool     // create is making out
 	spec     wire.StartSpec
 	exit     *wire.Exit // of the first process
 	flushing int        // work that must end before the shim does

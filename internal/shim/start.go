@@ -23,20 +23,17 @@ func (s *Server) create(c *call) (any, error) {
 		return nil, fmt.Errorf("create: %w", err)
 	}
 	defer at.close()
-	out, stdio, err := s.prepareOutput(spec)
-	if err != nil {
+	if err := s.reserve(); err != nil {
 		return nil, err
 	}
+	out, stdio, err := s.prepareOutput(spec)
 	s.mu.Lock()
-	if s.out != nil || s.exit != nil {
-		s.mu.Unlock()
-		closeFiles(stdio[:])
-		out.discard()
-		return nil, &wire.Error{Step: "create", Errno: syscall.EEXIST, Message: "create: the container was created already"}
-	}
-	s.out, s.spec = out, spec
+	s.out, s.spec, s.reserved = out, spec, false
 	s.mu.Unlock()
-
+	if err != nil {
+		s.forgetFirst(nil)
+		return nil, err
+	}
 	p, err := s.launch(wire.Init, spec.Args, stdio, at)
 	closeFiles(stdio[:]) // the stage has them; the pipes must have an end
 	if err != nil {
@@ -63,17 +60,22 @@ func (s *Server) create(c *call) (any, error) {
 	return wire.Created{PID: p.pid}, nil
 }
 
+// reserve makes sure that there is one first process, and one writer of the log.
+func (s *Server) reserve() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.out != nil || s.exit != nil || s.reserved {
+		return &wire.Error{Step: "create", Errno: syscall.EEXIST, Message: "create: the container was created already"}
+	}
+	s.reserved = true
+	return nil
+}
+
 // prepareOutput opens the log and makes the descriptors that become the
-// process's 0, 1 and 2. The caller closes those.
+// process's 0, 1 and 2. The caller closes those. Without error the output is
+// not nil.
 func (s *Server) prepareOutput(spec wire.StartSpec) (*output, [3]*os.File, error) {
 	var stdio [3]*os.File
-	s.mu.Lock()
-	busy := s.out != nil || s.exit != nil
-	s.mu.Unlock()
-	if busy {
-		// Before the log is opened: it has room for one writer only.
-		return nil, stdio, &wire.Error{Step: "create", Errno: syscall.EEXIST, Message: "create: the container was created already"}
-	}
 	log, err := crilog.OpenWriter(s.cfg.LogDir, spec.Log)
 	if err != nil {
 		return nil, stdio, err
@@ -89,7 +91,9 @@ func (s *Server) prepareOutput(spec wire.StartSpec) (*output, [3]*os.File, error
 
 // forgetFirst makes the server as if create had not been called.
 func (s *Server) forgetFirst(out *output) {
-	out.discard()
+	if out != nil {
+		out.discard()
+	}
 	s.mu.Lock()
 	s.out, s.first, s.spec = nil, nil, wire.StartSpec{}
 	s.mu.Unlock()
@@ -193,8 +197,8 @@ func (s *Server) goOn(c *call) (any, error) {
 	steps, err := p.release()
 	if err != nil {
 		s.abandon(p)
-		if p.id == wire.Init {
-			s.forgetFirst(s.out)
+		if out, outErr := s.output(); outErr == nil && p.id == wire.Init {
+			s.forgetFirst(out)
 		}
 		return nil, err
 	}
@@ -238,8 +242,8 @@ func (s *Server) watch(p *process) {
 		s.remember(wire.Exited{Process: p.id, Exit: p.exit})
 	}
 	s.mu.Unlock()
-	if first {
-		s.forgetFirst(s.out)
+	if out, err := s.output(); err == nil && first {
+		s.forgetFirst(out)
 	}
 	s.broadcast(wire.EventExited, wire.Exited{Process: p.id, Exit: p.exit})
 	s.endIfDone()
@@ -257,7 +261,11 @@ func (s *Server) remember(e wire.Exited) {
 func (s *Server) finish(p *process) {
 	s.hold()
 	defer s.release()
-	out := s.out
+	out, err := s.output()
+	if err != nil {
+		s.note(err)
+		return
+	}
 	out.drain()
 	out.closeLog()
 	if err := writeExit(s.cfg.StateDir, p.exit); err != nil {
