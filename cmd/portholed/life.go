@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net"
 	"os"
 	"os/signal"
@@ -168,8 +167,7 @@ func (p *process) reload() {
 	if len(ignored) > 0 {
 		p.log.Warn("settings take effect with the next start only", "settings", ignored)
 	}
-	attributes := merged.Attributes()
-	p.parts.reloaded(maps.Clone(attributes))
+	p.parts.reloaded(context.Background(), merged.Attributes())
 	p.log.Info("settings reloaded", "debug", merged.Debug, "labels", merged.Labels)
 }
 

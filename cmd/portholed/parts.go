@@ -135,11 +135,14 @@ func (o *parts) networkID(name string) (string, error) {
 }
 
 // reloaded tells those who follow events that the settings have changed.
-func (o *parts) reloaded(settings map[string]string) {
-	_, err := o.events.Publish(events.Message{
-		Type: events.DaemonEventType, Action: events.ActionReload, Scope: "local",
-		Actor: events.Actor{Attributes: settings},
-	})
+func (o *parts) reloaded(ctx context.Context, settings map[string]string) {
+	m := events.Message{Type: events.DaemonEventType, Action: events.ActionReload, Scope: "local"}
+	info, err := o.engine.Info(ctx)
+	if err == nil {
+		settings["name"] = info.Name
+		m.Actor = events.Actor{ID: info.ID, Attributes: settings}
+		_, err = o.events.Publish(m)
+	}
 	if err != nil {
 		o.log.Error("event was not recorded", "action", "reload", "err", err)
 	}

@@ -420,16 +420,23 @@ func (c *Config) Attributes() map[string]string {
 	out := map[string]string{}
 	for _, o := range c.options() {
 		switch value := show(o.target).(type) {
-		case []string, map[string]string:
-			text, err := json.Marshal(value)
-			if err == nil {
-				out[o.fileKey()] = string(text)
-			}
+		case []string:
+			out[o.fileKey()] = listText(append([]string{}, value...))
+		case map[string]string:
+			out[o.fileKey()] = listText(value)
 		default:
 			out[o.fileKey()] = fmt.Sprint(value)
 		}
 	}
 	return out
+}
+
+func listText(value any) string {
+	text, err := json.Marshal(value)
+	if err != nil {
+		return fmt.Sprint(value)
+	}
+	return string(text)
 }
 
 // LogLimits returns the limits of containers' logs that log-opts name.
