@@ -1,3 +1,189 @@
 package image
 
-func crashLoop(string) {}
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/google/go-cmp/cmp"
+)
+
+// crashLoop is the process that TestKilled kills: it uses the store in dir in
+// all ways, for ever.
+func crashLoop(dir string) {
+	ctx := context.Background()
+	fail := func(what string, err error) {
+		fmt.Println(what, err)
+		os.Exit(1)
+	}
+	s, err := Open(ctx, Options{Root: filepath.Join(dir, "store"), Limits: Limits{KeepFree: 1}})
+	if err != nil {
+		fail("open", err)
+	}
+	var archives [][]byte
+	for _, name := range []string{"a.tar", "b.tar"} {
+		data, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			fail("read", err)
+		}
+		archives = append(archives, data)
+	}
+	for n := 0; ; n++ {
+		for _, a := range archives {
+			if _, err := s.Load(ctx, bytes.NewReader(a), LoadOptions{}, nil); err != nil {
+				fail("load", err)
+			}
+		}
+		img, err := s.Resolve(ctx, "a")
+		if err != nil {
+			fail("resolve", err)
+		}
+		// Containers of former processes stay; their names must not clash.
+		id := fmt.Sprintf("c%d-%d", os.Getpid(), n)
+		if _, err := s.CreateRootFS(ctx, id, img); err != nil {
+			fail("create", err)
+		}
+		if err := s.Tag(ctx, "b", "c:1"); err != nil {
+			fail("tag", err)
+		}
+		if _, err := s.Remove(ctx, "a", RemoveOptions{Force: true}); err != nil {
+			fail("remove", err)
+		}
+		if n%2 == 0 {
+			if err := s.RemoveRootFS(ctx, id); err != nil {
+				fail("remove rootfs", err)
+			}
+		}
+		if _, err := s.Remove(ctx, img.ID, RemoveOptions{Force: true}); err != nil && !errdefs.IsNotFound(err) {
+			fail("remove", err)
+		}
+	}
+}
+
+// A process that is killed at any point leaves a store that opens, whose
+// images and containers are whole, and in which nothing is lost.
+func TestKilled(t *testing.T) {
+	dir := t.TempDir()
+	root := filepath.Join(dir, "store")
+	s := openAt(t, root, Limits{})
+	pristine := inventory(t, s)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	two := small(t, "b")
+	two.layers = append(two.layers, tarOf(t, file{name: "more", data: strings.Repeat("x", 1<<20)}))
+	err := errors.Join(
+		os.WriteFile(filepath.Join(dir, "a.tar"), ociArchive(t, "a", small(t, "a")), 0o600),
+		os.WriteFile(filepath.Join(dir, "b.tar"), ociArchive(t, "b", two), 0o600))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rounds := 12
+	if testing.Short() {
+		rounds = 3
+	}
+	for i := range rounds {
+		cmd := exec.Command("/proc/self/exe")
+		cmd.Env = append(os.Environ(), "IMAGE_CRASH_TEST="+dir)
+		var out bytes.Buffer
+		cmd.Stdout = &out
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		// Other moments in every round, over some turns of the loop.
+		time.Sleep(time.Duration(60+37*i) * time.Millisecond)
+		if err := cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			t.Fatal(err)
+		}
+		if err := cmd.Wait(); out.Len() > 0 {
+			t.Fatalf("round %d: %v: %s", i, err, out.String())
+		}
+		s := openAt(t, root, Limits{})
+		checkWhole(t, s)
+		if i%4 == 3 {
+			empty(t, s)
+			after := slices.DeleteFunc(inventory(t, s), func(l string) bool { return l == "lease "+holdingLease })
+			if diff := cmp.Diff(pristine, after); diff != "" {
+				t.Errorf("round %d: emptied store (-pristine +after)\n%s", i, diff)
+			}
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// checkWhole looks at all images and containers.
+func checkWhole(t *testing.T, s *Store) {
+	t.Helper()
+	records, err := s.images.List(s.in(t.Context()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, r := range records {
+		c, err := s.contents(s.in(t.Context()), r.Target)
+		if err != nil {
+			t.Errorf("image %s: %v", r.Name, err)
+			continue
+		}
+		id := fmt.Sprintf("check%d", i)
+		layers, err := s.CreateRootFS(t.Context(), id, c.asImage(""))
+		if err != nil {
+			t.Errorf("image %s: %v", r.Name, err)
+			continue
+		}
+		if _, err := os.Stat(filepath.Join(layers.Lower[len(layers.Lower)-1], "etc/text")); err != nil {
+			t.Errorf("image %s: %v", r.Name, err)
+		}
+		if err := s.RemoveRootFS(t.Context(), id); err != nil {
+			t.Error(err)
+		}
+	}
+	ids, err := s.RootFSList(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range ids {
+		layers, err := s.RootFS(t.Context(), id)
+		if err != nil {
+			t.Errorf("container %s: %v", id, err)
+			continue
+		}
+		if _, err := os.Stat(filepath.Join(layers.Lower[0], "etc/text")); err != nil {
+			t.Errorf("container %s: %v", id, err)
+		}
+	}
+}
+
+// empty removes all images and containers.
+func empty(t *testing.T, s *Store) {
+	t.Helper()
+	list, err := s.List(t.Context(), ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, i := range list {
+		if _, err := s.Remove(t.Context(), i.ID, RemoveOptions{Force: true}); err != nil {
+			t.Error(err)
+		}
+	}
+	ids, err := s.RootFSList(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range ids {
+		if err := s.RemoveRootFS(t.Context(), id); err != nil {
+			t.Error(err)
+		}
+	}
+	s.background.Wait()
+}

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 
+	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -25,6 +27,9 @@ func (s *Store) recover(ctx context.Context) error {
 		return err
 	}
 	if unclean {
+		if err := s.clearStray(ctx); err != nil {
+			return err
+		}
 		if err := s.markDirty(ctx); err != nil {
 			return err
 		}
@@ -62,6 +67,53 @@ func (s *Store) dropTemporaryLeases(ctx context.Context) (bool, error) {
 		}
 	}
 	return len(stale) > 0, nil
+}
+
+// clearStray removes what containerd's stores themselves do not find again.
+//
+// The snapshotter puts a directory in its place before it commits the number
+// of it: killed in between, it would stumble over the directory when it gives
+// out the number again. The content store begins a write with a directory in
+// which the file ref tells what it is for; without that file, the directory is
+// unknown to it.
+func (s *Store) clearStray(ctx context.Context) error {
+	if err := s.clearStraySnapshots(ctx); err != nil {
+		return fmt.Errorf("remove stray snapshots: %w", err)
+	}
+	return clearDir(filepath.Join(s.root, "content", "ingest"), func(dir string) bool {
+		_, err := os.Stat(filepath.Join(dir, "ref"))
+		return errors.Is(err, os.ErrNotExist)
+	})
+}
+
+func (s *Store) clearStraySnapshots(ctx context.Context) error {
+	cleaner, ok := s.overlay.(snapshots.Cleaner)
+	if !ok {
+		return fmt.Errorf("snapshotter %T cannot clean up: %w", s.overlay, errdefs.ErrNotImplemented)
+	}
+	err := cleaner.Cleanup(ctx)
+	if errdefs.IsNotFound(err) { // it has not committed any snapshot yet
+		return clearDir(filepath.Join(s.layersDir(), "overlay", "snapshots"), func(string) bool { return true })
+	}
+	return err
+}
+
+// clearDir removes those of the directories in dir for which stray is true.
+func clearDir(dir string, stray func(string) bool) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("remove stray files: %w", err)
+	}
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		if !stray(path) {
+			continue
+		}
+		if err := os.RemoveAll(path); err != nil {
+			return fmt.Errorf("remove stray files: %w", err)
+		}
+	}
+	return nil
 }
 
 // markDirty makes the next garbage collection compare the files on disk with
