@@ -144,10 +144,7 @@ func (g *Group) killV2(ctx context.Context, sub Sub) error {
 // killV1 freezes the group, so that nothing forks meanwhile, signals every
 // process and thaws it, until it is empty.
 func (g *Group) killV1(ctx context.Context, sub Sub) error {
-	dir, err := g.processDir(sub)
-	if err != nil {
-		return err
-	}
+	dir := g.processDir(sub)
 	for {
 		pids, err := cgroups.GetAllPids(dir)
 		if err != nil || len(pids) == 0 {
@@ -185,11 +182,7 @@ func (g *Group) Pids() ([]int, error) {
 	if g.err != nil {
 		return nil, g.err
 	}
-	dir, err := g.processDir(App)
-	if err != nil {
-		return nil, err
-	}
-	pids, err := cgroups.GetAllPids(dir)
+	pids, err := cgroups.GetAllPids(g.processDir(App))
 	if err != nil {
 		return nil, fmt.Errorf("list processes of cgroup %q: %w", g.path, err)
 	}
@@ -199,16 +192,16 @@ func (g *Group) Pids() ([]int, error) {
 
 // processDir returns the directory whose cgroup.procs tells what is in a
 // sub-group.
-func (g *Group) processDir(sub Sub) (string, error) {
+func (g *Group) processDir(sub Sub) string {
 	if g.tree.v2 != "" {
-		return g.Dir(sub), nil
+		return g.Dir(sub)
 	}
 	for _, name := range []string{"devices", "freezer", "pids", "memory"} {
 		if root, ok := g.tree.controller(name); ok {
-			return filepath.Join(root, g.path, string(sub)), nil
+			return g.dirV1(root, sub)
 		}
 	}
-	return filepath.Join(g.tree.v1[0].dir, g.path, string(sub)), nil
+	return g.dirV1(g.tree.v1[0].dir, sub)
 }
 
 // readEvents reads cgroup.events of a v2 group.

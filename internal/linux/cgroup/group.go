@@ -316,7 +316,7 @@ func join(dir string, pid int) error {
 		if err = writeFile(name, strconv.Itoa(pid)); !errors.Is(err, unix.EINVAL) {
 			break
 		}
-		time.Sleep(10 * time.Millisecond)
+		<-time.After(10 * time.Millisecond)
 	}
 	if err != nil {
 		return fmt.Errorf("move process %d into cgroup: %w", pid, err)

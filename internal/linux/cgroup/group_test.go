@@ -47,7 +47,7 @@ func newGroup(t testing.TB, r *Resources) *Group {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 5*time.Second)
 		defer cancel()
 		if err := errors.Join(g.Kill(ctx), g.Destroy(ctx)); err != nil {
 			t.Error(err)
@@ -142,7 +142,7 @@ func newGroupBeside(t testing.TB) *Group {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 5*time.Second)
 		defer cancel()
 		if err := errors.Join(g.Kill(ctx), g.Destroy(ctx)); err != nil {
 			t.Error(err)
@@ -577,7 +577,8 @@ func TestWithoutV2Tree(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	t.Cleanup(func() {
-		if err := errors.Join(g.Kill(context.Background()), g.Destroy(context.Background())); err != nil {
+		ctx := context.WithoutCancel(t.Context())
+		if err := errors.Join(g.Kill(ctx), g.Destroy(ctx)); err != nil {
 			t.Error(err)
 		}
 	})

@@ -68,7 +68,7 @@ func (g *Group) set(r *Resources) ([]Warning, error) {
 // warnings tells of settings that kernels have given up and Docker passes over.
 func warnings(r *Resources) []Warning {
 	var list []Warning
-	if m := r.Memory; m != nil && (m.Kernel != nil || m.KernelTCP != nil) {
+	if m := r.Memory; m != nil && (m.Kernel != nil || m.KernelTCP != nil) { //nolint:staticcheck // told of because it is ignored
 		list = append(list, "Kernel memory limits are not supported by current kernels. Limitation discarded.")
 	}
 	return list

@@ -19,33 +19,33 @@ func MountAPI() error {
 	fd, err := unix.OpenTree(unix.AT_FDCWD, "/", unix.OPEN_TREE_CLOEXEC)
 	switch {
 	case err == nil:
-		_ = unix.Close(fd)
-	case err == unix.ENOSYS:
+		unix.Close(fd)
+	case errors.Is(err, unix.ENOSYS):
 		return &UnsupportedError{Feature: feature, Since: Version{5, 2}, Detail: "no open_tree"}
 	default:
 		return fmt.Errorf("ask for open_tree: %w", err)
 	}
 	// A kernel that knows the call complains of the descriptor.
 	err = unix.MountSetattr(-1, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})
-	switch err {
-	case unix.EBADF:
+	switch {
+	case errors.Is(err, unix.EBADF):
 		return nil
-	case unix.ENOSYS:
+	case errors.Is(err, unix.ENOSYS):
 		return &UnsupportedError{Feature: feature, Since: Version{5, 12}, Detail: "no mount_setattr"}
 	}
-	return fmt.Errorf("ask for mount_setattr: unexpected answer: %v", err)
+	return fmt.Errorf("ask for mount_setattr: unexpected answer: %w", err)
 }
 
 // Filesystem tells whether a filesystem type can be mounted. The kernel loads
 // its module, if there is one. Needs root.
 func Filesystem(name string) error {
 	fd, err := unix.Fsopen(name, unix.FSOPEN_CLOEXEC)
-	switch err {
-	case nil:
+	switch {
+	case err == nil:
 		return unix.Close(fd)
-	case unix.ENODEV:
+	case errors.Is(err, unix.ENODEV):
 		return &UnsupportedError{Feature: name + " filesystem", Detail: "the kernel has neither it nor a module with it"}
-	case unix.ENOSYS:
+	case errors.Is(err, unix.ENOSYS):
 		return &UnsupportedError{Feature: name + " filesystem", Since: Version{5, 2}, Detail: "no fsopen"}
 	}
 	return fmt.Errorf("ask for filesystem %q: %w", name, err)
@@ -59,14 +59,14 @@ func LowerdirPlus() error {
 		return Filesystem("overlay")
 	}
 	defer unix.Close(fd)
-	switch err := unix.FsconfigSetString(fd, "lowerdir+", "/"); err {
-	case nil:
+	err = unix.FsconfigSetString(fd, "lowerdir+", "/")
+	switch {
+	case err == nil:
 		return nil
-	case unix.EINVAL:
+	case errors.Is(err, unix.EINVAL):
 		return &UnsupportedError{Feature: "overlay option lowerdir+", Since: Version{6, 7}}
-	default:
-		return fmt.Errorf("ask for overlay option lowerdir+: %w", err)
 	}
+	return fmt.Errorf("ask for overlay option lowerdir+: %w", err)
 }
 
 // UserNamespaces tells whether this process can make user namespaces, by making
@@ -94,12 +94,12 @@ func IDMapped(dir string) error {
 	}
 	defer unix.Close(fd)
 	err = unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(ns.Fd())})
-	switch err {
-	case nil:
+	switch {
+	case err == nil:
 		return nil
-	case unix.ENOSYS:
+	case errors.Is(err, unix.ENOSYS):
 		return &UnsupportedError{Feature: "ID-mapped mounts", Since: Version{5, 12}}
-	case unix.EINVAL, unix.EOPNOTSUPP:
+	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.EOPNOTSUPP):
 		return &UnsupportedError{Feature: "ID-mapped mount of " + strconv.Quote(dir), Detail: "its filesystem (" + filesystemOf(dir) + ") cannot do it"}
 	}
 	return fmt.Errorf("map ids of %q: %w", dir, err)
@@ -117,7 +117,7 @@ func filesystemOf(path string) string {
 		unix.OVERLAYFS_SUPER_MAGIC: "overlay", unix.NFS_SUPER_MAGIC: "nfs", unix.FUSE_SUPER_MAGIC: "fuse", unix.V9FS_MAGIC: "9p",
 		unix.PROC_SUPER_MAGIC: "proc", unix.SYSFS_MAGIC: "sysfs", unix.F2FS_SUPER_MAGIC: "f2fs", 0x2fc12fc1: "zfs", 0x00c0ffee: "hostfs",
 	}
-	if name, ok := names[int64(st.Type)]; ok {
+	if name, ok := names[st.Type]; ok {
 		return name
 	}
 	return fmt.Sprintf("%#x", st.Type)

@@ -102,7 +102,7 @@ func Seccomp() error {
 	case errors.Is(err, unix.EINVAL):
 		return &UnsupportedError{Feature: "seccomp filter", Since: Version{3, 5}, Detail: "the kernel is built without CONFIG_SECCOMP_FILTER"}
 	}
-	return fmt.Errorf("ask for seccomp filters: %v", err)
+	return fmt.Errorf("ask for seccomp filters: %w", err)
 }
 
 // Pressure tells whether the kernel measures pressure (PSI).

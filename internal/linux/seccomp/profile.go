@@ -40,7 +40,7 @@ func Default(f Facts) (*specs.LinuxSeccomp, error) { return resolve(moby.Default
 func Load(text []byte, f Facts) (*specs.LinuxSeccomp, error) {
 	var profile moby.Seccomp
 	if err := json.Unmarshal(text, &profile); err != nil {
-		return nil, fmt.Errorf("Decoding seccomp profile failed: %w", err) //nolint:staticcheck // Docker's wording
+		return nil, fmt.Errorf("Decoding seccomp profile failed: %w", err)
 	}
 	return resolve(&profile, f)
 }
@@ -64,11 +64,11 @@ func resolve(profile *moby.Seccomp, f Facts) (*specs.LinuxSeccomp, error) {
 	}
 	for _, rule := range profile.Syscalls {
 		call := rule.LinuxSyscall
-		if rule.Name != "" {
+		if rule.Name != "" { //nolint:staticcheck // old profiles are still about
 			if len(call.Names) != 0 {
 				return nil, errors.New("both 'name' and 'names' are specified in the seccomp profile, use either 'name' or 'names'")
 			}
-			call.Names = []string{rule.Name}
+			call.Names = []string{rule.Name} //nolint:staticcheck // as above
 		}
 		if applies(rule, f) {
 			out.Syscalls = append(out.Syscalls, call)

@@ -159,9 +159,18 @@ func (b *builder) rootPropagation(source string, p mount.Propagation) error {
 // tmpfsFlags gives each flag of a tmpfs the group in which the last one counts.
 func tmpfsFlags(option string) (group string, known bool) {
 	for _, g := range [][]string{
-		{"ro", "rw"}, {"suid", "nosuid"}, {"dev", "nodev"}, {"exec", "noexec"}, {"sync", "async"}, {"dirsync"},
-		{"remount"}, {"mand", "nomand"}, {"atime", "noatime"}, {"diratime", "nodiratime"},
-		{"relatime", "norelatime"}, {"strictatime", "nostrictatime"},
+		{"ro", "rw"},
+		{"suid", "nosuid"},
+		{"dev", "nodev"},
+		{"exec", "noexec"},
+		{"sync", "async"},
+		{"dirsync"},
+		{"remount"},
+		{"mand", "nomand"},
+		{"atime", "noatime"},
+		{"diratime", "nodiratime"},
+		{"relatime", "norelatime"},
+		{"strictatime", "nostrictatime"},
 		{"bind", "rbind", "unbindable", "runbindable", "private", "rprivate", "shared", "rshared", "slave", "rslave"},
 	} {
 		if slices.Contains(g, option) {

@@ -241,11 +241,15 @@ func TestBuildRefuses(t *testing.T) {
 		{"graphics processor", func(in *Input) {
 			in.HostConfig.DeviceRequests = []container.DeviceRequest{{Count: -1, Capabilities: [][]string{{"gpu"}}}}
 		}, `could not select device driver "" with capabilities: [[gpu]]`},
-		{"missing device", func(in *Input) { in.HostConfig.Devices = []container.DeviceMapping{{PathOnHost: "/dev/nope"}} },
-			`error gathering device information while adding custom device "/dev/nope": lstat /dev/nope: file does not exist`},
+		{
+			"missing device", func(in *Input) { in.HostConfig.Devices = []container.DeviceMapping{{PathOnHost: "/dev/nope"}} },
+			`error gathering device information while adding custom device "/dev/nope": lstat /dev/nope: file does not exist`,
+		},
 		{"device rule", func(in *Input) { in.HostConfig.DeviceCgroupRules = []string{"c 1:3"} }, "invalid device cgroup rule format: 'c 1:3'"},
-		{"huge device number", func(in *Input) { in.HostConfig.DeviceCgroupRules = []string{"c 99999999999999999999:1 r"} },
-			"invalid major value in device cgroup rule format: 'c 99999999999999999999:1 r'"},
+		{
+			"huge device number", func(in *Input) { in.HostConfig.DeviceCgroupRules = []string{"c 99999999999999999999:1 r"} },
+			"invalid major value in device cgroup rule format: 'c 99999999999999999999:1 r'",
+		},
 		{"directory as disk", func(in *Input) {
 			in.HostConfig.BlkioDeviceReadBps = []*blkiodev.ThrottleDevice{{Path: "/dev/snd", Rate: 1}}
 		}, "/dev/snd is not a device"},
@@ -254,11 +258,15 @@ func TestBuildRefuses(t *testing.T) {
 		{"security option's value", func(in *Input) { in.HostConfig.SecurityOpt = []string{"no-new-privileges=maybe"} }, `invalid --security-opt 2: "no-new-privileges=maybe"`},
 		{"writable groups", func(in *Input) { in.HostConfig.SecurityOpt = []string{"writable-cgroups"} }, "option WritableCgroups conflicts with user namespaces and rootless mode"},
 		{"profile", func(in *Input) { in.HostConfig.SecurityOpt = []string{"seccomp={"} }, "Decoding seccomp profile failed: unexpected end of JSON input"},
-		{"profile without seccomp", func(in *Input) { in.Host.Seccomp, in.HostConfig.SecurityOpt = false, []string{"seccomp={}"} },
-			"seccomp is not enabled in your kernel, cannot run a custom seccomp profile"},
+		{
+			"profile without seccomp", func(in *Input) { in.Host.Seccomp, in.HostConfig.SecurityOpt = false, []string{"seccomp={}"} },
+			"seccomp is not enabled in your kernel, cannot run a custom seccomp profile",
+		},
 		{"capability", func(in *Input) { in.HostConfig.CapAdd = []string{"nope"} }, `unknown capability: "CAP_NOPE"`},
-		{"capability that we lack", func(in *Input) { in.IDs, in.Host.Bounding, in.HostConfig.CapAdd = IDRange{}, 1, []string{"SYS_TIME"} },
-			`capability not supported by your kernel or not available in the current environment: "CAP_SYS_TIME"`},
+		{
+			"capability that we lack", func(in *Input) { in.IDs, in.Host.Bounding, in.HostConfig.CapAdd = IDRange{}, 1, []string{"SYS_TIME"} },
+			`capability not supported by your kernel or not available in the current environment: "CAP_SYS_TIME"`,
+		},
 		{"tmpfs option", func(in *Input) {
 			in.Mounts = []Mount{{Type: mount.TypeTmpfs, Destination: "/t", Options: []string{"colour=red"}}}
 		}, `invalid tmpfs option "colour"`},
@@ -280,8 +288,10 @@ func TestBuildRefuses(t *testing.T) {
 		}, `sysctl "fs.mqueue.msg_max" is not allowed in the hosts ipc namespace`},
 		{"sysctl for all", func(in *Input) { in.HostConfig.Sysctls = map[string]string{"vm.swappiness": "1"} }, `sysctl "vm.swappiness" is not in a separate kernel namespace`},
 		{"with slashes", func(in *Input) { in.HostConfig.Sysctls = map[string]string{"vm/swappiness": "1"} }, `sysctl "vm.swappiness" is not in a separate kernel namespace`},
-		{"host name by sysctl", func(in *Input) { in.HostConfig.Sysctls = map[string]string{"kernel.hostname": "h"} },
-			`sysctl "kernel.hostname" is not allowed as it conflicts with the OCI "hostname" field`},
+		{
+			"host name by sysctl", func(in *Input) { in.HostConfig.Sysctls = map[string]string{"kernel.hostname": "h"} },
+			`sysctl "kernel.hostname" is not allowed as it conflicts with the OCI "hostname" field`,
+		},
 		{"user sysctl of the host", func(in *Input) {
 			in.IDs, in.HostConfig.Sysctls = IDRange{}, map[string]string{"user.max_user_namespaces": "1"}
 		}, "setting ucounts without a user namespace not allowed: user.max_user_namespaces"},

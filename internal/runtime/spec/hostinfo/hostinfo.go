@@ -135,7 +135,7 @@ func below(dir string, skip []string) []specs.LinuxDevice {
 	_ = filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
-			return nil
+			return nil //nolint:nilerr // what cannot be looked at is left out
 		case path != dir && slices.Contains(skip, entry.Name()):
 			if entry.IsDir() {
 				return fs.SkipDir
@@ -185,7 +185,7 @@ func (Lookup) Propagation(path string) (mountPoint string, shared, slave bool, e
 		}
 	}
 	if found == nil {
-		return "", false, false, fmt.Errorf("Can't find mount point of %s", path) //nolint:staticcheck // Docker's wording
+		return "", false, false, fmt.Errorf("Can't find mount point of %s", path)
 	}
 	for tag := range strings.FieldsSeq(found.Optional) {
 		shared = shared || strings.HasPrefix(tag, "shared:")
