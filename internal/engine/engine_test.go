@@ -410,6 +410,7 @@ func TestReadsDoNotWait(t *testing.T) {
 
 func BenchmarkRunRm(b *testing.B) {
 	w := newWorld(b)
+	w.images.bare = true
 	w.runtime.programs["true"] = func(t *fakeTask) { t.end(Exit{}) }
 	for b.Loop() {
 		id := w.create("", func(r *container.CreateRequest) { r.HostConfig.AutoRemove = true }, "true")

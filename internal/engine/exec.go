@@ -72,6 +72,12 @@ func (t *execTable) forget(container string) {
 	maps.DeleteFunc(t.byID, func(_ string, x *execution) bool { return x.c.id == container })
 }
 
+func (t *execTable) drop(id string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.byID, id)
+}
+
 // sweep drops execs that have ended long ago.
 func (t *execTable) sweep(now time.Time) {
 	t.mu.Lock()

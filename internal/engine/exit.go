@@ -9,7 +9,6 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/mount"
-	mobynet "github.com/moby/moby/api/types/network"
 )
 
 const (
@@ -79,7 +78,7 @@ func (e *Engine) clear(c *ctr, before *view, task Task) {
 	defer cancel()
 	mode := string(before.HostConfig.NetworkMode)
 	if before.ResolvedNet == "" {
-		if mode != mobynet.NetworkHost && mode != mobynet.NetworkNone {
+		if isBridged(before) {
 			if err := e.deps.Network.Detach(ctx, c.id); err != nil {
 				e.log.Error("container was not taken off its network", "container", c.id, "err", err)
 			}

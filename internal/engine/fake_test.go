@@ -297,17 +297,22 @@ type fakeImages struct {
 	dir          string
 	mu           sync.Mutex
 	root         map[string]bool
+	bare         bool // the image declares no volume
 	fail         error
 }
 
 func (f *fakeImages) Resolve(_ context.Context, ref string) (image.Image, error) {
+	volumes := map[string]struct{}{"/data": {}}
+	if f.bare {
+		volumes = nil
+	}
 	if ref != "busybox" && ref != "busybox:latest" {
 		return image.Image{}, errdefs.ErrNotFound.WithMessage("No such image: " + ref)
 	}
 	return image.Image{ID: "sha256:b0", Name: "busybox:latest", Platform: ocispec.Platform{OS: "linux", Architecture: "amd64"}, Config: dockerspec.DockerOCIImage{
 		Config: dockerspec.DockerOCIImageConfig{ImageConfig: ocispec.ImageConfig{
 			Cmd: []string{"sh"}, Env: []string{"PATH=/bin", "A=image"}, Labels: map[string]string{"from": "image"},
-			Volumes: map[string]struct{}{"/data": {}}, WorkingDir: "/w",
+			Volumes: volumes, WorkingDir: "/w",
 		}},
 	}}, nil
 }

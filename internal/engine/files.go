@@ -38,27 +38,19 @@ func (e *Engine) files(v *view) Files {
 	return Files{Hosts: e.dir(id, "hosts"), Hostname: e.dir(id, "hostname"), ResolvConf: e.dir(id, "resolv.conf")}
 }
 
-// touchFiles makes a container's files, so that they can be mounted; writeFiles fills them once the address is known.
-func (e *Engine) touchFiles(v *view) error {
+// writeFiles writes a container's files, which are mounted when it is created; addAddress completes them.
+func (e *Engine) writeFiles(v *view) error {
 	if v.ResolvedNet != "" {
 		return nil
 	}
 	f := e.files(v)
-	for _, path := range []string{f.Hosts, f.Hostname, f.ResolvConf} {
-		if err := writeInPlace(path, ""); err != nil {
+	isHost := string(v.HostConfig.NetworkMode) == mobynet.NetworkHost
+	hosts := ""
+	if !isBridged(v) {
+		var err error
+		if hosts, err = e.hosts(v, isHost, netip.Addr{}, netip.Addr{}); err != nil {
 			return err
 		}
-	}
-	return nil
-}
-
-// writeFiles writes a container's files before its program starts. ip and gateway are not valid without a network.
-func (e *Engine) writeFiles(v *view, ip, gateway netip.Addr) error {
-	f := e.files(v)
-	isHost := string(v.HostConfig.NetworkMode) == mobynet.NetworkHost
-	hosts, err := e.hosts(v, isHost, ip, gateway)
-	if err != nil {
-		return err
 	}
 	resolver, err := e.resolver(v, isHost)
 	if err != nil {
@@ -69,6 +61,21 @@ func (e *Engine) writeFiles(v *view, ip, gateway netip.Addr) error {
 		name += "." + v.Config.Domainname
 	}
 	return errors.Join(writeInPlace(f.Hosts, hosts), writeInPlace(f.ResolvConf, resolver), writeInPlace(f.Hostname, name+"\n"))
+}
+
+// isBridged tells whether a container gets an address of its own.
+func isBridged(v *view) bool {
+	mode := string(v.HostConfig.NetworkMode)
+	return v.ResolvedNet == "" && mode != mobynet.NetworkHost && mode != mobynet.NetworkNone && !v.Config.NetworkDisabled
+}
+
+// addAddress writes the hosts file of a container whose address has become known.
+func (e *Engine) addAddress(v *view, ip, gateway netip.Addr) error {
+	hosts, err := e.hosts(v, false, ip, gateway)
+	if err != nil {
+		return err
+	}
+	return writeInPlace(e.files(v).Hosts, hosts)
 }
 
 func (e *Engine) hosts(v *view, isHost bool, ip, gateway netip.Addr) (string, error) {

@@ -40,7 +40,13 @@ func (e *Engine) ContainerPause(ctx context.Context, ref string) error {
 		}
 		return fmt.Errorf("cannot pause container %s: %w", c.id, err)
 	}
-	if err := c.move(container.StatePaused, nil); err != nil {
+	// Nothing can be said about its health until the next probe, which comes after the thaw.
+	err = c.move(container.StatePaused, func(v *view) {
+		if v.health != nil {
+			v.health = endedHealth(v.health)
+		}
+	})
+	if err != nil {
 		return errNotRunning(c.id) // it was killed meanwhile
 	}
 	e.emit(c.view(), events.ActionPause, nil)

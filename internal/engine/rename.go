@@ -36,7 +36,7 @@ func (e *Engine) ContainerRename(ctx context.Context, ref, name string) error {
 	}
 	e.registry.release(old, c.id)
 	e.emit(c.view(), events.ActionRename, map[string]string{"oldName": "/" + old})
-	return nil
+	return e.deps.State.Flush(ctx)
 }
 
 // ContainerResize sets the size of a container's terminal.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"net"
-	"net/netip"
 	"slices"
 	"strings"
 	"syscall"
@@ -140,9 +139,9 @@ func (s *starting) connect(ctx context.Context) error {
 	if s.endpoints[mode] == nil {
 		s.endpoints[mode] = &mobynet.EndpointSettings{}
 	}
-	if mode == mobynet.NetworkHost || mode == mobynet.NetworkNone || s.v.Config.NetworkDisabled {
+	if !isBridged(s.v) {
 		s.e.emitNetwork(s.v, events.ActionConnect, mode)
-		return s.e.writeFiles(s.v, netip.Addr{}, netip.Addr{})
+		return nil
 	}
 	ns, err := s.task.NetNS()
 	if err != nil {
@@ -158,7 +157,7 @@ func (s *starting) connect(ctx context.Context) error {
 	s.steps.Add(func() error { return s.e.deps.Network.Detach(context.WithoutCancel(ctx), s.c.id) })
 	s.endpoints[mode] = endpointSettings(s.endpoints[mode], ep)
 	s.e.emitNetwork(s.v, events.ActionConnect, mode)
-	return s.e.writeFiles(s.v, ep.IPv4.Addr(), ep.Gateway)
+	return s.e.addAddress(s.v, ep.IPv4.Addr(), ep.Gateway)
 }
 
 // wanted copies an address that the user asked for.
@@ -235,7 +234,7 @@ func (e *Engine) bundle(ctx context.Context, v *view) (Bundle, error) {
 	if err := e.prepareSources(v, layers); err != nil {
 		return Bundle{}, err
 	}
-	if err := e.touchFiles(v); err != nil {
+	if err := e.writeFiles(v); err != nil {
 		return Bundle{}, err
 	}
 	join, err := e.joined(v)

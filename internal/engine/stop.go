@@ -38,7 +38,8 @@ func (e *Engine) ContainerStop(ctx context.Context, ref string, o StopOptions) e
 	if err := e.stop(context.WithoutCancel(ctx), c, sig, e.stopTimeout(c.view(), o.Timeout)); err != nil {
 		return fmt.Errorf("cannot stop container: %s: %w", ref, err)
 	}
-	return nil
+	// That somebody stopped it must outlive the daemon: the restart policy asks.
+	return e.deps.State.Flush(context.WithoutCancel(ctx))
 }
 
 // stopSignal is the signal named, else the container's, else SIGTERM.
@@ -189,7 +190,7 @@ func (e *Engine) ContainerKill(ctx context.Context, ref, name string) error {
 	if err := e.kill(ctx, c, sig); err != nil {
 		return fmt.Errorf("cannot kill container: %s: %w", ref, err)
 	}
-	return nil
+	return e.deps.State.Flush(context.WithoutCancel(ctx))
 }
 
 func (e *Engine) kill(ctx context.Context, c *ctr, sig syscall.Signal) error {

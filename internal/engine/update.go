@@ -45,6 +45,9 @@ func (e *Engine) ContainerUpdate(ctx context.Context, ref string, u container.Up
 		return container.UpdateResponse{}, err
 	}
 	e.emit(c.view(), events.ActionUpdate, nil)
+	if err := e.deps.State.Flush(ctx); err != nil {
+		return container.UpdateResponse{}, err
+	}
 	return container.UpdateResponse{Warnings: append([]string{}, warnings...)}, nil
 }
 

@@ -6,7 +6,7 @@
 // containers created at the same time cost one fsync, and a record that is put and deleted before it was ever written
 // costs none.
 //
-// What is written later may be lost when the machine (not the daemon alone: the writer needs a few milliseconds) dies.
+// What is written later is lost when the daemon is killed in the next 50 ms.
 // That is safe for the life of a process, because its shim keeps the exit on disk by itself and the engine asks it.
 //
 //	state.db
@@ -32,6 +32,9 @@ import (
 var ErrInUse = errors.New("in use by another process")
 
 const version = "1"
+
+// laterDelay is how long a change that nobody waits for may stay in memory.
+const laterDelay = 50 * time.Millisecond
 
 var (
 	bucketContainers = []byte("containers")
@@ -215,9 +218,33 @@ func (d *DB) enqueue(id string, value []byte, written chan error) error {
 func (d *DB) write() {
 	defer close(d.done)
 	for range d.wake {
+		d.gather()
 		d.flush()
 	}
 	d.flush()
+}
+
+// gather lets changes that nobody waits for collect for a while: the start, the end and the removal of a short-lived
+// container are then one change. It ends when somebody waits, or the file is closed.
+func (d *DB) gather() {
+	timer := time.NewTimer(laterDelay)
+	defer timer.Stop()
+	for !d.awaited() {
+		select {
+		case _, open := <-d.wake:
+			if !open {
+				return
+			}
+		case <-timer.C:
+			return
+		}
+	}
+}
+
+func (d *DB) awaited() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.waiters) > 0
 }
 
 func (d *DB) flush() {
