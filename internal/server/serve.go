@@ -157,6 +157,8 @@ func (s *Server) refuse(r *request, ver string, err error) {
 	switch {
 	case status == problem.StatusClientClosedRequest:
 		r.log.Info("request cancelled by client", "err", err)
+	case status == http.StatusNotImplemented || status == http.StatusServiceUnavailable:
+		r.log.Info("request refused", "status", status, "err", err)
 	case status >= http.StatusInternalServerError:
 		r.log.Error("request failed", "status", status, "err", err)
 	case s.opts.Debug():
