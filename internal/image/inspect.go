@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
-	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/api/types/storage"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -156,20 +155,22 @@ func (s *Store) Tag(ctx context.Context, src, dst string) error {
 	if err != nil {
 		return err
 	}
-	// Between look-up and naming the image must not go.
-	ctx, done, err := s.lease(ctx)
-	if err != nil {
-		return err
-	}
-	defer done()
 	record, err := s.find(ctx, src)
 	if err != nil {
 		return err
 	}
-	c, err := s.contents(ctx, record.Target)
-	if err != nil {
-		return fmt.Errorf("image %q: %w", src, err)
-	}
-	_, err = s.nameContents(ctx, reference.TagNameOnly(name).String(), c)
-	return err
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.transact(ctx, func(ctx context.Context) error {
+		// Between look-up and naming the image may have gone.
+		now, err := s.images.Get(ctx, record.Name)
+		if errdefs.IsNotFound(err) || err == nil && now.Target.Digest != record.Target.Digest {
+			return notFound(src)
+		}
+		if err != nil {
+			return fmt.Errorf("look up image %q: %w", src, err)
+		}
+		_, err = s.setNameIn(ctx, name.String(), record.Target)
+		return err
+	})
 }

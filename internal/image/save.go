@@ -30,7 +30,7 @@ import (
 // Nothing is written before all refs have been found. The archive of the same
 // images is the same, byte by byte.
 func (s *Store) Save(ctx context.Context, w io.Writer, refs []string, platforms []ocispec.Platform) error {
-	ctx, done, err := s.lease(s.in(ctx))
+	ctx, done, err := s.pin(s.in(ctx))
 	if err != nil {
 		return err
 	}

@@ -202,7 +202,9 @@ func (s *Store) Close() error {
 }
 
 // Backend gives the containerd parts of the store to a builder that works in
-// the same store. They stay the store's: do not close them.
+// the same store. They stay the store's: do not close them. Names that the
+// builder sets and removes have the same effect as with [Store.Tag] and
+// [Store.Remove]: no image and no layer of a container is lost.
 type Backend struct {
 	Namespace       string
 	SnapshotterName string
@@ -220,7 +222,7 @@ func (s *Store) Backend() Backend {
 		SnapshotterName: snapshotterName,
 		Content:         s.content,
 		Snapshotter:     s.snapshot,
-		Images:          s.images,
+		Images:          builderImages{s.images, s},
 		Leases:          s.leases,
 		DB:              s.db,
 	}
@@ -290,6 +292,19 @@ func (h logHook) Fire(e *logrus.Entry) error {
 // context. The function that it returns ends the lease and collects what
 // nothing else refers to; call it once.
 func (s *Store) lease(ctx context.Context) (context.Context, func(), error) {
+	leased, end, err := s.pin(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	return leased, func() {
+		end()
+		s.collect(ctx)
+	}, nil
+}
+
+// pin is lease for a caller that writes nothing but wants what it uses to
+// stay. What it alone has kept goes with the next collection.
+func (s *Store) pin(ctx context.Context) (context.Context, func(), error) {
 	l, err := s.leases.Create(ctx, leases.WithRandomID(), leases.WithLabel(labelTemporary, "true"))
 	if err != nil {
 		return nil, nil, fmt.Errorf("open lease: %w", err)
@@ -300,7 +315,6 @@ func (s *Store) lease(ctx context.Context) (context.Context, func(), error) {
 		if err := s.leases.Delete(ctx, l); err != nil {
 			s.logger.WarnContext(ctx, "lease stays", "lease", l.ID, "err", err)
 		}
-		s.collect(ctx)
 	}, nil
 }
 

@@ -539,3 +539,39 @@ func TestApplyChanges(t *testing.T) {
 func config(c ocispec.ImageConfig) dockerspec.DockerOCIImageConfig {
 	return dockerspec.DockerOCIImageConfig{ImageConfig: c}
 }
+
+// What a builder does to names loses no image and no container.
+func TestBackendImages(t *testing.T) {
+	s := open(t)
+	one, two, _ := fill(t, s)
+	ctx := s.in(t.Context())
+	b := s.Backend()
+	layers := createRootFS(t, s, "c", "reg.test/base")
+	record, err := b.Images.Get(ctx, "docker.io/library/app:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	record.Name = "reg.test/base:latest"
+	if _, err := b.Images.Create(ctx, record); !errdefs.IsAlreadyExists(err) {
+		t.Errorf("create over a name: %v", err)
+	}
+	if _, err := b.Images.Update(ctx, record); err != nil {
+		t.Fatal(err)
+	}
+	if got := mustResolve(t, s, "reg.test/base").ID; got != one {
+		t.Errorf("name stands for %s, want %s", got, one)
+	}
+	if got := mustResolve(t, s, two); got.Name != "" {
+		t.Errorf("displaced image is named %q", got.Name)
+	}
+	if err := b.Images.Delete(ctx, danglingName(mustResolve(t, s, two).Target.Digest)); err != nil {
+		t.Fatal(err)
+	}
+	s.collect(ctx)
+	if _, err := os.Stat(filepath.Join(layers.Lower[0], "etc/text")); err != nil {
+		t.Errorf("layer of a container: %v", err)
+	}
+	if err := b.Images.Delete(ctx, "nothing"); !errdefs.IsNotFound(err) {
+		t.Errorf("delete of nothing: %v", err)
+	}
+}
