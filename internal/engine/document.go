@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 
@@ -20,13 +19,6 @@ func (e *Engine) document(v *view) (*specs.Spec, error) {
 	in := spec.Input{
 		ID: v.ID, Config: v.Config, HostConfig: v.HostConfig, Mounts: specMounts(v.Mounts), Files: e.files(v),
 		IDs: spec.IDRange(v.IDs), CgroupParent: e.config.CgroupParent, Host: e.deps.Host,
-	}
-	if v.ResolvedIPC != "" {
-		other, err := e.viewOf(string(v.ResolvedIPC))
-		if err != nil {
-			return nil, err
-		}
-		in.ShmSource = fmt.Sprintf("/proc/%d/root/dev/shm", other.pid())
 	}
 	document, warnings, err := spec.Build(in)
 	if err != nil {

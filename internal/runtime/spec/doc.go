@@ -42,9 +42,6 @@ type Input struct {
 	// value stands for the user namespace of the host.
 	IDs IDRange
 
-	// ShmSource is the /dev/shm of the container whose IPC namespace is joined.
-	ShmSource string
-
 	// CgroupParent is where the container's group goes unless HostConfig names
 	// another place.
 	CgroupParent string

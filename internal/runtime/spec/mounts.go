@@ -43,8 +43,10 @@ func (b *builder) mounts() error {
 	return nil
 }
 
-// userMounts returns the user's mounts, our files and a shared /dev/shm, by
-// depth. A user's mount takes the place of ours.
+// userMounts returns the user's mounts, our files and the host's /dev/shm if that
+// is shared, by depth. A user's mount takes the place of ours. Where the IPC
+// namespace is another container's, the tmpfs at /dev/shm stands for that
+// container's, which the runtime puts there.
 func (b *builder) userMounts() []Mount {
 	list := slices.Clone(b.Mounts)
 	for i := range list {
@@ -60,11 +62,8 @@ func (b *builder) userMounts() []Mount {
 	add("/etc/resolv.conf", b.Files.ResolvConf, writable)
 	add("/etc/hostname", b.Files.Hostname, writable)
 	add("/etc/hosts", b.Files.Hosts, writable)
-	switch {
-	case b.HostConfig.IpcMode.IsHost():
+	if b.HostConfig.IpcMode.IsHost() {
 		add("/dev/shm", "/dev/shm", true)
-	case b.HostConfig.IpcMode.IsContainer():
-		add("/dev/shm", b.ShmSource, true)
 	}
 	slices.SortStableFunc(list, func(a, b Mount) int {
 		depth := func(m Mount) int { return strings.Count(m.Destination, "/") }

@@ -115,7 +115,6 @@ var documents = map[string]func(*Input){
 	},
 	"another container's namespaces": func(in *Input) {
 		in.HostConfig.NetworkMode, in.HostConfig.PidMode, in.HostConfig.IpcMode = "container:a", "container:a", "container:a"
-		in.ShmSource = "/proc/7/root/dev/shm"
 		in.Files.Hostname = ""
 	},
 	"limits": func(in *Input) {
