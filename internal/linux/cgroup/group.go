@@ -144,8 +144,10 @@ func (g *Group) makeDirs() error {
 	if err := makeEmpty(filepath.Join(g.tree.v2, g.path), keepIfExists); err != nil {
 		return err
 	}
-	if err := enableControllers(filepath.Join(g.tree.v2, g.path)); err != nil {
-		return err
+	if g.tree.mode == V2 {
+		if err := enableControllers(filepath.Join(g.tree.v2, g.path)); err != nil {
+			return err
+		}
 	}
 	for _, sub := range subs {
 		if err := makeEmpty(filepath.Join(g.tree.v2, g.path, string(sub)), replaceIfExists); err != nil {

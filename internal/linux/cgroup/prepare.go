@@ -83,7 +83,7 @@ func (t *Tree) prepare(path string) error {
 			return err
 		}
 	}
-	if t.v2 != "" {
+	if t.mode == V2 {
 		return enableControllers(filepath.Join(t.v2, path))
 	}
 	return nil
