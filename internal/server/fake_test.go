@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/image"
@@ -159,6 +160,17 @@ func (f *fake) ContainerExecStart(ctx context.Context, _ string, o engine.ExecSt
 
 func (f *fake) ImageList(context.Context, engine.ImageListOptions) ([]image.Summary, error) {
 	return []image.Summary{{ID: "sha256:1", Size: 9007199254740993, Containers: 2}}, nil
+}
+
+func (f *fake) ImageInspect(_ context.Context, ref string) (image.InspectResponse, error) {
+	if ref != "nginx" {
+		return image.InspectResponse{}, errdefs.ErrNotFound.WithMessage("No such image: " + ref + ":latest")
+	}
+	return image.InspectResponse{ID: "sha256:2", Os: "linux", Architecture: "arm64", Size: 7, Config: &dockerspec.DockerOCIImageConfig{}}, nil
+}
+
+func (f *fake) ImageHistory(context.Context, string) ([]image.HistoryResponseItem, error) {
+	return nil, nil
 }
 
 func (f *fake) ImageLoad(_ context.Context, r io.Reader, _ engine.ImageLoadOptions, progress func(any)) ([]string, error) {

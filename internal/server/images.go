@@ -2,15 +2,18 @@ package server
 
 import (
 	"context"
+	"fmt"
 
 	"net/http"
 	"strings"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/containerd/platforms"
 	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/api/types/jsonstream"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/portholehq/porthole/internal/engine"
 	"github.com/portholehq/porthole/internal/problem"
@@ -76,11 +79,35 @@ var (
 )
 
 func (s *Server) imageInspect(r *request) error {
+	plats, err := r.platforms("platform")
+	if err != nil {
+		return err
+	}
+	if r.before(49) {
+		plats = nil
+	} else if len(plats) > 0 && r.flag("manifests") {
+		return invalid("conflicting options: manifests and platform options cannot both be set")
+	}
 	img, err := s.backend.ImageInspect(r.ctx(), r.name)
 	if err != nil {
 		return err
 	}
+	if err := checkPlatform(r.name, img, plats); err != nil {
+		return err
+	}
 	return r.json(http.StatusOK, imageInspectForm(r, img))
+}
+
+// checkPlatform refuses an image for a platform that it is not for.
+func checkPlatform(name string, img image.InspectResponse, wanted []ocispec.Platform) error {
+	have := platforms.Normalize(ocispec.Platform{OS: img.Os, Architecture: img.Architecture, Variant: img.Variant})
+	for _, want := range wanted {
+		if !platforms.NewMatcher(want).Match(have) {
+			return errdefs.ErrNotFound.WithMessage(fmt.Sprintf(
+				"image with reference %s was found but does not provide the specified platform (%s)", name, platforms.FormatAll(want)))
+		}
+	}
+	return nil
 }
 
 // imageInspectForm returns img as the client's version knows it.
@@ -110,6 +137,19 @@ func imageInspectForm(r *request, img image.InspectResponse) any {
 }
 
 func (s *Server) imageHistory(r *request) error {
+	plats, err := r.platforms("platform")
+	if err != nil {
+		return err
+	}
+	if len(plats) > 0 && !r.before(48) {
+		img, err := s.backend.ImageInspect(r.ctx(), r.name)
+		if err != nil {
+			return err
+		}
+		if err := checkPlatform(r.name, img, plats); err != nil {
+			return err
+		}
+	}
 	list, err := s.backend.ImageHistory(r.ctx(), r.name)
 	if err != nil {
 		return err
