@@ -14,6 +14,7 @@ import (
 	"github.com/moby/moby/api/types/events"
 
 	"github.com/portholehq/porthole/internal/event"
+	"github.com/portholehq/porthole/internal/linux/mount"
 )
 
 // Engine owns the containers of one daemon. Its methods may be called from any goroutine.
@@ -25,7 +26,10 @@ type Engine struct {
 	ids      *idRanges
 	execs    *execTable
 	host     hostFacts
-	started  time.Time
+	mapper   mapper
+	// noMapping is why no container can have a user namespace of its own; nil: they can.
+	noMapping error
+	started   time.Time
 
 	life context.Context // ends when the engine shuts down
 	end  context.CancelCauseFunc
@@ -53,6 +57,9 @@ func New(ctx context.Context, deps Deps) (*Engine, error) {
 	if e.host, err = readHostFacts(e.config.DataRoot); err != nil {
 		return nil, fmt.Errorf("gather facts about the host: %w", err)
 	}
+	if e.noMapping = e.mapper.try(e.config.DataRoot, mount.Single); e.noMapping != nil {
+		e.log.Warn("containers run in the host's user namespace", "err", e.noMapping)
+	}
 	if err := e.adoptAll(ctx); err != nil {
 		e.end(errShutdown)
 		e.work.Wait()
@@ -70,6 +77,7 @@ func (e *Engine) shutdown(ctx context.Context) error {
 	for _, c := range e.registry.all() {
 		c.stopProbes()
 	}
+	defer e.mapper.close()
 	defer e.releaseTasks()
 	done := make(chan struct{})
 	go func() { e.work.Wait(); close(done) }()

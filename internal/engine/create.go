@@ -247,25 +247,6 @@ func hostUserReason(h *container.HostConfig) string {
 	return ""
 }
 
-// unmappable tells why a mount cannot be ID-mapped; empty: all can.
-func (e *Engine) unmappable(mounts []state.Mount) string {
-	if e.deps.CanIDMap == nil {
-		return ""
-	}
-	if err := e.deps.CanIDMap(e.config.DataRoot); err != nil {
-		return err.Error()
-	}
-	for _, m := range mounts {
-		if m.Type != mount.TypeBind {
-			continue
-		}
-		if err := e.deps.CanIDMap(existing(m.Source)); err != nil {
-			return fmt.Sprintf("the source of %s: %v", m.Destination, err)
-		}
-	}
-	return ""
-}
-
 // make puts on disk what was decided. The record comes last: what has no record is a leftover that the next daemon
 // removes.
 func (n *creation) make(ctx context.Context) error {

@@ -38,8 +38,6 @@ type Deps struct {
 	Volumes Volumes
 	// NetworkID finds a network's id by its name; nil: the name stands for it.
 	NetworkID func(name string) (string, error)
-	// CanIDMap tells why mounts from a path's filesystem cannot be ID-mapped; nil: all can.
-	CanIDMap func(path string) error
 }
 
 // Config holds the daemon's settings that concern containers.

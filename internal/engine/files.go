@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,7 +14,6 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/mount"
 	mobynet "github.com/moby/moby/api/types/network"
-	"golang.org/x/sys/unix"
 
 	"github.com/portholehq/porthole/internal/crilog"
 	"github.com/portholehq/porthole/internal/engine/netfiles"
@@ -203,18 +201,6 @@ func isFileInLayers(l image.Layers, path string) bool {
 		}
 	}
 	return false
-}
-
-// existing is the nearest ancestor of a path that exists.
-func existing(path string) string {
-	for path != "/" {
-		var st unix.Stat_t
-		if unix.Stat(path, &st) == nil {
-			return path
-		}
-		path = filepath.Dir(path)
-	}
-	return path
 }
 
 // logOptions reads a container's log options. The drivers json-file and local stand for our own log.

@@ -202,7 +202,10 @@ func (e *Engine) securityOptions() []string {
 	if host.CgroupNamespaces {
 		options = append(options, "name=cgroupns")
 	}
-	return append(options, "name=userns")
+	if e.noMapping == nil {
+		options = append(options, "name=userns")
+	}
+	return options
 }
 
 // warnings name what this host cannot give, in Docker's words.
@@ -226,10 +229,8 @@ func (e *Engine) warnings() []string {
 			list = append(list, w.text)
 		}
 	}
-	if e.deps.CanIDMap != nil {
-		if err := e.deps.CanIDMap(e.config.DataRoot); err != nil {
-			list = append(list, "WARNING: No user namespaces for containers: "+err.Error())
-		}
+	if e.noMapping != nil {
+		list = append(list, "WARNING: Containers have no user namespaces of their own: "+e.noMapping.Error())
 	}
 	return list
 }
