@@ -49,27 +49,41 @@ func TestParse(t *testing.T) {
 		want func(*Config)
 		err  string
 	}{
-		{name: "flags", args: []string{"-D", "-H", "unix:///a", "-H", "tcp://:1", "--label", "a=b,c", "--exec-root", "/x/", "--log-opt", "max-size=1m"},
+		{
+			name: "flags", args: []string{"-D", "-H", "unix:///a", "-H", "tcp://:1", "--label", "a=b,c", "--exec-root", "/x/", "--log-opt", "max-size=1m"},
 			want: func(c *Config) {
 				c.Debug, c.Hosts, c.Labels = true, []string{"unix:///a", "tcp://127.0.0.1:1"}, []string{"a=b,c"}
 				c.ExecRoot, c.Pidfile, c.LogOptions = "/x", "/x/portholed.pid", map[string]string{"max-size": "1m"}
-			}},
-		{name: "file", file: `{"debug":true,"hosts":["fd://"],"labels":["a=b"],"mtu":1400,"log-opts":{"max-file":"3"},"dns":["1.1.1.1"]}`,
+			},
+		},
+		{
+			name: "file", file: `{"debug":true,"hosts":["fd://"],"labels":["a=b"],"mtu":1400,"log-opts":{"max-file":"3"},"dns":["1.1.1.1"]}`,
 			want: func(c *Config) {
 				c.Debug, c.Hosts, c.Labels, c.MTU = true, []string{"fd://"}, []string{"a=b"}, 1400
 				c.LogOptions, c.DNS = map[string]string{"max-file": "3"}, []string{"1.1.1.1"}
-			}},
+			},
+		},
 		{name: "byte order mark", file: "\xef\xbb\xbf{\"debug\":true}", want: func(c *Config) { c.Debug = true }},
-		{name: "tlsverify means tls", args: []string{"--tlsverify", "-H", "tcp://0.0.0.0"},
-			want: func(c *Config) { c.TLS, c.TLSVerify, c.Hosts = true, true, []string{"tcp://0.0.0.0:2376"} }},
-		{name: "conflict", args: []string{"-D"}, file: `{"debug":true}`,
-			err: "the following directives are specified both as a flag and in the configuration file: debug: (from flag: true, from file: true)"},
-		{name: "conflicts", args: []string{"-H", "fd://", "--label", "a=b"}, file: `{"hosts":["unix:///a"],"labels":["c=d"]}`,
-			err: "the following directives are specified both as a flag and in the configuration file: hosts: (from flag: [fd://], from file: [unix:///a]), labels: (from flag: [a=b], from file: [c=d])"},
-		{name: "unknown keys", file: `{"zebra":1,"apple":2,"debug":true}`,
-			err: "the following directives don't match any configuration option: apple, zebra"},
-		{name: "the flag's name is not the key", file: `{"host":["fd://"]}`,
-			err: "the following directives don't match any configuration option: host"},
+		{
+			name: "tlsverify means tls", args: []string{"--tlsverify", "-H", "tcp://0.0.0.0"},
+			want: func(c *Config) { c.TLS, c.TLSVerify, c.Hosts = true, true, []string{"tcp://0.0.0.0:2376"} },
+		},
+		{
+			name: "conflict", args: []string{"-D"}, file: `{"debug":true}`,
+			err: "the following directives are specified both as a flag and in the configuration file: debug: (from flag: true, from file: true)",
+		},
+		{
+			name: "conflicts", args: []string{"-H", "fd://", "--label", "a=b"}, file: `{"hosts":["unix:///a"],"labels":["c=d"]}`,
+			err: "the following directives are specified both as a flag and in the configuration file: hosts: (from flag: [fd://], from file: [unix:///a]), labels: (from flag: [a=b], from file: [c=d])",
+		},
+		{
+			name: "unknown keys", file: `{"zebra":1,"apple":2,"debug":true}`,
+			err: "the following directives don't match any configuration option: apple, zebra",
+		},
+		{
+			name: "the flag's name is not the key", file: `{"host":["fd://"]}`,
+			err: "the following directives don't match any configuration option: host",
+		},
 		{name: "not JSON", file: `{"debug":`, err: "invalid JSON: unexpected EOF"},
 		{name: "two objects", file: `{} {}`, err: "invalid JSON: unexpected content after the object"},
 		{name: "wrong type", file: `{"debug":"yes"}`, err: "invalid JSON: debug: json: cannot unmarshal string into Go value of type bool"},

@@ -63,25 +63,41 @@ func TestHijackHeads(t *testing.T) {
 		tty               bool
 		status, kind      string
 	}{
-		{"attach", "POST /v1.51/containers/web/attach?stream=1 HTTP/1.1\nHost: d\n" + upgrade, "", false,
-			"HTTP/1.1 101 UPGRADED", "application/vnd.docker.multiplexed-stream"},
-		{"attach to a terminal", "POST /v1.51/containers/web/attach?stream=1 HTTP/1.1\nHost: d\n" + upgrade, "", true,
-			"HTTP/1.1 101 UPGRADED", "application/vnd.docker.raw-stream"},
-		{"attach before 1.42", "POST /v1.41/containers/web/attach?stream=1 HTTP/1.1\nHost: d\n" + upgrade, "", false,
-			"HTTP/1.1 101 UPGRADED", "application/vnd.docker.raw-stream"},
-		{"attach without upgrade", "POST /v1.51/containers/web/attach?stream=1 HTTP/1.1\nHost: d\n", "", false,
-			"HTTP/1.1 200 OK", "application/vnd.docker.raw-stream"},
-		{"input right behind the request", "POST /containers/web/attach HTTP/1.1\nHost: d\n" + upgrade, "early ", false,
-			"HTTP/1.1 101 UPGRADED", "application/vnd.docker.multiplexed-stream"},
-		{"exec", "POST /v1.51/exec/e1/start HTTP/1.1\nHost: d\nContent-Type: application/json\nContent-Length: 33\n" + upgrade,
+		{
+			"attach", "POST /v1.51/containers/web/attach?stream=1 HTTP/1.1\nHost: d\n" + upgrade, "", false,
+			"HTTP/1.1 101 UPGRADED", "application/vnd.docker.multiplexed-stream",
+		},
+		{
+			"attach to a terminal", "POST /v1.51/containers/web/attach?stream=1 HTTP/1.1\nHost: d\n" + upgrade, "", true,
+			"HTTP/1.1 101 UPGRADED", "application/vnd.docker.raw-stream",
+		},
+		{
+			"attach before 1.42", "POST /v1.41/containers/web/attach?stream=1 HTTP/1.1\nHost: d\n" + upgrade, "", false,
+			"HTTP/1.1 101 UPGRADED", "application/vnd.docker.raw-stream",
+		},
+		{
+			"attach without upgrade", "POST /v1.51/containers/web/attach?stream=1 HTTP/1.1\nHost: d\n", "", false,
+			"HTTP/1.1 200 OK", "application/vnd.docker.raw-stream",
+		},
+		{
+			"input right behind the request", "POST /containers/web/attach HTTP/1.1\nHost: d\n" + upgrade, "early ", false,
+			"HTTP/1.1 101 UPGRADED", "application/vnd.docker.multiplexed-stream",
+		},
+		{
+			"exec", "POST /v1.51/exec/e1/start HTTP/1.1\nHost: d\nContent-Type: application/json\nContent-Length: 33\n" + upgrade,
 			"{\"Detach\":false, \"Tty\": false  }\n", false,
-			"HTTP/1.1 101 UPGRADED", "application/vnd.docker.multiplexed-stream"},
-		{"exec with a terminal", "POST /v1.51/exec/e1/start HTTP/1.1\nHost: d\nContent-Type: application/json\nContent-Length: 13\n" + upgrade,
+			"HTTP/1.1 101 UPGRADED", "application/vnd.docker.multiplexed-stream",
+		},
+		{
+			"exec with a terminal", "POST /v1.51/exec/e1/start HTTP/1.1\nHost: d\nContent-Type: application/json\nContent-Length: 13\n" + upgrade,
 			"{\"Tty\": true}", false,
-			"HTTP/1.1 101 UPGRADED", "application/vnd.docker.raw-stream"},
-		{"exec, chunked body", "POST /v1.51/exec/e1/start HTTP/1.1\nHost: d\nContent-Type: application/json\nTransfer-Encoding: chunked\n" + upgrade,
+			"HTTP/1.1 101 UPGRADED", "application/vnd.docker.raw-stream",
+		},
+		{
+			"exec, chunked body", "POST /v1.51/exec/e1/start HTTP/1.1\nHost: d\nContent-Type: application/json\nTransfer-Encoding: chunked\n" + upgrade,
 			"2\r\n{}\r\n0\r\n\r\n", false,
-			"HTTP/1.1 101 UPGRADED", "application/vnd.docker.multiplexed-stream"},
+			"HTTP/1.1 101 UPGRADED", "application/vnd.docker.multiplexed-stream",
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -48,15 +48,21 @@ func TestAnswers(t *testing.T) {
 		{"stop with a bad timeout", post, "/containers/web/stop?t=x", "", nil, 400, `{"message":"strconv.Atoi: parsing \"x\": invalid syntax"}`},
 		{"conflict", post, "/containers/web/kill", "", nil, 409, `{"message":"cannot kill container: web: container ` + fakeID + ` is not running"}`},
 		{"create", post, "/containers/create?name=web", `{"Image":"nginx","Unknown":1}`, nil, 201, `{"Id":"` + fakeID + `","Warnings":[]}`},
-		{"create without image", post, "/containers/create", `{"Image":"missing"}`, nil, 404,
-			`{"message":"No such image: missing:latest","hint":"see what there is with: porthole images; bring one in with: porthole load -i FILE.tar"}`},
+		{
+			"create without image", post, "/containers/create", `{"Image":"missing"}`, nil, 404,
+			`{"message":"No such image: missing:latest","hint":"see what there is with: porthole images; bring one in with: porthole load -i FILE.tar"}`,
+		},
 		{"create, empty object", post, "/containers/create", `{}`, nil, 400, `{"message":"config cannot be empty in order to create a container"}`},
 		{"create, broken", post, "/containers/create", `{"Image":`, nil, 400, `{"message":"invalid JSON: unexpected EOF"}`},
 		{"create, blank", post, "/containers/create", ` `, nil, 400, `{"message":"invalid JSON: got EOF while reading request body"}`},
 		{"create, wrong type", post, "/containers/create", `{"Image":1}`, nil, 400, `{"message":"invalid JSON: json: cannot unmarshal number into Go struct field CreateRequest.Config.Image of type string"}`},
 		{"create, more behind", post, "/containers/create", `{"Image":"a"}{}`, nil, 400, `{"message":"unexpected content after JSON"}`},
-		{"create, other content", post, "/containers/create", `Image=a`, []string{"Content-Type", "application/x-www-form-urlencoded"}, 400,
-			`{"message":"unsupported Content-Type header (application/x-www-form-urlencoded): must be 'application/json'"}`},
+		{
+			"create, other content", post, "/containers/create", `Image=a`,
+			[]string{"Content-Type", "application/x-www-form-urlencoded"},
+			400,
+			`{"message":"unsupported Content-Type header (application/x-www-form-urlencoded): must be 'application/json'"}`,
+		},
 		{"exec without command", post, "/containers/web/exec", `{}`, nil, 400, `{"message":"No exec command specified"}`},
 		{"resize without height", post, "/containers/web/resize?w=1", "", nil, 400, `{"message":"invalid resize height \"\": invalid syntax"}`},
 		{"resize below zero", post, "/containers/web/resize?h=1&w=-1", "", nil, 400, `{"message":"invalid resize width \"-1\": value out of range"}`},
@@ -65,27 +71,39 @@ func TestAnswers(t *testing.T) {
 		{"logs since when", get, "/containers/web/logs?stdout=1&since=x", "", nil, 400, `{"message":"invalid value for \"since\": invalid timestamp \"x\": invalid seconds \"x\": invalid syntax"}`},
 		{"events backwards", get, "/events?since=20&until=10", "", nil, 400, "{\"message\":\"`since` time (20) cannot be after `until` time (10)\"}"},
 		{"events of what", get, "/events?filters=" + url.QueryEscape(`{"tea":["x"]}`), "", nil, 400, `{"message":"invalid filter 'tea'"}`},
-		{"pull", post, "/images/create?fromImage=alpine&tag=3", "", nil, 501,
-			`{"message":"pull of alpine is not available: this build of Porthole does not speak to registries","hint":"bring the image in as a file: porthole load -i FILE.tar"}`},
+		{
+			"pull", post, "/images/create?fromImage=alpine&tag=3", "", nil, 501,
+			`{"message":"pull of alpine is not available: this build of Porthole does not speak to registries","hint":"bring the image in as a file: porthole load -i FILE.tar"}`,
+		},
 		{"pull with a bad name", post, "/images/create?fromImage=UP", "", nil, 400, `{"message":"invalid reference format: repository name (library/UP) must be lowercase"}`},
 		{"changes", get, "/containers/web/changes", "", nil, 501, `{"message":"container diff is not available in this build of Porthole"}`},
 		{"swarm", get, "/services", "", nil, 503, `{"message":"This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to swarm and try again."}`},
 		{"plugins", get, "/plugins", "", nil, 200, "[]"},
 		{"save", get, "/images/quay.io/a/b:1/get", "", nil, 200, "tar of quay.io/a/b:1"},
-		{"image of a platform", get, "/images/nginx/json?platform=" + url.QueryEscape(`{"os":"linux","architecture":"arm64","variant":"v8"}`), "", nil, 200,
+		{
+			"image of a platform", get, "/images/nginx/json?platform=" + url.QueryEscape(`{"os":"linux","architecture":"arm64","variant":"v8"}`), "", nil, 200,
 			`{"Architecture":"arm64","Author":"","Comment":"","Config":{"Cmd":null,"Entrypoint":null,"Env":null,"Labels":null,"OnBuild":null,"User":"","Volumes":null,"WorkingDir":""},` +
-				`"DockerVersion":"","Id":"sha256:2","Metadata":{"LastTagTime":"0001-01-01T00:00:00Z"},"Os":"linux","Parent":"","RepoDigests":[],"RepoTags":[],"RootFS":{},"Size":7}`},
-		{"image of another platform", get, "/images/nginx/json?platform=" + url.QueryEscape(`{"os":"linux","architecture":"amd64"}`), "", nil, 404,
-			`{"message":"image with reference nginx was found but does not provide the specified platform (linux/amd64)"}`},
+				`"DockerVersion":"","Id":"sha256:2","Metadata":{"LastTagTime":"0001-01-01T00:00:00Z"},"Os":"linux","Parent":"","RepoDigests":[],"RepoTags":[],"RootFS":{},"Size":7}`,
+		},
+		{
+			"image of another platform", get, "/images/nginx/json?platform=" + url.QueryEscape(`{"os":"linux","architecture":"amd64"}`), "", nil, 404,
+			`{"message":"image with reference nginx was found but does not provide the specified platform (linux/amd64)"}`,
+		},
 		{"image of half a platform", get, "/images/nginx/json?platform=" + url.QueryEscape(`{"os":"linux"}`), "", nil, 400, `{"message":"both OS and Architecture must be provided"}`},
-		{"history of another platform", get, "/images/nginx/history?platform=" + url.QueryEscape(`{"os":"linux","architecture":"amd64"}`), "", nil, 404,
-			`{"message":"image with reference nginx was found but does not provide the specified platform (linux/amd64)"}`},
+		{
+			"history of another platform", get, "/images/nginx/history?platform=" + url.QueryEscape(`{"os":"linux","architecture":"amd64"}`), "", nil, 404,
+			`{"message":"image with reference nginx was found but does not provide the specified platform (linux/amd64)"}`,
+		},
 		{"history", get, "/images/nginx/history", "", nil, 200, "[]"},
 		{"df of what", get, "/system/df?type=tea", "", nil, 400, `{"message":"unknown object type: tea"}`},
-		{"images, newest", get, "/v1.51/images/json", "", nil, 200,
-			`[{"Containers":2,"Created":0,"Id":"sha256:1","Labels":null,"ParentId":"","RepoDigests":[],"RepoTags":[],"SharedSize":0,"Size":9007199254740993}]`},
-		{"images, 1.42", get, "/v1.42/images/json", "", nil, 200,
-			`[{"Containers":-1,"Created":0,"Id":"sha256:1","Labels":null,"ParentId":"","RepoDigests":["<none>@<none>"],"RepoTags":["<none>:<none>"],"SharedSize":0,"Size":9007199254740993,"VirtualSize":9007199254740993}]`},
+		{
+			"images, newest", get, "/v1.51/images/json", "", nil, 200,
+			`[{"Containers":2,"Created":0,"Id":"sha256:1","Labels":null,"ParentId":"","RepoDigests":[],"RepoTags":[],"SharedSize":0,"Size":9007199254740993}]`,
+		},
+		{
+			"images, 1.42", get, "/v1.42/images/json", "", nil, 200,
+			`[{"Containers":-1,"Created":0,"Id":"sha256:1","Labels":null,"ParentId":"","RepoDigests":["<none>@<none>"],"RepoTags":["<none>:<none>"],"SharedSize":0,"Size":9007199254740993,"VirtualSize":9007199254740993}]`,
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -225,60 +243,84 @@ func TestCreateForms(t *testing.T) {
 		warning string
 		check   func(t *testing.T, req container.CreateRequest)
 	}{
-		{name: "default network", version: "1.51", body: `{"Image":"a","HostConfig":{"NetworkMode":"default"},"NetworkingConfig":{"EndpointsConfig":{"default":{"Aliases":["x"]}}}}`,
+		{
+			name: "default network", version: "1.51", body: `{"Image":"a","HostConfig":{"NetworkMode":"default"},"NetworkingConfig":{"EndpointsConfig":{"default":{"Aliases":["x"]}}}}`,
 			check: func(t *testing.T, req container.CreateRequest) {
 				if req.HostConfig.NetworkMode != "bridge" || req.NetworkingConfig.EndpointsConfig["bridge"] == nil || len(req.NetworkingConfig.EndpointsConfig) != 1 {
 					t.Errorf("mode %q, endpoints %v", req.HostConfig.NetworkMode, req.NetworkingConfig.EndpointsConfig)
 				}
-			}},
-		{name: "read-only was not recursive", version: "1.43", body: `{"Image":"a","HostConfig":{"Mounts":[{"Type":"bind","Source":"/a","Target":"/b","ReadOnly":true,"BindOptions":{"CreateMountpoint":true}}]}}`,
+			},
+		},
+		{
+			name: "read-only was not recursive", version: "1.43", body: `{"Image":"a","HostConfig":{"Mounts":[{"Type":"bind","Source":"/a","Target":"/b","ReadOnly":true,"BindOptions":{"CreateMountpoint":true}}]}}`,
 			check: func(t *testing.T, req container.CreateRequest) {
 				if o := req.HostConfig.Mounts[0].BindOptions; !o.ReadOnlyNonRecursive || !o.CreateMountpoint {
 					t.Errorf("options %+v", o)
 				}
-			}},
-		{name: "old mounts lose options of other types", version: "1.41", body: `{"Image":"a","HostConfig":{"Mounts":[{"Type":"bind","Source":"/a","Target":"/b","VolumeOptions":{},"BindOptions":{"CreateMountpoint":true}}]}}`,
+			},
+		},
+		{
+			name: "old mounts lose options of other types", version: "1.41", body: `{"Image":"a","HostConfig":{"Mounts":[{"Type":"bind","Source":"/a","Target":"/b","VolumeOptions":{},"BindOptions":{"CreateMountpoint":true}}]}}`,
 			check: func(t *testing.T, req container.CreateRequest) {
 				if m := req.HostConfig.Mounts[0]; m.VolumeOptions != nil || m.BindOptions.CreateMountpoint {
 					t.Errorf("mount %+v", m)
 				}
-			}},
-		{name: "options of other types", version: "1.42", body: `{"Image":"a","HostConfig":{"Mounts":[{"Type":"bind","VolumeOptions":{}}]}}`,
-			err: `VolumeOptions must not be specified on mount type "bind"`},
-		{name: "image mount too early", version: "1.47", body: `{"Image":"a","HostConfig":{"Mounts":[{"Type":"image"}]}}`,
-			err: `Mount type "Image" needs API v1.48 or newer`},
-		{name: "two networks too early", version: "1.43", body: `{"Image":"a","NetworkingConfig":{"EndpointsConfig":{"b":{},"a":{}}}}`,
-			err: "Container cannot be created with multiple network endpoints: a, b"},
-		{name: "capabilities of 1.40", version: "1.40", body: `{"Image":"a","HostConfig":{"Capabilities":["CAP_CHOWN"]}}`,
-			err: "the HostConfig.Capabilities field is not supported by this daemon; use CapAdd and CapDrop to set capabilities"},
-		{name: "MAC address of the container", version: "1.43", body: `{"Image":"a","MacAddress":"` + mac + `"}`,
+			},
+		},
+		{
+			name: "options of other types", version: "1.42", body: `{"Image":"a","HostConfig":{"Mounts":[{"Type":"bind","VolumeOptions":{}}]}}`,
+			err: `VolumeOptions must not be specified on mount type "bind"`,
+		},
+		{
+			name: "image mount too early", version: "1.47", body: `{"Image":"a","HostConfig":{"Mounts":[{"Type":"image"}]}}`,
+			err: `Mount type "Image" needs API v1.48 or newer`,
+		},
+		{
+			name: "two networks too early", version: "1.43", body: `{"Image":"a","NetworkingConfig":{"EndpointsConfig":{"b":{},"a":{}}}}`,
+			err: "Container cannot be created with multiple network endpoints: a, b",
+		},
+		{
+			name: "capabilities of 1.40", version: "1.40", body: `{"Image":"a","HostConfig":{"Capabilities":["CAP_CHOWN"]}}`,
+			err: "the HostConfig.Capabilities field is not supported by this daemon; use CapAdd and CapDrop to set capabilities",
+		},
+		{
+			name: "MAC address of the container", version: "1.43", body: `{"Image":"a","MacAddress":"` + mac + `"}`,
 			check: func(t *testing.T, req container.CreateRequest) {
 				if got := req.NetworkingConfig.EndpointsConfig["bridge"].MacAddress.String(); got != mac {
 					t.Errorf("address %q", got)
 				}
-			}},
-		{name: "MAC address, deprecated", version: "1.44", body: `{"Image":"a","MacAddress":"` + mac + `"}`,
-			warning: "The container-wide MacAddress field is now deprecated. It should be specified in EndpointsConfig instead."},
-		{name: "pids unlimited", version: "1.51", body: `{"Image":"a","HostConfig":{"PidsLimit":-1}}`,
+			},
+		},
+		{
+			name: "MAC address, deprecated", version: "1.44", body: `{"Image":"a","MacAddress":"` + mac + `"}`,
+			warning: "The container-wide MacAddress field is now deprecated. It should be specified in EndpointsConfig instead.",
+		},
+		{
+			name: "pids unlimited", version: "1.51", body: `{"Image":"a","HostConfig":{"PidsLimit":-1}}`,
 			check: func(t *testing.T, req container.CreateRequest) {
 				if req.HostConfig.PidsLimit != nil {
 					t.Errorf("limit %d", *req.HostConfig.PidsLimit)
 				}
-			}},
-		{name: "console size too early", version: "1.41", body: `{"Image":"a","HostConfig":{"ConsoleSize":[10,20]}}`,
+			},
+		},
+		{
+			name: "console size too early", version: "1.41", body: `{"Image":"a","HostConfig":{"ConsoleSize":[10,20]}}`,
 			check: func(t *testing.T, req container.CreateRequest) {
 				if req.HostConfig.ConsoleSize != [2]uint{} {
 					t.Errorf("size %v", req.HostConfig.ConsoleSize)
 				}
-			}},
-		{name: "publish to any port", version: "1.51", body: `{"Image":"a","HostConfig":{"PortBindings":{"80/tcp":[]}}}`,
+			},
+		},
+		{
+			name: "publish to any port", version: "1.51", body: `{"Image":"a","HostConfig":{"PortBindings":{"80/tcp":[]}}}`,
 			check: func(t *testing.T, req container.CreateRequest) {
 				for port, b := range req.HostConfig.PortBindings {
 					if len(b) != 1 {
 						t.Errorf("%s: %v", port, b)
 					}
 				}
-			}},
+			},
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -408,14 +450,22 @@ func TestLogs(t *testing.T) {
 		want        []string
 		raw         string
 	}{
-		{name: "plain", query: "/v1.51/containers/web/logs?stdout=1&stderr=1", kind: "application/vnd.docker.multiplexed-stream",
-			want: []string{"1:one\n", "2:" + gap, "2:two\x00\n"}},
-		{name: "before 1.42", query: "/v1.41/containers/web/logs?stdout=1", kind: "application/vnd.docker.raw-stream",
-			want: []string{"1:one\n", "2:two\x00\n"}},
-		{name: "times and details", query: "/v1.51/containers/web/logs?stdout=1&stderr=1&timestamps=1&details=1", kind: "application/vnd.docker.multiplexed-stream",
-			want: []string{"1:2026-01-02T02:04:05.000000060Z a=b one\n", "2:2026-01-02T02:04:05.000000060Z " + gap, "2:2026-01-02T02:04:05.000000060Z  two\x00\n"}},
-		{name: "terminal", query: "/v1.51/containers/web/logs?stdout=1", tty: true, kind: "application/vnd.docker.raw-stream",
-			raw: "one\ntwo\x00\n"},
+		{
+			name: "plain", query: "/v1.51/containers/web/logs?stdout=1&stderr=1", kind: "application/vnd.docker.multiplexed-stream",
+			want: []string{"1:one\n", "2:" + gap, "2:two\x00\n"},
+		},
+		{
+			name: "before 1.42", query: "/v1.41/containers/web/logs?stdout=1", kind: "application/vnd.docker.raw-stream",
+			want: []string{"1:one\n", "2:two\x00\n"},
+		},
+		{
+			name: "times and details", query: "/v1.51/containers/web/logs?stdout=1&stderr=1&timestamps=1&details=1", kind: "application/vnd.docker.multiplexed-stream",
+			want: []string{"1:2026-01-02T02:04:05.000000060Z a=b one\n", "2:2026-01-02T02:04:05.000000060Z " + gap, "2:2026-01-02T02:04:05.000000060Z  two\x00\n"},
+		},
+		{
+			name: "terminal", query: "/v1.51/containers/web/logs?stdout=1", tty: true, kind: "application/vnd.docker.raw-stream",
+			raw: "one\ntwo\x00\n",
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -454,8 +504,10 @@ func TestLogsOptions(t *testing.T) {
 		{"stderr=true&tail=all&follow=1", engine.LogsOptions{Stderr: true, Tail: -1, Follow: true}},
 		{"stdout=1&tail=0&until=0", engine.LogsOptions{Stdout: true}},
 		{"stdout=1&tail=-5", engine.LogsOptions{Stdout: true, Tail: -1}},
-		{"stdout=1&since=10.5&until=20", engine.LogsOptions{Stdout: true, Tail: -1,
-			Since: time.Unix(10, 500_000_000).UTC(), Until: time.Unix(20, 0).UTC()}},
+		{"stdout=1&since=10.5&until=20", engine.LogsOptions{
+			Stdout: true, Tail: -1,
+			Since: time.Unix(10, 500_000_000).UTC(), Until: time.Unix(20, 0).UTC(),
+		}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.query, func(t *testing.T) {
