@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"expvar"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/pprof"
 	"os"
@@ -72,9 +73,7 @@ func (s *Server) daemonState(r *request) error {
 	}
 	out.Parts["server"] = map[string]any{"watched_streams": s.hangups.watched()}
 	if s.opts.Inspect != nil {
-		for part, state := range s.opts.Inspect() {
-			out.Parts[part] = state
-		}
+		maps.Copy(out.Parts, s.opts.Inspect())
 	}
 	return r.json(http.StatusOK, out)
 }
