@@ -269,21 +269,27 @@ func (cr *creation) startShim() error {
 		if other.ids != cr.b.IDs {
 			return invalid("container %s and container %s, whose namespaces it joins, have different id ranges", cr.b.ID, other.id)
 		}
-		cr.shimPid, err = other.spawn(cr.ctx, files)
+		if cr.shimPid, err = other.spawn(cr.ctx, files); err == nil {
+			// It must not end with the other's group, nor could it put processes
+			// into this one from there.
+			err = cr.c.group.Add(cr.shimPid, cgroup.Shim)
+		}
 	} else {
 		cr.shimPid, err = cr.r.forkShim(cr.c.group, cr.b.IDs, files)
+	}
+	pid := cr.shimPid
+	if pid != 0 {
+		cr.steps.Add(func() error {
+			// Not reaped by its id: the watcher does, or its real parent.
+			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && err != syscall.ESRCH {
+				return err
+			}
+			return nil
+		})
 	}
 	if err != nil {
 		return err
 	}
-	pid := cr.shimPid
-	cr.steps.Add(func() error {
-		// Not reaped by its id: the watcher does, or its real parent.
-		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && err != syscall.ESRCH {
-			return err
-		}
-		return nil
-	})
 	cr.protect(pid)
 	return nil
 }

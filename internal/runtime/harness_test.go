@@ -20,6 +20,7 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/portholehq/porthole/internal/linux/caps"
 	"github.com/portholehq/porthole/internal/linux/cgroup"
 	"github.com/portholehq/porthole/internal/testenv"
 )
@@ -268,5 +269,24 @@ func (w *world) read(r io.Reader, raw bool) string {
 	return out.String()
 }
 
-// shell is a bundle that runs a script.
-func (w *world) shell(script string) Bundle { return w.bundle("sh", "-c", script) }
+// shell is a bundle that runs a script. Its errors go where its output goes,
+// so that there is an order between them.
+func (w *world) shell(script string) Bundle { return w.bundle("sh", "-c", "exec 2>&1\n"+script) }
+
+func allCapabilities(t testing.TB) []string {
+	t.Helper()
+	set, err := caps.Bounding()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return set.Names()
+}
+
+func hasCapability(t testing.TB, c caps.Cap) bool {
+	t.Helper()
+	set, err := caps.Bounding()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return set.Has(c)
+}

@@ -37,7 +37,7 @@ func userNamespaces(t *testing.T, f func(w *world, change func(*Bundle))) {
 
 func TestPlainContainer(t *testing.T) {
 	userNamespaces(t, func(w *world, change func(*Bundle)) {
-		b := w.shell("echo hello; echo problem >&2; id -u; hostname; exit 3")
+		b := w.bundle("sh", "-c", "echo hello; echo problem >&2; id -u; hostname; exit 3")
 		change(&b)
 		out, exit := w.run(b)
 		if diff := cmp.Diff("0\nbox\nhello\nproblem\n", sortLines(out)); diff != "" {
