@@ -160,13 +160,26 @@ func (g *Group) makeDirs() error {
 // makeGroup makes the group and one sub-group in a v1 hierarchy.
 func (g *Group) makeGroup(root string, sub Sub) error {
 	dir := g.dirV1(root, sub)
-	if sub == Shims {
-		return makeEmpty(dir, keepIfExists)
+	if sub == Shims && g.tree.v2 != "" {
+		return g.makeOuter(root, dir)
 	}
-	if err := makeEmpty(filepath.Join(root, g.path), keepIfExists); err != nil {
+	if err := g.makeOuter(root, filepath.Join(root, g.path)); err != nil {
 		return err
 	}
 	return makeEmpty(dir, replaceIfExists)
+}
+
+// makeOuter makes a group right below the parent in a v1 hierarchy. What is
+// made below a prepared group inherits its processors; the root is not ours to
+// prepare.
+func (g *Group) makeOuter(root, dir string) error {
+	if err := makeEmpty(dir, keepIfExists); err != nil {
+		return err
+	}
+	if cpuset, ok := g.tree.controller("cpuset"); ok && root == cpuset && filepath.Dir(g.path) == "/" {
+		return inheritCpuset(dir)
+	}
+	return nil
 }
 
 type existing int

@@ -454,6 +454,26 @@ func TestDestroyIsIdempotentAndParentMayVanish(t *testing.T) {
 	}
 }
 
+func TestBelowTheRoot(t *testing.T) {
+	testenv.NeedsRoot(t)
+	g := New("/porthole-cgrouptest-root-" + strconv.Itoa(os.Getpid()))
+	if _, err := g.Create(&Resources{}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 5*time.Second)
+		defer cancel()
+		if err := errors.Join(g.Kill(ctx), g.Destroy(ctx)); err != nil {
+			t.Error(err)
+		}
+	})
+	for _, sub := range []Sub{App, Debug} {
+		if err := spawn(t, g, sub, "true").Wait(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestRefusedPaths(t *testing.T) {
 	for path, want := range map[string]string{
 		"porthole/x": `cgroup path "porthole/x" is not absolute`,
