@@ -724,3 +724,20 @@ func forkIntoApp() error {
 		files = append(files, f)
 	}
 }
+
+func TestDestroyRemovesWhatTheContainerMade(t *testing.T) {
+	g := newGroup(t, &Resources{})
+	for _, root := range g.tree.roots() {
+		if err := os.MkdirAll(filepath.Join(root, g.path, string(App), "own/deeper"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := g.Destroy(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, root := range g.tree.roots() {
+		if exists(filepath.Join(root, g.path)) {
+			t.Errorf("left behind in %s", root)
+		}
+	}
+}
