@@ -52,7 +52,7 @@ func (e *Engine) ContainerTop(_ context.Context, ref, psArgs string) (*container
 	if err != nil {
 		return nil, err
 	}
-	titles, rows, err := format.List(e.psSource(v), pids)
+	titles, rows, err := format.List(e.psSource(v), ps.WithZombies("/proc", pids))
 	if err != nil {
 		return nil, err
 	}
