@@ -8,9 +8,9 @@ import (
 	"github.com/portholehq/porthole/internal/cli/system"
 )
 
-// version is set by the linker in releases.
-var version string
+// Set by the linker; see the Makefile.
+var version, commit, built string
 
 func main() {
-	os.Exit(cli.Main(cli.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}, os.Args[1:], system.ThisBuild(version)))
+	os.Exit(cli.Main(cli.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}, os.Args[1:], system.ThisBuild(version, commit, built)))
 }

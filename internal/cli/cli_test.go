@@ -2,12 +2,14 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"flag"
 	"os"
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/portholehq/porthole/internal/cli/system"
 )
@@ -24,6 +26,9 @@ func TestMain(m *testing.M) {
 		os.Exit(Main(Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}, os.Args[1:],
 			system.Build{Version: "28.2.2", Commit: "e6534b4"}))
 	}
+	if os.Getenv(asTool) != "" {
+		os.Exit(tool(os.Args[1:]))
+	}
 	flag.Parse()
 	os.Exit(m.Run())
 }
@@ -38,6 +43,8 @@ type result struct {
 type program struct {
 	path string
 	env  []string
+	// stdin is what it reads; empty for nothing.
+	stdin string
 }
 
 func porthole(t testing.TB) program {
@@ -46,13 +53,18 @@ func porthole(t testing.TB) program {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return program{self, []string{asPorthole + "=1"}}
+	return program{path: self, env: []string{asPorthole + "=1"}}
 }
+
+// commandTimeout ends a command line that hangs, so that the test tells which.
+const commandTimeout = 30 * time.Second
 
 // command prepares a run against the daemon at host.
 func (p program) command(t testing.TB, host string, args ...string) *exec.Cmd {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), p.path, append([]string{"-H", host}, args...)...)
+	ctx, cancel := context.WithTimeout(t.Context(), commandTimeout)
+	t.Cleanup(cancel)
+	cmd := exec.CommandContext(ctx, p.path, append([]string{"-H", host}, args...)...)
 	cmd.Env = append([]string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "TZ=UTC", "FROM_CLIENT=client", "LANG=C",
 	}, p.env...)
@@ -64,6 +76,9 @@ func (p program) run(t testing.TB, host string, args ...string) result {
 	var out, errOut bytes.Buffer
 	cmd := p.command(t, host, args...)
 	cmd.Stdout, cmd.Stderr = &out, &errOut
+	if p.stdin != "" {
+		cmd.Stdin = strings.NewReader(p.stdin)
+	}
 	err := cmd.Run()
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		return result{out.String(), errOut.String(), exit.ExitCode()}

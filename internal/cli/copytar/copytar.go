@@ -37,7 +37,7 @@ func Place(src, dst End) (dir, name string, err error) {
 	_, srcName := Split(src.Path)
 	dstDir, dstName := Split(dst.Path)
 	switch {
-	case src.IsDir == false && mustBeDir(src.Path):
+	case !src.IsDir && mustBeDir(src.Path):
 		return "", "", fmt.Errorf("%q: %w", src.Path, ErrNotDirectory)
 	case dst.Exists && dst.IsDir:
 		return dst.Path, srcName, nil

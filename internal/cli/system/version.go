@@ -24,17 +24,19 @@ import (
 // Build says what this program was built from.
 type Build struct{ Version, Commit, Time string }
 
-// ThisBuild returns the Build of the running program. version is what the
-// linker has been told; empty takes what the Go tool has recorded.
-func ThisBuild(version string) Build {
-	b := Build{Version: version, Commit: "unknown"}
+// ThisBuild returns the Build of the running program from what the linker has
+// been told. For what is empty it takes what the Go tool has recorded.
+func ThisBuild(version, commit, built string) Build {
+	b := Build{Version: version, Commit: commit, Time: built}
+	if version != "" {
+		return b
+	}
+	b.Commit = "unknown"
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return b
 	}
-	if b.Version == "" {
-		b.Version = info.Main.Version
-	}
+	b.Version = info.Main.Version
 	for _, s := range info.Settings {
 		switch s.Key {
 		case "vcs.revision":

@@ -1,0 +1,100 @@
+package cli
+
+import (
+	"encoding/json"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/portholehq/porthole/api"
+)
+
+// TestOwnWays holds what Docker's client does not do, or not in the same way.
+func TestOwnWays(t *testing.T) {
+	for name, c := range map[string]struct {
+		line           string
+		out, err, none string // text that must be there; that must not be
+		code           int
+	}{
+		"rm -f is silent about what is not there": {line: "rm -f nosuch web", out: "web\n", none: "No such", code: 0},
+		"contexts are refused":                    {line: "-c other ps", err: "contexts are not supported", code: 1},
+		"the default context is fine":             {line: "-c default ps -q", out: webID[:12], code: 0},
+		"use-api-socket is refused":               {line: "create --use-api-socket busybox", err: "--use-api-socket is not supported", code: 125},
+		"build is refused":                        {line: "build -t x .", err: "build is not supported", code: 1},
+		"json excludes a format":                  {line: "ps --json --format x", err: "cannot specify both --format and --json", code: 1},
+		"detach keys are checked first":           {line: "run --detach-keys nope busybox", err: "invalid detach keys (nope)", none: newID, code: 1},
+		"networks outside their subnet":           {line: "network create --subnet nope n", err: "invalid subnet", code: 1},
+		"an address that is none":                 {line: "run --ip nope busybox", err: `invalid argument "nope" for "--ip" flag`, code: 125},
+		"private user namespace":                  {line: "create --userns private busybox", out: newID, code: 0},
+		"completion knows the containers":         {line: "__complete stop ”", out: "web\n", code: 0},
+		"completion knows the images":             {line: "__complete run ”", out: "busybox:latest\n", code: 0},
+		"completion knows the networks":           {line: "__complete network rm ”", out: "net10\n", code: 0},
+		"completion leaves out what is there":     {line: "__complete network rm net10 ”", out: "net2\n", none: "net10", code: 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			args := words(c.line)
+			for n, arg := range args {
+				args[n] = strings.ReplaceAll(arg, "”", "")
+			}
+			got := porthole(t).run(t, newFakeAPI(t, fixtures()).host, args...)
+			if got.Code != c.code || !strings.Contains(got.Out, c.out) || !strings.Contains(got.Err, c.err) {
+				t.Errorf("got %s\nwant code %d, %q and %q", got, c.code, c.out, c.err)
+			}
+			if c.none != "" && strings.Contains(got.Out+got.Err, c.none) {
+				t.Errorf("got %s\nwant no %q", got, c.none)
+			}
+		})
+	}
+}
+
+// TestJSON: --json gives what the daemon has, whole.
+func TestJSON(t *testing.T) {
+	for line, fields := range map[string][]string{
+		"ps -a --json":                 {"Id", "ImageID", "HostConfig"},
+		"images --json":                {"Id", "RepoTags"},
+		"network ls --json":            {"Id", "IPAM"},
+		"volume ls --json":             {"Mountpoint"},
+		"history --json busybox":       {"CreatedBy"},
+		"stats --no-stream --json web": {"CPUPercent", "Memory"},
+	} {
+		t.Run(line, func(t *testing.T) {
+			t.Parallel()
+			got := porthole(t).run(t, newFakeAPI(t, fixtures()).host, words(line)...)
+			var list []object
+			if err := json.Unmarshal([]byte(got.Out), &list); err != nil || len(list) == 0 {
+				t.Fatalf("%v in %s", err, got)
+			}
+			for _, f := range fields {
+				if _, ok := list[0][f]; !ok {
+					t.Errorf("no field %q in %v", f, list[0])
+				}
+			}
+		})
+	}
+}
+
+// TestHint: what the daemon suggests to try is shown below its error.
+func TestHint(t *testing.T) {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /containers/web/kill", func(w http.ResponseWriter, _ *http.Request) {
+		e := api.Error{Message: "cannot kill container: web", Hint: "porthole logs web"}
+		text, _ := json.Marshal(e)
+		w.Header().Set(api.ErrorHeader, string(text))
+		answer(w, http.StatusConflict, e)
+	})
+	got := porthole(t).run(t, newFakeAPI(t, mux).host, "kill", "web")
+	if want := "Error response from daemon: cannot kill container: web\nhint: porthole logs web\n"; got.Err != want || got.Code != 1 {
+		t.Errorf("got %s, want %q", got, want)
+	}
+}
+
+func TestNoDaemon(t *testing.T) {
+	for _, line := range []string{"ps", "run busybox", "exec c true", "start c", "logs c", "images", "info", "stop a b"} {
+		got := porthole(t).run(t, "unix:///nowhere/s", words(line)...)
+		const want = "Cannot connect to the Porthole daemon at unix:///nowhere/s. Is the porthole daemon running?"
+		if got.Code != 1 || !strings.Contains(got.Err, want) {
+			t.Errorf("%s: %s", line, got)
+		}
+	}
+}
