@@ -396,6 +396,12 @@ func TestStatsAndOOM(t *testing.T) {
 	if s.CPU.Usage == 0 || s.Memory.Usage == 0 || len(s.Memory.Detail) == 0 {
 		t.Errorf("nothing was measured: %+v", s)
 	}
+	if s.Memory.SwapLimit != 16<<20 && s.Memory.SwapLimit != 0 {
+		t.Errorf("memory and swap together are limited to %d", s.Memory.SwapLimit)
+	}
+	if s.Memory.MaxUsage < s.Memory.Usage {
+		t.Errorf("memory %+v", s.Memory)
+	}
 	if s.Memory.Limit != 16<<20 || s.Pids.Limit != 10 || s.Pids.Current != 1 || s.Memory.OOMKills != 0 {
 		t.Errorf("limit %d, pids %+v, OOM kills %d", s.Memory.Limit, s.Pids, s.Memory.OOMKills)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/cgroups"
 	v1 "github.com/opencontainers/cgroups/fs"
 	v2 "github.com/opencontainers/cgroups/fs2"
+	"github.com/opencontainers/cgroups/fscommon"
 	"golang.org/x/sys/unix"
 )
 
@@ -125,7 +126,7 @@ func (g *Group) read() (*cgroups.Stats, error) {
 	}{
 		{"cpu", (&v1.CpuGroup{}).GetStats},
 		{"cpuacct", (&v1.CpuacctGroup{}).GetStats},
-		{"memory", (&v1.MemoryGroup{}).GetStats},
+		{"memory", readMemoryV1},
 		{"pids", (&v1.PidsGroup{}).GetStats},
 		{"blkio", (&v1.BlkioGroup{}).GetStats},
 	} {
@@ -138,6 +139,42 @@ func (g *Group) read() (*cgroups.Stats, error) {
 		}
 	}
 	return out, nil
+}
+
+// readMemoryV1 reads what we report of memory. The library reads more than twice
+// as many files, for kernel memory and NUMA nodes.
+func readMemoryV1(dir string, out *cgroups.Stats) error {
+	text, err := cgroups.ReadFile(dir, "memory.stat")
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(text) {
+		key, value, err := fscommon.ParseKeyValue(strings.TrimSpace(line))
+		if err != nil {
+			return fmt.Errorf("parse memory.stat: %w", err)
+		}
+		out.MemoryStats.Stats[key] = value
+	}
+	usage, swap := &out.MemoryStats.Usage, &out.MemoryStats.SwapUsage
+	for _, f := range []struct {
+		name     string
+		to       *uint64
+		optional bool // memory and swap together are only counted where the kernel is told to
+	}{
+		{"memory.usage_in_bytes", &usage.Usage, false},
+		{"memory.max_usage_in_bytes", &usage.MaxUsage, false},
+		{"memory.failcnt", &usage.Failcnt, false},
+		{"memory.limit_in_bytes", &usage.Limit, false},
+		{"memory.memsw.usage_in_bytes", &swap.Usage, true},
+		{"memory.memsw.limit_in_bytes", &swap.Limit, true},
+	} {
+		value, err := fscommon.GetCgroupParamUint(dir, f.name)
+		if err != nil && !(f.optional && errors.Is(err, fs.ErrNotExist)) {
+			return err
+		}
+		*f.to = value
+	}
+	return nil
 }
 
 func fromLibrary(in *cgroups.Stats) *Stats {
