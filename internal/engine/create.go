@@ -126,6 +126,12 @@ func (n *creation) networks(req container.CreateRequest) error {
 	}
 	mode := string(h.NetworkMode)
 	if n.rec.ResolvedNet != "" {
+		other, err := n.e.viewOf(string(n.rec.ResolvedNet))
+		if err != nil {
+			return cannotJoin(err)
+		}
+		// They share the files that say who is called so.
+		n.rec.Config.Hostname, n.rec.Config.Domainname = other.Config.Hostname, other.Config.Domainname
 		h.NetworkMode = container.NetworkMode("container:" + string(n.rec.ResolvedNet))
 		return nil
 	}
