@@ -16,7 +16,7 @@ export SOURCE_DATE_EPOCH="${SOURCE_DATE_EPOCH:-0}"
 
 CGO_ENABLED=0 GOOS=linux GOARCH=$arch go build -trimpath -buildvcs=false -ldflags='-s -w' \
 	-o "$work/porthole-toolbox" ./cmd/porthole-toolbox
-GOOS= GOARCH= go run ./internal/toolbox/build -program "$work/porthole-toolbox" -arch "$arch" -output "$work/image.tar"
+GOOS='' GOARCH='' go run ./internal/toolbox/build -program "$work/porthole-toolbox" -arch "$arch" -output "$work/image.tar"
 
 # An image that did not change keeps its time, and what depends on it too.
 mkdir -p "$out"

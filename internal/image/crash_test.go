@@ -100,7 +100,7 @@ func TestKilled(t *testing.T) {
 			t.Fatal(err)
 		}
 		// Other moments in every round, over some turns of the loop.
-		time.Sleep(time.Duration(60+37*i) * time.Millisecond)
+		<-time.After(time.Duration(60+37*i) * time.Millisecond)
 		if err := cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
 			t.Fatal(err)
 		}

@@ -3,6 +3,7 @@ package image
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -66,11 +67,7 @@ func (s *Store) graphDriver(ctx context.Context, c *contents) (*storage.DriverDa
 	}
 	data.Data["UpperDir"] = dirs[0]
 	if len(dirs) > 1 {
-		lower := ""
-		for _, d := range dirs[1:] {
-			lower += ":" + d
-		}
-		data.Data["LowerDir"] = lower[1:]
+		data.Data["LowerDir"] = strings.Join(dirs[1:], ":")
 	}
 	return data, nil
 }

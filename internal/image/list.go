@@ -39,7 +39,7 @@ func (s *Store) List(ctx context.Context, opts ListOptions) ([]image.Summary, er
 	if err != nil {
 		return nil, err
 	}
-	keep, err := s.filter(ctx, opts.Filters, entries)
+	keep, err := s.filter(ctx, opts.Filters)
 	if err != nil {
 		return nil, err
 	}
@@ -157,7 +157,7 @@ type imageFilter struct {
 var filterKeys = []string{"before", "dangling", "id", "label", "label!", "reference", "since", "until"}
 
 // filter parses filters with Docker's errors.
-func (s *Store) filter(ctx context.Context, filters Filters, entries map[string]*entry) (*imageFilter, error) {
+func (s *Store) filter(ctx context.Context, filters Filters) (*imageFilter, error) {
 	f := &imageFilter{
 		ids:       filters["id"],
 		labels:    filters["label"],

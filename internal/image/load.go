@@ -152,7 +152,7 @@ func (s *Store) ociImages(ctx context.Context, a *archive, docker []dockerEntry)
 		if isAttestation(desc) {
 			continue
 		}
-		l, err := s.ociEntry(ctx, a, desc, names)
+		l, err := s.ociEntry(ctx, desc, names)
 		if err != nil {
 			return nil, err
 		}
@@ -165,8 +165,8 @@ func (s *Store) ociImages(ctx context.Context, a *archive, docker []dockerEntry)
 	return found, nil
 }
 
-func (s *Store) ociEntry(ctx context.Context, a *archive, desc ocispec.Descriptor, names map[digest.Digest][]string) ([]loadable, error) {
-	data, err := s.archiveDocument(ctx, a, desc)
+func (s *Store) ociEntry(ctx context.Context, desc ocispec.Descriptor, names map[digest.Digest][]string) ([]loadable, error) {
+	data, err := s.archiveDocument(ctx, desc)
 	if err != nil {
 		return nil, err
 	}
@@ -183,7 +183,7 @@ func (s *Store) ociEntry(ctx context.Context, a *archive, desc ocispec.Descripto
 		return []loadable{{name: name, target: desc}}, nil
 	}
 	if kind == documentIndex {
-		nested, err := s.namedIn(ctx, a, data)
+		nested, err := s.namedIn(ctx, data)
 		if err != nil || len(nested) > 0 {
 			return nested, err
 		}
@@ -204,7 +204,7 @@ func (s *Store) ociEntry(ctx context.Context, a *archive, desc ocispec.Descripto
 }
 
 // namedIn finds the entries of a nested index that have names of their own.
-func (s *Store) namedIn(ctx context.Context, a *archive, data []byte) ([]loadable, error) {
+func (s *Store) namedIn(ctx context.Context, data []byte) ([]loadable, error) {
 	var index ocispec.Index
 	if err := unmarshal(data, &index); err != nil {
 		return nil, fmt.Errorf("index: %w", err)
@@ -218,7 +218,7 @@ func (s *Store) namedIn(ctx context.Context, a *archive, data []byte) ([]loadabl
 		if name == "" || isAttestation(desc) {
 			continue
 		}
-		data, err := s.archiveDocument(ctx, a, desc)
+		data, err := s.archiveDocument(ctx, desc)
 		if errdefs.IsNotFound(err) {
 			continue
 		}
@@ -236,7 +236,7 @@ func (s *Store) namedIn(ctx context.Context, a *archive, data []byte) ([]loadabl
 }
 
 // archiveDocument reads a manifest or index that an archive refers to.
-func (s *Store) archiveDocument(ctx context.Context, a *archive, desc ocispec.Descriptor) ([]byte, error) {
+func (s *Store) archiveDocument(ctx context.Context, desc ocispec.Descriptor) ([]byte, error) {
 	if err := desc.Digest.Validate(); err != nil {
 		return nil, fmt.Errorf("index.json: digest %q: %w: %w", desc.Digest, err, errdefs.ErrInvalidArgument)
 	}

@@ -240,7 +240,7 @@ func (s *Store) Prune(ctx context.Context, opts PruneOptions) (image.PruneReport
 	if err != nil {
 		return image.PruneReport{}, err
 	}
-	f, err := s.filter(ctx, filters, entries)
+	f, err := s.filter(ctx, filters)
 	if err != nil {
 		return image.PruneReport{}, err
 	}

@@ -393,7 +393,7 @@ func treeSize(ctx context.Context, dir string) (int64, error) {
 			return err
 		}
 		if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Nlink > 1 {
-			id := inode{uint64(st.Dev), st.Ino}
+			id := inode{st.Dev, st.Ino}
 			if linked[id] {
 				return nil
 			}

@@ -504,9 +504,11 @@ func TestApplyChanges(t *testing.T) {
 		{changes: []string{"VOLUME /a /b", `VOLUME ["/c d"]`}, want: config(ocispec.ImageConfig{Volumes: map[string]struct{}{"/a": {}, "/b": {}, "/c d": {}}})},
 		{changes: []string{"ONBUILD RUN x"}, want: dockerspec.DockerOCIImageConfig{DockerOCIImageConfigExt: dockerspec.DockerOCIImageConfigExt{OnBuild: []string{"RUN x"}}}},
 		{changes: []string{"HEALTHCHECK --interval=5s --retries=2 CMD curl x"}, want: dockerspec.DockerOCIImageConfig{DockerOCIImageConfigExt: dockerspec.DockerOCIImageConfigExt{
-			Healthcheck: &dockerspec.HealthcheckConfig{Test: []string{"CMD-SHELL", "curl x"}, Interval: 5 * time.Second, Retries: 2}}}},
+			Healthcheck: &dockerspec.HealthcheckConfig{Test: []string{"CMD-SHELL", "curl x"}, Interval: 5 * time.Second, Retries: 2},
+		}}},
 		{changes: []string{"HEALTHCHECK NONE"}, want: dockerspec.DockerOCIImageConfig{DockerOCIImageConfigExt: dockerspec.DockerOCIImageConfigExt{
-			Healthcheck: &dockerspec.HealthcheckConfig{Test: []string{"NONE"}}}}},
+			Healthcheck: &dockerspec.HealthcheckConfig{Test: []string{"NONE"}},
+		}}},
 		{changes: []string{"", "  "}},
 		{changes: []string{"RUN x"}, error: "run is not a valid change command"},
 		{changes: []string{"USER a", "COPY a b"}, error: "copy is not a valid change command"},

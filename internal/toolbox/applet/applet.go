@@ -94,8 +94,7 @@ func Run(name string, args []string, std IO) int {
 // plain takes the name of the system call out of a message: people know
 // "x: no such file or directory".
 func plain(err error) error {
-	var path *os.PathError
-	if errors.As(err, &path) && err == error(path) {
+	if path, ok := err.(*os.PathError); ok { //nolint:errorlint // a wrapped one is part of a longer message
 		return fmt.Errorf("%s: %w", path.Path, path.Err)
 	}
 	return err

@@ -387,7 +387,7 @@ func (d *du) walk(path string, level int) (uint64, error) {
 		return 0, err
 	}
 	st := info.Sys().(*syscall.Stat_t)
-	id := [2]uint64{uint64(st.Dev), st.Ino}
+	id := [2]uint64{st.Dev, st.Ino}
 	if d.seen[id] {
 		return 0, nil
 	}
@@ -490,7 +490,7 @@ func statCommand(std IO, args []string) error {
 			return nil
 		}
 		fmt.Fprintf(std.Out, "  File: %s\n  Size: %d\tBlocks: %d\tIO Block: %d\t%s\n", path, st.Size, st.Blocks, st.Blksize, fileKind(info.Mode()))
-		fmt.Fprintf(std.Out, "Device: %d,%d\tInode: %d\tLinks: %d\n", unix.Major(uint64(st.Dev)), unix.Minor(uint64(st.Dev)), st.Ino, st.Nlink)
+		fmt.Fprintf(std.Out, "Device: %d,%d\tInode: %d\tLinks: %d\n", unix.Major(st.Dev), unix.Minor(st.Dev), st.Ino, st.Nlink)
 		fmt.Fprintf(std.Out, "Access: (%04o/%s)  Uid: (%d/%s)   Gid: (%d/%s)\n", st.Mode&0o7777, info.Mode(), st.Uid, idName("/etc/passwd", int(st.Uid)), st.Gid, idName("/etc/group", int(st.Gid)))
 		const layout = "2006-01-02 15:04:05.000000000 -0700"
 		fmt.Fprintf(std.Out, "Access: %s\nModify: %s\nChange: %s\n", time.Unix(st.Atim.Unix()).Format(layout), time.Unix(st.Mtim.Unix()).Format(layout), time.Unix(st.Ctim.Unix()).Format(layout))
@@ -522,7 +522,7 @@ func statFormat(format, path string, info fs.FileInfo, st *syscall.Stat_t) strin
 		"%n", path, "%s", strconv.FormatInt(st.Size, 10), "%a", strconv.FormatUint(uint64(st.Mode&0o7777), 8),
 		"%A", info.Mode().String(), "%u", strconv.Itoa(int(st.Uid)), "%g", strconv.Itoa(int(st.Gid)),
 		"%U", idName("/etc/passwd", int(st.Uid)), "%G", idName("/etc/group", int(st.Gid)),
-		"%i", strconv.FormatUint(st.Ino, 10), "%h", strconv.FormatUint(uint64(st.Nlink), 10), "%F", fileKind(info.Mode()),
+		"%i", strconv.FormatUint(st.Ino, 10), "%h", fmt.Sprint(st.Nlink), "%F", fileKind(info.Mode()),
 		"%Y", strconv.FormatInt(st.Mtim.Sec, 10), "%X", strconv.FormatInt(st.Atim.Sec, 10), "%Z", strconv.FormatInt(st.Ctim.Sec, 10),
 		"%b", strconv.FormatInt(st.Blocks, 10), "%%", "%",
 	).Replace(format)

@@ -192,7 +192,8 @@ func accept(network, port string) (net.Conn, error) {
 	if network == "udp" {
 		return nil, errors.New("listening is for tcp only")
 	}
-	l, err := net.Listen(network, ":"+port)
+	var config net.ListenConfig
+	l, err := config.Listen(context.Background(), network, ":"+port)
 	if err != nil {
 		return nil, err
 	}
@@ -298,7 +299,7 @@ func (w *wget) once(u *url.URL) (redirect string, err error) {
 	if !w.quiet {
 		fmt.Fprintf(w.std.Err, "Connecting to %s\n", host)
 	}
-	conn, err := net.DialTimeout("tcp", host, w.timeout)
+	conn, err := (&net.Dialer{Timeout: w.timeout}).DialContext(context.Background(), "tcp", host)
 	if err != nil {
 		return "", err
 	}
@@ -306,11 +307,10 @@ func (w *wget) once(u *url.URL) (redirect string, err error) {
 	if err := conn.SetDeadline(time.Now().Add(w.timeout)); err != nil {
 		return "", err
 	}
-	req := fmt.Sprintf("GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: Wget\r\nConnection: close\r\n", u.RequestURI(), u.Host)
-	for _, h := range w.headers {
-		req += h + "\r\n"
-	}
-	if _, err := io.WriteString(conn, req+"\r\n"); err != nil {
+	head := append([]string{
+		"GET " + u.RequestURI() + " HTTP/1.1", "Host: " + u.Host, "User-Agent: Wget", "Connection: close",
+	}, w.headers...)
+	if _, err := io.WriteString(conn, strings.Join(head, "\r\n")+"\r\n\r\n"); err != nil {
 		return "", err
 	}
 	in := bufio.NewReader(conn)

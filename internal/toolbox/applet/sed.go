@@ -295,15 +295,18 @@ func (s *sed) run(r io.Reader) error {
 	in := bufio.NewReader(r)
 	next, err := in.ReadString('\n')
 	for next != "" {
-		current := strings.TrimSuffix(next, "\n")
-		s.line++
-		next, err = in.ReadString('\n')
 		if err != nil && !errors.Is(err, io.EOF) {
 			return err
 		}
+		current := strings.TrimSuffix(next, "\n")
+		s.line++
+		next, err = in.ReadString('\n')
 		if quit := s.one(current, next == ""); quit {
 			return nil
 		}
+	}
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
 	}
 	return nil
 }

@@ -270,7 +270,7 @@ func sleepCommand(_ IO, args []string) error {
 		}
 		total += d
 	}
-	time.Sleep(total)
+	<-time.After(total)
 	return nil
 }
 

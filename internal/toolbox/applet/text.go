@@ -176,7 +176,7 @@ func follow(w io.Writer, r io.Reader) error {
 		if _, err := io.Copy(w, r); err != nil {
 			return err
 		}
-		time.Sleep(200 * time.Millisecond)
+		<-time.After(200 * time.Millisecond)
 	}
 }
 
@@ -591,7 +591,7 @@ func cutCommand(std IO, args []string) error {
 
 func cutRanges(spec string) ([][2]int, error) {
 	var ranges [][2]int
-	for _, part := range strings.Split(spec, ",") {
+	for part := range strings.SplitSeq(spec, ",") {
 		from, to, ranged := strings.Cut(part, "-")
 		r := [2]int{1, int(^uint(0) >> 1)}
 		var err error
@@ -662,7 +662,9 @@ func trCommand(std IO, args []string) error {
 			continue
 		}
 		last = r
-		out.WriteRune(r)
+		if _, err := out.WriteRune(r); err != nil {
+			return err
+		}
 		if r == '\n' {
 			if err := out.Flush(); err != nil {
 				return err

@@ -169,7 +169,7 @@ func (sh *shell) start(hc interp.HandlerContext, args []string) error {
 	if err != nil {
 		return failed(hc, err)
 	}
-	cmd := exec.Command(path)
+	cmd := exec.CommandContext(context.Background(), path)
 	cmd.Args, cmd.Env, cmd.Dir = args, environ(hc.Env), hc.Dir
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = hc.Stdin, hc.Stdout, hc.Stderr
 	// A signal comes either before the child is there or finds it.

@@ -3,9 +3,11 @@ package shell
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -211,6 +213,25 @@ func (x *terminal) expect(text string) string {
 	}
 }
 
+// waitChild waits until the shell runs a program.
+func (x *terminal) waitChild() {
+	x.t.Helper()
+	for range 2000 {
+		// Any thread of the shell may have forked it.
+		tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", x.cmd.Process.Pid))
+		if err != nil {
+			x.t.Fatal(err)
+		}
+		for _, task := range tasks {
+			if data, err := os.ReadFile(task); err == nil && len(data) > 0 {
+				return
+			}
+		}
+		<-time.After(10 * time.Millisecond)
+	}
+	x.t.Fatal("the shell has not started a program")
+}
+
 func TestInteractive(t *testing.T) {
 	x := startTerminal(t)
 	x.expect("/ # ")
@@ -224,9 +245,7 @@ func TestInteractive(t *testing.T) {
 	x.expect("/ # ")
 	x.send("sleep 100\r")
 	x.expect("sleep 100")
-	// ^C before the terminal is out of raw mode ends an empty line, after it
-	// the program; repeat until the status shows the latter.
-	time.Sleep(300 * time.Millisecond)
+	x.waitChild()
 	x.send("\x03")
 	x.expect("/ # ")
 	x.send("echo st$?\r")
