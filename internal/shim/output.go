@@ -196,8 +196,9 @@ func (o *output) pump(src *source) {
 		o.note(fmt.Errorf("read %s: %w", src.stream, err))
 		return
 	}
+	read := o.lockedReader(rc)
 	for {
-		n, err := o.readLocked(rc)
+		n, err := read()
 		if n > 0 {
 			o.deliver(src, n)
 			o.mu.Unlock()
@@ -215,12 +216,14 @@ func (o *output) pump(src *source) {
 	}
 }
 
-// readLocked waits for output and reads it into buf. If it got some, mu is
-// held: what was read first is passed on first. At the end of a pipe both
-// results are zero.
-func (o *output) readLocked(rc syscall.RawConn) (n int, err error) {
+// lockedReader returns a function that waits for output and reads it into buf.
+// If it got some, mu is held: what was read first is passed on first. At the
+// end of a pipe both results are zero. It allocates nothing, so that a
+// container that writes all day causes no garbage.
+func (o *output) lockedReader(rc syscall.RawConn) func() (int, error) {
+	var n int
 	var rerr error
-	err = rc.Read(func(fd uintptr) bool {
+	attempt := func(fd uintptr) bool {
 		o.mu.Lock()
 		if o.buf == nil {
 			o.buf = make([]byte, frameHeader+chunkSize)
@@ -230,11 +233,14 @@ func (o *output) readLocked(rc syscall.RawConn) (n int, err error) {
 			o.mu.Unlock()
 		}
 		return rerr != unix.EAGAIN
-	})
-	if err == nil {
-		err = rerr
 	}
-	return n, err
+	return func() (int, error) {
+		n, rerr = 0, nil
+		if err := rc.Read(attempt); err != nil {
+			return n, err
+		}
+		return n, rerr
+	}
 }
 
 // hungUp is called when nobody has the terminal open (EIO, tty_io.c). While the
