@@ -66,6 +66,11 @@ func (s *stage) mount(m *plan.Mount) error {
 }
 
 func (s *stage) mountAt(m *plan.Mount) error {
+	if m.FS == "proc" || m.FS == "sysfs" {
+		if err := s.ordinaryDirectory(m); err != nil {
+			return err
+		}
+	}
 	found, err := mount.OpenInRoot(s.root, m.Target, unix.O_PATH, 0)
 	existed := err == nil
 	if existed {
@@ -88,6 +93,21 @@ func (s *stage) mountAt(m *plan.Mount) error {
 		return err
 	}
 	return mount.SetAttr(f, mount.Attr{Propagation: m.Propagation}, mount.Single)
+}
+
+// ordinaryDirectory refuses procfs or sysfs behind a symbolic link of the image:
+// the container could turn the link later and leave masks where they are of no
+// use.
+func (s *stage) ordinaryDirectory(m *plan.Mount) error {
+	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_SYMLINKS}
+	fd, err := unix.Openat2(int(s.root.Fd()), m.Target, &how)
+	if err == unix.ELOOP {
+		return fmt.Errorf("filesystem %q must be mounted on ordinary directory", m.FS)
+	}
+	if err == nil {
+		unix.Close(fd)
+	}
+	return nil
 }
 
 // source is the detached mount, as it came or newly made.
