@@ -104,7 +104,7 @@ func (a *App) ServerOS(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	ping, err := c.Ping(ctx, mobyclient.PingOptions{})
+	ping, err := c.Ping(ctx, mobyclient.PingOptions{NegotiateAPIVersion: true})
 	if err != nil {
 		return "", err
 	}

@@ -71,6 +71,7 @@ func TestCompareNatural(t *testing.T) {
 func TestMessage(t *testing.T) {
 	for in, want := range map[string]string{
 		"plain": "plain",
+		"a\nfailed to connect to the docker API at tcp://a:1: lookup a: no such host":                                                   "a\nfailed to connect to the Porthole daemon at tcp://a:1: lookup a: no such host",
 		"failed to connect to the docker API at unix:///x; check if the path is correct and if the daemon is running: dial unix /x: no": "Cannot connect to the Porthole daemon at unix:///x. Is the porthole daemon running?",
 		"permission denied while trying to connect to the docker API at unix:///x":                                                      "permission denied while trying to connect to the Porthole daemon at unix:///x",
 	} {

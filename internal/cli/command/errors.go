@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"regexp"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -70,17 +70,25 @@ func ExitCode(err error) int {
 	return 1
 }
 
-// unreachable is what Docker's client library says when nothing listens.
-var unreachable = regexp.MustCompile(`failed to connect to the docker API at (\S+); check if the [^:]*: .*`)
-
-// denied is what it says when the socket may not be opened.
-var denied = regexp.MustCompile(`permission denied while trying to connect to the [dD]ocker (?:API|daemon socket) at `)
-
-// Message returns the text of err as people see it.
+// Message returns the text of err as people see it: Docker's client library
+// speaks of Docker where nothing listens or the socket may not be opened.
 func Message(err error) string {
-	text := err.Error()
-	text = unreachable.ReplaceAllString(text, "Cannot connect to the Porthole daemon at $1. Is the porthole daemon running?")
-	return denied.ReplaceAllString(text, "permission denied while trying to connect to the Porthole daemon at ")
+	lines := strings.Split(err.Error(), "\n")
+	for n, line := range lines {
+		line = strings.ReplaceAll(line, "permission denied while trying to connect to the docker API", "permission denied while trying to connect to the Porthole daemon")
+		before, after, ok := strings.Cut(line, "failed to connect to the docker API at ")
+		if !ok {
+			lines[n] = line
+			continue
+		}
+		host, rest, checked := strings.Cut(after, "; check if the ")
+		if checked && strings.Contains(rest, "daemon is running") {
+			lines[n] = before + "Cannot connect to the Porthole daemon at " + host + ". Is the porthole daemon running?"
+			continue
+		}
+		lines[n] = before + "failed to connect to the Porthole daemon at " + after
+	}
+	return strings.Join(lines, "\n")
 }
 
 // Report prints err and what the daemon suggests to try. An error without
