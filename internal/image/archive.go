@@ -71,9 +71,9 @@ func (s *Store) readArchive(ctx context.Context, r io.Reader, b *budget, progres
 func readError(err error) error {
 	switch {
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		return fmt.Errorf("archive is truncated: %w: %w", err, errdefs.ErrInvalidArgument)
+		return failf(errdefs.ErrInvalidArgument, "archive is truncated: %w", err)
 	case errors.Is(err, tar.ErrHeader):
-		return fmt.Errorf("archive is no tar file: %w: %w", err, errdefs.ErrInvalidArgument)
+		return failf(errdefs.ErrInvalidArgument, "archive is no tar file: %w", err)
 	default:
 		return fmt.Errorf("read archive: %w", err)
 	}
@@ -105,7 +105,7 @@ func (in *archiveReader) entry(ctx context.Context, hdr *tar.Header, r io.Reader
 	case tar.TypeDir, tar.TypeXGlobalHeader:
 		return nil
 	default:
-		return fmt.Errorf("an image archive holds files, directories and links only (type %q): %w", hdr.Typeflag, errdefs.ErrInvalidArgument)
+		return failf(errdefs.ErrInvalidArgument, "an image archive holds files, directories and links only (type %q)", hdr.Typeflag)
 	}
 }
 
@@ -113,7 +113,7 @@ func (in *archiveReader) entry(ctx context.Context, hdr *tar.Header, r io.Reader
 func insideName(name string) (string, error) {
 	clean := path.Clean(name)
 	if path.IsAbs(clean) || clean == ".." || strings.HasPrefix(clean, "../") {
-		return "", fmt.Errorf("%q points outside of the archive: %w", name, errdefs.ErrInvalidArgument)
+		return "", failf(errdefs.ErrInvalidArgument, "%q points outside of the archive", name)
 	}
 	return clean, nil
 }
@@ -129,14 +129,14 @@ func (in *archiveReader) link(name, target string) error {
 
 func (in *archiveReader) file(ctx context.Context, name string, size int64, r io.Reader) error {
 	if _, ok := in.archive.files[name]; ok {
-		return fmt.Errorf("comes twice: %w", errdefs.ErrInvalidArgument)
+		return failf(errdefs.ErrInvalidArgument, "comes twice")
 	}
 	if legacyFile.MatchString(name) {
 		return nil
 	}
 	if namedFiles[name] {
 		if size > in.store.limits.JSON {
-			return fmt.Errorf("has %d bytes, more than %d: %w", size, in.store.limits.JSON, errdefs.ErrInvalidArgument)
+			return failf(errdefs.ErrInvalidArgument, "has %d bytes, more than %d", size, in.store.limits.JSON)
 		}
 		data, err := io.ReadAll(r)
 		if err != nil {
@@ -149,7 +149,7 @@ func (in *archiveReader) file(ctx context.Context, name string, size int64, r io
 	if m := blobName.FindStringSubmatch(name); m != nil {
 		desc.Digest = digest.NewDigestFromEncoded(digest.Algorithm(m[1]), m[2])
 		if err := desc.Digest.Validate(); err != nil {
-			return fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
+			return failf(errdefs.ErrInvalidArgument, "%w", err)
 		}
 	}
 	desc, err := in.ingest(ctx, desc, r)
@@ -188,10 +188,10 @@ func (in *archiveReader) ingest(ctx context.Context, desc ocispec.Descriptor, r 
 	}
 	actual := w.Digest()
 	if desc.Digest != "" && desc.Digest.Algorithm() == actual.Algorithm() && desc.Digest != actual {
-		return desc, fmt.Errorf("digest mismatch: the content is %s: %w", actual, errdefs.ErrInvalidArgument)
+		return desc, failf(errdefs.ErrInvalidArgument, "digest mismatch: the content is %s", actual)
 	}
 	if desc.Digest != "" && desc.Digest.Algorithm() != actual.Algorithm() {
-		return desc, fmt.Errorf("digest algorithm %q is not supported: %w", desc.Digest.Algorithm(), errdefs.ErrInvalidArgument)
+		return desc, failf(errdefs.ErrInvalidArgument, "digest algorithm %q is not supported", desc.Digest.Algorithm())
 	}
 	if err := w.Commit(ctx, n, actual); err != nil && !errdefs.IsAlreadyExists(err) {
 		return desc, fmt.Errorf("write blob %s: %w", actual, err)

@@ -54,6 +54,49 @@ func detect(r *bufio.Reader) (compression, error) {
 // decompress unpacks r, whatever it is packed with, in this process and with
 // bounded memory. The caller closes the result, which leaves r open.
 func decompress(r io.Reader) (io.ReadCloser, compression, error) {
+	source := &sourceReader{r: r}
+	stream, kind, err := decompressor(source)
+	if err != nil {
+		return nil, 0, source.explain(err)
+	}
+	return &packedReader{ReadCloser: stream, source: source}, kind, nil
+}
+
+// sourceReader remembers what went wrong below a decompressor, to tell that
+// from packed data that is wrong itself.
+type sourceReader struct {
+	r   io.Reader
+	err error
+}
+
+func (s *sourceReader) Read(p []byte) (int, error) {
+	n, err := s.r.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		s.err = err
+	}
+	return n, err
+}
+
+func (s *sourceReader) explain(err error) error {
+	switch {
+	case err == nil, errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errdefs.IsInvalidArgument(err), s.err != nil:
+		return err
+	default:
+		return failf(errdefs.ErrInvalidArgument, "packed data is damaged: %w", err)
+	}
+}
+
+type packedReader struct {
+	io.ReadCloser
+	source *sourceReader
+}
+
+func (p *packedReader) Read(b []byte) (int, error) {
+	n, err := p.ReadCloser.Read(b)
+	return n, p.source.explain(err)
+}
+
+func decompressor(r io.Reader) (io.ReadCloser, compression, error) {
 	buffered := bufio.NewReaderSize(r, 64<<10)
 	kind, err := detect(buffered)
 	if err != nil {
@@ -75,7 +118,7 @@ func decompress(r io.Reader) (io.ReadCloser, compression, error) {
 	case bzipped:
 		return io.NopCloser(bzip2.NewReader(buffered)), kind, nil
 	case xzipped:
-		return nil, 0, fmt.Errorf("xz compression is not supported (unpack it with xz -d): %w", errdefs.ErrInvalidArgument)
+		return nil, 0, failf(errdefs.ErrInvalidArgument, "xz compression is not supported (unpack it with xz -d)")
 	default:
 		return io.NopCloser(buffered), kind, nil
 	}

@@ -130,7 +130,7 @@ func (s *Store) importLayer(ctx context.Context, r io.Reader) (ocispec.Descripto
 		return ocispec.Descriptor{}, fmt.Errorf("import: %w", readError(err))
 	}
 	if n == 0 {
-		return ocispec.Descriptor{}, fmt.Errorf("import: the archive is empty: %w", errdefs.ErrInvalidArgument)
+		return ocispec.Descriptor{}, failf(errdefs.ErrInvalidArgument, "import: the archive is empty")
 	}
 	desc := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: w.Digest(), Size: n}
 	if err := w.Commit(ctx, n, desc.Digest); err != nil && !errdefs.IsAlreadyExists(err) {

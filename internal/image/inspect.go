@@ -128,7 +128,7 @@ func (s *Store) History(ctx context.Context, ref string) ([]image.HistoryRespons
 		}
 		if !h.EmptyLayer {
 			if layer >= len(c.layers) {
-				return nil, fmt.Errorf("image %q: history has more steps with layers than there are layers: %w", ref, errdefs.ErrInvalidArgument)
+				return nil, failf(errdefs.ErrInvalidArgument, "image %q: history has more steps with layers than there are layers", ref)
 			}
 			if layer < len(sizes) {
 				item.Size = sizes[layer]

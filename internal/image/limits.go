@@ -69,12 +69,12 @@ type budget struct {
 func (b *budget) add(n int64) error {
 	b.out += n
 	if b.out > b.limits.Unpacked {
-		return fmt.Errorf("unpacks to more than %s: %w", units.BytesSize(float64(b.limits.Unpacked)), errdefs.ErrInvalidArgument)
+		return failf(errdefs.ErrInvalidArgument, "unpacks to more than %s", units.BytesSize(float64(b.limits.Unpacked)))
 	}
 	if b.packed != nil && b.out > b.limits.RatioFrom {
 		if in := max(b.packed(), 1); b.out/in > b.limits.Ratio {
-			return fmt.Errorf("%s unpack to %s, more than %d times as much: %w",
-				units.BytesSize(float64(in)), units.BytesSize(float64(b.out)), b.limits.Ratio, errdefs.ErrInvalidArgument)
+			return failf(errdefs.ErrInvalidArgument, "%s unpack to %s, more than %d times as much",
+				units.BytesSize(float64(in)), units.BytesSize(float64(b.out)), b.limits.Ratio)
 		}
 	}
 	if b.out-b.checked >= diskCheckEvery {
@@ -90,11 +90,11 @@ func (b *budget) add(n int64) error {
 func (b *budget) entry(size int64) error {
 	b.entries++
 	if b.entries > b.limits.Entries {
-		return fmt.Errorf("has more than %d entries: %w", b.limits.Entries, errdefs.ErrInvalidArgument)
+		return failf(errdefs.ErrInvalidArgument, "has more than %d entries", b.limits.Entries)
 	}
 	b.claimed += size
 	if b.claimed > b.limits.Unpacked {
-		return fmt.Errorf("unpacks to more than %s: %w", units.BytesSize(float64(b.limits.Unpacked)), errdefs.ErrInvalidArgument)
+		return failf(errdefs.ErrInvalidArgument, "unpacks to more than %s", units.BytesSize(float64(b.limits.Unpacked)))
 	}
 	if size >= diskCheckEvery {
 		return b.room(size)
@@ -110,8 +110,8 @@ func (b *budget) room(size int64) error {
 	}
 	free := int64(fs.Bavail) * fs.Bsize
 	if free-b.limits.KeepFree < size {
-		return fmt.Errorf("%s free on %q, %s of it kept: %w: %w", units.BytesSize(float64(free)), b.dir,
-			units.BytesSize(float64(b.limits.KeepFree)), unix.ENOSPC, errdefs.ErrResourceExhausted)
+		return failf(errdefs.ErrResourceExhausted, "%s free on %q, %s of it kept: %w", units.BytesSize(float64(free)), b.dir,
+			units.BytesSize(float64(b.limits.KeepFree)), unix.ENOSPC)
 	}
 	return nil
 }

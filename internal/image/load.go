@@ -123,12 +123,12 @@ func (s *Store) imagesIn(ctx context.Context, a *archive) ([]loadable, error) {
 	case docker != nil:
 		found, err = s.dockerImages(ctx, a, docker)
 	case a.files["repositories"].data != nil:
-		err = fmt.Errorf("archive was made before Docker 1.10 (it has no manifest.json): %w", errdefs.ErrInvalidArgument)
+		err = failf(errdefs.ErrInvalidArgument, "archive was made before Docker 1.10 (it has no manifest.json)")
 	default:
-		err = fmt.Errorf("unrecognized image format: archive has neither index.json nor manifest.json: %w", errdefs.ErrInvalidArgument)
+		err = failf(errdefs.ErrInvalidArgument, "unrecognized image format: archive has neither index.json nor manifest.json")
 	}
 	if err == nil && len(found) == 0 {
-		err = fmt.Errorf("archive holds no image: %w", errdefs.ErrInvalidArgument)
+		err = failf(errdefs.ErrInvalidArgument, "archive holds no image")
 	}
 	return found, err
 }
@@ -238,11 +238,11 @@ func (s *Store) namedIn(ctx context.Context, data []byte) ([]loadable, error) {
 // archiveDocument reads a manifest or index that an archive refers to.
 func (s *Store) archiveDocument(ctx context.Context, desc ocispec.Descriptor) ([]byte, error) {
 	if err := desc.Digest.Validate(); err != nil {
-		return nil, fmt.Errorf("index.json: digest %q: %w: %w", desc.Digest, err, errdefs.ErrInvalidArgument)
+		return nil, failf(errdefs.ErrInvalidArgument, "index.json: digest %q: %w", desc.Digest, err)
 	}
 	data, err := s.readJSON(ctx, desc)
 	if errdefs.IsNotFound(err) {
-		return nil, fmt.Errorf("manifest %s is missing from the archive: %w", desc.Digest, errdefs.ErrNotFound)
+		return nil, failf(errdefs.ErrNotFound, "manifest %s is missing from the archive", desc.Digest)
 	}
 	return data, err
 }
@@ -276,12 +276,12 @@ func annotatedName(annotations map[string]string) (string, error) {
 	}
 	named, err := reference.ParseNormalizedNamed(name)
 	if err != nil {
-		return "", fmt.Errorf("image name %q in index.json: %w: %w", name, err, errdefs.ErrInvalidArgument)
+		return "", failf(errdefs.ErrInvalidArgument, "image name %q in index.json: %w", name, err)
 	}
 	// A digest in the name says nothing that the target does not say.
 	if tagged, ok := named.(reference.Tagged); ok {
 		if named, err = reference.WithTag(reference.TrimNamed(named), tagged.Tag()); err != nil {
-			return "", fmt.Errorf("image name %q in index.json: %w: %w", name, err, errdefs.ErrInvalidArgument)
+			return "", failf(errdefs.ErrInvalidArgument, "image name %q in index.json: %w", name, err)
 		}
 		return named.String(), nil
 	}
@@ -298,7 +298,7 @@ func (a *archive) checkLayout() error {
 		return fmt.Errorf("oci-layout: %w", err)
 	}
 	if layout.Version != ocispec.ImageLayoutVersion {
-		return fmt.Errorf("OCI layout version %q is not supported: %w", layout.Version, errdefs.ErrInvalidArgument)
+		return failf(errdefs.ErrInvalidArgument, "OCI layout version %q is not supported", layout.Version)
 	}
 	return nil
 }
@@ -379,10 +379,10 @@ var configName = regexp.MustCompile(`^([0-9a-f]{64})\.json$`)
 func (s *Store) dockerImage(ctx context.Context, a *archive, e dockerEntry) (ocispec.Descriptor, error) {
 	config, ok := a.lookup(e.Config)
 	if !ok || config.desc.Digest == "" {
-		return ocispec.Descriptor{}, fmt.Errorf("configuration %q is missing from the archive: %w", e.Config, errdefs.ErrNotFound)
+		return ocispec.Descriptor{}, failf(errdefs.ErrNotFound, "configuration %q is missing from the archive", e.Config)
 	}
 	if m := configName.FindStringSubmatch(path.Base(e.Config)); m != nil && m[1] != config.desc.Digest.Encoded() {
-		return ocispec.Descriptor{}, fmt.Errorf("configuration %q: digest mismatch: the content is %s: %w", e.Config, config.desc.Digest, errdefs.ErrInvalidArgument)
+		return ocispec.Descriptor{}, failf(errdefs.ErrInvalidArgument, "configuration %q: digest mismatch: the content is %s", e.Config, config.desc.Digest)
 	}
 	config.desc.MediaType = ocispec.MediaTypeImageConfig
 	m := ocispec.Manifest{
@@ -394,7 +394,7 @@ func (s *Store) dockerImage(ctx context.Context, a *archive, e dockerEntry) (oci
 	for _, name := range e.Layers {
 		layer, ok := a.lookup(name)
 		if !ok || layer.desc.Digest == "" {
-			return ocispec.Descriptor{}, fmt.Errorf("layer %q is missing from the archive: %w", name, errdefs.ErrNotFound)
+			return ocispec.Descriptor{}, failf(errdefs.ErrNotFound, "layer %q is missing from the archive", name)
 		}
 		mediaType, err := s.layerMediaType(ctx, layer.desc)
 		if err != nil {
@@ -447,17 +447,17 @@ func (s *Store) prepare(ctx context.Context, target ocispec.Descriptor, wanted [
 
 func (s *Store) checkLayer(ctx context.Context, layer ocispec.Descriptor) error {
 	if err := layer.Digest.Validate(); err != nil {
-		return fmt.Errorf("layer digest %q: %w: %w", layer.Digest, err, errdefs.ErrInvalidArgument)
+		return failf(errdefs.ErrInvalidArgument, "layer digest %q: %w", layer.Digest, err)
 	}
 	info, err := s.content.Info(ctx, layer.Digest)
 	if errdefs.IsNotFound(err) {
-		return fmt.Errorf("layer %s is missing from the archive: %w", layer.Digest, errdefs.ErrNotFound)
+		return failf(errdefs.ErrNotFound, "layer %s is missing from the archive", layer.Digest)
 	}
 	if err != nil {
 		return fmt.Errorf("layer %s: %w", layer.Digest, err)
 	}
 	if info.Size != layer.Size {
-		return fmt.Errorf("layer %s has %d bytes, the manifest says %d: %w", layer.Digest, info.Size, layer.Size, errdefs.ErrInvalidArgument)
+		return failf(errdefs.ErrInvalidArgument, "layer %s has %d bytes, the manifest says %d", layer.Digest, info.Size, layer.Size)
 	}
 	return nil
 }
@@ -517,7 +517,7 @@ func (s *Store) remember(c *contents) {
 
 func unmarshal(data []byte, v any) error {
 	if err := json.Unmarshal(data, v); err != nil {
-		return fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
+		return failf(errdefs.ErrInvalidArgument, "%w", err)
 	}
 	return nil
 }

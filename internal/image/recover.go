@@ -89,7 +89,7 @@ func (s *Store) clearStray(ctx context.Context) error {
 func (s *Store) clearStraySnapshots(ctx context.Context) error {
 	cleaner, ok := s.overlay.(snapshots.Cleaner)
 	if !ok {
-		return fmt.Errorf("snapshotter %T cannot clean up: %w", s.overlay, errdefs.ErrNotImplemented)
+		return failf(errdefs.ErrNotImplemented, "snapshotter %T cannot clean up", s.overlay)
 	}
 	err := cleaner.Cleanup(ctx)
 	if errdefs.IsNotFound(err) { // it has not committed any snapshot yet

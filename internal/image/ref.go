@@ -23,18 +23,19 @@ func isDangling(name string) bool { return strings.HasPrefix(name, danglingPrefi
 // hexID matches what may be an image ID or the beginning of one.
 var hexID = regexp.MustCompile(`^(sha256:)?[0-9a-f]{1,64}$`)
 
-// textError is an error of a containerd/errdefs class whose text is exactly
-// what Docker says.
-type textError struct {
-	text  string
+// classError is an error of a containerd/errdefs class whose text does not
+// name the class.
+type classError struct {
+	err   error
 	class error
 }
 
-func (e *textError) Error() string { return e.text }
-func (e *textError) Unwrap() error { return e.class }
+func (e *classError) Error() string   { return e.err.Error() }
+func (e *classError) Unwrap() []error { return []error{e.err, e.class} }
 
+// failf is fmt.Errorf for an error of a class.
 func failf(class error, format string, args ...any) error {
-	return &textError{text: fmt.Sprintf(format, args...), class: class}
+	return &classError{err: fmt.Errorf(format, args...), class: class}
 }
 
 // notFound says that nothing is known by ref, in Docker's words.

@@ -264,7 +264,7 @@ func (s *Store) manifests(ctx context.Context, target ocispec.Descriptor) ([]pla
 		return nil, err
 	}
 	if len(w.found) == 0 {
-		return nil, fmt.Errorf("%s has no image manifest: %w", target.Digest, errdefs.ErrInvalidArgument)
+		return nil, failf(errdefs.ErrInvalidArgument, "%s has no image manifest", target.Digest)
 	}
 	return w.found, nil
 }
@@ -284,10 +284,10 @@ type manifestWalk struct {
 
 func (w *manifestWalk) visit(ctx context.Context, desc ocispec.Descriptor, path []digest.Digest) error {
 	if slices.Contains(path, desc.Digest) {
-		return fmt.Errorf("index %s contains itself: %w", desc.Digest, errdefs.ErrInvalidArgument)
+		return failf(errdefs.ErrInvalidArgument, "index %s contains itself", desc.Digest)
 	}
 	if w.nodes++; w.nodes > maxIndexNodes || len(path) > maxIndexDepth {
-		return fmt.Errorf("index %s is nested too deep or too large: %w", desc.Digest, errdefs.ErrInvalidArgument)
+		return failf(errdefs.ErrInvalidArgument, "index %s is nested too deep or too large", desc.Digest)
 	}
 	data, err := w.store.readJSON(ctx, desc)
 	if err != nil {
@@ -302,7 +302,7 @@ func (w *manifestWalk) visit(ctx context.Context, desc ocispec.Descriptor, path 
 	}
 	var index ocispec.Index
 	if err := json.Unmarshal(data, &index); err != nil {
-		return fmt.Errorf("read index %s: %w: %w", desc.Digest, err, errdefs.ErrInvalidArgument)
+		return failf(errdefs.ErrInvalidArgument, "read index %s: %w", desc.Digest, err)
 	}
 	for _, child := range index.Manifests {
 		if isAttestation(child) {
@@ -323,12 +323,12 @@ func (w *manifestWalk) visit(ctx context.Context, desc ocispec.Descriptor, path 
 func (w *manifestWalk) manifest(ctx context.Context, desc ocispec.Descriptor, data []byte, top bool) error {
 	m := platformManifest{desc: desc}
 	if err := json.Unmarshal(data, &m.manifest); err != nil {
-		return fmt.Errorf("read manifest %s: %w: %w", desc.Digest, err, errdefs.ErrInvalidArgument)
+		return failf(errdefs.ErrInvalidArgument, "read manifest %s: %w", desc.Digest, err)
 	}
 	if !images.IsConfigType(m.manifest.Config.MediaType) {
 		if top {
-			return fmt.Errorf("%s is no container image (its configuration is %q): %w",
-				desc.Digest, m.manifest.Config.MediaType, errdefs.ErrInvalidArgument)
+			return failf(errdefs.ErrInvalidArgument, "%s is no container image (its configuration is %q)",
+				desc.Digest, m.manifest.Config.MediaType)
 		}
 		return nil
 	}
@@ -337,10 +337,10 @@ func (w *manifestWalk) manifest(ctx context.Context, desc ocispec.Descriptor, da
 		return err
 	}
 	if err := json.Unmarshal(config, &m.image); err != nil {
-		return fmt.Errorf("read image configuration %s: %w: %w", m.manifest.Config.Digest, err, errdefs.ErrInvalidArgument)
+		return failf(errdefs.ErrInvalidArgument, "read image configuration %s: %w", m.manifest.Config.Digest, err)
 	}
 	if n, want := len(m.image.RootFS.DiffIDs), len(m.manifest.Layers); n != want {
-		return fmt.Errorf("manifest %s has %d layers, its configuration %d: %w", desc.Digest, want, n, errdefs.ErrInvalidArgument)
+		return failf(errdefs.ErrInvalidArgument, "manifest %s has %d layers, its configuration %d", desc.Digest, want, n)
 	}
 	m.platform = platforms.Normalize(ocispec.Platform{
 		OS:           m.image.OS,
@@ -382,7 +382,7 @@ func (s *Store) choose(found []platformManifest, wanted []ocispec.Platform) (pla
 	for _, m := range found {
 		has = append(has, m.platform)
 	}
-	return platformManifest{}, fmt.Errorf("no image for platform %s (there are %s): %w", names, formatPlatforms(has), errdefs.ErrNotFound)
+	return platformManifest{}, failf(errdefs.ErrNotFound, "no image for platform %s (there are %s)", names, formatPlatforms(has))
 }
 
 func formatPlatforms(list []ocispec.Platform) string {
@@ -416,17 +416,17 @@ func (s *Store) completeContents(ctx context.Context, target ocispec.Descriptor,
 // readJSON reads a small document; a missing one is errdefs.ErrNotFound.
 func (s *Store) readJSON(ctx context.Context, desc ocispec.Descriptor) ([]byte, error) {
 	if err := desc.Digest.Validate(); err != nil {
-		return nil, fmt.Errorf("digest %q: %w: %w", desc.Digest, err, errdefs.ErrInvalidArgument)
+		return nil, failf(errdefs.ErrInvalidArgument, "digest %q: %w", desc.Digest, err)
 	}
 	info, err := s.content.Info(ctx, desc.Digest)
 	if err != nil {
 		return nil, fmt.Errorf("blob %s: %w", desc.Digest, err)
 	}
 	if info.Size > s.limits.JSON {
-		return nil, fmt.Errorf("document %s has %d bytes, more than %d: %w", desc.Digest, info.Size, s.limits.JSON, errdefs.ErrInvalidArgument)
+		return nil, failf(errdefs.ErrInvalidArgument, "document %s has %d bytes, more than %d", desc.Digest, info.Size, s.limits.JSON)
 	}
 	if desc.Size != 0 && desc.Size != info.Size {
-		return nil, fmt.Errorf("blob %s has %d bytes, its descriptor says %d: %w", desc.Digest, info.Size, desc.Size, errdefs.ErrInvalidArgument)
+		return nil, failf(errdefs.ErrInvalidArgument, "blob %s has %d bytes, its descriptor says %d", desc.Digest, info.Size, desc.Size)
 	}
 	data, err := content.ReadBlob(ctx, s.content, ocispec.Descriptor{Digest: desc.Digest, Size: info.Size})
 	if err != nil {
@@ -454,15 +454,15 @@ func documentKind(mediaType string, data []byte) (documentType, error) {
 		FSLayers  json.RawMessage `json:"fsLayers"`
 	}
 	if err := json.Unmarshal(data, &has); err != nil {
-		return 0, fmt.Errorf("read manifest: %w: %w", err, errdefs.ErrInvalidArgument)
+		return 0, failf(errdefs.ErrInvalidArgument, "read manifest: %w", err)
 	}
 	index := has.Manifests != nil
 	manifest := has.Config != nil || has.Layers != nil
 	switch {
 	case has.FSLayers != nil:
-		return 0, fmt.Errorf("manifest schema 1 is not supported: %w", errdefs.ErrInvalidArgument)
+		return 0, failf(errdefs.ErrInvalidArgument, "manifest schema 1 is not supported")
 	case index == manifest:
-		return 0, fmt.Errorf("document is neither a manifest nor an index (%q): %w", mediaType, errdefs.ErrInvalidArgument)
+		return 0, failf(errdefs.ErrInvalidArgument, "document is neither a manifest nor an index (%q)", mediaType)
 	case index:
 		return documentIndex, nil
 	default:

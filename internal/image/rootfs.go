@@ -75,10 +75,10 @@ var rootfsID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]*$`)
 func (s *Store) CreateRootFS(ctx context.Context, containerID string, img Image) (Layers, error) {
 	ctx = s.in(ctx)
 	if !rootfsID.MatchString(containerID) {
-		return Layers{}, fmt.Errorf("container ID %q: %w", containerID, errdefs.ErrInvalidArgument)
+		return Layers{}, failf(errdefs.ErrInvalidArgument, "container ID %q", containerID)
 	}
 	if img.snapshot == "" && len(img.Config.RootFS.DiffIDs) > 0 {
-		return Layers{}, fmt.Errorf("image %s is not unpacked: %w", shortID(img.ID), errdefs.ErrFailedPrecondition)
+		return Layers{}, failf(errdefs.ErrFailedPrecondition, "image %s is not unpacked", shortID(img.ID))
 	}
 	lower, err := s.acquire(ctx, img)
 	if err != nil {
@@ -223,7 +223,7 @@ func (s *Store) makeRootFS(id, key string, lower []string) (err error) {
 	}
 	err = unix.Renameat2(unix.AT_FDCWD, dir, unix.AT_FDCWD, filepath.Join(s.rootfsDir(), id), unix.RENAME_NOREPLACE)
 	if errors.Is(err, syscall.EEXIST) {
-		return fmt.Errorf("container %s has a root filesystem: %w", id, errdefs.ErrAlreadyExists)
+		return failf(errdefs.ErrAlreadyExists, "container %s has a root filesystem", id)
 	}
 	if err != nil {
 		return fmt.Errorf("make writable layer of %s: %w", id, err)
@@ -244,11 +244,11 @@ func (s *Store) layers(id string, lower []string) Layers {
 // base reads which snapshot a writable layer is on.
 func (s *Store) base(containerID string) (string, error) {
 	if !rootfsID.MatchString(containerID) {
-		return "", fmt.Errorf("container ID %q: %w", containerID, errdefs.ErrInvalidArgument)
+		return "", failf(errdefs.ErrInvalidArgument, "container ID %q", containerID)
 	}
 	name, err := os.Readlink(filepath.Join(s.rootfsDir(), containerID, "base"))
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", fmt.Errorf("container %s has no root filesystem: %w", containerID, errdefs.ErrNotFound)
+		return "", failf(errdefs.ErrNotFound, "container %s has no root filesystem", containerID)
 	}
 	if err != nil {
 		return "", fmt.Errorf("read base of writable layer: %w", err)
@@ -284,7 +284,7 @@ func baseKey(name string) (string, error) {
 			return snapshotKeyPrefix + hex.EncodeToString(sum), nil
 		}
 	}
-	return "", fmt.Errorf("base %q of writable layer: %w", name, errdefs.ErrDataLoss)
+	return "", failf(errdefs.ErrDataLoss, "base %q of writable layer", name)
 }
 
 // RootFS returns the layers of a container's root filesystem. The error is
@@ -357,7 +357,7 @@ func (s *Store) RootFSUsage(ctx context.Context, containerID string) (rw, total 
 	}
 	rw, err = treeSize(ctx, filepath.Join(s.rootfsDir(), containerID, "fs"))
 	if errors.Is(err, fs.ErrNotExist) {
-		return 0, 0, fmt.Errorf("container %s has no root filesystem: %w", containerID, errdefs.ErrNotFound)
+		return 0, 0, failf(errdefs.ErrNotFound, "container %s has no root filesystem", containerID)
 	}
 	if err != nil {
 		return 0, 0, fmt.Errorf("size of container %s: %w", containerID, err)

@@ -36,7 +36,7 @@ func (s *Store) Save(ctx context.Context, w io.Writer, refs []string, platforms 
 	}
 	defer done()
 	if len(refs) == 0 {
-		return fmt.Errorf("no image to save: %w", errdefs.ErrInvalidArgument)
+		return failf(errdefs.ErrInvalidArgument, "no image to save")
 	}
 	a := saving{store: s, platforms: platforms, seen: map[digest.Digest]bool{}}
 	for _, ref := range refs {
@@ -186,7 +186,7 @@ func (a *saving) collect(ctx context.Context, desc ocispec.Descriptor, depth int
 		return nil
 	}
 	if depth > maxIndexDepth {
-		return fmt.Errorf("index %s is nested too deep: %w", desc.Digest, errdefs.ErrInvalidArgument)
+		return failf(errdefs.ErrInvalidArgument, "index %s is nested too deep", desc.Digest)
 	}
 	info, err := a.store.content.Info(ctx, desc.Digest)
 	if err != nil {

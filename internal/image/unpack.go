@@ -125,17 +125,17 @@ func (s *Store) applyLayer(ctx context.Context, mounts []mount.Mount, layer ocis
 		return 0, layerError(err)
 	}
 	if got := verifier.Digest(); got != diffID {
-		return 0, fmt.Errorf("layer content is %s, the image configuration wants %s: %w", got, diffID, errdefs.ErrInvalidArgument)
+		return 0, failf(errdefs.ErrInvalidArgument, "layer content is %s, the image configuration wants %s", got, diffID)
 	}
 	return b.claimed, filter.applyRoot(root)
 }
 
 func layerError(err error) error {
 	if errors.Is(err, io.ErrUnexpectedEOF) {
-		return fmt.Errorf("layer is truncated: %w: %w", err, errdefs.ErrInvalidArgument)
+		return failf(errdefs.ErrInvalidArgument, "layer is truncated: %w", err)
 	}
 	if errors.Is(err, tar.ErrHeader) {
-		return fmt.Errorf("layer is no tar file: %w: %w", err, errdefs.ErrInvalidArgument)
+		return failf(errdefs.ErrInvalidArgument, "layer is no tar file: %w", err)
 	}
 	return fmt.Errorf("unpack: %w", err)
 }
@@ -145,7 +145,7 @@ func layerError(err error) error {
 // parents an overlay, whose whiteouts are written as overlayfs stores them.
 func layerTarget(mounts []mount.Mount) (root string, parents []string, opts []layertar.ApplyOpt, err error) {
 	if len(mounts) != 1 {
-		return "", nil, nil, fmt.Errorf("snapshot has %d mounts: %w", len(mounts), errdefs.ErrInternal)
+		return "", nil, nil, failf(errdefs.ErrInternal, "snapshot has %d mounts", len(mounts))
 	}
 	m := mounts[0]
 	if m.Type == "bind" {
@@ -160,7 +160,7 @@ func layerTarget(mounts []mount.Mount) (root string, parents []string, opts []la
 		}
 	}
 	if m.Type != "overlay" || root == "" {
-		return "", nil, nil, fmt.Errorf("snapshot is mounted as %q without a writable layer: %w", m.Type, errdefs.ErrInternal)
+		return "", nil, nil, failf(errdefs.ErrInternal, "snapshot is mounted as %q without a writable layer", m.Type)
 	}
 	return root, parents, []layertar.ApplyOpt{
 		layertar.WithConvertWhiteout(layertar.OverlayConvertWhiteout),
@@ -205,10 +205,10 @@ func (f *layerFilter) check(hdr *tar.Header) (bool, error) {
 		return false, err
 	}
 	if leavesRoot(hdr.Name) {
-		return false, fmt.Errorf("entry %q points outside of the layer: %w", hdr.Name, errdefs.ErrInvalidArgument)
+		return false, failf(errdefs.ErrInvalidArgument, "entry %q points outside of the layer", hdr.Name)
 	}
 	if hdr.Typeflag == tar.TypeLink && leavesRoot(filepath.Clean(hdr.Linkname)) {
-		return false, fmt.Errorf("entry %q is a hard link to %q, outside of the layer: %w", hdr.Name, hdr.Linkname, errdefs.ErrInvalidArgument)
+		return false, failf(errdefs.ErrInvalidArgument, "entry %q is a hard link to %q, outside of the layer", hdr.Name, hdr.Linkname)
 	}
 	for key := range hdr.PAXRecords {
 		name, ok := strings.CutPrefix(key, "SCHILY.xattr.")
@@ -271,7 +271,7 @@ func (s *Store) layerMediaType(ctx context.Context, desc ocispec.Descriptor) (st
 	case zstandard:
 		return ocispec.MediaTypeImageLayerZstd, nil
 	default:
-		return "", fmt.Errorf("layers are packed with gzip or zstd or not at all: %w", errdefs.ErrInvalidArgument)
+		return "", failf(errdefs.ErrInvalidArgument, "layers are packed with gzip or zstd or not at all")
 	}
 }
 
