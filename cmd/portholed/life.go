@@ -43,6 +43,8 @@ func run(config *daemon.Config, started time.Time) (err error) {
 	p.config.Store(config)
 	daemon.RedirectLogrus(p.log)
 
+	// Modes that this program gives are what they say, whoever starts it.
+	unix.Umask(0o022)
 	// A closed pipe at the end of the log is an error to write, not the end.
 	signal.Ignore(syscall.SIGPIPE)
 	signals := make(chan os.Signal, 8)

@@ -28,11 +28,7 @@ type Hold struct {
 // however that ends.
 func Claim(c *Config) (*Hold, error) {
 	for _, dir := range []string{c.DataRoot, c.ExecRoot} {
-		if err := os.MkdirAll(dir, 0o711); err != nil {
-			return nil, err
-		}
-		// A directory that was there keeps its owner, but is never open to all.
-		if err := os.Chmod(dir, 0o711); err != nil {
+		if err := makeRoot(dir); err != nil {
 			return nil, err
 		}
 	}
@@ -44,6 +40,19 @@ func Claim(c *Config) (*Hold, error) {
 		return nil, errors.Join(err, lock.Close())
 	}
 	return &Hold{lock: lock, pidfile: c.Pidfile}, nil
+}
+
+// makeRoot makes a directory that others may pass through but not list. One that
+// is there is left as it is: it may be /run.
+func makeRoot(dir string) error {
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+		return err
+	}
+	err := os.Mkdir(dir, 0o711)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	return err
 }
 
 func lockRoot(root string) (*os.File, error) {

@@ -302,6 +302,18 @@ func TestClaim(t *testing.T) {
 	if err := h.Release(); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.Chmod(c.DataRoot, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if h, err = Claim(c); err != nil {
+		t.Fatal(err)
+	}
+	if st, err := os.Stat(c.DataRoot); err != nil || st.Mode().Perm() != 0o755 {
+		t.Errorf("a directory that was there has changed: %v, %v", st.Mode(), err)
+	}
+	if err := h.Release(); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := os.Stat(c.Pidfile); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("pid file is left: %v", err)
 	}

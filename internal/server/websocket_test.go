@@ -79,17 +79,33 @@ func TestAttachWebsocketWithoutHandshake(t *testing.T) {
 func TestUnframer(t *testing.T) {
 	const stream = "\x01\x00\x00\x00\x00\x00\x00\x03one\x02\x00\x00\x00\x00\x00\x00\x00\x02\x00\x00\x00\x00\x00\x00\x03two"
 	for size := 1; size <= len(stream); size++ {
-		var out bytes.Buffer
-		var u unframer
-		for p := []byte(stream); len(p) > 0; {
-			n := min(size, len(p))
-			if _, err := u.write(&out, p[:n]); err != nil {
-				t.Fatal(err)
-			}
-			p = p[n:]
-		}
-		if out.String() != "onetwo" {
-			t.Errorf("in pieces of %d: %q", size, out.String())
+		if got := unframed(t, []byte(stream), size); got != "onetwo" {
+			t.Errorf("in pieces of %d: %q", size, got)
 		}
 	}
+}
+
+func FuzzUnframer(f *testing.F) {
+	f.Add([]byte("\x01\x00\x00\x00\x00\x00\x00\x03one\x02\x00\x00\x00\x00\x00\x00\x00"), 3)
+	f.Fuzz(func(t *testing.T, stream []byte, size int) {
+		whole, pieces := unframed(t, stream, len(stream)), unframed(t, stream, size)
+		if whole != pieces {
+			t.Errorf("%q as a whole, %q in pieces of %d", whole, pieces, size)
+		}
+	})
+}
+
+// unframed returns the payloads of a stream that is written in pieces.
+func unframed(t *testing.T, stream []byte, size int) string {
+	t.Helper()
+	var out bytes.Buffer
+	var u unframer
+	for p := stream; len(p) > 0; {
+		n := min(max(size, 1), len(p))
+		if _, err := u.write(&out, p[:n]); err != nil {
+			t.Fatal(err)
+		}
+		p = p[n:]
+	}
+	return out.String()
 }
