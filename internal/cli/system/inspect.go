@@ -4,6 +4,7 @@ package system
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -19,6 +20,7 @@ import (
 type inspectOptions struct {
 	format, kind string
 	size         bool
+	isolation    bool
 }
 
 // kind is a kind of object, as --type names them.
@@ -70,6 +72,9 @@ func NewInspect(a *command.App) *cobra.Command {
 	set.StringVarP(&o.format, "format", "f", "", command.InspectFormatHelp)
 	set.StringVar(&o.kind, "type", "", "Only inspect objects of the given type")
 	set.BoolVarP(&o.size, "size", "s", false, "Display total file sizes if the type is container")
+	set.BoolVar(&o.isolation, "isolation", false, "Show how containers are kept apart from the host, step by step")
+	cmd.MarkFlagsMutuallyExclusive("isolation", "type")
+	cmd.MarkFlagsMutuallyExclusive("isolation", "size")
 	_ = cmd.RegisterFlagCompletionFunc("type", cobra.FixedCompletions(allKinds, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
@@ -83,11 +88,24 @@ func (o *inspectOptions) run(ctx context.Context, a *command.App, names []string
 		return err
 	}
 	return a.Inspect(names, o.format, func(name string) (command.Object, error) {
+		if o.isolation {
+			return isolationObject(ctx, c, name)
+		}
 		if o.kind != "" {
 			return o.fetchKind(ctx, a, c, name)
 		}
 		return o.search(ctx, a, c, name)
 	})
+}
+
+// isolationObject fetches the plan that a container was started by.
+func isolationObject(ctx context.Context, c *client.Client, name string) (command.Object, error) {
+	iso, err := c.Isolation(ctx, name)
+	if err != nil {
+		return command.Object{}, err
+	}
+	raw, err := json.Marshal(iso)
+	return command.Object{Value: command.Value(iso), Raw: raw}, err
 }
 
 // fetchKind fetches an object of the kind that was asked for.
