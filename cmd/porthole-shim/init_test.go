@@ -112,7 +112,7 @@ func TestInitReapsOrphans(t *testing.T) {
 		t.Fatal(err)
 	}
 	var left []string
-	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(5 * time.Second); ; <-time.After(5 * time.Millisecond) {
 		tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", cmd.Process.Pid))
 		if err != nil || len(tasks) == 0 {
 			t.Fatalf("tasks %v, %v", tasks, err)

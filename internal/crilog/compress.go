@@ -75,7 +75,7 @@ func compressSegment(dir *os.File, n int) (err error) {
 	defer func() {
 		err = errors.Join(err, out.Close())
 		if err != nil {
-			unix.Unlinkat(int(dir.Fd()), scratchName(n), 0)
+			_ = unix.Unlinkat(int(dir.Fd()), scratchName(n), 0) // overwritten next time
 		}
 	}()
 	if err := compressTo(out, in); err != nil {

@@ -17,7 +17,7 @@ type source struct {
 	index  index
 	reader io.ReaderAt
 	size   func() (int64, error) // grows while the segment is the active one
-	close  func() error
+	close  func()
 }
 
 // openSource opens segment n, compressed or not. The error is fs.ErrNotExist
@@ -36,7 +36,7 @@ func openPlain(dir *os.File, n int) (*source, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &source{n: n, reader: f, close: f.Close}
+	s := &source{n: n, reader: f, close: func() { f.Close() }}
 	s.size = func() (int64, error) {
 		st, err := f.Stat()
 		if err != nil {
@@ -57,7 +57,7 @@ func openCompressed(dir *os.File, n int) (*source, error) {
 		f.Close()
 		return nil, fmt.Errorf("log segment %q: %w", f.Name(), err)
 	}
-	s := &source{n: n, reader: z, close: func() error { z.decoder.Close(); return f.Close() }}
+	s := &source{n: n, reader: z, close: func() { z.decoder.Close(); f.Close() }}
 	s.size = func() (int64, error) { return z.total, nil }
 	return s.withIndex(dir)
 }
@@ -73,9 +73,6 @@ func (s *source) withIndex(dir *os.File) (*source, error) {
 	}
 	return s, nil
 }
-
-// first is the number of lines in all segments before this one.
-func (s *source) first() uint64 { return s.index.marks[0].line }
 
 // frames gives random access to a compressed segment. It keeps one frame
 // decompressed.

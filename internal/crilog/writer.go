@@ -72,7 +72,7 @@ func OpenWriter(dir *os.File, o Options) (*Writer, error) {
 		return w, nil
 	}
 	if err := w.open(time.Now()); err != nil {
-		w.closeFiles()
+		_ = w.closeFiles()
 		return nil, fmt.Errorf("open log in %q: %w", dir.Name(), err)
 	}
 	return w, nil

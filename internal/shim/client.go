@@ -35,14 +35,13 @@ func (o *output) attach(f *os.File, spec wire.AttachSpec) error {
 	if err := nonblocking(&f); err != nil {
 		return err
 	}
-	var typ int
-	rc, err := f.SyscallConn()
-	if err == nil {
-		err = rc.Control(func(fd uintptr) { typ, _ = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_TYPE) })
-	}
-	if err == nil && typ != unix.SOCK_STREAM {
-		err = errors.New("not a stream socket")
-	}
+	err := control(f, func(fd int) error {
+		typ, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
+		if err == nil && typ != unix.SOCK_STREAM || errors.Is(err, unix.ENOTSOCK) {
+			return errors.New("not a stream socket")
+		}
+		return err
+	})
 	if err != nil {
 		f.Close()
 		return fmt.Errorf("attach: %w", err)
@@ -119,33 +118,32 @@ func (c *client) finish() {
 		// The socket may hold it all, as far as the system allows
 		// (net.core.wmem_max); then the shim need not wait for the client.
 		setSendBuffer(c.file, pendingMost)
-		c.file.Write(c.pending) // an error means that nobody wants it
+		_, _ = c.file.Write(c.pending) // an error means that nobody wants it
 		c.pending = nil
 	}
 	c.close()
 }
 
+// setSendBuffer asks for a larger buffer; what it gets is as good.
 func setSendBuffer(f *os.File, size int) {
-	if rc, err := f.SyscallConn(); err == nil {
-		rc.Control(func(fd uintptr) { unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUF, size) })
-	}
+	_ = control(f, func(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, size) })
 }
 
 // close ends the connection so that the peer reads to the end: closing a
 // socket with unread input would reset it (af_unix.c, unix_release_sock).
 func (c *client) close() {
-	rc, err := c.file.SyscallConn()
-	if err == nil {
-		rc.Control(func(fd uintptr) {
-			unix.Shutdown(int(fd), unix.SHUT_RDWR)
-			var scrap [4096]byte
-			for {
-				if n, err := unix.Read(int(fd), scrap[:]); n <= 0 && err != unix.EINTR {
-					return
-				}
+	// The error is that of a peer which has gone already.
+	_ = control(c.file, func(fd int) error {
+		if err := unix.Shutdown(fd, unix.SHUT_RDWR); err != nil {
+			return err
+		}
+		var scrap [4096]byte
+		for {
+			if n, err := readRetry(fd, scrap[:]); n == 0 || err != nil {
+				return err
 			}
-		})
-	}
+		}
+	})
 	c.file.Close()
 }
 
@@ -177,7 +175,8 @@ func waitHangup(f *os.File) {
 	if err != nil {
 		return
 	}
-	rc.Read(func(fd uintptr) bool {
+	// It ends by an error when our end is closed.
+	_ = rc.Read(func(fd uintptr) bool {
 		fds := []unix.PollFd{{Fd: int32(fd)}}
 		n, err := unix.Poll(fds, 0)
 		return err == nil && n > 0 && fds[0].Revents&(unix.POLLHUP|unix.POLLERR) != 0
@@ -207,7 +206,7 @@ func (s *stdin) feed(f *os.File, wanted bool) error {
 				buf = make([]byte, inputSize)
 			}
 			n, rerr = readRetry(int(fd), buf)
-			return rerr != unix.EAGAIN
+			return !errors.Is(rerr, unix.EAGAIN)
 		})
 		if err = errors.Join(err, rerr); err != nil {
 			return err
@@ -225,8 +224,23 @@ func (s *stdin) feed(f *os.File, wanted bool) error {
 func readRetry(fd int, p []byte) (int, error) {
 	for {
 		n, err := unix.Read(fd, p)
-		if err != unix.EINTR {
+		if !errors.Is(err, unix.EINTR) {
 			return max(n, 0), err
 		}
 	}
+}
+
+// control runs fn on f's descriptor, which stays open meanwhile. Unlike
+// File.Fd it leaves the descriptor nonblocking. The error is os.ErrClosed if f
+// is closed.
+func control(f *os.File, fn func(fd int) error) error {
+	rc, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var ferr error
+	if err := rc.Control(func(fd uintptr) { ferr = fn(int(fd)) }); err != nil {
+		return os.ErrClosed // the one reason that there is
+	}
+	return ferr
 }

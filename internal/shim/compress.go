@@ -53,9 +53,8 @@ func (s *Server) compressOnce(ended <-chan struct{}) error {
 	select {
 	case err = <-reaped:
 	case <-ended:
-		p.signal(syscall.SIGKILL)
-		<-reaped
-		return nil
+		_ = p.signal(syscall.SIGKILL) // unless it has just ended
+		return <-reaped
 	}
 	if err == nil && p.exit.Code != 0 {
 		err = errors.New(describe(p.exit))

@@ -31,7 +31,7 @@ func (r *rig) state() wire.State {
 // eventually waits until ok holds.
 func (r *rig) eventually(what string, ok func() bool) {
 	r.t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(10 * time.Second); !ok(); <-time.After(time.Millisecond) {
 		if time.Now().After(deadline) {
 			r.t.Fatalf("%s: not within 10 s", what)
 		}
@@ -499,7 +499,7 @@ func TestNothingWaitsForAClientThatDoesNotRead(t *testing.T) {
 	r.eventually("the client blocks the output", func() bool {
 		before := last
 		last = r.state().Log.Bytes
-		time.Sleep(20 * time.Millisecond)
+		<-time.After(20 * time.Millisecond)
 		return last > 0 && last == before
 	})
 	r.call(wire.MethodResize, wire.ResizeSpec{Height: 1, Width: 2}, nil)

@@ -139,7 +139,7 @@ func pipe(name string) (r, w *os.File, err error) {
 	}
 	// More room is a matter of speed: beyond the user's pipe quota the kernel
 	// refuses it.
-	unix.FcntlInt(uintptr(p[1]), unix.F_SETPIPE_SZ, pipeSize)
+	_, _ = unix.FcntlInt(uintptr(p[1]), unix.F_SETPIPE_SZ, pipeSize)
 	return os.NewFile(uintptr(p[0]), name), os.NewFile(uintptr(p[1]), name), nil
 }
 
@@ -232,7 +232,7 @@ func (o *output) lockedReader(rc syscall.RawConn) func() (int, error) {
 		if n <= 0 {
 			o.mu.Unlock()
 		}
-		return rerr != unix.EAGAIN
+		return !errors.Is(rerr, unix.EAGAIN)
 	}
 	return func() (int, error) {
 		n, rerr = 0, nil
@@ -380,14 +380,8 @@ func (o *output) resize(size wire.Size) error {
 }
 
 func setSize(pty *os.File, size wire.Size) error {
-	rc, err := pty.SyscallConn()
-	if err != nil {
-		return err
-	}
 	ws := unix.Winsize{Row: size.Height, Col: size.Width}
-	var serr error
-	err = rc.Control(func(fd uintptr) { serr = unix.IoctlSetWinsize(int(fd), unix.TIOCSWINSZ, &ws) })
-	if err = errors.Join(err, serr); err != nil {
+	if err := control(pty, func(fd int) error { return unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &ws) }); err != nil {
 		return fmt.Errorf("resize terminal: %w", err)
 	}
 	return nil

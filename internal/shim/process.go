@@ -143,12 +143,7 @@ func startSession(path string, args, env []string, files []*os.File) (int, *os.F
 func startProcess(path string, args, env []string, files []*os.File, attr *syscall.SysProcAttr) (int, *os.File, error) {
 	fds := make([]uintptr, len(files))
 	for i, f := range files {
-		// Not File.Fd: that would make a shared description blocking again.
-		rc, err := f.SyscallConn()
-		if err != nil {
-			return 0, nil, err
-		}
-		if err := rc.Control(func(fd uintptr) { fds[i] = fd }); err != nil {
+		if err := control(f, func(fd int) error { fds[i] = uintptr(fd); return nil }); err != nil {
 			return 0, nil, err
 		}
 	}
@@ -160,18 +155,22 @@ func startProcess(path string, args, env []string, files []*os.File, attr *sysca
 	}
 	if pidfd < 0 {
 		// Only kernels before 5.2 give none.
-		syscall.Kill(pid, syscall.SIGKILL)
-		syscall.Wait4(pid, nil, 0, nil)
+		discardChild(pid)
 		return 0, nil, fmt.Errorf("start %s: the kernel gave no pidfd", args[0])
 	}
 	// With a nonblocking pidfd the network poller waits, not a thread.
 	if err := unix.SetNonblock(pidfd, true); err != nil {
-		syscall.Kill(pid, syscall.SIGKILL)
-		syscall.Wait4(pid, nil, 0, nil)
+		discardChild(pid)
 		unix.Close(pidfd)
 		return 0, nil, fmt.Errorf("use pidfd: %w", err)
 	}
 	return pid, os.NewFile(uintptr(pidfd), "pidfd"), nil
+}
+
+// discardChild ends a child that cannot be watched.
+func discardChild(pid int) {
+	_ = syscall.Kill(pid, syscall.SIGKILL)
+	_, _ = syscall.Wait4(pid, nil, 0, nil)
 }
 
 // childEnv is all the environment that our own re-executions get; the user's
@@ -180,16 +179,12 @@ func childEnv() []string { return []string{"GOMAXPROCS=1"} }
 
 // signal sends sig through the pidfd, so that it can hit nobody else.
 func (p *process) signal(sig syscall.Signal) error {
-	rc, err := p.pidfd.SyscallConn()
+	err := control(p.pidfd, func(fd int) error { return unix.PidfdSendSignal(fd, sig, nil, 0) })
+	if errors.Is(err, os.ErrClosed) {
+		return noProcess(p.id) // reaped meanwhile
+	}
 	if err != nil {
-		return err
-	}
-	var serr error
-	if err := rc.Control(func(fd uintptr) { serr = unix.PidfdSendSignal(int(fd), sig, nil, 0) }); err != nil {
-		return noProcess(p.id) // reaped meanwhile, the pidfd is closed
-	}
-	if serr != nil {
-		return fmt.Errorf("send signal %d to process %q: %w", int(sig), p.id, serr)
+		return fmt.Errorf("send signal %d to process %q: %w", int(sig), p.id, err)
 	}
 	return nil
 }

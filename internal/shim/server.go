@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"sync"
@@ -94,7 +95,7 @@ func (s *Server) Serve() error {
 	err := <-accepted
 	s.mu.Lock()
 	for nc := range s.conns {
-		nc.CloseRead() // ends its receiver; what is being sent goes out
+		_ = nc.CloseRead() // ends its receiver; what is being sent goes out
 	}
 	s.mu.Unlock()
 	s.wg.Wait()
@@ -178,7 +179,7 @@ func parseRequest(f wire.Frame) (wire.Request, []byte, error) {
 func (s *Server) send(nc *net.UnixConn, c *wire.Conn, f wire.Frame, files ...*os.File) {
 	nc.SetWriteDeadline(time.Now().Add(sendTimeout))
 	if err := c.Send(f, files...); err != nil {
-		nc.CloseRead() // half a frame may be out: the conversation is over
+		_ = nc.CloseRead() // half a frame may be out: the conversation is over
 	}
 }
 
@@ -195,9 +196,7 @@ func (s *Server) broadcast(name string, body any) {
 	}
 	s.mu.Lock()
 	conns := make(map[*net.UnixConn]*wire.Conn, len(s.conns))
-	for nc, c := range s.conns {
-		conns[nc] = c
-	}
+	maps.Copy(conns, s.conns)
 	s.mu.Unlock()
 	var sent sync.WaitGroup
 	for nc, c := range conns {

@@ -91,7 +91,7 @@ func (r *rig) stop() {
 				if e := (*wire.Error)(nil); !errors.As(err, &e) {
 					break
 				}
-				time.Sleep(time.Millisecond)
+				<-time.After(time.Millisecond)
 			}
 		}
 	}

@@ -2,6 +2,7 @@ package shim
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -63,7 +64,7 @@ func fakeStage() {
 	conn := wire.NewStageConn(wire.StageFD)
 	fail := func(step string, err error) {
 		e := &wire.Error{Step: step, Message: fmt.Sprintf("%s: %v", step, err)}
-		e.Errno, _ = err.(syscall.Errno)
+		_ = errors.As(err, &e.Errno)
 		conn.SendEvent(wire.StageFailed, e)
 		os.Exit(1)
 	}
@@ -78,7 +79,7 @@ func fakeStage() {
 	at := func(point string) {
 		if plan.DieAt == point {
 			syscall.Kill(os.Getpid(), syscall.SIGKILL)
-			time.Sleep(time.Minute)
+			<-time.After(time.Minute)
 		}
 		if plan.FailAt == point {
 			fail(point, unix.EACCES)

@@ -137,7 +137,7 @@ func (s *Server) launch(id string, args []string, stdio [3]*os.File, at birth) (
 // abandon ends a process that never became the user's and waits until it is
 // gone.
 func (s *Server) abandon(p *process) {
-	p.signal(syscall.SIGKILL)
+	_ = p.signal(syscall.SIGKILL) // unless it has ended by itself
 	<-p.exited
 	s.mu.Lock()
 	p.status = failed

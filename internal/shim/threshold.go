@@ -1,6 +1,7 @@
 package shim
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -89,16 +90,12 @@ func (p *process) join() error {
 	if err != nil || flags == 0 {
 		return err
 	}
-	rc, err := p.pidfd.SyscallConn()
+	err = control(p.pidfd, func(fd int) error { return unix.Setns(fd, flags) })
+	if errors.Is(err, os.ErrClosed) {
+		return noProcess(p.id) // reaped meanwhile
+	}
 	if err != nil {
-		return err
-	}
-	var serr error
-	if err := rc.Control(func(fd uintptr) { serr = unix.Setns(int(fd), flags) }); err != nil {
-		return noProcess(p.id)
-	}
-	if serr != nil {
-		return fmt.Errorf("enter namespaces (%#x) of pid %d: %w", flags, p.pid, serr)
+		return fmt.Errorf("enter namespaces (%#x) of pid %d: %w", flags, p.pid, err)
 	}
 	return nil
 }
