@@ -9,9 +9,11 @@ wanted() {
     cat <<'END'
 ip iproute2
 nft nftables
+curl curl
 ps procps
 git git
 shellcheck shellcheck
+busybox busybox-static busybox
 docker docker-cli docker.io
 dockerd docker.io
 umoci umoci
