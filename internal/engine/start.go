@@ -269,25 +269,78 @@ func (e *Engine) bundle(ctx context.Context, v *view) (Bundle, error) {
 func (e *Engine) joined(v *view) (map[specs.LinuxNamespaceType]Task, error) {
 	join := map[specs.LinuxNamespaceType]Task{}
 	for _, j := range []struct {
-		typ  specs.LinuxNamespaceType
-		from state.Reference
-	}{{specs.NetworkNamespace, v.ResolvedNet}, {specs.PIDNamespace, v.ResolvedPID}, {specs.IPCNamespace, v.ResolvedIPC}} {
+		typ   specs.LinuxNamespaceType
+		from  state.Reference
+		donor func(v *view) (*view, error)
+	}{
+		{specs.NetworkNamespace, v.ResolvedNet, e.networkDonor},
+		{specs.IPCNamespace, v.ResolvedIPC, e.ipcDonor},
+		{specs.PIDNamespace, v.ResolvedPID, e.pidDonor},
+	} {
 		if j.from == "" {
 			continue
 		}
-		other, err := e.viewOf(string(j.from))
+		other, err := j.donor(v)
 		if err != nil {
 			return nil, err
-		}
-		switch {
-		case other.status() == container.StateRestarting:
-			return nil, errRestarting(other.ID)
-		case other.task == nil || !other.live():
-			return nil, conflict("cannot join %s namespace of a non running container: container %s is %s", j.typ, other.Name, other.status())
 		}
 		join[j.typ] = other.task
 	}
 	return join, nil
+}
+
+// networkDonor is the container whose network namespace is joined.
+func (e *Engine) networkDonor(v *view) (*view, error) {
+	other, err := e.viewOf(string(v.ResolvedNet))
+	switch {
+	case errdefs.IsNotFound(err):
+		// The container that is started exists: this is not for clients to take as missing.
+		return nil, internal("joining network namespace of container: %v", err)
+	case err != nil:
+		return nil, fmt.Errorf("joining network namespace of container: %w", err)
+	case other.status() == container.StateRestarting:
+		return nil, fmt.Errorf("cannot join network namespace of container: %w", errRestarting(other.ID))
+	case other.task == nil || !other.live():
+		return nil, conflict("cannot join network namespace of a non running container: container %s is %s", other.Name, other.status())
+	}
+	return other, nil
+}
+
+// ipcDonor is the container whose IPC namespace is joined. It has to agree to that by its own mode, whose default does
+// not.
+func (e *Engine) ipcDonor(v *view) (*view, error) {
+	name := v.HostConfig.IpcMode.Container()
+	other, err := e.runningDonor(string(v.ResolvedIPC), name)
+	if err != nil {
+		return nil, fmt.Errorf("failed to join IPC namespace: %w", err)
+	}
+	if mode := other.HostConfig.IpcMode; mode.IsPrivate() || mode.IsNone() {
+		return nil, invalid("failed to join IPC namespace: container %s: non-shareable IPC (hint: use IpcMode:shareable for the donor container)", name)
+	}
+	return other, nil
+}
+
+// pidDonor is the container whose PID namespace is joined.
+func (e *Engine) pidDonor(v *view) (*view, error) {
+	other, err := e.runningDonor(string(v.ResolvedPID), v.HostConfig.PidMode.Container())
+	if err != nil {
+		return nil, fmt.Errorf("failed to join PID namespace: %w", err)
+	}
+	return other, nil
+}
+
+// runningDonor finds a container that has namespaces to join. Errors call it by the name that the user gave.
+func (e *Engine) runningDonor(id, name string) (*view, error) {
+	other, err := e.viewOf(id)
+	switch {
+	case err != nil:
+		return nil, cannotJoin(err)
+	case other.status() == container.StateRestarting:
+		return nil, errRestarting(name)
+	case other.task == nil || !other.live():
+		return nil, errNotRunning(name)
+	}
+	return other, nil
 }
 
 // emitNetwork tells that a container was connected to a network or taken off it.
