@@ -1,8 +1,12 @@
 package runtime
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
+	"hash"
 	"runtime"
+	"sync"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
@@ -11,11 +15,29 @@ import (
 	"github.com/portholehq/porthole/internal/sys"
 )
 
-// compileSeccomp turns a profile into the kernel's program. A profile that
-// wants its notifications sent somewhere is refused: nobody would answer.
-func compileSeccomp(p *specs.LinuxSeccomp) (*plan.Seccomp, error) {
+// filters remembers compiled profiles: most containers have the same one, and
+// compiling it takes as long as all mounts together. The zero value is ready.
+type filters struct {
+	mu   sync.Mutex
+	byID map[[sha256.Size]byte]*plan.Seccomp
+}
+
+// maxFilters bounds what is remembered; beyond it, all is forgotten.
+const maxFilters = 32
+
+// compile turns a profile into the kernel's program, which must not be changed.
+// A profile that wants its notifications sent somewhere is refused: nobody would
+// answer.
+func (f *filters) compile(p *specs.LinuxSeccomp) (*plan.Seccomp, error) {
 	if p.ListenerPath != "" || p.ListenerMetadata != "" {
 		return nil, unsupported("seccomp: a notification listener is not supported")
+	}
+	id := profileID(p)
+	f.mu.Lock()
+	found := f.byID[id]
+	f.mu.Unlock()
+	if found != nil {
+		return found, nil
 	}
 	filter, err := seccomp.Compile(p, runtime.GOARCH)
 	if err != nil {
@@ -23,7 +45,74 @@ func compileSeccomp(p *specs.LinuxSeccomp) (*plan.Seccomp, error) {
 	}
 	flags, err := seccomp.Flags(p)
 	if err != nil {
-		return nil, err
+		return nil, invalid("%v", err)
 	}
-	return &plan.Seccomp{Program: sys.SeccompProgram(filter), Flags: flags}, nil
+	out := &plan.Seccomp{Program: sys.SeccompProgram(filter), Flags: flags}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.byID == nil || len(f.byID) >= maxFilters {
+		f.byID = map[[sha256.Size]byte]*plan.Seccomp{}
+	}
+	f.byID[id] = out
+	return out, nil
+}
+
+// profileID is a digest of all that a profile says.
+func profileID(p *specs.LinuxSeccomp) [sha256.Size]byte {
+	w := digester{h: sha256.New()}
+	w.text(string(p.DefaultAction))
+	w.optional(p.DefaultErrnoRet)
+	w.number(uint64(len(p.Architectures)))
+	for _, a := range p.Architectures {
+		w.text(string(a))
+	}
+	w.number(uint64(len(p.Flags)))
+	for _, f := range p.Flags {
+		w.text(string(f))
+	}
+	if p.Flags == nil {
+		w.text("no flags") // which is not the same as none
+	}
+	for _, s := range p.Syscalls {
+		w.number(uint64(len(s.Names)))
+		for _, n := range s.Names {
+			w.text(n)
+		}
+		w.text(string(s.Action))
+		w.optional(s.ErrnoRet)
+		w.number(uint64(len(s.Args)))
+		for _, a := range s.Args {
+			w.number(uint64(a.Index))
+			w.number(a.Value)
+			w.number(a.ValueTwo)
+			w.text(string(a.Op))
+		}
+	}
+	return [sha256.Size]byte(w.h.Sum(w.buf[:0]))
+}
+
+// digester writes values so that no two sequences of them look the same.
+type digester struct {
+	h   hash.Hash
+	buf []byte
+}
+
+func (d *digester) number(n uint64) {
+	d.buf = binary.LittleEndian.AppendUint64(d.buf[:0], n)
+	d.h.Write(d.buf)
+}
+
+func (d *digester) text(s string) {
+	d.number(uint64(len(s)))
+	d.buf = append(d.buf[:0], s...)
+	d.h.Write(d.buf)
+}
+
+func (d *digester) optional(n *uint) {
+	if n == nil {
+		d.number(0)
+		return
+	}
+	d.number(1)
+	d.number(uint64(*n))
 }
