@@ -361,7 +361,7 @@ func TestStartFailures(t *testing.T) {
 		{"no terminal", fakePlan{}, wire.MethodCreate, "pty: the stage opened no terminal", 0},
 		{"last step fails", fakePlan{Terminal: true, FailAt: "go"}, wire.MethodGo, "go: permission denied", unix.EACCES},
 		{"stage dies late", fakePlan{Terminal: true, DieAt: "go"}, wire.MethodGo, "go: the stage ended early: signal 9 (killed)", 0},
-		{"no such program", fakePlan{Terminal: true, Args: []string{"/no/such"}}, wire.MethodGo, "exec: ", 0},
+		{"no such program", fakePlan{Terminal: true, Args: []string{"/no/such"}}, wire.MethodGo, "exec: ", unix.ENOENT},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
