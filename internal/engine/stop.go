@@ -188,7 +188,7 @@ func (e *Engine) ContainerKill(ctx context.Context, ref, name string) error {
 		}
 	}
 	if err := e.kill(ctx, c, sig); err != nil {
-		return fmt.Errorf("cannot kill container: %s: %w", ref, err)
+		return err // the server names the container in front, as Docker does
 	}
 	return e.deps.State.Flush(context.WithoutCancel(ctx))
 }
