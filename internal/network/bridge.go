@@ -195,22 +195,59 @@ func enableForwarding() error {
 	return nil
 }
 
-// applyRules replaces our nftables table, or removes it when there is nothing
-// to be in it.
-func (m *Manager) applyRules(subnet netip.Prefix) error {
+// rules is the content of our nftables table.
+func (m *Manager) rules(subnet netip.Prefix) nft.Ruleset {
 	table := nft.DefaultTable
 	if m.opts.Bridge != DefaultBridge {
 		table += "_" + m.opts.Bridge
 	}
+	return nft.Ruleset{Table: table, Masquerade: []nft.Masquerade{{Subnet: subnet, Bridge: m.opts.Bridge}}}
+}
+
+// applyRules replaces our nftables table, or removes it when there is nothing
+// to be in it. From the first time on it is watched.
+func (m *Manager) applyRules(subnet netip.Prefix) error {
+	rules := m.rules(subnet)
 	if m.opts.NoMasquerade {
-		err := nft.Remove(m.netns, table)
+		err := nft.Remove(m.netns, rules.Table)
 		if errdefs.IsNotImplemented(err) { // then it cannot be there
 			return nil
 		}
 		return err
 	}
-	rules := nft.Ruleset{Table: table, Masquerade: []nft.Masquerade{{Subnet: subnet, Bridge: m.opts.Bridge}}}
-	return nft.Apply(m.netns, rules)
+	if err := nft.Apply(m.netns, rules); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.watching == nil {
+		ctx, cancel := context.WithCancel(context.Background())
+		m.unwatch, m.watching = cancel, make(chan struct{})
+		go m.watchRules(ctx)
+	}
+	return nil
+}
+
+// watchRules restores our table whenever somebody removes it, as reloading a
+// firewall does that flushes everything.
+func (m *Manager) watchRules(ctx context.Context) {
+	defer close(m.watching)
+	err := nft.Watch(ctx, m.netns, func() {
+		m.mu.Lock()
+		rules := m.rules(m.net.Subnet)
+		m.mu.Unlock()
+		there, err := nft.Present(m.netns, rules)
+		if err == nil && !there {
+			m.log.Warn("nftables table was removed by somebody, restoring it", "table", rules.Table)
+			err = nft.Apply(m.netns, rules)
+		}
+		if err != nil {
+			m.log.Error("cannot restore nftables table", "table", rules.Table, "err", err)
+		}
+	})
+	if err != nil {
+		m.log.Error("nftables table is not watched any more", "err", err)
+	}
 }
 
 func randomMAC() net.HardwareAddr {

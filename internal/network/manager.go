@@ -73,6 +73,9 @@ type Manager struct {
 	taken  map[netip.Addr]*lease
 	bridge bridgeLink // zero until EnsureDefault
 	claim  *os.File   // keeps other daemons off this bridge
+
+	unwatch  context.CancelFunc // ends watchRules; nil if that does not run
+	watching chan struct{}      // closed when watchRules has ended
 }
 
 // bridgeLink is what Attach has to know about the bridge.
@@ -135,6 +138,13 @@ func Open(o Options) (*Manager, error) {
 func (m *Manager) Close() error {
 	m.closing.Do(func() {
 		m.reaper.stop()
+		m.mu.Lock()
+		unwatch := m.unwatch
+		m.mu.Unlock()
+		if unwatch != nil {
+			unwatch()
+			<-m.watching
+		}
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		errs := []error{m.host.Close(), m.netns.Close()}

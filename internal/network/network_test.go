@@ -19,6 +19,7 @@ import (
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
+	"github.com/portholehq/porthole/internal/network/nft"
 	"github.com/portholehq/porthole/internal/testenv"
 )
 
@@ -481,6 +482,42 @@ func TestNoMasquerade(t *testing.T) {
 	open(t, host, func(o *Options) { o.StatePath = state; o.NoMasquerade = true })
 	if got := tables(); len(got) != 0 {
 		t.Errorf("tables without masquerading: %v", got)
+	}
+}
+
+// TestRulesAreRestored flushes the ruleset, as many firewalls do when they are
+// reloaded.
+func TestRulesAreRestored(t *testing.T) {
+	host := testenv.NetNS(t)
+	m := open(t, host)
+	conn, err := nftables.New(nftables.WithNetNSFd(int(host.Fd())))
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn.FlushRuleset()
+	if err := conn.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	rules := m.rules(m.net.Subnet)
+	if there, err := nft.Present(host, rules); err != nil || there {
+		t.Fatalf("right after the flush the table is there: %v, %v", there, err)
+	}
+	deadline := time.After(10 * time.Second)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		there, err := nft.Present(host, rules)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if there {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatal("the table did not come back")
+		}
 	}
 }
 

@@ -82,20 +82,26 @@ func explain(err error) error {
 
 // write sends the transaction.
 func write(conn *nftables.Conn, r Ruleset) error {
-	t := &nftables.Table{Family: nftables.TableFamilyINet, Name: r.Table}
+	t, post := chains(r)
 	// Adding what may be there, deleting and adding again is the idiom for
 	// "replace": the first line makes sure that the second cannot fail.
 	conn.AddTable(t)
 	conn.DelTable(t)
 	conn.AddTable(t)
-	post := conn.AddChain(&nftables.Chain{
-		Name: "postrouting", Table: t, Type: nftables.ChainTypeNAT,
-		Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityNATSource,
-	})
+	conn.AddChain(post)
 	for _, m := range r.Masquerade {
 		conn.AddRule(&nftables.Rule{Table: t, Chain: post, Exprs: m.exprs()})
 	}
 	return conn.Flush()
+}
+
+// chains are the table and its one chain.
+func chains(r Ruleset) (*nftables.Table, *nftables.Chain) {
+	t := &nftables.Table{Family: nftables.TableFamilyINet, Name: r.Table}
+	return t, &nftables.Chain{
+		Name: "postrouting", Table: t, Type: nftables.ChainTypeNAT,
+		Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityNATSource,
+	}
 }
 
 // exprs is "ip saddr SUBNET oifname != BRIDGE masquerade" as the kernel reads it.
