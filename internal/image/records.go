@@ -165,21 +165,23 @@ func add(labels map[digest.Digest]map[string]string, of digest.Digest, key, valu
 	labels[of][key] = value
 }
 
-// gcLabels collects the reference labels of desc and what is below it.
+// gcLabels collects the reference labels of an index or manifest and what is
+// below it. Entries of an index that are not here have none.
 func (s *Store) gcLabels(ctx context.Context, desc ocispec.Descriptor, labels map[digest.Digest]map[string]string, depth int) error {
-	if depth > maxIndexDepth || labels[desc.Digest] != nil || !(images.IsManifestType(desc.MediaType) || images.IsIndexType(desc.MediaType)) {
+	if depth > maxIndexDepth || labels[desc.Digest] != nil {
 		return nil
 	}
-	children, err := images.Children(ctx, s.content, desc)
-	if errdefs.IsNotFound(err) {
-		return nil
-	}
+	kind, children, err := s.children(ctx, desc)
 	if err != nil {
-		return fmt.Errorf("children of %s: %w", desc.Digest, err)
+		return err
 	}
 	for i, child := range children {
 		add(labels, desc.Digest, "containerd.io/gc.ref.content."+strconv.Itoa(i), child.Digest.String())
-		if err := s.gcLabels(ctx, child, labels, depth+1); err != nil {
+		if kind != documentIndex {
+			continue
+		}
+		err := s.gcLabels(ctx, child, labels, depth+1)
+		if err != nil && !errdefs.IsNotFound(err) {
 			return err
 		}
 	}

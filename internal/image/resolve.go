@@ -294,9 +294,13 @@ func (w *manifestWalk) visit(ctx context.Context, desc ocispec.Descriptor, path 
 		return err
 	}
 	kind, err := documentKind(desc.MediaType, data)
+	if err != nil && len(path) > 0 {
+		return nil // an index may list what is no image
+	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", desc.Digest, err)
 	}
+	desc.MediaType = mediaTypeOf(desc.MediaType, kind)
 	if kind == documentManifest {
 		return w.manifest(ctx, desc, data, len(path) == 0)
 	}
@@ -433,6 +437,32 @@ func (s *Store) readJSON(ctx context.Context, desc ocispec.Descriptor) ([]byte, 
 		return nil, fmt.Errorf("read blob %s: %w", desc.Digest, err)
 	}
 	return data, nil
+}
+
+// children returns what an index or manifest refers to, whatever media types
+// are claimed.
+func (s *Store) children(ctx context.Context, desc ocispec.Descriptor) (documentType, []ocispec.Descriptor, error) {
+	data, err := s.readJSON(ctx, desc)
+	if err != nil {
+		return 0, nil, err
+	}
+	kind, err := documentKind(desc.MediaType, data)
+	if err != nil {
+		return documentManifest, nil, nil //nolint:nilerr // no image, so nothing that it needs
+	}
+	var document struct {
+		Manifests []ocispec.Descriptor `json:"manifests"`
+		Config    ocispec.Descriptor   `json:"config"`
+		Layers    []ocispec.Descriptor `json:"layers"`
+	}
+	if err := unmarshal(data, &document); err != nil {
+		return 0, nil, fmt.Errorf("%s: %w", desc.Digest, err)
+	}
+	if kind == documentIndex {
+		return kind, document.Manifests, nil
+	}
+	parts := append([]ocispec.Descriptor{document.Config}, document.Layers...)
+	return kind, slices.DeleteFunc(parts, func(d ocispec.Descriptor) bool { return d.Digest == "" }), nil
 }
 
 type documentType int

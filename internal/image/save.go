@@ -179,7 +179,7 @@ func blobPath(d digest.Digest) string {
 	return strings.Join([]string{"blobs", d.Algorithm().String(), d.Encoded()}, "/")
 }
 
-// collect lists the blobs of desc and below. Other platforms of an index may
+// collect lists the blobs of an index or manifest and below. Other platforms of an index may
 // be missing, parts of an image may not.
 func (a *saving) collect(ctx context.Context, desc ocispec.Descriptor, depth int) error {
 	if a.seen[desc.Digest] {
@@ -188,28 +188,38 @@ func (a *saving) collect(ctx context.Context, desc ocispec.Descriptor, depth int
 	if depth > maxIndexDepth {
 		return failf(errdefs.ErrInvalidArgument, "index %s is nested too deep", desc.Digest)
 	}
+	if err := a.blob(ctx, desc); err != nil {
+		return err
+	}
+	kind, children, err := a.store.children(ctx, desc)
+	if err != nil {
+		return err
+	}
+	for _, c := range children {
+		if kind == documentManifest {
+			if err := a.blob(ctx, c); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := a.collect(ctx, c, depth+1); err != nil && !errdefs.IsNotFound(err) {
+			return err
+		}
+	}
+	return nil
+}
+
+// blob lists one blob.
+func (a *saving) blob(ctx context.Context, desc ocispec.Descriptor) error {
+	if a.seen[desc.Digest] {
+		return nil
+	}
 	info, err := a.store.content.Info(ctx, desc.Digest)
 	if err != nil {
 		return fmt.Errorf("blob %s: %w", desc.Digest, err)
 	}
 	a.seen[desc.Digest] = true
 	a.blobs = append(a.blobs, ocispec.Descriptor{Digest: desc.Digest, Size: info.Size})
-	if !images.IsManifestType(desc.MediaType) && !images.IsIndexType(desc.MediaType) {
-		return nil
-	}
-	children, err := images.Children(ctx, a.store.content, desc)
-	if err != nil {
-		return fmt.Errorf("children of %s: %w", desc.Digest, err)
-	}
-	for _, c := range children {
-		err := a.collect(ctx, c, depth+1)
-		if errdefs.IsNotFound(err) && images.IsIndexType(desc.MediaType) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-	}
 	return nil
 }
 

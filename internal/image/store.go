@@ -252,20 +252,6 @@ func libraryLog(logger *slog.Logger) *log.Entry {
 	return logrus.NewEntry(l)
 }
 
-// CaptureLibraryLog sends what containerd's libraries say outside of any call,
-// which is to the process's standard logrus logger, to logger. It is for the
-// main function of a program that opens a store; nil drops it.
-func CaptureLibraryLog(logger *slog.Logger) {
-	if logger == nil {
-		logger = slog.New(slog.DiscardHandler)
-	}
-	std := logrus.StandardLogger()
-	std.SetOutput(io.Discard)
-	std.SetLevel(logrus.WarnLevel)
-	std.ReplaceHooks(logrus.LevelHooks{})
-	std.AddHook(logHook{logger})
-}
-
 // logHook carries warnings of containerd's libraries over to slog.
 type logHook struct{ to *slog.Logger }
 

@@ -3,6 +3,7 @@ package image
 import (
 	"bytes"
 	"context"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -14,12 +15,14 @@ import (
 	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/moby/moby/api/types/jsonstream"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/sirupsen/logrus"
 
 	"github.com/portholehq/porthole/internal/testenv"
 )
 
 func TestMain(m *testing.M) {
-	CaptureLibraryLog(nil)
+	// containerd says there what it has no context for.
+	logrus.SetOutput(io.Discard)
 	if dir := os.Getenv("IMAGE_CRASH_TEST"); dir != "" {
 		crashLoop(dir)
 	}

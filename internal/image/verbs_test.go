@@ -422,6 +422,32 @@ func TestSave(t *testing.T) {
 	}
 }
 
+// Media types in an index are only claims: an image whose index has none, or
+// wrong ones, is kept whole and saved whole.
+func TestClaimedMediaTypes(t *testing.T) {
+	for _, claim := range []string{"", "application/octet-stream", ocispec.MediaTypeImageIndex} {
+		s := open(t)
+		l := &layout{t: t}
+		desc := l.image(small(t, "x"))
+		desc.MediaType = claim
+		other := l.blob("application/vnd.test", []byte(`{"blobs":[]}`))
+		index := l.blob(ocispec.MediaTypeImageIndex, jsonOf(t, ocispec.Index{Manifests: []ocispec.Descriptor{other, desc}}))
+		index.MediaType = claim
+		l.name("x", index)
+		load(t, s, l.archive())
+		s.collect(s.in(t.Context()))
+		layers := createRootFS(t, s, "c", "x")
+		if _, err := os.Stat(filepath.Join(layers.Lower[0], "etc/text")); err != nil {
+			t.Errorf("%q: %v", claim, err)
+		}
+		archive := save(t, s, nil, "x")
+		if documents(t, archive)[blobPath(other.Digest)] == "" {
+			t.Errorf("%q: what is no image is missing from the archive", claim)
+		}
+		load(t, open(t), archive)
+	}
+}
+
 func TestSavePlatform(t *testing.T) {
 	s := open(t)
 	l := &layout{t: t}
