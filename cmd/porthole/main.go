@@ -12,5 +12,6 @@ import (
 var version, commit, built string
 
 func main() {
-	os.Exit(cli.Main(cli.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}, os.Args[1:], system.ThisBuild(version, commit, built)))
+	streams := cli.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Exit: os.Exit}
+	os.Exit(cli.Main(streams, os.Args[1:], system.ThisBuild(version, commit, built)))
 }

@@ -23,7 +23,7 @@ const asPorthole = "PORTHOLE_TEST_RUN_CLI"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asPorthole) != "" {
-		os.Exit(Main(Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}, os.Args[1:],
+		os.Exit(Main(Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Exit: os.Exit}, os.Args[1:],
 			system.Build{Version: "28.2.2", Commit: "e6534b4"}))
 	}
 	if os.Getenv(asTool) != "" {
@@ -87,6 +87,24 @@ func (p program) run(t testing.TB, host string, args ...string) result {
 		t.Fatalf("run %s %q: %v", p.path, args, err)
 	}
 	return result{out.String(), errOut.String(), 0}
+}
+
+// eventually tells whether something holds within half a minute.
+func eventually(t testing.TB, holds func() bool) bool {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	deadline := time.After(30 * time.Second)
+	for !holds() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			return false
+		case <-t.Context().Done():
+			return false
+		}
+	}
+	return true
 }
 
 // asDocker puts Docker's name in the place of ours.

@@ -19,6 +19,8 @@ import (
 type Streams struct {
 	In       io.Reader
 	Out, Err io.Writer
+	// Exit ends the program at once, for a user who has asked three times.
+	Exit func(code int)
 }
 
 // Main runs the command line with args, which do not include the program's
@@ -33,7 +35,7 @@ func Main(s Streams, args []string, build system.Build) (code int) {
 	ctx, stop := untilSignal(context.Background(), func() {
 		term.Restore()
 		_, _ = io.WriteString(s.Err, "\ngot 3 SIGTERM/SIGINTs, forcefully exiting\n")
-		os.Exit(1)
+		s.Exit(1)
 	})
 	defer stop()
 

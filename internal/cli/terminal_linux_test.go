@@ -15,7 +15,6 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/creack/pty"
 	"github.com/google/go-cmp/cmp"
@@ -222,12 +221,9 @@ func (sc *screen) text() string {
 // await waits until something holds.
 func (sc *screen) await(what string, holds func() bool) {
 	sc.t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		if holds() {
-			return
-		}
+	if !eventually(sc.t, holds) {
+		sc.t.Fatalf("%s did not come about; screen:\n%s", what, sc.text())
 	}
-	sc.t.Fatalf("%s did not come about; screen:\n%s", what, sc.text())
 }
 
 func (sc *screen) awaitText(text string) {

@@ -86,8 +86,13 @@ func TestExitCode(t *testing.T) {
 		err  error
 		want int
 	}{
-		{nil, 0}, {errors.New("x"), 1}, {Exit(0), 0}, {Exit(42), 42}, {Cancelled("no"), 0},
-		{errors.Join(errors.New("x"), &StatusError{Code: 64}), 64}, {&StatusError{Text: "x"}, 1},
+		{nil, 0},
+		{errors.New("x"), 1},
+		{Exit(0), 0},
+		{Exit(42), 42},
+		{Cancelled("no"), 0},
+		{errors.Join(errors.New("x"), &StatusError{Code: 64}), 64},
+		{&StatusError{Text: "x"}, 1},
 	} {
 		if got := ExitCode(c.err); got != c.want {
 			t.Errorf("ExitCode(%v) = %d, want %d", c.err, got, c.want)

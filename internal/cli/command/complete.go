@@ -2,6 +2,7 @@ package command
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,10 +28,8 @@ var (
 )
 
 func (s States) include(state container.ContainerState) bool {
-	for _, one := range s {
-		if one == state {
-			return true
-		}
+	if slices.Contains(s, state) {
+		return true
 	}
 	return len(s) == 0
 }

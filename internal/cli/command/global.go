@@ -91,7 +91,7 @@ func (g *Global) logLevel() (slog.Level, error) {
 	case "error", "fatal", "panic":
 		return slog.LevelError, nil
 	}
-	return 0, fmt.Errorf("Unable to parse logging level: %s", g.level) //nolint:staticcheck // Docker's wording
+	return 0, fmt.Errorf("Unable to parse logging level: %s", g.level)
 }
 
 // Logger returns the log that the flags ask for.
@@ -111,7 +111,7 @@ func (g *Global) connect() (*client.Client, error) {
 	if hosts := g.hosts.GetSlice(); len(hosts) > 0 {
 		host, err := normalHost(hosts[0], g.tls || g.tlsVerify)
 		if err != nil {
-			return nil, fmt.Errorf("Failed to initialize: unable to resolve endpoint: %w", err) //nolint:staticcheck // Docker's wording
+			return nil, fmt.Errorf("Failed to initialize: unable to resolve endpoint: %w", err)
 		}
 		o.Host = host
 	}

@@ -120,7 +120,7 @@ func (r *running) run(keys string) error {
 	waitCtx, stopWait := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopWait()
 	exited := waitForExit(waitCtx, r.app, r.client, r.id, r.autoRemove)
-	if err := r.start(ctx, exited, func() { cancel(); <-at.done }); err != nil {
+	if err := r.start(ctx, exited, func() { cancel(); at.finish(r.app) }); err != nil {
 		return err
 	}
 	if r.config.Tty && r.app.OutIsTerminal() {
@@ -161,7 +161,7 @@ func (r *running) watch(at *attachment, exited <-chan int, cancel func()) error 
 		if !r.config.AttachStdout && !r.config.AttachStderr {
 			cancel()
 		}
-		<-at.done
+		at.finish(r.app)
 		return command.Exit(code)
 	}
 }

@@ -49,6 +49,14 @@ func attach(ctx context.Context, a *command.App, c *client.Client, id string, ha
 	return at, nil
 }
 
+// finish waits for the end of the copying where its error does not matter:
+// the container's own end says it all.
+func (at *attachment) finish(a *command.App) {
+	if err := <-at.done; err != nil {
+		a.Log.Debug("copy streams", "err", err)
+	}
+}
+
 func newSession(a *command.App, resp mobyclient.HijackedResponse, hasTTY bool) *tty.Session {
 	return &tty.Session{
 		Terminal: a.Terminal, Conn: halfCloser{resp}, Reader: resp.Reader, TTY: hasTTY, Debug: a.Log,
@@ -118,7 +126,7 @@ func waitForExit(ctx context.Context, a *command.App, c *client.Client, id strin
 }
 
 func waitFailed(a *command.App, err error) {
-	a.Log.Error("error waiting for container: " + err.Error())
+	_, _ = fmt.Fprintln(a.Err, "error waiting for container:", command.Message(err))
 }
 
 // exitCode waits for the answer to a plain wait request.

@@ -107,7 +107,7 @@ func (o *startOptions) runAttached(ctx context.Context, a *command.App, name, ke
 	exited := waitForExit(ctx, a, c, ctr.ID, ctr.HostConfig.AutoRemove)
 	if _, err := c.ContainerStart(ctx, ctr.ID, o.options); err != nil {
 		cancel()
-		<-at.done
+		at.finish(a)
 		return err
 	}
 	if ctr.Config.Tty && a.OutIsTerminal() {

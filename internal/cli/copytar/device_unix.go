@@ -20,7 +20,7 @@ func sharedFile(info fs.FileInfo) (fileID, bool) {
 	if !ok || info.IsDir() || stat.Nlink < 2 {
 		return fileID{}, false
 	}
-	return fileID{uint64(stat.Dev), stat.Ino}, true
+	return fileID{uint64(stat.Dev), stat.Ino}, true //nolint:unconvert // of another type on other systems
 }
 
 // device makes a device node or a pipe. It is made by the name in an open

@@ -3,6 +3,7 @@ package images
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/docker/cli/cli/command/formatter"
@@ -88,10 +89,8 @@ func warnAmbiguous(a *command.App, match string) {
 	if strings.ContainsAny(match, ".:/") {
 		return
 	}
-	for _, sub := range []string{"build", "history", "import", "inspect", "list", "load", "ls", "prune", "pull", "push", "rm", "save", "tag"} {
-		if sub == match {
-			_, _ = fmt.Fprintf(a.Err, "\nNo images found matching %q: did you mean \"porthole image %[1]s\"?\n", match)
-			return
-		}
+	if slices.Contains([]string{"build", "history", "import", "inspect", "list", "load", "ls", "prune", "pull", "push", "rm", "save", "tag"}, match) {
+		_, _ = fmt.Fprintf(a.Err, "\nNo images found matching %q: did you mean \"porthole image %[1]s\"?\n", match)
+		return
 	}
 }

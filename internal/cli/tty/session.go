@@ -130,7 +130,7 @@ func (s *Session) copyOutput(restore func()) <-chan error {
 		} else {
 			err = Demux(writerOrDiscard(s.Stdout, s.Terminal.Out), writerOrDiscard(s.Stderr, s.Terminal.Err), s.Reader)
 		}
-		s.debug("end of output", err)
+		s.log().Debug("end of output", "err", err)
 		done <- err
 	}()
 	return done
@@ -154,16 +154,17 @@ func (s *Session) copyInput(input io.Reader, restore func()) (done <-chan struct
 				return
 			}
 			// An error in sending shows on the receiving side too.
-			s.debug("end of input", err)
+			s.log().Debug("end of input", "err", err)
 		}
-		s.debug("close write", s.Conn.CloseWrite())
+		s.log().Debug("closed input of container", "err", s.Conn.CloseWrite())
 		close(end)
 	}()
 	return end, escape
 }
 
-func (s *Session) debug(msg string, err error) {
-	if s.Debug != nil {
-		s.Debug.Debug(msg, "err", err)
+func (s *Session) log() *slog.Logger {
+	if s.Debug == nil {
+		return slog.New(slog.DiscardHandler)
 	}
+	return s.Debug
 }
