@@ -258,7 +258,7 @@ func killAll(parent string) bool {
 		all = append(all[1:], all[0])
 		for _, d := range all {
 			data, _ := os.ReadFile(filepath.Join(d, "cgroup.procs"))
-			for _, pid := range strings.Fields(string(data)) {
+			for pid := range strings.FieldsSeq(string(data)) {
 				if n, err := strconv.Atoi(pid); err == nil && n > 1 {
 					_ = unix.Kill(n, unix.SIGKILL)
 				}
