@@ -71,6 +71,7 @@ type compiler struct {
 	tree  *cgroup.Tree
 	// hardLimit tells the daemon's own hard limit of a resource.
 	hardLimit func(resource int) uint64
+	filters   *filters
 
 	out      compiled
 	before   []plan.Step // up to the barrier
@@ -377,7 +378,7 @@ func (c *compiler) enterCgroups(sub cgroup.Sub) error {
 // process drops rights and executes.
 func (c *compiler) process() error {
 	steps, err := processSteps(processInput{
-		process: c.b.Spec.Process, groups: c.b.GroupAdd, terminal: c.b.Terminal,
+		process: c.b.Spec.Process, groups: c.b.GroupAdd, filters: c.filters,
 		seccomp: c.b.Spec.Linux.Seccomp, personality: c.b.Spec.Linux.Personality,
 	})
 	if err != nil {
@@ -394,9 +395,9 @@ func (c *compiler) process() error {
 type processInput struct {
 	process     *specs.Process
 	groups      []string
-	terminal    bool
 	seccomp     *specs.LinuxSeccomp
 	filter      *plan.Seccomp // ready-made; wins over seccomp
+	filters     *filters
 	personality *specs.LinuxPersonality
 }
 
@@ -446,7 +447,7 @@ func processSteps(in processInput) ([]plan.Step, error) {
 	filter := in.filter
 	if filter == nil && in.seccomp != nil {
 		var err error
-		if filter, err = compileSeccomp(in.seccomp); err != nil {
+		if filter, err = in.filters.compile(in.seccomp); err != nil {
 			return nil, err
 		}
 	}

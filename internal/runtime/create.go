@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -34,6 +35,8 @@ type Runtime struct {
 	log  *slog.Logger
 	tree *cgroup.Tree
 	shim *os.File // executable, sealed, unreadable for all but root
+
+	filters filters
 
 	initOnce sync.Once
 	init     *os.File // the same, readable: it becomes a process of the container
@@ -126,7 +129,6 @@ func (r *Runtime) Create(ctx context.Context, b Bundle) (_ *Container, err error
 		{"connect", cr.connect},
 		{"stage", cr.stage},
 		{"process limits", cr.limits},
-		{"record", cr.record},
 	} {
 		if err := r.fail(s.name); err != nil {
 			return nil, fmt.Errorf("create container %s: %s: %w", b.ID, s.name, err)
@@ -182,7 +184,7 @@ func (cr *creation) lap(name string) {
 }
 
 func (cr *creation) compile() (err error) {
-	comp := &compiler{b: cr.b, group: cr.c.group, tree: cr.r.tree, hardLimit: hardLimit}
+	comp := &compiler{b: cr.b, group: cr.c.group, tree: cr.r.tree, hardLimit: hardLimit, filters: &cr.r.filters}
 	cr.compiled, err = comp.compile()
 	if err != nil {
 		return err
@@ -383,7 +385,8 @@ func (cr *creation) connect() error {
 }
 
 // stage has the shim start the stage and waits until that waits.
-func (cr *creation) stage() error {
+// It also records what a later daemon needs to adopt the container.
+func (cr *creation) stage() (err error) {
 	raw, err := json.Marshal(cr.c.plan)
 	if err != nil {
 		return fmt.Errorf("encode plan: %w", err)
@@ -416,6 +419,10 @@ func (cr *creation) stage() error {
 		spec.JoinPID = true
 		files = append(files, f)
 	}
+	// Written meanwhile: the record is needed by the next daemon only.
+	saved := make(chan error, 1)
+	go func() { saved <- cr.c.save() }()
+	defer func() { err = cmp.Or(err, <-saved) }()
 	var created wire.Created
 	if _, err := cr.c.client.Call(cr.ctx, wire.MethodCreate, spec, &created, append(files, cr.planFiles...)...); err != nil {
 		return startError(cr.c.plan, err)
@@ -504,6 +511,3 @@ func startError(p *plan.Plan, err error) error {
 	}
 	return e
 }
-
-// record keeps what a later daemon needs to adopt the container.
-func (cr *creation) record() error { return cr.c.save() }

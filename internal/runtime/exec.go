@@ -114,7 +114,7 @@ func (ex *execution) compile() (*compiled, error) {
 	if o.NoSeccomp || o.Seccomp != nil {
 		filter = nil
 	}
-	in := processInput{process: o.Process, groups: o.GroupAdd, terminal: o.Process.Terminal, filter: filter}
+	in := processInput{process: o.Process, groups: o.GroupAdd, filter: filter, filters: &ex.c.r.filters}
 	if !o.NoSeccomp {
 		in.seccomp = o.Seccomp
 	}

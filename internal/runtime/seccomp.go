@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash"
 	"runtime"
+	"strings"
 	"sync"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -26,11 +27,11 @@ type filters struct {
 const maxFilters = 32
 
 // compile turns a profile into the kernel's program, which must not be changed.
-// A profile that wants its notifications sent somewhere is refused: nobody would
-// answer.
+// A profile that has somebody notified is refused: nobody would answer, and what
+// waits for an answer fails with ENOSYS once the filter's descriptor is closed.
 func (f *filters) compile(p *specs.LinuxSeccomp) (*plan.Seccomp, error) {
-	if p.ListenerPath != "" || p.ListenerMetadata != "" {
-		return nil, unsupported("seccomp: a notification listener is not supported")
+	if err := checkNotify(p); err != nil {
+		return nil, err
 	}
 	id := profileID(p)
 	f.mu.Lock()
@@ -115,4 +116,19 @@ func (d *digester) optional(n *uint) {
 	}
 	d.number(1)
 	d.number(uint64(*n))
+}
+
+func checkNotify(p *specs.LinuxSeccomp) error {
+	if p.ListenerPath != "" || p.ListenerMetadata != "" {
+		return unsupported("seccomp: a notification listener is not supported")
+	}
+	if p.DefaultAction == specs.ActNotify {
+		return unsupported("seccomp: SCMP_ACT_NOTIFY is not supported as default action, because there is no listener")
+	}
+	for _, rule := range p.Syscalls {
+		if rule.Action == specs.ActNotify {
+			return unsupported("seccomp: SCMP_ACT_NOTIFY is not supported for %s, because there is no listener", strings.Join(rule.Names, ", "))
+		}
+	}
+	return nil
 }

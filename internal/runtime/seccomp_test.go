@@ -22,7 +22,7 @@ func TestSeccompNotification(t *testing.T) {
 		{"a listener", specs.LinuxSeccomp{DefaultAction: specs.ActAllow, ListenerPath: "/run/agent"}, "seccomp: a notification listener is not supported"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := compileSeccomp(&tt.profile)
+			_, err := new(filters).compile(&tt.profile)
 			got := ""
 			if err != nil {
 				got = err.Error()
@@ -34,5 +34,35 @@ func TestSeccompNotification(t *testing.T) {
 				t.Errorf("class of %v", err)
 			}
 		})
+	}
+}
+
+// TestProfileID changes a profile in one place at a time.
+func TestProfileID(t *testing.T) {
+	one, two := uint(1), uint(2)
+	seen := map[[32]byte]string{}
+	for _, tt := range []struct {
+		name    string
+		profile specs.LinuxSeccomp
+	}{
+		{"empty", specs.LinuxSeccomp{}},
+		{"action", specs.LinuxSeccomp{DefaultAction: specs.ActAllow}},
+		{"errno", specs.LinuxSeccomp{DefaultErrnoRet: &one}},
+		{"other errno", specs.LinuxSeccomp{DefaultErrnoRet: &two}},
+		{"architecture", specs.LinuxSeccomp{Architectures: []specs.Arch{specs.ArchX86}}},
+		{"no flags at all", specs.LinuxSeccomp{Flags: []specs.LinuxSeccompFlag{}}},
+		{"flag", specs.LinuxSeccomp{Flags: []specs.LinuxSeccompFlag{specs.LinuxSeccompFlagLog}}},
+		{"two names", specs.LinuxSeccomp{Syscalls: []specs.LinuxSyscall{{Names: []string{"a", "b"}}}}},
+		{"one name", specs.LinuxSeccomp{Syscalls: []specs.LinuxSyscall{{Names: []string{"ab"}}}}},
+		{"two rules", specs.LinuxSeccomp{Syscalls: []specs.LinuxSyscall{{Names: []string{"a"}}, {Names: []string{"b"}}}}},
+		{"rule's errno", specs.LinuxSeccomp{Syscalls: []specs.LinuxSyscall{{Names: []string{"a", "b"}, ErrnoRet: &one}}}},
+		{"argument", specs.LinuxSeccomp{Syscalls: []specs.LinuxSyscall{{Names: []string{"a", "b"}, Args: []specs.LinuxSeccompArg{{}}}}}},
+		{"argument's value", specs.LinuxSeccomp{Syscalls: []specs.LinuxSyscall{{Names: []string{"a", "b"}, Args: []specs.LinuxSeccompArg{{ValueTwo: 1}}}}}},
+	} {
+		id := profileID(&tt.profile)
+		if other, ok := seen[id]; ok {
+			t.Errorf("%s and %s have the same id", tt.name, other)
+		}
+		seen[id] = tt.name
 	}
 }
