@@ -136,9 +136,8 @@ func (e *Engine) noteExit(c *ctr) {
 // exitedWithout is exited for a run that another daemon started and that has nothing left to clear away.
 func (e *Engine) exitedWithout(c *ctr, exit Exit, settled chan struct{}) {
 	before := c.view()
-	err := c.move(container.StateExited, func(v *view) { noteEnd(v, exit) })
+	err := c.moveAnd(container.StateExited, func(v *view) { noteEnd(v, exit) }, func() { e.emitEnd(before, exit) })
 	e.saved(c, err)
-	e.emitEnd(before, exit)
 	close(settled)
 	e.autoRemoveRest(c)
 }

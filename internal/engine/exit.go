@@ -41,15 +41,14 @@ func (e *Engine) exited(c *ctr, task Task, settled chan struct{}) {
 		to = container.StateRestarting
 	}
 	remove := before.HostConfig.AutoRemove && !again
-	err := c.move(to, func(v *view) {
+	err := c.moveAnd(to, func(v *view) {
 		remove = remove && c.held == 0
 		noteEnd(v, exit)
 		if again {
 			v.Life.RestartCount++
 		}
-	})
+	}, func() { e.emitEnd(before, exit) })
 	e.saved(c, err)
-	e.emitEnd(before, exit)
 	e.clear(c, before, task)
 	close(settled)
 	switch {

@@ -108,19 +108,27 @@ func (c *ctr) view() *view { return c.snap.Load() }
 
 // move brings the container from its status to another. It is the only function that changes a status. change, which
 // may be nil, alters a copy of the view and of the record in the same step.
-func (c *ctr) move(to state.Status, change func(*view)) error {
+func (c *ctr) move(to state.Status, change func(*view)) error { return c.moveAnd(to, change, nil) }
+
+// moveAnd is move with events: announce publishes them once the new status can be seen, and before those who wait for it
+// go on and publish their own.
+func (c *ctr) moveAnd(to state.Status, change func(*view), announce func()) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	from := c.view().Life.Status
 	if !slices.Contains(transitions[from], to) {
 		return errdefs.ErrFailedPrecondition.WithMessage(fmt.Sprintf("container %s is %s and cannot become %s", c.id, from, to))
 	}
-	c.publish(func(v *view) {
+	old := c.replace(func(v *view) {
 		v.Life.Status = to
 		if change != nil {
 			change(v)
 		}
 	})
+	if announce != nil {
+		announce()
+	}
+	close(old.next)
 	return c.save()
 }
 
@@ -140,13 +148,16 @@ func (c *ctr) updateSaved(change func(*view)) error {
 }
 
 // publish is called with mu held.
-func (c *ctr) publish(change func(*view)) {
-	old := c.view()
+func (c *ctr) publish(change func(*view)) { close(c.replace(change).next) }
+
+// replace makes an altered copy of the view the current one and returns the old one, whose next is still to be closed.
+func (c *ctr) replace(change func(*view)) (old *view) {
+	old = c.view()
 	v, rec := *old, *old.Container
 	v.Container, v.next = &rec, make(chan struct{})
 	change(&v)
 	c.snap.Store(&v)
-	close(old.next)
+	return old
 }
 
 // save hands the record to the state file, which writes it soon. It is called with mu held, so that records reach the

@@ -41,8 +41,15 @@ func waitResponse(v *view, condition container.WaitCondition) container.WaitResp
 }
 
 // await returns the view in which the condition is met, or nil when ctx or the engine ended first. The end of the
-// container's existence meets every condition.
+// container's existence meets every condition. The events that belong to the condition have been published.
 func (e *Engine) await(ctx context.Context, c *ctr, first *view, condition container.WaitCondition) *view {
+	v := e.look(ctx, c, first, condition)
+	c.mu.Lock() // moveAnd announces under it
+	defer c.mu.Unlock()
+	return v
+}
+
+func (e *Engine) look(ctx context.Context, c *ctr, first *view, condition container.WaitCondition) *view {
 	for v := c.view(); ; v = c.view() {
 		exited := v.exits > first.exits
 		switch condition {
