@@ -53,10 +53,17 @@ for ((i = 0; ; i++)); do
     sleep 0.05
 done
 
-# Shows a command and what it prints.
+# Shows a command, as one would type it, and what it prints.
 show() {
+    local line='' word
+    for word in "$@"; do
+        if [[ $word == *[^[:alnum:]_./:=-]* ]]; then
+            word="'$word'"
+        fi
+        line+=" $word"
+    done
     echo
-    printf '\e[1m$ %s\e[0m\n' "$*"
+    printf '\e[1m$%s\e[0m\n' "$line"
     "$@"
 }
 
