@@ -42,7 +42,13 @@ func parent(t testing.TB) string {
 // newGroup makes a group and removes it with everything in it at the end.
 func newGroup(t testing.TB, r *Resources) *Group {
 	t.Helper()
-	g := New(parent(t) + "/" + strings.ReplaceAll(t.Name(), "/", "-"))
+	return newGroupNamed(t, "group", r)
+}
+
+// newGroupNamed is newGroup for a test that has several.
+func newGroupNamed(t testing.TB, name string, r *Resources) *Group {
+	t.Helper()
+	g := New(parent(t) + "/" + strings.ReplaceAll(t.Name(), "/", "-") + "-" + name)
 	if _, err := g.Create(r); err != nil {
 		t.Fatal(err)
 	}
