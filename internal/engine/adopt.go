@@ -62,10 +62,8 @@ func (e *Engine) adoptAll(ctx context.Context) error {
 func (e *Engine) takeUp(c *ctr, task Task) {
 	settled := make(chan struct{})
 	status := container.StateRunning
-	if f, ok := task.(interface{ Frozen() (bool, error) }); ok {
-		if frozen, err := f.Frozen(); err == nil && frozen {
-			status = container.StatePaused
-		}
+	if frozen, err := task.Frozen(); err == nil && frozen {
+		status = container.StatePaused
 	}
 	err := c.updateSaved(func(v *view) {
 		// Whatever was saved last, this is what is true. The daemon may have ended before it could save the start.

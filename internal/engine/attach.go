@@ -126,6 +126,9 @@ func (a *attachment) run(ctx context.Context, open func() (Stream, error)) error
 		return err
 	}
 	defer conn.Close()
+	if a.o.Stream {
+		a.e.emit(a.c.view(), events.ActionAttach, nil)
+	}
 	if a.o.Logs {
 		if err := a.replay(ctx, conn, joined); err != nil {
 			a.e.log.Warn("old output was not replayed", "container", a.c.id, "err", err)
@@ -137,7 +140,6 @@ func (a *attachment) run(ctx context.Context, open func() (Stream, error)) error
 	if streams == nil {
 		return nil
 	}
-	a.e.emit(a.c.view(), events.ActionAttach, nil)
 	return a.copy(ctx, conn, streams)
 }
 

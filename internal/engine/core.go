@@ -25,6 +25,7 @@ type Engine struct {
 	registry *registry
 	ids      *idRanges
 	execs    *execTable
+	pins     *pinboard
 	host     hostFacts
 	mapper   mapper
 	// noMapping is why no container can have a user namespace of its own; nil: they can.
@@ -42,7 +43,7 @@ var errShutdown = errors.New("the daemon is shutting down")
 // New loads the saved containers, adopts those that still run, takes note of the exits that happened meanwhile and
 // removes leftovers that are its own.
 func New(ctx context.Context, deps Deps) (*Engine, error) {
-	e := &Engine{deps: deps, config: deps.Config, log: deps.Logger, registry: newRegistry(), ids: newIDRanges(), execs: newExecTable(), started: time.Now()}
+	e := &Engine{deps: deps, config: deps.Config, log: deps.Logger, registry: newRegistry(), ids: newIDRanges(), execs: newExecTable(), pins: newPinboard(), started: time.Now()}
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
 	}

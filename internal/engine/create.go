@@ -30,6 +30,7 @@ type creation struct {
 	root     *os.File // of layers, merged; nil until it is needed
 	warnings []string
 	steps    undo.Stack
+	unpin    []func() // of its volumes, once the container is known to have them
 }
 
 // ContainerCreate makes a container from an image. It answers with the id and warnings. An empty name means one made up;
@@ -39,8 +40,8 @@ func (e *Engine) ContainerCreate(ctx context.Context, name string, req container
 		return container.CreateResponse{}, invalid("config cannot be empty in order to create a container")
 	}
 	n := &creation{e: e, rec: &state.Container{ID: randomID(), Created: time.Now().UTC()}}
-	defer n.steps.Run()               // does nothing after Keep
-	defer func() { n.root.Close() }() // nil is fine
+	defer n.steps.Run() // does nothing after Keep
+	defer n.close()
 	if err := n.decide(ctx, name, req, platform); err != nil {
 		return container.CreateResponse{}, err
 	}
@@ -52,6 +53,14 @@ func (e *Engine) ContainerCreate(ctx context.Context, name string, req container
 	n.steps.Keep()
 	e.emit(c.view(), events.ActionCreate, nil)
 	return container.CreateResponse{ID: c.id, Warnings: append([]string{}, n.warnings...)}, nil
+}
+
+// close gives back what only the creation needs.
+func (n *creation) close() {
+	n.root.Close() // nil is fine
+	for _, unpin := range n.unpin {
+		unpin()
+	}
 }
 
 // decide works out what the container will be. It reserves a name and ids and touches nothing else.
@@ -281,8 +290,16 @@ func (n *creation) volumes(ctx context.Context) error {
 	mounts := slices.Clone(n.rec.Mounts)
 	for i := range mounts {
 		m := &mounts[i]
-		if m.Type != mount.TypeVolume || m.Source != "" {
+		if m.Type != mount.TypeVolume {
 			continue
+		}
+		unpin, err := n.e.pins.pin(m.Name)
+		if err != nil {
+			return err
+		}
+		n.unpin = append(n.unpin, unpin)
+		if m.Source != "" {
+			continue // taken from another container
 		}
 		if err := n.volume(ctx, m); err != nil {
 			return err

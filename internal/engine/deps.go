@@ -85,6 +85,7 @@ type Task interface {
 	Resize(ctx context.Context, height, width uint16) error
 	Freeze(ctx context.Context) error
 	Thaw(ctx context.Context) error
+	Frozen() (bool, error)
 	Done() <-chan struct{}
 	Exit() Exit
 	Pids() ([]int, error)

@@ -198,6 +198,7 @@ func (t *fakeTask) setFrozen(b bool) error {
 	t.frozen = b
 	return nil
 }
+func (t *fakeTask) Frozen() (bool, error)                        { t.mu.Lock(); defer t.mu.Unlock(); return t.frozen, nil }
 func (t *fakeTask) Freeze(context.Context) error                 { return t.setFrozen(true) }
 func (t *fakeTask) Thaw(context.Context) error                   { return t.setFrozen(false) }
 func (t *fakeTask) Resize(context.Context, uint16, uint16) error { return nil }

@@ -154,14 +154,16 @@ func removeDir(dir string) error {
 // removeVolumes removes the anonymous volumes of a container that is gone, unless another one uses them too.
 func (e *Engine) removeVolumes(v *view) {
 	for _, m := range v.Mounts {
-		if m.Type != mount.TypeVolume || !m.Anonymous || len(e.volumeUsers(m.Name, v.ID)) > 0 {
+		if m.Type != mount.TypeVolume || !m.Anonymous {
 			continue
 		}
-		if err := e.deps.Volumes.Remove(m.Name); err != nil && !errdefs.IsNotFound(err) {
+		err := e.removeVolume(m.Name, v.ID)
+		if errdefs.IsConflict(err) || errdefs.IsNotFound(err) {
+			continue
+		}
+		if err != nil {
 			e.log.Error("volume was not removed", "volume", m.Name, "container", v.ID, "err", err)
-			continue
 		}
-		e.emitOther(events.VolumeEventType, events.ActionDestroy, m.Name, map[string]string{"driver": "local"})
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -108,14 +109,72 @@ func (e *Engine) VolumeRemove(_ context.Context, name string, force bool) error 
 		}
 		return err
 	}
-	if users := e.volumeUsers(name, ""); len(users) > 0 {
-		return conflict("remove %s: volume is in use - [%s]", name, strings.Join(users, ", "))
+	return e.removeVolume(name, "")
+}
+
+// removeVolume removes a volume that no container but one, which is being removed, has or is about to have.
+func (e *Engine) removeVolume(name, but string) error {
+	done, err := e.pins.unlessPinned(name, func() error {
+		if users := e.volumeUsers(name, but); len(users) > 0 {
+			return conflict("remove %s: volume is in use - [%s]", name, strings.Join(users, ", "))
+		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
+	defer done()
 	if err := e.deps.Volumes.Remove(name); err != nil {
 		return err
 	}
 	e.emitOther(events.VolumeEventType, events.ActionDestroy, name, map[string]string{"driver": "local"})
 	return nil
+}
+
+// pinboard keeps volumes from being removed between the moment in which a creation has chosen them and the one in which
+// its container is known.
+type pinboard struct {
+	mu       sync.Mutex
+	pins     map[string]int
+	removing map[string]bool
+}
+
+func newPinboard() *pinboard { return &pinboard{pins: map[string]int{}, removing: map[string]bool{}} }
+
+// pin holds a volume until the returned function is called.
+func (b *pinboard) pin(name string) (unpin func(), err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.removing[name] {
+		return nil, conflict("volume %s is being removed", name)
+	}
+	b.pins[name]++
+	return func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if b.pins[name]--; b.pins[name] == 0 {
+			delete(b.pins, name)
+		}
+	}, nil
+}
+
+// unlessPinned lets a volume be removed if nobody holds it and check finds nothing against it. Until done is called
+// nobody can pin it.
+func (b *pinboard) unlessPinned(name string, check func() error) (done func(), err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.pins[name] > 0 || b.removing[name] {
+		return nil, conflict("remove %s: volume is in use", name)
+	}
+	if err := check(); err != nil {
+		return nil, err
+	}
+	b.removing[name] = true
+	return func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		delete(b.removing, name)
+	}, nil
 }
 
 // VolumesPrune removes volumes that nothing uses: anonymous ones, or with all=1 every one.
@@ -134,7 +193,10 @@ func (e *Engine) VolumesPrune(ctx context.Context, f Filters) (mobyvolume.PruneR
 		}
 		size, err := e.deps.Volumes.Usage(ctx, v.Name)
 		if err == nil {
-			err = e.VolumeRemove(ctx, v.Name, true)
+			err = e.removeVolume(v.Name, "")
+		}
+		if errdefs.IsConflict(err) || errdefs.IsNotFound(err) {
+			continue // somebody was faster
 		}
 		if err != nil {
 			return report, fmt.Errorf("remove volume %s: %w", v.Name, err)
