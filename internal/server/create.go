@@ -11,14 +11,11 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/containerd/errdefs"
 	"github.com/containerd/platforms"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/mount"
 	"github.com/moby/moby/api/types/network"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-
-	"github.com/portholehq/porthole/internal/problem"
 )
 
 func (s *Server) containerCreate(r *request) error {
@@ -40,9 +37,6 @@ func (s *Server) containerCreate(r *request) error {
 	}
 	out, err := s.backend.ContainerCreate(r.ctx(), r.form.Get("name"), req, platform)
 	if err != nil {
-		if errdefs.IsNotFound(err) && problem.Hint(err) == "" && strings.HasPrefix(err.Error(), "No such image") {
-			err = problem.WithHint(err, "see what there is with: porthole images; bring one in with: porthole load -i FILE.tar")
-		}
 		return err
 	}
 	out.Warnings = nonNil(append(out.Warnings, warnings...))

@@ -84,6 +84,9 @@ func (f *fake) ContainerCreate(_ context.Context, _ string, req container.Create
 	if req.Image == "missing" {
 		return container.CreateResponse{}, errdefs.ErrNotFound.WithMessage("No such image: missing:latest")
 	}
+	if req.Image == "taken" {
+		return container.CreateResponse{}, errdefs.ErrConflict.WithMessage(`Conflict. The container name "/web" is already in use by container "abc".`)
+	}
 	f.created = append(f.created, req)
 	return container.CreateResponse{ID: fakeID}, nil
 }

@@ -82,7 +82,7 @@ func (s *Server) ServeHTTP(rw http.ResponseWriter, hr *http.Request) {
 		slog.String("method", hr.Method), slog.String("url", hr.RequestURI))}
 	err := s.answer(r, ver, path)
 	if err != nil {
-		s.refuse(r, ver, err)
+		s.refuse(r, ver, path, err)
 	}
 }
 
@@ -149,7 +149,7 @@ func (r *request) parseForm() error {
 }
 
 // refuse answers with an error, unless the answer has begun.
-func (s *Server) refuse(r *request, ver string, err error) {
+func (s *Server) refuse(r *request, ver, path string, err error) {
 	status := problem.Status(err)
 	if r.ctx().Err() != nil {
 		status = problem.StatusClientClosedRequest
@@ -171,7 +171,7 @@ func (s *Server) refuse(r *request, ver string, err error) {
 		r.w.WriteHeader(status)
 		return
 	}
-	answer := api.Error{Message: err.Error(), Hint: problem.Hint(err)}
+	answer := api.Error{Message: err.Error(), Hint: r.hint(path, status, err)}
 	setErrorHeader(r.w.Header(), answer)
 	// Clients that old print the body as it is.
 	if old, err := parseVersion(ver); err == nil && old < v(24) {
