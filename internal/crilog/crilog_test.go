@@ -7,12 +7,14 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/klauspost/compress/zstd"
 	"go.uber.org/goleak"
 )
 
@@ -680,5 +682,58 @@ func TestRandomChunks(t *testing.T) {
 				t.Errorf("round %d: %v differs: %d bytes of %d", round, s, have[s].Len(), want[s].Len())
 			}
 		}
+	}
+}
+
+// TestIndexBytes holds the format of the index: a log outlives the version that
+// wrote it.
+func TestIndexBytes(t *testing.T) {
+	b := appendIndexHeader(nil, 0x0102, time.Unix(0, 0x0304))
+	b = mark{offset: 0x0506, open: openBit(Stdout) | openBit(Stderr), line: 0x0708, time: 0x090a}.append(b)
+	want := "PHLOGIX1" + "\x02\x01\x00\x00\x00\x00\x00\x00" + "\x04\x03\x00\x00\x00\x00\x00\x00" +
+		"\x06\x05\x00\x00\x00\x00\x00\x06" + "\x08\x07\x00\x00\x00\x00\x00\x00" + "\x0a\x09\x00\x00\x00\x00\x00\x00"
+	if diff := cmp.Diff(want, string(b)); diff != "" {
+		t.Errorf("encoded: %s", diff)
+	}
+	got := parseIndex(b, 1<<20)
+	if len(got.marks) != 2 || !got.known || got.marks[0].line != 0x0102 || got.marks[1].offset != 0x0506 ||
+		got.marks[1].open != 6 || got.marks[1].line != 0x0708 || got.marks[1].time != 0x090a {
+		t.Errorf("decoded %+v", got)
+	}
+}
+
+// TestCompressedIsPlainZstd holds that other tools read what we compress.
+func TestCompressedIsPlainZstd(t *testing.T) {
+	zstdcat, err := exec.LookPath("zstdcat")
+	if err != nil {
+		zstdcat = "" // the library decodes what the tool would
+	}
+	dir := t.TempDir()
+	w := openWriter(t, dir, Options{MaxSize: 2 << 20, MaxFiles: 10})
+	numbered(t, w, 0, 50000)
+	closeWriter(t, w)
+	want, err := os.ReadFile(filepath.Join(dir, logName(1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := CompressRotated(openDir(t, dir)); err != nil {
+		t.Fatal(err)
+	}
+	packed := filepath.Join(dir, compressedName(1))
+	var got []byte
+	if zstdcat != "" {
+		got, err = exec.CommandContext(t.Context(), zstdcat, packed).Output()
+	} else {
+		var dec *zstd.Decoder
+		if dec, err = zstd.NewReader(nil); err == nil {
+			var b []byte
+			if b, err = os.ReadFile(packed); err == nil {
+				got, err = dec.DecodeAll(b, nil)
+			}
+			dec.Close()
+		}
+	}
+	if err != nil || !bytes.Equal(got, want) {
+		t.Errorf("got %d bytes of %d, %v", len(got), len(want), err)
 	}
 }
