@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/containerd/errdefs"
@@ -62,6 +63,17 @@ func (w *response) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return conn, rw, err
 }
 
+// sent is the status that the client gets once the handler has returned.
+func (w *response) sent() int {
+	switch {
+	case w.hijacked:
+		return http.StatusSwitchingProtocols
+	case w.status == 0:
+		return http.StatusOK
+	}
+	return w.status
+}
+
 // begun tells whether it is too late for an error to become the answer.
 func (w *response) begun() bool { return w.status != 0 || w.hijacked }
 
@@ -83,6 +95,9 @@ func (s *Server) ServeHTTP(rw http.ResponseWriter, hr *http.Request) {
 	err := s.answer(r, ver, path)
 	if err != nil {
 		s.refuse(r, ver, path, err)
+	}
+	if s.opts.Debug() {
+		r.log.Debug("request handled", "status", w.sent(), "took", time.Since(op.since))
 	}
 }
 

@@ -636,6 +636,10 @@ func TestDebugLog(t *testing.T) {
 			t.Errorf("no %q in %s", want, logs)
 		}
 	}
+	d.ask(t, head, "/_ping", "")
+	if logs = d.logs.String(); !strings.Contains(logs, "request handled") || !strings.Contains(logs, "status=200") {
+		t.Errorf("no end of a request in %s", logs)
+	}
 	if strings.Contains(logs, "hunter2") {
 		t.Errorf("a secret in %s", logs)
 	}
