@@ -61,21 +61,29 @@ func (e *Engine) adoptAll(ctx context.Context) error {
 // takeUp goes on with a container whose shim still runs, or has only just ended.
 func (e *Engine) takeUp(c *ctr, task Task) {
 	settled := make(chan struct{})
-	status := container.StateRunning
+	status, known := container.StateRunning, false
 	if frozen, err := task.Frozen(); err == nil && frozen {
 		status = container.StatePaused
 	}
 	err := c.updateSaved(func(v *view) {
-		// Whatever was saved last, this is what is true. The daemon may have ended before it could save the start.
+		// Whatever was saved last, this is what is true. The daemon may have ended before it could save the start: then
+		// an OOM kill that is noted was in an earlier run.
+		known = v.live() && v.Life.OOMKilled
 		v.Life.Status = status
 		v.task, v.settled = task, settled
 		v.endpoints = e.endpointsOf(v)
 		if at := task.StartedAt(); !at.IsZero() {
 			v.Life.StartedAt, v.Life.FinishedAt = at.UTC(), time.Time{}
 		}
-		v.Life.ExitCode, v.Life.Error, v.Life.OOMKilled = 0, "", false
+		v.Life.ExitCode, v.Life.Error, v.Life.OOMKilled = 0, "", known
 	})
 	e.saved(c, err)
+	if known {
+		select {
+		case <-task.OOM(): // told already
+		default:
+		}
+	}
 	e.log.Info("container adopted", "container", c.id, "pid", task.Pid(), "status", string(status))
 	e.startProbes(c)
 	e.goWork(func() { e.watch(c, task, settled) })
@@ -239,7 +247,8 @@ func (e *Engine) removeLeftover(ctx context.Context, id string) {
 
 // noteEnd records how a run ended.
 func noteEnd(v *view, exit Exit) {
-	v.Life.ExitCode, v.Life.Signal, v.Life.OOMKilled = exit.Code, int(exit.Signal), exit.OOMKilled
+	v.Life.ExitCode, v.Life.Signal = exit.Code, int(exit.Signal)
+	v.Life.OOMKilled = v.Life.OOMKilled || exit.OOMKilled // the start has reset it
 	v.Life.FinishedAt = exit.At.UTC()
 	v.task, v.endpoints, v.execs = nil, nil, nil
 	v.exits++

@@ -86,6 +86,8 @@ type Task interface {
 	Freeze(ctx context.Context) error
 	Thaw(ctx context.Context) error
 	Frozen() (bool, error)
+	// OOM receives after the kernel has killed processes of the container, execs included, for want of memory.
+	OOM() <-chan struct{}
 	Done() <-chan struct{}
 	Exit() Exit
 	Pids() ([]int, error)

@@ -20,12 +20,28 @@ const (
 
 // watch waits for the end of a task. It ends with the daemon, whose successor then takes over.
 func (e *Engine) watch(c *ctr, task Task, settled chan struct{}) {
-	select {
-	case <-task.Done():
-	case <-e.life.Done():
-		return
+	for {
+		select {
+		case <-task.OOM():
+			e.oomKilled(c)
+		case <-task.Done():
+			select {
+			case <-task.OOM():
+				e.oomKilled(c)
+			default:
+			}
+			e.exited(c, task, settled)
+			return
+		case <-e.life.Done():
+			return
+		}
 	}
-	e.exited(c, task, settled)
+}
+
+// oomKilled notes that the kernel has killed processes of the container for want of memory, whether or not it goes on.
+func (e *Engine) oomKilled(c *ctr) {
+	e.saved(c, c.updateSaved(func(v *view) { v.Life.OOMKilled = true }))
+	e.emit(c.view(), events.ActionOOM, nil)
 }
 
 // exited notes the end of a run, clears away what it left and does what the restart policy and --rm ask for.
@@ -61,7 +77,7 @@ func (e *Engine) exited(c *ctr, task Task, settled chan struct{}) {
 
 // emitEnd publishes the end of the run that before shows.
 func (e *Engine) emitEnd(before *view, exit Exit) {
-	if exit.OOMKilled {
+	if exit.OOMKilled && !before.Life.OOMKilled {
 		e.emit(before, events.ActionOOM, nil)
 	}
 	ran := exit.At.Sub(before.Life.StartedAt)

@@ -49,7 +49,7 @@ func newFakeRuntime() *fakeRuntime {
 func (r *fakeRuntime) Create(_ context.Context, b Bundle) (Task, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	t := &fakeTask{r: r, b: b, done: make(chan struct{}), input: make(chan byte, 100)}
+	t := &fakeTask{r: r, b: b, done: make(chan struct{}), oom: make(chan struct{}, 1), input: make(chan byte, 100)}
 	r.tasks[b.ID] = t
 	r.created++
 	return t, nil
@@ -89,6 +89,7 @@ type fakeTask struct {
 	r    *fakeRuntime
 	b    Bundle
 	done chan struct{}
+	oom  chan struct{}
 
 	mu      sync.Mutex
 	started time.Time
@@ -203,6 +204,7 @@ func (t *fakeTask) Freeze(context.Context) error                 { return t.setF
 func (t *fakeTask) Thaw(context.Context) error                   { return t.setFrozen(false) }
 func (t *fakeTask) Resize(context.Context, uint16, uint16) error { return nil }
 func (t *fakeTask) Done() <-chan struct{}                        { return t.done }
+func (t *fakeTask) OOM() <-chan struct{}                         { return t.oom }
 func (t *fakeTask) Exit() Exit                                   { t.mu.Lock(); defer t.mu.Unlock(); return t.exit }
 func (t *fakeTask) Pids() ([]int, error)                         { return []int{os.Getpid()}, nil }
 func (t *fakeTask) Stats() (*container.StatsResponse, error) {

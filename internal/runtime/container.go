@@ -42,6 +42,7 @@ type Container struct {
 
 	done chan struct{} // closed when exit is valid
 	exit Exit
+	oom  chan struct{}
 
 	mu        sync.Mutex
 	startedAt time.Time
@@ -50,6 +51,7 @@ type Container struct {
 	processes map[string]*Process
 	deleted   bool
 	released  bool
+	oomTold   uint64 // kills that oom has told of
 }
 
 func (r *Runtime) newContainer(id, stateDir, logDir string) *Container {
@@ -58,6 +60,7 @@ func (r *Runtime) newContainer(id, stateDir, logDir string) *Container {
 		runDir:    filepath.Join(r.opts.ExecRoot, id),
 		group:     r.tree.Group(filepath.Join(r.opts.CgroupParent, id)),
 		done:      make(chan struct{}),
+		oom:       make(chan struct{}, 1),
 		processes: map[string]*Process{},
 	}
 }
@@ -123,6 +126,7 @@ func (r *Runtime) Load(ctx context.Context, id, stateDir, logDir string) (*Conta
 		return nil, fmt.Errorf("adopt container %s: %w", id, err)
 	}
 	c.adopt(st)
+	c.lookForOOM()
 	go c.follow()
 	return c, nil
 }
@@ -327,9 +331,7 @@ func exitOf(e wire.Exit) Exit {
 // observed completes an exit with what the cgroup knows.
 func (c *Container) observed(e wire.Exit) Exit {
 	exit := exitOf(e)
-	if n, err := c.group.OOMKills(); err == nil && n > 0 {
-		exit.OOMKilled = true
-	}
+	exit.OOMKilled = c.lookForOOM()
 	return exit
 }
 
@@ -345,6 +347,7 @@ func (c *Container) finish(e Exit) {
 // follow hears what the shim tells until it ends. It is the only caller of
 // finish once it runs.
 func (c *Container) follow() {
+	defer c.watchOOM()()
 	for ev := range c.client.Events() {
 		if ev.Name != wire.EventExited {
 			continue

@@ -34,6 +34,7 @@ type Runtime struct {
 	opts Options
 	log  *slog.Logger
 	tree *cgroup.Tree
+	oom  *cgroup.OOMWatcher
 	shim *os.File // executable, sealed, unreadable for all but root
 
 	filters filters
@@ -68,7 +69,12 @@ func New(opts Options) (*Runtime, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Runtime{opts: opts, log: opts.Logger, tree: tree, shim: bin}, nil
+	oom, err := tree.WatchOOM()
+	if err != nil {
+		bin.Close()
+		return nil, err
+	}
+	return &Runtime{opts: opts, log: opts.Logger, tree: tree, oom: oom, shim: bin}, nil
 }
 
 // Close gives back what New took. Containers go on.
@@ -77,7 +83,7 @@ func (r *Runtime) Close() error {
 	if r.init != nil {
 		r.init.Close()
 	}
-	return r.shim.Close()
+	return errors.Join(r.oom.Close(), r.shim.Close())
 }
 
 // initBinary is the binary as the container's init. Each caller gets a
