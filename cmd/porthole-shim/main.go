@@ -4,6 +4,7 @@
 //	porthole-shim serve            stand beside a container (internal/shim)
 //	porthole-shim stage            become a container's process (internal/runtime/stage)
 //	porthole-shim init -- CMD ARG  be the container's PID 1 and reap (internal/shim/reaper)
+//	porthole-shim forker           fork shims for a large daemon (internal/runtime/forker)
 //	porthole-shim compress         compress a log's old segments (internal/crilog)
 //	porthole-shim version
 //
@@ -31,6 +32,7 @@ var verbs = map[string]func(args []string) int{
 	"stage":    runStage,
 	"init":     runInit,
 	"compress": compress,
+	"forker":   runForker,
 	"version":  printVersion,
 }
 

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -21,8 +22,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/portholehq/porthole/internal/linux/cgroup"
-	"github.com/portholehq/porthole/internal/linux/cgroup/enter"
 	"github.com/portholehq/porthole/internal/linux/ns"
+	"github.com/portholehq/porthole/internal/runtime/forker"
 	"github.com/portholehq/porthole/internal/runtime/plan"
 	"github.com/portholehq/porthole/internal/shim"
 	"github.com/portholehq/porthole/internal/shim/wire"
@@ -38,6 +39,9 @@ type Runtime struct {
 	shim *os.File // executable, sealed, unreadable for all but root
 
 	filters filters
+
+	forkerMu sync.Mutex // guards forker
+	forker   *forker.Client
 
 	initOnce sync.Once
 	init     *os.File // the same, readable: it becomes a process of the container
@@ -82,6 +86,11 @@ func (r *Runtime) Close() error {
 	r.initOnce.Do(func() { r.initErr = os.ErrClosed })
 	if r.init != nil {
 		r.init.Close()
+	}
+	r.forkerMu.Lock()
+	defer r.forkerMu.Unlock()
+	if r.forker != nil {
+		r.forker.Close()
 	}
 	return errors.Join(r.oom.Close(), r.shim.Close())
 }
@@ -312,45 +321,59 @@ func (cr *creation) joined() *Container {
 	return nil
 }
 
-// forkShim forks the shim right into its cgroups. It is reaped in the
-// background, since it may end while this daemon lives, or long after.
+// forkShim has the shim forked right into its cgroups: by the forker where a user
+// namespace is to begin, else by this process, whose vfork costs nothing.
 func (r *Runtime) forkShim(g *cgroup.Group, ids IDRange, files []*os.File) (int, error) {
 	entrance, err := g.Entrance(cgroup.Shim)
 	if err != nil {
 		return 0, err
 	}
 	defer entrance.Close()
-	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
-	if err != nil {
-		return 0, err
-	}
-	defer null.Close()
-	attr := &os.ProcAttr{
-		Env:   []string{"GOMAXPROCS=1"},
-		Files: append([]*os.File{null, null, null}, files...),
-		Dir:   "/",
-		Sys:   &syscall.SysProcAttr{Setsid: true},
-	}
-	if entrance.Dir != nil {
-		attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, int(entrance.Dir.Fd())
-	}
+	req := forker.Request{Host: ids.Host, Size: ids.Size, Tasks: len(entrance.Tasks), Dir: entrance.Dir != nil}
+	files = slices.Concat(files, entrance.Files())
 	if ids.Size > 0 {
-		mapping := []syscall.SysProcIDMap{{ContainerID: 0, HostID: int(ids.Host), Size: int(ids.Size)}}
-		attr.Sys.Cloneflags = unix.CLONE_NEWUSER
-		attr.Sys.UidMappings, attr.Sys.GidMappings = mapping, mapping
-		attr.Sys.GidMappingsEnableSetgroups = true
-		attr.Sys.Credential = &syscall.Credential{Uid: 0, Gid: 0}
+		pid, err := r.forkElsewhere(req, files)
+		if !errors.Is(err, forker.ErrGone) {
+			return pid, err
+		}
+		r.log.Warn("the forker has ended: forking here", "err", err)
 	}
-	var proc *os.Process
-	err = enter.Run(entrance.Tasks, func() (err error) {
-		proc, err = os.StartProcess("/proc/self/fd/"+strconv.Itoa(int(r.shim.Fd())), []string{"porthole-shim", "serve"}, attr)
-		return err
-	})
-	if err != nil {
-		return 0, fmt.Errorf("start shim: %w", err)
+	return forker.Fork("/proc/self/fd/"+strconv.Itoa(int(r.shim.Fd())), req, files)
+}
+
+// forkElsewhere uses the forker, which is started when it is first needed and
+// again when it has ended.
+func (r *Runtime) forkElsewhere(req forker.Request, files []*os.File) (int, error) {
+	var client *forker.Client
+	for range 2 {
+		var err error
+		if client, err = r.startForker(client); err != nil {
+			return 0, fmt.Errorf("%w: %w", forker.ErrGone, err)
+		}
+		pid, err := client.Fork(req, files)
+		if !errors.Is(err, forker.ErrGone) {
+			return pid, err
+		}
 	}
-	go proc.Wait()
-	return proc.Pid, nil
+	return 0, forker.ErrGone
+}
+
+// startForker returns the forker that runs, or a new one in place of dead.
+func (r *Runtime) startForker(dead *forker.Client) (*forker.Client, error) {
+	r.forkerMu.Lock()
+	defer r.forkerMu.Unlock()
+	if r.forker != nil && r.forker == dead {
+		r.forker.Close()
+		r.forker = nil
+	}
+	if r.forker == nil {
+		client, err := forker.Start(r.shim)
+		if err != nil {
+			return nil, err
+		}
+		r.forker = client
+	}
+	return r.forker, nil
 }
 
 // protect keeps the kernel from choosing the shim when memory runs out. Without

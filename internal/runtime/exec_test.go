@@ -126,7 +126,7 @@ func TestExecTerminal(t *testing.T) {
 		w.wait(x.Done())
 		out := strings.ReplaceAll(string(first[:n])+string(data), "\r\n", "\n")
 		if !strings.HasPrefix(out, "/dev/pts/") || !strings.Contains(out, "got hello\n50 120\n") {
-			w.t.Errorf("output %q", out)
+			w.t.Errorf("output %q, read error %v, exit %+v", out, err, x.Exit())
 		}
 	})
 }

@@ -550,3 +550,20 @@ func TestCgroupPath(t *testing.T) {
 	defer cancel()
 	w.must(cgroup.New(w.parent + "/deeper").Destroy(ctx))
 }
+
+// TestForkerKilled goes on without the helper that forks shims.
+func TestForkerKilled(t *testing.T) {
+	w := newWorld(t)
+	w.run(w.bundle("true"))
+	first := w.r.forker
+	if first == nil {
+		t.Fatal("no forker was used")
+	}
+	w.must(syscall.Kill(first.Pid(), syscall.SIGKILL))
+	if out, _ := w.run(w.bundle("echo", "again")); out != "again\n" {
+		t.Errorf("output %q", out)
+	}
+	if w.r.forker == first {
+		t.Error("the dead forker is still in use")
+	}
+}
