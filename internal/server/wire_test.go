@@ -47,8 +47,10 @@ func TestAnswers(t *testing.T) {
 		{"not modified", post, "/containers/web/stop?t=1", "", nil, 304, ""},
 		{"stop with a bad timeout", post, "/containers/web/stop?t=x", "", nil, 400, `{"message":"strconv.Atoi: parsing \"x\": invalid syntax"}`},
 		{"conflict", post, "/containers/web/kill", "", nil, 409, `{"message":"cannot kill container: web: container ` + fakeID + ` is not running","hint":"start it with: porthole start web; see its last words with: porthole logs web"}`},
-		{"name in use", post, "/containers/create?name=web", `{"Image":"taken"}`, nil, 409,
-			`{"message":"Conflict. The container name \"/web\" is already in use by container \"abc\".","hint":"free the name with: porthole rm web"}`},
+		{
+			"name in use", post, "/containers/create?name=web", `{"Image":"taken"}`, nil, 409,
+			`{"message":"Conflict. The container name \"/web\" is already in use by container \"abc\".","hint":"free the name with: porthole rm web"}`,
+		},
 		{"no such image", get, "/images/nope/json", "", nil, 404, `{"message":"No such image: nope:latest","hint":"see what there is with: porthole images"}`},
 		{"create", post, "/containers/create?name=web", `{"Image":"nginx","Unknown":1}`, nil, 201, `{"Id":"` + fakeID + `","Warnings":[]}`},
 		{
