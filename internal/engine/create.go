@@ -86,6 +86,9 @@ func (n *creation) decide(ctx context.Context, name string, req container.Create
 		return err
 	}
 	spec.SetDefaults(n.e.deps.Host, rec.HostConfig)
+	if !knownRuntime(rec.HostConfig.Runtime) {
+		return invalid("unknown or invalid runtime name: %s", rec.HostConfig.Runtime)
+	}
 	if _, err := logOptions(rec.HostConfig.LogConfig, n.e.config.Log); err != nil {
 		return err
 	}
@@ -104,6 +107,15 @@ func (n *creation) decide(ctx context.Context, name string, req container.Create
 	}
 	n.steps.AddFunc(func() { n.e.registry.release(rec.Name, rec.ID) })
 	return n.userNamespace()
+}
+
+// knownRuntime accepts our own name and those by which clients ask for the usual way to run containers.
+func knownRuntime(name string) bool {
+	switch name {
+	case "", "porthole", "runc", "io.containerd.runc.v2":
+		return true
+	}
+	return false
 }
 
 // hostname is the one that nobody asked for. Containers in the host's UTS or network namespace have the host's.

@@ -30,13 +30,19 @@ func (e *Engine) document(v *view) (*specs.Spec, error) {
 	return document, nil
 }
 
-// documentOf is the document that a running container was started from; one adopted from an earlier daemon is compiled
+// documentOf is what execs in a running container are made from; of one adopted from an earlier daemon it is compiled
 // again, which gives the same.
 func (e *Engine) documentOf(v *view) (*specs.Spec, error) {
 	if v.document != nil {
 		return v.document, nil
 	}
 	return e.document(v)
+}
+
+// execBase keeps of a document what execs are made from. The rest, most of it a seccomp profile, is as large as all that
+// the engine knows of the container besides.
+func execBase(d *specs.Spec) *specs.Spec {
+	return &specs.Spec{Process: d.Process, Linux: &specs.Linux{Namespaces: d.Linux.Namespaces}}
 }
 
 func specMounts(list []state.Mount) []spec.Mount {

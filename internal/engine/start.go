@@ -199,7 +199,7 @@ func (s *starting) started() error {
 	settled := make(chan struct{})
 	e, c := s.e, s.c
 	err := c.move(container.StateRunning, func(v *view) {
-		v.task, v.endpoints, v.settled, v.document = s.task, s.endpoints, settled, s.document
+		v.task, v.endpoints, v.settled, v.document = s.task, s.endpoints, settled, execBase(s.document)
 		v.Life.StartedAt, v.Life.FinishedAt = s.task.StartedAt(), time.Time{}
 		v.Life.ExitCode, v.Life.Signal, v.Life.Error, v.Life.OOMKilled = 0, 0, "", false
 		if v.Life.StartedAt.IsZero() {

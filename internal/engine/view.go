@@ -40,7 +40,7 @@ type view struct {
 
 	// The unsaved part.
 	task         Task                                 // nil: no process
-	document     *specs.Spec                          // of the last start by this daemon; see Engine.documentOf
+	document     *specs.Spec                          // of the last start by this daemon, see execBase
 	settled      <-chan struct{}                      // closed once what the last run left has been cleared away
 	endpoints    map[string]*network.EndpointSettings // live addresses by network name
 	health       *container.Health
