@@ -34,7 +34,6 @@ type Container struct {
 	ids      IDRange
 	terminal bool
 	labels   map[string]string
-	client   *wire.Client
 	plan     *plan.Plan
 	planJSON []byte
 	warnings []string
@@ -45,6 +44,7 @@ type Container struct {
 	oom  chan struct{}
 
 	mu        sync.Mutex
+	client    *wire.Client // replaced when the shim has cut the conversation off
 	startedAt time.Time
 	started   bool
 	timings   []plan.Timing
@@ -179,7 +179,7 @@ func (c *Container) IDs() IDRange { return c.ids }
 func (c *Container) Start(ctx context.Context) error {
 	begin := time.Now()
 	var started wire.Started
-	if _, err := c.client.Call(ctx, wire.MethodGo, wire.ProcessRef{Process: wire.Init}, &started); err != nil {
+	if _, err := c.shim().Call(ctx, wire.MethodGo, wire.ProcessRef{Process: wire.Init}, &started); err != nil {
 		return fmt.Errorf("start container %s: %w", c.id, startError(c.plan, err))
 	}
 	c.mu.Lock()
@@ -242,7 +242,7 @@ func (c *Container) namespace(kind ns.Kind) (*os.File, error) {
 // spawn has the shim start another one in its user namespace.
 func (c *Container) spawn(ctx context.Context, files []*os.File) (int, error) {
 	var created wire.Created
-	if _, err := c.client.Call(ctx, wire.MethodSpawn, wire.SpawnSpec{}, &created, files...); err != nil {
+	if _, err := c.shim().Call(ctx, wire.MethodSpawn, wire.SpawnSpec{}, &created, files...); err != nil {
 		return 0, fmt.Errorf("start shim beside container %s: %w", c.id, err)
 	}
 	return created.PID, nil
@@ -259,7 +259,7 @@ func (c *Container) Attach(ctx context.Context, o AttachOptions) (*os.File, erro
 	ours, theirs := os.NewFile(uintptr(pair[0]), "attach"), os.NewFile(uintptr(pair[1]), "attach")
 	defer theirs.Close()
 	spec := wire.AttachSpec{Stdin: o.Stdin, Stdout: o.Stdout, Stderr: o.Stderr, CloseStdin: o.CloseStdin}
-	if _, err := c.client.Call(ctx, wire.MethodAttach, spec, nil, theirs); err != nil {
+	if _, err := c.shim().Call(ctx, wire.MethodAttach, spec, nil, theirs); err != nil {
 		ours.Close()
 		return nil, fmt.Errorf("attach to container %s: %w", c.id, err)
 	}
@@ -282,7 +282,7 @@ func (c *Container) CloseStdin(ctx context.Context) error {
 }
 
 func (c *Container) call(ctx context.Context, method string, in any) error {
-	if _, err := c.client.Call(ctx, method, in, nil); err != nil {
+	if _, err := c.shim().Call(ctx, method, in, nil); err != nil {
 		return fmt.Errorf("container %s: %w", c.id, err)
 	}
 	return nil
@@ -344,31 +344,115 @@ func (c *Container) finish(e Exit) {
 	}
 }
 
+// shim is the present conversation with the shim.
+func (c *Container) shim() *wire.Client {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.client
+}
+
 // follow hears what the shim tells until it ends. It is the only caller of
 // finish once it runs.
 func (c *Container) follow() {
 	defer c.watchOOM()()
-	for ev := range c.client.Events() {
-		if ev.Name != wire.EventExited {
-			continue
+	for {
+		for ev := range c.shim().Events() {
+			c.heard(ev)
 		}
-		var e wire.Exited
-		if err := json.Unmarshal(ev.Body, &e); err != nil {
-			c.r.log.Warn("event of a shim is not understood", "container", c.id, "err", err)
-			continue
+		c.mu.Lock()
+		released := c.released
+		c.mu.Unlock()
+		if released {
+			return
 		}
-		if e.Process == wire.Init {
-			c.finish(c.observed(e.Exit))
-		} else {
+		if !c.reconnect() {
+			c.shimEnded()
+			return
+		}
+	}
+}
+
+func (c *Container) heard(ev wire.Event) {
+	if ev.Name != wire.EventExited {
+		return
+	}
+	var e wire.Exited
+	if err := json.Unmarshal(ev.Body, &e); err != nil {
+		c.r.log.Warn("event of a shim is not understood", "container", c.id, "err", err)
+		return
+	}
+	if e.Process == wire.Init {
+		c.finish(c.observed(e.Exit))
+	} else {
+		c.processEnded(e.Process, exitOf(e.Exit))
+	}
+}
+
+// reconnect takes the conversation up again with a shim that still lives: it
+// cuts off whoever reads nothing for long, and this process may have been
+// stopped. What happened meanwhile is in the shim's state.
+func (c *Container) reconnect() bool {
+	ctx, cancel := cleanup()
+	defer cancel()
+	for wait := time.Millisecond; ; wait *= 2 {
+		pids, err := c.shimPids()
+		if err != nil || len(pids) == 0 || c.isDeleted() {
+			return false
+		}
+		client, err := wire.Dial(filepath.Join(c.runDir, socketName))
+		if err == nil {
+			var st wire.State
+			if _, err = client.Call(ctx, wire.MethodState, nil, &st); err == nil {
+				c.catchUp(client, st)
+				return true
+			}
+			client.Close()
+		}
+		select {
+		case <-ctx.Done():
+			c.r.log.Warn("shim does not answer", "container", c.id, "err", err)
+			return false
+		case <-time.After(wait):
+		}
+	}
+}
+
+// catchUp settles what ended while nobody listened.
+func (c *Container) catchUp(client *wire.Client, st wire.State) {
+	c.mu.Lock()
+	c.client.Close()
+	c.client = client
+	missing := map[string]bool{}
+	for id := range c.processes {
+		missing[id] = true
+	}
+	c.mu.Unlock()
+	for _, p := range st.Processes {
+		delete(missing, p.ID)
+	}
+	for _, e := range st.Ended {
+		if missing[e.Process] {
+			delete(missing, e.Process)
 			c.processEnded(e.Process, exitOf(e.Exit))
 		}
 	}
-	c.mu.Lock()
-	released := c.released
-	c.mu.Unlock()
-	if !released {
-		c.shimEnded()
+	for id := range missing {
+		c.processEnded(id, unobserved())
 	}
+	if st.Exit != nil {
+		c.finish(c.observed(*st.Exit))
+	}
+}
+
+func (c *Container) isDeleted() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.deleted
+}
+
+// unobserved is the exit of what nobody saw end.
+func unobserved() Exit {
+	return Exit{Code: 128 + int(syscall.SIGKILL), Signal: syscall.SIGKILL, At: time.Now().UTC()}
 }
 
 // Release lets go of a container that goes on: what Load is the opposite of.
@@ -377,17 +461,14 @@ func (c *Container) Release() error {
 	c.mu.Lock()
 	c.released = true
 	c.mu.Unlock()
-	return c.client.Close()
+	return c.shim().Close()
 }
 
 // shimEnded settles what is open when the shim is gone. A shim that ended in
 // order has told everything or written it down; after one that was killed,
 // nobody looks after the container's processes: they are killed, too.
 func (c *Container) shimEnded() {
-	c.mu.Lock()
-	deleted := c.deleted
-	c.mu.Unlock()
-	lost := Exit{Code: 128 + int(syscall.SIGKILL), Signal: syscall.SIGKILL, At: time.Now().UTC()}
+	lost := unobserved()
 	select {
 	case <-c.done:
 	default:
@@ -395,7 +476,7 @@ func (c *Container) shimEnded() {
 			c.finish(c.observed(e))
 			break
 		}
-		if !deleted {
+		if !c.isDeleted() {
 			c.r.log.Warn("shim ended without an exit record", "container", c.id)
 			ctx, cancel := cleanup()
 			defer cancel()
@@ -431,17 +512,17 @@ func (c *Container) remove(ctx context.Context) error {
 	if err := c.group.Kill(ctx); err != nil {
 		return err
 	}
-	if c.client != nil {
+	if client := c.shim(); client != nil {
 		// A shim whose processes have ended ends by itself; one that was
 		// never started does when told.
-		_, err := c.client.Call(ctx, wire.MethodShutdown, nil, nil)
+		_, err := client.Call(ctx, wire.MethodShutdown, nil, nil)
 		if err == nil {
 			select {
-			case <-c.client.Done():
+			case <-client.Done():
 			case <-ctx.Done():
 			}
 		}
-		c.client.Close()
+		client.Close()
 	}
 	if err := c.killShim(ctx); err != nil {
 		return err

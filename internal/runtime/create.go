@@ -453,7 +453,7 @@ func (cr *creation) stage() (err error) {
 	go func() { saved <- cr.c.save() }()
 	defer func() { err = cmp.Or(err, <-saved) }()
 	var created wire.Created
-	if _, err := cr.c.client.Call(cr.ctx, wire.MethodCreate, spec, &created, append(files, cr.planFiles...)...); err != nil {
+	if _, err := cr.c.shim().Call(cr.ctx, wire.MethodCreate, spec, &created, append(files, cr.planFiles...)...); err != nil {
 		return startError(cr.c.plan, err)
 	}
 	cr.c.pid = created.PID

@@ -164,7 +164,7 @@ func (ex *execution) call(p *Process) error {
 		files = append(files, ex.entrance.Dir)
 	}
 	var created wire.Created
-	got, err := ex.c.client.Call(ex.ctx, wire.MethodExec, spec, &created, append(files, ex.entrance.Tasks...)...)
+	got, err := ex.c.shim().Call(ex.ctx, wire.MethodExec, spec, &created, append(files, ex.entrance.Tasks...)...)
 	if err != nil {
 		return startError(p.plan, err)
 	}
@@ -282,7 +282,7 @@ func (p *Process) Plan() *plan.Plan { return p.plan }
 // process is gone.
 func (p *Process) Start(ctx context.Context) error {
 	var started wire.Started
-	if _, err := p.c.client.Call(ctx, wire.MethodGo, wire.ProcessRef{Process: p.id}, &started); err != nil {
+	if _, err := p.c.shim().Call(ctx, wire.MethodGo, wire.ProcessRef{Process: p.id}, &started); err != nil {
 		p.c.forget(p)
 		if p.plan != nil {
 			err = startError(p.plan, err)

@@ -567,3 +567,30 @@ func TestForkerKilled(t *testing.T) {
 		t.Error("the dead forker is still in use")
 	}
 }
+
+// TestCutOff is a conversation that breaks while the shim lives.
+func TestCutOff(t *testing.T) {
+	w := newWorld(t)
+	c := w.start(w.shell("while ! test -e /stop; do sleep 0.02; done; exit 4"))
+	p := w.exec(c, "sleep", "1000")
+	quick := w.exec(c, "sh", "-c", "sleep 0.2; exit 6")
+	old := c.shim()
+	w.must(old.Close())
+	w.eventually("the conversation goes on", func() bool { return c.shim() != old })
+	w.wait(quick.Done())
+	if e := quick.Exit(); e.Code != 6 || !e.Observed {
+		t.Errorf("exit of the exec = %+v, want 6, observed", e)
+	}
+	select {
+	case <-p.Done():
+		t.Errorf("a process that runs is taken for ended: %+v", p.Exit())
+	case <-c.Done():
+		t.Errorf("a container that runs is taken for ended: %+v", c.Exit())
+	default:
+	}
+	w.execRun(c, "touch", "/stop")
+	w.wait(c.Done())
+	if e := c.Exit(); e.Code != 4 || !e.Observed {
+		t.Errorf("exit = %+v, want 4, observed", e)
+	}
+}
