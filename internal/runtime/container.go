@@ -34,10 +34,12 @@ type Container struct {
 	ids      IDRange
 	terminal bool
 	labels   map[string]string
-	plan     *plan.Plan
-	planJSON []byte
-	warnings []string
-	pid      int
+	// shimProcess is the shim, if it was recorded.
+	shimProcess shimID
+	plan        *plan.Plan
+	planJSON    []byte
+	warnings    []string
+	pid         int
 
 	done chan struct{} // closed when exit is valid
 	exit Exit
@@ -73,6 +75,7 @@ const recordName = "runtime.json"
 type record struct {
 	ID       string            `json:"id"`
 	IDs      IDRange           `json:"ids"`
+	Shim     shimID            `json:"shim"`
 	Cgroup   string            `json:"cgroup"`
 	StateDir string            `json:"state_dir"`
 	LogDir   string            `json:"log_dir"`
@@ -85,7 +88,7 @@ type record struct {
 
 func (c *Container) save() error {
 	b, err := json.Marshal(record{
-		ID: c.id, IDs: c.ids, Cgroup: c.group.Path(), StateDir: c.stateDir, LogDir: c.logDir, Terminal: c.terminal,
+		ID: c.id, IDs: c.ids, Shim: c.shimProcess, Cgroup: c.group.Path(), StateDir: c.stateDir, LogDir: c.logDir, Terminal: c.terminal,
 		Warnings: c.warnings, Labels: c.labels, Timings: c.Timings(), Plan: c.planJSON,
 	})
 	if err != nil {
@@ -146,6 +149,7 @@ func (c *Container) load() error {
 		return fmt.Errorf("decode plan: %w", err)
 	}
 	c.group = c.r.tree.Group(rec.Cgroup)
+	c.shimProcess = rec.Shim
 	c.ids, c.terminal, c.warnings, c.labels, c.timings = rec.IDs, rec.Terminal, rec.Warnings, rec.Labels, rec.Timings
 	c.plan, c.planJSON = p, rec.Plan
 	return nil

@@ -307,6 +307,7 @@ func (cr *creation) startShim() error {
 	if err != nil {
 		return err
 	}
+	cr.c.shimProcess = identify(pid)
 	cr.protect(pid)
 	return nil
 }

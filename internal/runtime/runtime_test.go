@@ -594,3 +594,16 @@ func TestCutOff(t *testing.T) {
 		t.Errorf("exit = %+v, want 4, observed", e)
 	}
 }
+
+func TestShimID(t *testing.T) {
+	id := identify(os.Getpid())
+	if id.PID != os.Getpid() || id.Start == "" {
+		t.Fatalf("identify() = %+v", id)
+	}
+	if again := identify(os.Getpid()); again != id {
+		t.Errorf("identify() = %+v, then %+v", id, again)
+	}
+	if gone := identify(1 << 30); gone != (shimID{}) {
+		t.Errorf("identify() of no process = %+v", gone)
+	}
+}

@@ -4,26 +4,58 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
-	"path/filepath"
-	"strconv"
-
 	"github.com/portholehq/porthole/internal/linux/cgroup"
 )
 
-// shimPids are the processes in the container's shim group: the shim, and
-// others that it has spawned for containers that join this one.
+// shimID names a shim's process beyond its end: a pid alone may be somebody
+// else's by now.
+type shimID struct {
+	PID int `json:"pid"`
+	// Start is when it began, in the kernel's ticks since boot.
+	Start string `json:"start"`
+}
+
+// identify reads when a process began; the zero value if it is gone.
+func identify(pid int) shimID {
+	start, err := startOf(pid)
+	if err != nil {
+		return shimID{}
+	}
+	return shimID{PID: pid, Start: start}
+}
+
+// startOf is field 22 of /proc/PID/stat, see proc_pid_stat(5). The name before
+// may hold anything, parentheses included.
+func startOf(pid int) (string, error) {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return "", err
+	}
+	_, rest, _ := strings.Cut(string(b[strings.LastIndexByte(string(b), ')')+1:]), " ")
+	const state, start = 3, 22
+	f := strings.Fields(rest)
+	if len(f) <= start-state || f[0] == "Z" || f[0] == "X" {
+		return "", os.ErrProcessDone
+	}
+	return f[start-state], nil
+}
+
+// shimPids are the shims that live for this container: those in its shim group
+// on the v2 tree, which is nobody else's. Where there is no such tree all shims
+// share a group; then the one that was recorded is looked for.
 func (c *Container) shimPids() ([]int, error) {
 	dir := c.group.Dir(cgroup.Shim)
 	if dir == "" {
-		hierarchies := c.r.tree.Hierarchies()
-		if len(hierarchies) == 0 {
-			return nil, nil
+		if start, err := startOf(c.shimProcess.PID); err == nil && start == c.shimProcess.Start {
+			return []int{c.shimProcess.PID}, nil
 		}
-		dir = filepath.Join(hierarchies[0].Dir, c.group.Path(), string(cgroup.Shim))
+		return nil, nil
 	}
 	b, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
 	if os.IsNotExist(err) {
