@@ -114,7 +114,7 @@ func (p *preparer) root() (*os.File, error) {
 		m, err = mount.Overlay(o)
 		return err
 	})
-	if errors.Is(err, mount.ErrNeedsAttached) && p.userns != nil {
+	if errors.Is(err, mount.ErrNeedsAttached) {
 		m, err = p.attachedOverlay(o)
 	}
 	if err != nil {
@@ -151,6 +151,16 @@ func (p *preparer) layerBase(dir string) (*os.File, error) {
 		return nil, fmt.Errorf("id-map %q: %w", dir, err)
 	}
 	return m, nil
+}
+
+// layerMount is layerBase as a detached mount in any case.
+func (p *preparer) layerMount(dir string) (*os.File, error) {
+	f, err := p.layerBase(dir)
+	if err != nil || p.userns != nil {
+		return f, err
+	}
+	defer f.Close()
+	return mount.Clone(f, mount.Single)
 }
 
 func (p *preparer) plainRoot(dir string) (*os.File, error) {
@@ -193,7 +203,7 @@ func (p *preparer) attachedOverlay(o mount.OverlayOptions) (*os.File, error) {
 		if err := mount.Propagate("/", unix.MS_PRIVATE); err != nil {
 			return err
 		}
-		base, err := p.layerBase(p.bundle.RootFS.Base)
+		base, err := p.layerMount(p.bundle.RootFS.Base)
 		if err != nil {
 			return err
 		}
