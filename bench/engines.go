@@ -86,9 +86,14 @@ func startDocker(ctx context.Context, dir, images string) (*engine, error) {
 		return nil, err
 	}
 	defer log.Close()
+	// Not the settings of the machine's own daemon.
+	config := filepath.Join(dir, "daemon.json")
+	if err := os.WriteFile(config, []byte("{}\n"), 0o644); err != nil {
+		return nil, err
+	}
 	host := "unix://" + filepath.Join(dir, "docker.sock")
 	cmd := exec.Command("dockerd", "--data-root", filepath.Join(dir, "data"), "--exec-root", filepath.Join(dir, "exec"),
-		"--pidfile", filepath.Join(dir, "pid"), "--host", host, "--config-file", filepath.Join(dir, "no-config"))
+		"--pidfile", filepath.Join(dir, "pid"), "--host", host, "--config-file", config)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &unix.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {

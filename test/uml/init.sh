@@ -23,6 +23,9 @@ mount -t tmpfs tmpfs /tmp
 mount -t cgroup2 none /sys/fs/cgroup
 mkdir -p "$dir/disk"
 mount /dev/ubda "$dir/disk"
+# This kernel cannot ID-map tmpfs, so files of the tests are on the disk.
+mkdir -p "$dir/disk/tmp"
+export TMPDIR=$dir/disk/tmp
 for module in overlay veth bridge; do
     modprobe -d "$dir" "$module"
 done
@@ -41,4 +44,4 @@ while read -r name binary args; do
 done <"$dir/plan"
 umount -l "$dir/disk"
 sync
-halt -f
+halt -f >/dev/null
