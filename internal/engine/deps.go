@@ -33,6 +33,8 @@ type Deps struct {
 	Events  *event.Journal
 	Runtime Runtime
 	Host    spec.Host // what documents are made for
+	// AppArmor makes sure that Host.AppArmorProfile is loaded; nil where there is no such profile.
+	AppArmor func(ctx context.Context) error
 	Images  Images
 	Network Networks
 	Volumes Volumes

@@ -9,6 +9,8 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/storage"
+
+	"github.com/portholehq/porthole/internal/runtime/spec"
 )
 
 const driverName = "overlayfs" // of containerd's snapshotter, as Docker's containerd store calls it
@@ -27,6 +29,9 @@ func (e *Engine) ContainerInspect(ctx context.Context, ref string, size bool) (*
 		Driver: driverName, Platform: v.Platform.OS, ExecIDs: v.execs, HostConfig: v.HostConfig, Config: v.Config,
 		Mounts: mountPoints(v), NetworkSettings: networkSettings(v), ImageManifestDescriptor: v.Manifest,
 		Storage: &storage.Storage{RootFS: &storage.RootFSStorage{Snapshot: &storage.RootFSStorageSnapshot{Name: driverName}}},
+	}
+	if r.AppArmorProfile, err = spec.AppArmorProfile(e.deps.Host, v.HostConfig); err != nil {
+		return nil, err
 	}
 	if v.HostConfig.LogConfig.Type == "none" {
 		r.LogPath = ""

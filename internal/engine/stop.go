@@ -158,7 +158,7 @@ func (e *Engine) signal(ctx context.Context, c *ctr, sig syscall.Signal) error {
 		return errNotRunning(c.id)
 	}
 	if err := v.task.Signal(ctx, sig); err != nil {
-		if errdefs.IsNotFound(err) || errors.Is(err, syscall.ESRCH) {
+		if errdefs.IsNotFound(err) || errors.Is(err, syscall.ESRCH) || hasEnded(v.task) {
 			return errNotRunning(c.id)
 		}
 		return err
@@ -173,6 +173,19 @@ func (e *Engine) signal(ctx context.Context, c *ctr, sig syscall.Signal) error {
 	}
 	e.emit(v, events.ActionKill, map[string]string{"signal": strconv.Itoa(int(sig))})
 	return nil
+}
+
+// hasEnded tells whether a task that did not take a signal has ended, or does so in the next moment: its shim goes a
+// little before the news of the end.
+func hasEnded(task Task) bool {
+	timer := time.NewTimer(100 * time.Millisecond)
+	defer timer.Stop()
+	select {
+	case <-task.Done():
+		return true
+	case <-timer.C:
+		return false
+	}
 }
 
 // ContainerKill sends a signal (name or number; empty: SIGKILL). Only SIGKILL is waited for.
