@@ -16,8 +16,10 @@ import (
 	"github.com/portholehq/porthole/internal/engine/state"
 	"github.com/portholehq/porthole/internal/event"
 	"github.com/portholehq/porthole/internal/image"
+	"github.com/portholehq/porthole/internal/linux/apparmor"
 	"github.com/portholehq/porthole/internal/network"
 	"github.com/portholehq/porthole/internal/runtime"
+	"github.com/portholehq/porthole/internal/runtime/spec"
 	"github.com/portholehq/porthole/internal/runtime/spec/hostinfo"
 	"github.com/portholehq/porthole/internal/undo"
 	"github.com/portholehq/porthole/internal/volume"
@@ -110,6 +112,7 @@ func (o *parts) openEngine(ctx context.Context, p *process) (*engine.Engine, err
 	if err != nil {
 		return nil, fmt.Errorf("gather facts about the host: %w", err)
 	}
+	appArmor := o.appArmor(ctx, &host)
 	limits, err := c.LogLimits()
 	if err != nil {
 		return nil, err
@@ -123,10 +126,26 @@ func (o *parts) openEngine(ctx context.Context, p *process) (*engine.Engine, err
 			DNS: c.DNS, DNSSearch: c.DNSSearch, DNSOptions: c.DNSOptions,
 			StopTimeout: time.Duration(c.DefaultStopTimeout) * time.Second,
 		},
-		State: o.state, Events: o.events, Host: host,
+		State: o.state, Events: o.events, Host: host, AppArmor: appArmor,
 		Runtime: engine.NewRuntime(o.runtime), Images: o.images, Network: o.network, Volumes: o.volumes,
 		NetworkID: o.networkID,
 	})
+}
+
+// appArmor loads the profile for containers where AppArmor is on. Without it they
+// run all the same, with what else confines them. The result loads it again if
+// somebody has unloaded it.
+func (o *parts) appArmor(ctx context.Context, host *spec.Host) func(context.Context) error {
+	if !host.AppArmor {
+		return nil
+	}
+	load := func(ctx context.Context) error { return apparmor.Host{}.Ensure(ctx, apparmor.DefaultProfile) }
+	if err := load(ctx); err != nil {
+		o.log.Warn("AppArmor is on, but containers run without a profile unless they name one", "profile", apparmor.DefaultProfile, "err", err)
+		return nil
+	}
+	host.AppArmorProfile = apparmor.DefaultProfile
+	return load
 }
 
 func (o *parts) networkID(name string) (string, error) {

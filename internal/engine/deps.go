@@ -35,9 +35,9 @@ type Deps struct {
 	Host    spec.Host // what documents are made for
 	// AppArmor makes sure that Host.AppArmorProfile is loaded; nil where there is no such profile.
 	AppArmor func(ctx context.Context) error
-	Images  Images
-	Network Networks
-	Volumes Volumes
+	Images   Images
+	Network  Networks
+	Volumes  Volumes
 	// NetworkID finds a network's id by its name; nil: the name stands for it.
 	NetworkID func(name string) (string, error)
 }

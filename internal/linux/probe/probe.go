@@ -122,21 +122,6 @@ func Pressure() error {
 	return fmt.Errorf("read %s: %w", file, err)
 }
 
-// AppArmor tells whether AppArmor is enabled.
-func AppArmor() error {
-	const file = "/sys/module/apparmor/parameters/enabled"
-	text, err := os.ReadFile(file)
-	switch {
-	case errors.Is(err, os.ErrNotExist):
-		return &UnsupportedError{Feature: "AppArmor", Detail: "the kernel is built without it"}
-	case err != nil:
-		return fmt.Errorf("ask for AppArmor: %w", err)
-	case !strings.HasPrefix(string(text), "Y"):
-		return &UnsupportedError{Feature: "AppArmor", Detail: "switched off at boot"}
-	}
-	return nil
-}
-
 // Namespace tells whether the kernel has a kind of namespace, named as in
 // /proc/self/ns: "cgroup", "user", "time".
 func Namespace(kind string) error {

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/container"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/portholehq/porthole/internal/linux/caps"
@@ -219,18 +220,23 @@ func (b *builder) seccomp() (err error) {
 	return nil
 }
 
-func (b *builder) apparmor() error {
-	profile := b.security.apparmor
-	if !b.Host.AppArmor {
-		return nil // Validate has told of it
-	}
+func (b *builder) apparmor() (err error) {
+	b.spec.Process.ApparmorProfile, err = AppArmorProfile(b.Host, b.HostConfig)
+	return err
+}
+
+// AppArmorProfile chooses the profile that a container runs under: the one that
+// it asks for, none if it is privileged, or else the daemon's. It is empty where
+// AppArmor has no say; Validate tells those who ask for a profile there.
+func AppArmorProfile(h Host, hc *container.HostConfig) (string, error) {
+	options, err := parseSecurity(hc.SecurityOpt)
 	switch {
-	case profile != "":
-	case b.HostConfig.Privileged:
-		profile = unconfined
-	default:
-		profile = b.Host.AppArmorProfile
+	case err != nil || !h.AppArmor:
+		return "", err
+	case options.apparmor != "":
+		return options.apparmor, nil
+	case hc.Privileged:
+		return unconfined, nil
 	}
-	b.spec.Process.ApparmorProfile = profile
-	return nil
+	return h.AppArmorProfile, nil
 }

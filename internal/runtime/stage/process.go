@@ -18,23 +18,35 @@ import (
 	"github.com/portholehq/porthole/internal/sys"
 )
 
-// appArmor has the profile take effect at exec. The file is looked for where
-// Linux 5.1 put it for the case of several security modules, then where it was.
+// appArmor has the profile take effect at exec. An image must not be able to take
+// the profile's place by having something else on /proc.
 func (s *stage) appArmor(profile string) error {
-	var f *os.File
-	var err error
-	for _, name := range []string{"/proc/thread-self/attr/apparmor/exec", "/proc/thread-self/attr/exec"} {
-		if f, err = mount.OpenInRoot(s.root, name, unix.O_WRONLY, 0); err == nil {
-			break
+	return execProfile(profile, func(name string) (*os.File, error) {
+		f, err := mount.OpenInRoot(s.root, name, unix.O_WRONLY, 0)
+		if err != nil {
+			return nil, err
 		}
+		if ok, err := isFS(f, unix.PROC_SUPER_MAGIC); err != nil || !ok {
+			f.Close()
+			return nil, errors.New("/proc is not procfs")
+		}
+		return f, nil
+	})
+}
+
+// execProfile writes a profile's name where the kernel looks at exec: the file is
+// where Linux 5.8 put it for the case of several security modules, or else where
+// it was.
+func execProfile(profile string, open func(name string) (*os.File, error)) error {
+	f, err := open("/proc/thread-self/attr/apparmor/exec")
+	if errors.Is(err, unix.ENOENT) {
+		f, err = open("/proc/thread-self/attr/exec")
 	}
 	if err != nil {
 		return fmt.Errorf("apply apparmor profile %q: %w", profile, err)
 	}
 	defer f.Close()
-	if ok, err := isFS(f, unix.PROC_SUPER_MAGIC); err != nil || !ok {
-		return fmt.Errorf("apply apparmor profile %q: /proc is not procfs", profile)
-	}
+	// In one piece: each write is a request.
 	if _, err := unix.Write(int(f.Fd()), []byte("exec "+profile)); err != nil {
 		return fmt.Errorf("apply apparmor profile %q: %w", profile, err)
 	}

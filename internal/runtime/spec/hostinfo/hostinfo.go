@@ -19,6 +19,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/portholehq/porthole/internal/linux/apparmor"
 	"github.com/portholehq/porthole/internal/linux/caps"
 	"github.com/portholehq/porthole/internal/linux/cgroup"
 	"github.com/portholehq/porthole/internal/linux/probe"
@@ -57,7 +58,7 @@ func Gather(cgroupParent string) (spec.Host, error) {
 		LastCap:          last,
 		Bounding:         bounding,
 		Seccomp:          probe.Seccomp() == nil,
-		AppArmor:         probe.AppArmor() == nil,
+		AppArmor:         apparmor.Host{}.Enabled() == nil,
 		CgroupNamespaces: probe.Namespace("cgroup") == nil,
 		IPv4Forwarding:   forwarding(),
 		Sysctls:          sysctls("net.ipv4.ping_group_range", "net.ipv4.ip_unprivileged_port_start"),
