@@ -48,5 +48,12 @@ func (e *Engine) NetworkInspect(_ context.Context, ref string) (*mobynet.Inspect
 	if err != nil {
 		return nil, err
 	}
+	// The network knows the names that containers had when they were started.
+	for id, ep := range n.Containers {
+		if v, err := e.viewOf(id); err == nil {
+			ep.Name = v.Name
+			n.Containers[id] = ep
+		}
+	}
 	return &n, nil
 }
