@@ -560,7 +560,7 @@ func TestFollowFromAnEmptyLog(t *testing.T) {
 	stop := errors.New("enough")
 	go func() {
 		o := all
-		o.Follow, o.Tail = true, 0
+		o.Follow = true
 		done <- Read(ctx, dir, o, nil, func(e Entry) error {
 			lines <- fmt.Sprintf("%q %v", e.Line, e.Continued)
 			return nil
@@ -688,7 +688,7 @@ func TestRandomChunks(t *testing.T) {
 // TestIndexBytes holds the format of the index: a log outlives the version that
 // wrote it.
 func TestIndexBytes(t *testing.T) {
-	b := appendIndexHeader(nil, 0x0102, time.Unix(0, 0x0304))
+	b := indexHeader(0x0102, time.Unix(0, 0x0304))
 	b = mark{offset: 0x0506, open: openBit(Stdout) | openBit(Stderr), line: 0x0708, time: 0x090a}.append(b)
 	want := "PHLOGIX1" + "\x02\x01\x00\x00\x00\x00\x00\x00" + "\x04\x03\x00\x00\x00\x00\x00\x00" +
 		"\x06\x05\x00\x00\x00\x00\x00\x06" + "\x08\x07\x00\x00\x00\x00\x00\x00" + "\x0a\x09\x00\x00\x00\x00\x00\x00"

@@ -22,7 +22,7 @@ func FuzzRead(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	index := appendIndexHeader(nil, 7, epoch)
+	index := indexHeader(7, epoch)
 	index = mark{line: 7, time: epoch.UnixNano()}.append(index)
 	index = mark{offset: int64(bytes.IndexByte([]byte(good), '\n') + 1), line: 8, open: 2, time: epoch.UnixNano()}.append(index)
 	f.Add(packed, index, []byte(good), index, -1, false)

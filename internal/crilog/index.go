@@ -57,7 +57,8 @@ type index struct {
 	marks []mark
 }
 
-func appendIndexHeader(b []byte, first uint64, t time.Time) []byte {
+func indexHeader(first uint64, t time.Time) []byte {
+	b := make([]byte, 0, 2*indexRecord)
 	b = append(b, indexMagic...)
 	b = binary.LittleEndian.AppendUint64(b, first)
 	return binary.LittleEndian.AppendUint64(b, uint64(t.UnixNano()))

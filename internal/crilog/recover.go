@@ -93,7 +93,7 @@ func (w *Writer) adoptIndex(n int, ix index) error {
 	}
 	w.idx = idx
 	first := ix.marks[0]
-	b := appendIndexHeader(nil, first.line, time.Unix(0, first.time))
+	b := indexHeader(first.line, time.Unix(0, first.time))
 	if w.size > 0 {
 		b = first.append(b)
 	}

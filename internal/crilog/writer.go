@@ -407,7 +407,7 @@ func (w *Writer) create(n int, t time.Time) error {
 	if err != nil {
 		return err
 	}
-	header := appendIndexHeader(nil, w.line, t)
+	header := indexHeader(w.line, t)
 	if _, err := idx.WriteAt(header, 0); err != nil {
 		idx.Close()
 		return err
