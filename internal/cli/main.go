@@ -44,7 +44,9 @@ func Main(s Streams, args []string, build system.Build) (code int) {
 	root := newRoot(app, build, args)
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
-	if sig, ok := errors.AsType[*signalError](context.Cause(ctx)); ok && (err == nil || errors.Is(err, context.Canceled) || errors.Is(err, sig)) {
+	// A command that has come to its end in spite of the signal, as those do
+	// that pass signals on, has its own code.
+	if sig, ok := errors.AsType[*signalError](context.Cause(ctx)); ok && (errors.Is(err, context.Canceled) || errors.Is(err, sig)) {
 		return 128 + int(sig.signal)
 	}
 	if err != nil {

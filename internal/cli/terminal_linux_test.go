@@ -364,6 +364,40 @@ func TestTerminal(t *testing.T) {
 	})
 }
 
+// TestInterrupted holds that a command which a signal ends says so by its
+// code.
+func TestInterrupted(t *testing.T) {
+	for _, line := range []string{"logs -f web", "events", "wait web", "stats web", "top web"} {
+		t.Run(line, func(t *testing.T) {
+			t.Parallel()
+			asked := make(chan struct{}, 16)
+			mux := http.NewServeMux()
+			mux.HandleFunc("GET /containers/web/json", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, webInspect()) })
+			mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+				if strings.HasSuffix(r.URL.Path, "/stats") {
+					webStats(w, r)
+				}
+				w.(http.Flusher).Flush()
+				asked <- struct{}{}
+				<-r.Context().Done()
+			})
+			cmd := porthole(t).command(t, newFakeAPI(t, mux).host, words(line)...)
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			select {
+			case <-asked:
+			case <-t.Context().Done():
+			}
+			_ = cmd.Process.Signal(syscall.SIGINT)
+			_ = cmd.Wait()
+			if code := cmd.ProcessState.ExitCode(); code != 128+int(syscall.SIGINT) {
+				t.Errorf("exit code = %d", code)
+			}
+		})
+	}
+}
+
 // TestSignals holds that signals reach the container without a terminal, and
 // that the command lives on.
 func TestSignals(t *testing.T) {
