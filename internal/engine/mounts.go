@@ -148,7 +148,7 @@ func destination(dst, spec string) (string, error) {
 // parseBind reads -v's [SOURCE:]DESTINATION[:OPTIONS].
 func parseBind(spec, driver string) (state.Mount, error) {
 	parts := strings.Split(spec, ":")
-	if len(parts) > 3 || parts[0] == "" || slices.Contains(parts[:max(1, len(parts)-1)], "") {
+	if len(parts) > 3 || slices.Contains(parts, "") {
 		return state.Mount{}, invalid("invalid volume specification: '%s'", spec)
 	}
 	m := state.Mount{RW: true}

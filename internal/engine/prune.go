@@ -33,10 +33,10 @@ func (e *Engine) ContainersPrune(ctx context.Context, f Filters) (container.Prun
 			continue
 		}
 		rw, _, err := e.deps.Images.RootFSUsage(ctx, c.id)
-		if err == nil {
-			err = e.ContainerRemove(ctx, c.id, RemoveOptions{})
-		}
 		if err != nil {
+			e.log.Warn("size of container is not known", "container", c.id, "err", err)
+		}
+		if err := e.ContainerRemove(ctx, c.id, RemoveOptions{}); err != nil {
 			e.log.Warn("container was not pruned", "container", c.id, "err", err)
 			continue
 		}

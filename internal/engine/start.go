@@ -194,6 +194,18 @@ func (s *starting) attach(ctx context.Context, waiting []*pendingAttach) error {
 	return nil
 }
 
+// attachLate connects the clients that came while the start was under way. From now on nobody queues any more.
+func (s *starting) attachLate() {
+	ctx, cancel := context.WithTimeout(context.Background(), clearTimeout)
+	defer cancel()
+	late := s.c.takePending()
+	if err := s.attach(ctx, late); err != nil {
+		// The container runs; only these clients see nothing of it.
+		s.e.log.Warn("clients were not attached", "container", s.c.id, "clients", len(late), "err", err)
+		s.c.failPending(late)
+	}
+}
+
 // started publishes that the container runs and looks after its end.
 func (s *starting) started() error {
 	settled := make(chan struct{})
@@ -211,6 +223,7 @@ func (s *starting) started() error {
 		return err
 	}
 	e.saved(c, err)
+	s.attachLate()
 	for _, m := range s.v.Mounts {
 		if m.Type == mount.TypeVolume {
 			e.emitOther(events.VolumeEventType, events.ActionMount, m.Name, map[string]string{
