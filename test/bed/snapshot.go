@@ -17,7 +17,7 @@ import (
 
 // A Snapshot is everything in the world that somebody could leave behind.
 type Snapshot struct {
-	Processes  []string // command names, but for the tests' own
+	Processes  []string // with arguments, but for the tests' own
 	Mounts     []string
 	Interfaces []string
 	Cgroups    []string // below the daemon's parent
@@ -135,7 +135,7 @@ func (d *Daemon) Settled(ctx context.Context, before Snapshot, slack int) ([]str
 	}
 }
 
-// processes returns the names of all processes in our pid namespace that have
+// processes returns the names and arguments of all processes in our pid namespace that have
 // ended up somewhere, leaving out the tests and what they run at the moment:
 // everything with our own session, but not the daemon's children.
 func processes() (names []string, err error) {
@@ -160,7 +160,10 @@ func processes() (names []string, err error) {
 		if kernel || sid == own {
 			continue
 		}
-		names = append(names, name)
+		// Arguments tell processes of one name apart; kernel threads and zombies
+		// have none.
+		args, _ := os.ReadFile(filepath.Join("/proc", dir.Name(), "cmdline"))
+		names = append(names, strings.TrimSpace(name+" "+strings.ReplaceAll(string(args), "\x00", " ")))
 	}
 	slices.Sort(names)
 	return names, nil

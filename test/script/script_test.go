@@ -43,6 +43,15 @@ func TestMain(m *testing.M) {
 			return nil, err
 		}
 		daemon = d
+		// What the daemon makes once, at its first container, is no leftover.
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		if err := loadImage(ctx, "busybox"); err != nil {
+			return nil, errors.Join(err, d.Close())
+		}
+		if _, err := d.Porthole(ctx, "run", "--rm", "busybox", "true"); err != nil {
+			return nil, errors.Join(err, d.Close())
+		}
 		return func() {
 			if os.Getenv("PORTHOLE_TEST_KEEP") != "" {
 				fmt.Fprintln(os.Stderr, "kept", d.Dir)
