@@ -57,7 +57,7 @@ func porthole(t testing.TB) program {
 }
 
 // commandTimeout ends a command line that hangs, so that the test tells which.
-const commandTimeout = 30 * time.Second
+const commandTimeout = 2 * time.Minute
 
 // command prepares a run against the daemon at host.
 func (p program) command(t testing.TB, host string, args ...string) *exec.Cmd {
@@ -89,12 +89,12 @@ func (p program) run(t testing.TB, host string, args ...string) result {
 	return result{out.String(), errOut.String(), 0}
 }
 
-// eventually tells whether something holds within half a minute.
+// eventually tells whether something holds within a minute.
 func eventually(t testing.TB, holds func() bool) bool {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	deadline := time.After(30 * time.Second)
+	deadline := time.After(time.Minute)
 	for !holds() {
 		select {
 		case <-tick.C:
