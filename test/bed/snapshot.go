@@ -166,7 +166,17 @@ func processes() (names []string, err error) {
 		names = append(names, strings.TrimSpace(name+" "+strings.ReplaceAll(string(args), "\x00", " ")))
 	}
 	slices.Sort(names)
-	return names, nil
+	return withoutForker(names), nil
+}
+
+// withoutForker leaves out the daemon's forker, which is started with the first
+// container and ends with the daemon. A second one is a leftover.
+func withoutForker(names []string) []string {
+	i := slices.IndexFunc(names, func(s string) bool { return strings.Contains(s, "porthole-forker") })
+	if i < 0 {
+		return names
+	}
+	return slices.Delete(names, i, i+1)
 }
 
 // parseStat reads name and session out of /proc/PID/stat, see proc(5). The
