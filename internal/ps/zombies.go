@@ -43,7 +43,7 @@ func childrenOf(proc string, pid int) []int {
 		if err != nil {
 			continue
 		}
-		for _, word := range strings.Fields(string(b)) {
+		for word := range strings.FieldsSeq(string(b)) {
 			if child, err := strconv.Atoi(word); err == nil {
 				list = append(list, child)
 			}

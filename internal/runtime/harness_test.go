@@ -115,7 +115,7 @@ func (w *world) fillImage(busybox string) {
 	data, err := os.ReadFile(busybox)
 	w.must(err)
 	w.must(os.WriteFile(filepath.Join(w.image, "bin/busybox"), data, 0o755))
-	for _, applet := range strings.Fields("sh true false cat echo ls id ps sleep stat mount umount touch hostname readlink mkdir rm ln ip env tty stty kill grep head test wc sed tr od dd mknod chmod chown unshare chroot printf sort find") {
+	for applet := range strings.FieldsSeq("sh true false cat echo ls id ps sleep stat mount umount touch hostname readlink mkdir rm ln ip env tty stty kill grep head test wc sed tr od dd mknod chmod chown unshare chroot printf sort find") {
 		w.must(os.Symlink("busybox", filepath.Join(w.image, "bin", applet)))
 	}
 	for name, text := range map[string]string{

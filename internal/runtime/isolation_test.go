@@ -216,13 +216,14 @@ func TestJoin(t *testing.T) {
 		}
 		b.Spec.Linux.Namespaces = kept
 		out, _ := w.run(b)
-		want := "in-shm\n1\n"
+		var want strings.Builder
+		want.WriteString("in-shm\n1\n")
 		for _, n := range []string{"net", "ipc", "pid"} {
 			link, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", first.Pid(), n))
 			w.must(err)
-			want += link + "\n"
+			want.WriteString(link + "\n")
 		}
-		if diff := cmp.Diff(want+"0\n", out); diff != "" {
+		if diff := cmp.Diff(want.String()+"0\n", out); diff != "" {
 			w.t.Errorf("(-want +got):\n%s", diff)
 		}
 	})
@@ -253,13 +254,13 @@ func TestHostNamespaces(t *testing.T) {
 	b.Spec.Hostname = ""
 	b.Spec.Linux.Namespaces = []specs.LinuxNamespace{{Type: specs.MountNamespace}}
 	out, _ := w.run(b)
-	var want string
+	var want strings.Builder
 	for _, n := range []string{"net", "ipc", "uts", "pid"} {
 		link, err := os.Readlink("/proc/self/ns/" + n)
 		w.must(err)
-		want += link + "\n"
+		want.WriteString(link + "\n")
 	}
-	if diff := cmp.Diff(want+"1\n", out); diff != "" {
+	if diff := cmp.Diff(want.String()+"1\n", out); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }

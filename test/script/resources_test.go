@@ -73,7 +73,7 @@ func TestResourceFlags(t *testing.T) {
 	} {
 		t.Run(tt.flags, func(t *testing.T) {
 			args := []string{"run", "-d", "--network", "none"}
-			for _, flag := range strings.Fields(tt.flags) {
+			for flag := range strings.FieldsSeq(tt.flags) {
 				args = append(args, strings.ReplaceAll(flag, "&", " "))
 			}
 			id, err := daemon.Porthole(ctx, append(args, "busybox", "sleep", "100000")...)

@@ -157,7 +157,8 @@ func newGroupBeside(t testing.TB) *Group {
 	return g
 }
 
-func ptr[T any](v T) *T { return &v }
+//go:fix inline
+func ptr[T any](v T) *T { return new(v) }
 
 // file reads one of app's files, trying the v1 controller or v2.
 func file(t testing.TB, g *Group, controller, v1Name, v2Name string) string {

@@ -25,7 +25,8 @@ import (
 
 var update = flag.Bool("update", false, "write the documents in testdata anew; look at the difference before you commit it")
 
-func ptr[T any](v T) *T { return &v }
+//go:fix inline
+func ptr[T any](v T) *T { return new(v) }
 
 // machine is a host with two processors and cgroup v1, on which everything can be
 // had.

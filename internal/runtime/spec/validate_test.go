@@ -137,7 +137,7 @@ func TestValidateAccepts(t *testing.T) {
 		PortBindings: network.PortMap{port: {{HostPort: "8080-8090"}, {}}},
 		Resources: container.Resources{
 			Memory: 6 << 20, MemorySwap: -1, MemorySwappiness: ptr[int64](-1), NanoCPUs: 2e9, CpusetCpus: "0,1", CpusetMems: "0",
-			BlkioWeight: 10, PidsLimit: ptr[int64](-1), OomKillDisable: ptr(true),
+			BlkioWeight: 10, PidsLimit: ptr[int64](-1), OomKillDisable: new(true),
 		},
 	}
 	warnings, err := Validate(machine(), c, h)
@@ -154,7 +154,7 @@ func TestValidateDiscards(t *testing.T) {
 	poor := Host{NCPU: 2, LastCap: 40, Bounding: caps.UpTo(40), Cgroup: cgroup.Support{Mode: cgroup.V1}}
 	device := []*blkiodev.ThrottleDevice{{Path: "/dev/vda", Rate: 1}}
 	h := &container.HostConfig{NetworkMode: "host", CgroupnsMode: "private", PortBindings: network.PortMap{network.MustParsePort("80/tcp"): {{}}}, Resources: container.Resources{
-		Memory: 7 << 20, MemorySwap: 8 << 20, MemorySwappiness: ptr[int64](1), MemoryReservation: 7 << 20, OomKillDisable: ptr(true),
+		Memory: 7 << 20, MemorySwap: 8 << 20, MemorySwappiness: ptr[int64](1), MemoryReservation: 7 << 20, OomKillDisable: new(true),
 		PidsLimit: ptr[int64](5), CPUShares: 5, CPUPeriod: 5000, CPUQuota: 5000, CPUPercent: 5, CpusetCpus: "0", CpusetMems: "0",
 		BlkioWeight: 50, BlkioWeightDevice: []*blkiodev.WeightDevice{{Path: "/dev/vda", Weight: 1}},
 		BlkioDeviceReadBps: device, BlkioDeviceWriteBps: device, BlkioDeviceReadIOps: device, BlkioDeviceWriteIOps: device,

@@ -294,7 +294,7 @@ func lookPath(name string, env []string) (string, error) {
 		}
 		return name, nil
 	}
-	for _, dir := range strings.Split(pathOf(env), ":") {
+	for dir := range strings.SplitSeq(pathOf(env), ":") {
 		if dir == "" {
 			dir = "."
 		}
