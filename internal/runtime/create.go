@@ -289,7 +289,7 @@ func (cr *creation) startShim() error {
 		if cr.shimPid, err = other.spawn(cr.ctx, files); err == nil {
 			// It must not end with the other's group, nor could it put processes
 			// into this one from there.
-			err = cr.c.group.Add(cr.shimPid, cgroup.Shim)
+			err = cr.c.group.Add(cr.shimPid, cgroup.Shims)
 		}
 	} else {
 		cr.shimPid, err = cr.r.forkShim(cr.c.group, cr.b.IDs, files)
@@ -325,7 +325,7 @@ func (cr *creation) joined() *Container {
 // forkShim has the shim forked right into its cgroups: by the forker where a user
 // namespace is to begin, else by this process, whose vfork costs nothing.
 func (r *Runtime) forkShim(g *cgroup.Group, ids IDRange, files []*os.File) (int, error) {
-	entrance, err := g.Entrance(cgroup.Shim)
+	entrance, err := g.Entrance(cgroup.Shims)
 	if err != nil {
 		return 0, err
 	}

@@ -152,11 +152,30 @@ func TestProcessIsInItsCgroups(t *testing.T) {
 		if len(shims) != 1 {
 			w.t.Fatalf("shims of the container = %v, want one", shims)
 		}
-		w.wantCgroup(shims[0], w.parent+"/"+c.ID()+"/shim")
+		w.wantShimCgroup(shims[0], c)
 		if got := w.oomScore(c.Pid()); got != "0" {
 			w.t.Errorf("OOM score of the process = %s, want 0", got)
 		}
 	})
+}
+
+// wantShimCgroup: one group for all shims on v1, one for each on v2, where the
+// kernel makes it in no time and it tells whose shim it is.
+func (w *world) wantShimCgroup(pid int, c *Container) {
+	w.t.Helper()
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+	w.must(err)
+	own := w.parent + "/" + c.ID() + "/shim"
+	for line := range strings.Lines(string(data)) {
+		parts := strings.SplitN(strings.TrimSpace(line), ":", 3)
+		want := own
+		if parts[1] != "" && w.r.tree.Unified() != "" {
+			want = w.parent + "/shims"
+		}
+		if parts[2] != want {
+			w.t.Errorf("shim %d is in %s of %q, want %s", pid, parts[2], parts[1], want)
+		}
+	}
 }
 
 func (w *world) wantCgroup(pid int, want string) {
