@@ -74,7 +74,7 @@ func (h Host) Loaded(name string) (bool, error) {
 	// Lines are as in: docker-default (enforce)
 	lines := bufio.NewScanner(file)
 	for lines.Scan() {
-		if profile, _, ok := cutLast(lines.Text(), " ("); ok && profile == name {
+		if nameOf(lines.Text()) == name {
 			return true, nil
 		}
 	}
@@ -84,12 +84,13 @@ func (h Host) Loaded(name string) (bool, error) {
 	return false, nil
 }
 
-// cutLast is strings.Cut at the last separator.
-func cutLast(s, sep string) (before, after string, found bool) {
-	if i := strings.LastIndex(s, sep); i >= 0 {
-		return s[:i], s[i+len(sep):], true
+// nameOf leaves out the mode that stands in parentheses after a profile's name,
+// which may have parentheses itself.
+func nameOf(s string) string {
+	if i := strings.LastIndex(s, " ("); i >= 0 {
+		return s[:i]
 	}
-	return s, "", false
+	return s
 }
 
 // Ensure loads the default profile under a name unless there is a profile of
@@ -140,8 +141,7 @@ func (h Host) confinement() string {
 			continue
 		}
 		// As in: NAME (enforce), or: unconfined
-		profile, _, _ := cutLast(strings.TrimRight(string(text), "\x00\n"), " (")
-		if profile != "" {
+		if profile := nameOf(strings.TrimRight(string(text), "\x00\n")); profile != "" {
 			return profile
 		}
 	}

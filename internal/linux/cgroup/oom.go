@@ -239,14 +239,14 @@ func (w *OOMWatcher) hints(epoll int) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var events [16]unix.EpollEvent
-	any := false
+	found := false
 	for {
 		n, err := unix.EpollWait(epoll, events[:], 0)
-		if n <= 0 && err != unix.EINTR {
-			return any
+		if n <= 0 && !errors.Is(err, unix.EINTR) {
+			return found
 		}
 		for _, ev := range events[:max(n, 0)] {
-			any = true
+			found = true
 			if int(ev.Fd) == w.notify {
 				w.takeNotices()
 				continue

@@ -30,7 +30,7 @@ func newWatcher(t *testing.T) *OOMWatcher {
 }
 
 func small() *Resources {
-	return &Resources{Memory: &specs.LinuxMemory{Limit: ptr[int64](16 << 20), Swap: ptr[int64](16 << 20)}}
+	return &Resources{Memory: &specs.LinuxMemory{Limit: new(int64(16 << 20)), Swap: new(int64(16 << 20))}}
 }
 
 // glutton takes more memory than there is, and is killed for it.
