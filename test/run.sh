@@ -21,11 +21,14 @@ if [[ -z ${PORTHOLE_TEST_AS_ROOT-} ]]; then
     for i in "${!parts[@]}"; do
         if [[ ${parts[i]} == lint ]]; then
             echo "== lint"
-            bash tools/lint.sh
+            bash tools/lint.sh || export PORTHOLE_TEST_FAILED=lint
             unset "parts[i]"
         fi
     done
-    [[ ${#parts[@]} -gt 0 ]] || exit 0
+    if [[ ${#parts[@]} -eq 0 ]]; then
+        [[ -z ${PORTHOLE_TEST_FAILED-} ]]
+        exit
+    fi
     export PORTHOLE_TEST_AS_ROOT=1
     exec bash tools/as-root.sh bash "$0" "${parts[@]}"
 fi
@@ -37,6 +40,9 @@ export PORTHOLE_TEST_SKIPS=$skips PORTHOLE_TEST_STRICT=1 PORTHOLE_TEST_IMAGES=$i
 export PORTHOLE_TEST_BIN=$PWD/bin CGO_ENABLED=0
 
 failed=()
+if [[ -n ${PORTHOLE_TEST_FAILED-} ]]; then
+    failed+=("$PORTHOLE_TEST_FAILED")
+fi
 part() {
     local name=$1 began=$SECONDS
     shift
