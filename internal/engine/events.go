@@ -2,12 +2,11 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"os"
 	"slices"
 	"strings"
 	"time"
-
-	"errors"
 
 	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/events"

@@ -199,6 +199,7 @@ func (t *fakeTask) setFrozen(b bool) error {
 	t.frozen = b
 	return nil
 }
+
 func (t *fakeTask) Frozen() (bool, error)                        { t.mu.Lock(); defer t.mu.Unlock(); return t.frozen, nil }
 func (t *fakeTask) Freeze(context.Context) error                 { return t.setFrozen(true) }
 func (t *fakeTask) Thaw(context.Context) error                   { return t.setFrozen(false) }
@@ -210,6 +211,7 @@ func (t *fakeTask) Pids() ([]int, error)                         { return []int{
 func (t *fakeTask) Stats() (*container.StatsResponse, error) {
 	return &container.StatsResponse{Read: time.Now()}, nil
 }
+
 func (t *fakeTask) Kill(context.Context) error {
 	t.end(Exit{Code: 137, Signal: syscall.SIGKILL})
 	return nil
@@ -333,10 +335,13 @@ func (f *fakeImages) CreateRootFS(_ context.Context, id string, _ image.Image) (
 	f.root[id] = true
 	return f.layers(), nil
 }
+
 func (f *fakeImages) layers() image.Layers {
 	return image.Layers{Base: f.dir, Lower: []string{filepath.Join(f.dir, "layer")}, Upper: filepath.Join(f.dir, "upper"), Work: filepath.Join(f.dir, "work")}
 }
+
 func (f *fakeImages) RootFS(context.Context, string) (image.Layers, error) { return f.layers(), nil }
+
 func (f *fakeImages) RemoveRootFS(_ context.Context, id string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -364,6 +369,7 @@ func (f *fakeNetworks) Attach(_ context.Context, a network.AttachSpec) (network.
 		Gateway: netip.MustParseAddr("172.20.0.1"), MAC: net.HardwareAddr{2, 0, 0, 0, 0, 1},
 	}, nil
 }
+
 func (f *fakeNetworks) Detach(_ context.Context, id string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -376,11 +382,13 @@ func (f *fakeNetworks) Endpoint(id string) (network.Endpoint, bool) {
 	defer f.mu.Unlock()
 	return network.Endpoint{NetworkID: "n1", IPv4: netip.MustParsePrefix("172.20.0.2/16")}, f.attached[id]
 }
+
 func (f *fakeImages) RootFSList(context.Context) ([]string, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return slices.Collect(maps.Keys(f.root)), nil
 }
+
 func (f *fakeNetworks) count() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -16,10 +16,16 @@ func TestHealthCheckDefaults(t *testing.T) {
 	}{
 		{"none", container.Config{}, nil},
 		{"switched off", container.Config{Healthcheck: &container.HealthConfig{Test: []string{"NONE"}}}, nil},
-		{"command", container.Config{Healthcheck: &container.HealthConfig{Test: []string{"CMD", "a", "b"}, Interval: time.Second}},
-			&check{[]string{"a", "b"}, time.Second, 30 * time.Second, 0, 5 * time.Second, 3}},
-		{"shell", container.Config{Shell: []string{"/bin/bash", "-c"}, Healthcheck: &container.HealthConfig{Test: []string{"CMD-SHELL", "a b"}, Retries: 1}},
-			&check{[]string{"/bin/bash", "-c", "a b"}, 30 * time.Second, 30 * time.Second, 0, 5 * time.Second, 1}},
+		{
+			"command",
+			container.Config{Healthcheck: &container.HealthConfig{Test: []string{"CMD", "a", "b"}, Interval: time.Second}},
+			&check{[]string{"a", "b"}, time.Second, 30 * time.Second, 0, 5 * time.Second, 3},
+		},
+		{
+			"shell",
+			container.Config{Shell: []string{"/bin/bash", "-c"}, Healthcheck: &container.HealthConfig{Test: []string{"CMD-SHELL", "a b"}, Retries: 1}},
+			&check{[]string{"/bin/bash", "-c", "a b"}, 30 * time.Second, 30 * time.Second, 0, 5 * time.Second, 1},
+		},
 	} {
 		got, ok := healthCheck(&tt.c)
 		if !ok {

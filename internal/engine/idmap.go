@@ -1,13 +1,12 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
-
-	"errors"
 
 	mobymount "github.com/moby/moby/api/types/mount"
 	"golang.org/x/sys/unix"

@@ -77,9 +77,15 @@ func updated(old *container.HostConfig, u container.UpdateConfig) (*container.Ho
 		return nil, conflict("Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time")
 	}
 	for _, f := range []struct{ to, from *int64 }{
-		{&r.CPUShares, &n.CPUShares}, {&r.Memory, &n.Memory}, {&r.NanoCPUs, &n.NanoCPUs}, {&r.CPUPeriod, &n.CPUPeriod}, {&r.CPUQuota, &n.CPUQuota},
-		{&r.CPURealtimePeriod, &n.CPURealtimePeriod}, {&r.CPURealtimeRuntime, &n.CPURealtimeRuntime},
-		{&r.MemoryReservation, &n.MemoryReservation}, {&r.MemorySwap, &n.MemorySwap},
+		{&r.CPUShares, &n.CPUShares},
+		{&r.Memory, &n.Memory},
+		{&r.NanoCPUs, &n.NanoCPUs},
+		{&r.CPUPeriod, &n.CPUPeriod},
+		{&r.CPUQuota, &n.CPUQuota},
+		{&r.CPURealtimePeriod, &n.CPURealtimePeriod},
+		{&r.CPURealtimeRuntime, &n.CPURealtimeRuntime},
+		{&r.MemoryReservation, &n.MemoryReservation},
+		{&r.MemorySwap, &n.MemorySwap},
 	} {
 		if *f.from != 0 {
 			*f.to = *f.from

@@ -471,8 +471,11 @@ func capabilities(c *specs.LinuxCapabilities) (*plan.Capabilities, error) {
 		names []string
 		to    *uint64
 	}{
-		{c.Bounding, &out.Bounding}, {c.Effective, &out.Effective}, {c.Permitted, &out.Permitted},
-		{c.Inheritable, &out.Inheritable}, {c.Ambient, &out.Ambient},
+		{c.Bounding, &out.Bounding},
+		{c.Effective, &out.Effective},
+		{c.Permitted, &out.Permitted},
+		{c.Inheritable, &out.Inheritable},
+		{c.Ambient, &out.Ambient},
 	} {
 		set, err := caps.SetOf(s.names)
 		if err != nil {

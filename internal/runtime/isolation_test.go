@@ -34,8 +34,10 @@ func TestView(t *testing.T) {
 	}{
 		{"pid namespace", `echo $$; for p in /proc/[0-9]*; do echo $p; done`, nil, "1\n/proc/1\n"},
 		{"only lo, and it is up", `ip -o link | cut -d: -f2; ip -o addr show lo | grep -o '127.0.0.1/8'`, nil, " lo\n127.0.0.1/8\n"},
-		{"devices", `cd /dev; ls; head -c 3 /dev/zero | wc -c; echo x >null; head -c 2 urandom | wc -c; readlink fd; readlink ptmx; echo x >full; stat -c '%a %u:%g' null`, nil,
-			"core\nfd\nfull\nmqueue\nnull\nptmx\npts\nrandom\nshm\nstderr\nstdin\nstdout\ntty\nurandom\nzero\n3\n2\n/proc/self/fd\npts/ptmx\nsh: write error: No space left on device\n666 0:0\n"},
+		{
+			"devices", `cd /dev; ls; head -c 3 /dev/zero | wc -c; echo x >null; head -c 2 urandom | wc -c; readlink fd; readlink ptmx; echo x >full; stat -c '%a %u:%g' null`, nil,
+			"core\nfd\nfull\nmqueue\nnull\nptmx\npts\nrandom\nshm\nstderr\nstdin\nstdout\ntty\nurandom\nzero\n3\n2\n/proc/self/fd\npts/ptmx\nsh: write error: No space left on device\n666 0:0\n",
+		},
 		{"device of its own", `stat -c '%a %u:%g %t:%T' /dev/deep/mine /dev/fuse2`, func(b *Bundle) {
 			b.Spec.Linux.Devices = []specs.LinuxDevice{
 				{Path: "/dev/deep/mine", Type: "c", Major: 1, Minor: 5, FileMode: &mode, UID: &uid},
@@ -43,10 +45,14 @@ func TestView(t *testing.T) {
 			}
 		}, "640 7:0 1:5\n666 0:0 7:3\n"},
 		{"masked", `cat /proc/keys /proc/timer_list | wc -c; ls -A /sys/firmware | wc -l; touch /sys/firmware/y 2>&1`, nil, "0\n0\ntouch: /sys/firmware/y: Read-only file system\n"},
-		{"read-only paths", `echo 1 >/proc/sys/kernel/domainname; touch /sys/x`, nil,
-			"sh: can't create /proc/sys/kernel/domainname: Read-only file system\ntouch: /sys/x: Read-only file system\n"},
-		{"cgroups of its own", `cat /proc/self/cgroup | cut -d: -f3 | sort -u; find /sys/fs/cgroup -name cgroup.procs | head -1 | grep -c cgroup.procs; echo 1 >/sys/fs/cgroup/x`, nil,
-			"/\n1\nsh: can't create /sys/fs/cgroup/x: Read-only file system\n"},
+		{
+			"read-only paths", `echo 1 >/proc/sys/kernel/domainname; touch /sys/x`, nil,
+			"sh: can't create /proc/sys/kernel/domainname: Read-only file system\ntouch: /sys/x: Read-only file system\n",
+		},
+		{
+			"cgroups of its own", `cat /proc/self/cgroup | cut -d: -f3 | sort -u; find /sys/fs/cgroup -name cgroup.procs | head -1 | grep -c cgroup.procs; echo 1 >/sys/fs/cgroup/x`, nil,
+			"/\n1\nsh: can't create /sys/fs/cgroup/x: Read-only file system\n",
+		},
 		{"read-only root", `echo x >/x; echo y >/dev/shm/y && cat /dev/shm/y; test -d /made/later && pwd`, func(b *Bundle) {
 			b.Spec.Root.Readonly = true
 			b.Spec.Process.Cwd = "/made/later"
@@ -64,26 +70,34 @@ func TestView(t *testing.T) {
 		{"default umask", `umask`, nil, "0022\n"},
 		{"OOM score", `cat /proc/self/oom_score_adj`, process(func(p *specs.Process) { p.OOMScoreAdj = &score }), "321\n"},
 		{"default user", `id; echo $HOME`, nil, "uid=0(root) gid=0(root) groups=0(root),10(wheel)\n/root\n"},
-		{"user by name", `id; echo $HOME; pwd`, process(func(p *specs.Process) { p.User.Username = "app"; p.Cwd = "/home" }),
-			"uid=1000(app) gid=1000(app) groups=10(wheel),29(audio),1000(app)\n/home/app\n/home\n"},
+		{
+			"user by name", `id; echo $HOME; pwd`, process(func(p *specs.Process) { p.User.Username = "app"; p.Cwd = "/home" }),
+			"uid=1000(app) gid=1000(app) groups=10(wheel),29(audio),1000(app)\n/home/app\n/home\n",
+		},
 		{"user and group by name", `id`, process(func(p *specs.Process) { p.User.Username = "app:audio" }), "uid=1000(app) gid=29(audio) groups=29(audio)\n"},
 		{"user by number", `id; echo $HOME`, process(func(p *specs.Process) { p.User.Username = "1000" }), "uid=1000(app) gid=1000(app) groups=10(wheel),29(audio),1000(app)\n/home/app\n"},
 		{"numbers of the document", `id -G`, process(func(p *specs.Process) { p.User = specs.User{UID: 5, GID: 6, AdditionalGids: []uint32{7, 8}} }), "6 7 8\n"},
 		{"additional groups", `id -G`, func(b *Bundle) { b.GroupAdd = []string{"audio", "777"} }, "0 10 29 777\n"},
 		{"HOME stays", `echo $HOME`, process(func(p *specs.Process) { p.Env = append(p.Env, "HOME=/else") }), "/else\n"},
 		{"standard output can be opened again", `echo a >/dev/stdout; echo b >/dev/stdout; test -w /dev/stderr && cat /dev/stdin`, process(func(p *specs.Process) { p.User.Username = "app" }), "a\nb\n"},
-		{"capabilities of root", `grep -E 'Cap(Prm|Eff|Bnd|Amb)' /proc/self/status | tr -d '\t'`, nil,
-			"CapPrm:00000000a80425fb\nCapEff:00000000a80425fb\nCapBnd:00000000a80425fb\nCapAmb:0000000000000000\n"},
-		{"capabilities of another user", `grep -E 'Cap(Prm|Eff|Bnd|Inh)' /proc/self/status | tr -d '\t'`, process(func(p *specs.Process) { p.User.Username = "app" }),
-			"CapInh:0000000000000000\nCapPrm:0000000000000000\nCapEff:0000000000000000\nCapBnd:00000000a80425fb\n"},
+		{
+			"capabilities of root", `grep -E 'Cap(Prm|Eff|Bnd|Amb)' /proc/self/status | tr -d '\t'`, nil,
+			"CapPrm:00000000a80425fb\nCapEff:00000000a80425fb\nCapBnd:00000000a80425fb\nCapAmb:0000000000000000\n",
+		},
+		{
+			"capabilities of another user", `grep -E 'Cap(Prm|Eff|Bnd|Inh)' /proc/self/status | tr -d '\t'`, process(func(p *specs.Process) { p.User.Username = "app" }),
+			"CapInh:0000000000000000\nCapPrm:0000000000000000\nCapEff:0000000000000000\nCapBnd:00000000a80425fb\n",
+		},
 		{"ambient capabilities", `grep -E 'Cap(Prm|Eff|Inh|Amb)' /proc/self/status | tr -d '\t'`, process(func(p *specs.Process) {
 			p.User.Username = "app"
 			net := []string{"CAP_NET_RAW"}
 			p.Capabilities = &specs.LinuxCapabilities{Bounding: net, Effective: net, Permitted: net, Inheritable: net, Ambient: net}
 		}), "CapInh:0000000000002000\nCapPrm:0000000000002000\nCapEff:0000000000002000\nCapAmb:0000000000002000\n"},
 		{"no new privileges", `grep NoNewPrivs /proc/self/status | tr -d '\t'`, process(func(p *specs.Process) { p.NoNewPrivileges = true }), "NoNewPrivs:1\n"},
-		{"seccomp", `grep Seccomp: /proc/self/status | tr -d '\t'; mkdir /q; chown 1 /etc`, seccompDenies("mkdir", "mkdirat"),
-			"Seccomp:2\nmkdir: can't create directory '/q': Operation not permitted\n"},
+		{
+			"seccomp", `grep Seccomp: /proc/self/status | tr -d '\t'; mkdir /q; chown 1 /etc`, seccompDenies("mkdir", "mkdirat"),
+			"Seccomp:2\nmkdir: can't create directory '/q': Operation not permitted\n",
+		},
 		{"seccomp without new privileges", `grep Seccomp: /proc/self/status | tr -d '\t'; mkdir /q`, func(b *Bundle) {
 			seccompDenies("mkdir", "mkdirat", "capset", "sendmsg", "setuid")(b)
 			b.Spec.Process.NoNewPrivileges = true

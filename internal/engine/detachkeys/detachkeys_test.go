@@ -20,7 +20,11 @@ func TestParse(t *testing.T) {
 		{"a", []byte("a")},
 		{"ctrl-@,ctrl-[,ctrl-\\,ctrl-],ctrl-^,ctrl-_", []byte{0, 27, 28, 29, 30, 31}},
 		{"DEL,Ctrl-A", []byte{127, 1}},
-		{"ctrl-ab", nil}, {"ctrl-1", nil}, {"ab", nil}, {"a,,b", nil}, {"shift-a", nil},
+		{"ctrl-ab", nil},
+		{"ctrl-1", nil},
+		{"ab", nil},
+		{"a,,b", nil},
+		{"shift-a", nil},
 	} {
 		got, err := Parse(tt.text)
 		if (err != nil) != (tt.want == nil) {

@@ -10,8 +10,18 @@ func TestValid(t *testing.T) {
 		name string
 		want bool
 	}{
-		{"web", true}, {"a1", true}, {"A.b_c-d", true}, {"9x", true},
-		{"a", false}, {"", false}, {"-web", false}, {".web", false}, {"we b", false}, {"web/1", false}, {"wéb", false}, {"web\n", false},
+		{"web", true},
+		{"a1", true},
+		{"A.b_c-d", true},
+		{"9x", true},
+		{"a", false},
+		{"", false},
+		{"-web", false},
+		{".web", false},
+		{"we b", false},
+		{"web/1", false},
+		{"wéb", false},
+		{"web\n", false},
 	} {
 		if got := Valid(tt.name); got != tt.want {
 			t.Errorf("Valid(%q) = %v, want %v", tt.name, got, tt.want)
