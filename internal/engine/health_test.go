@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -78,12 +79,7 @@ func TestHealth(t *testing.T) {
 				t.Errorf("streak %d", h.FailingStreak)
 			}
 			eventually(t, "the event", func() bool {
-				for _, a := range w.actions() {
-					if a == "health_status: "+string(tt.want) {
-						return true
-					}
-				}
-				return false
+				return slices.Contains(w.actions(), "health_status: "+string(tt.want))
 			})
 			if err := w.ContainerKill(t.Context(), id, ""); err != nil {
 				t.Fatal(err)
