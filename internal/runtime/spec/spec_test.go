@@ -49,7 +49,7 @@ type lookup struct{}
 
 func (lookup) Devices(path string) ([]specs.LinuxDevice, error) {
 	dev := func(suffix, kind string, major, minor int64) specs.LinuxDevice {
-		return specs.LinuxDevice{Path: suffix, Type: kind, Major: major, Minor: minor, FileMode: ptr(os.FileMode(0o660)), UID: ptr[uint32](0), GID: ptr[uint32](6)}
+		return specs.LinuxDevice{Path: suffix, Type: kind, Major: major, Minor: minor, FileMode: ptr(os.FileMode(0o660)), UID: new(uint32(0)), GID: new(uint32(6))}
 	}
 	switch path {
 	case "/dev/vda":
@@ -102,7 +102,7 @@ var documents = map[string]func(*Input){
 		in.Config.Tty, in.HostConfig.ConsoleSize = true, [2]uint{24, 80}
 		in.Config.Env = []string{"TERM=vt100", "HOSTNAME"}
 		in.Config.WorkingDir, in.Config.User = "/srv", "app:users"
-		in.HostConfig.Umask = ptr[uint32](0o27)
+		in.HostConfig.Umask = new(uint32(0o27))
 	},
 	"privileged": func(in *Input) {
 		in.IDs = IDRange{}
@@ -120,8 +120,8 @@ var documents = map[string]func(*Input){
 	},
 	"limits": func(in *Input) {
 		in.HostConfig.Resources = container.Resources{
-			Memory: 64 << 20, MemoryReservation: 32 << 20, MemorySwappiness: ptr[int64](10), NanoCPUs: 1_500_000_000,
-			CPUShares: 512, CpusetCpus: "0", CpusetMems: "0", PidsLimit: ptr[int64](0), BlkioWeight: 300,
+			Memory: 64 << 20, MemoryReservation: 32 << 20, MemorySwappiness: new(int64(10)), NanoCPUs: 1_500_000_000,
+			CPUShares: 512, CpusetCpus: "0", CpusetMems: "0", PidsLimit: new(int64(0)), BlkioWeight: 300,
 			BlkioWeightDevice:  []*blkiodev.WeightDevice{{Path: "/dev/vda", Weight: 400}},
 			BlkioDeviceReadBps: []*blkiodev.ThrottleDevice{{Path: "/dev/vda", Rate: 1 << 20}},
 			Ulimits:            []*container.Ulimit{{Name: "nofile", Soft: 100, Hard: 200}},

@@ -27,7 +27,7 @@ func TestValidateRefuses(t *testing.T) {
 		{"negative memory", func(_ *container.Config, h *container.HostConfig) { h.Memory = -1 }, "Minimum memory limit allowed is 6MB"},
 		{"swap below memory", func(_ *container.Config, h *container.HostConfig) { h.Memory, h.MemorySwap = 8<<20, 7<<20 }, "Minimum memoryswap limit should be larger than memory limit, see usage"},
 		{"swap alone", func(_ *container.Config, h *container.HostConfig) { h.MemorySwap = 7 << 20 }, "You should always set the Memory limit when using Memoryswap limit, see usage"},
-		{"swappiness", func(_ *container.Config, h *container.HostConfig) { h.MemorySwappiness = ptr[int64](101) }, "Invalid value: 101, valid memory swappiness range is 0-100"},
+		{"swappiness", func(_ *container.Config, h *container.HostConfig) { h.MemorySwappiness = new(int64(101)) }, "Invalid value: 101, valid memory swappiness range is 0-100"},
 		{"reservation", func(_ *container.Config, h *container.HostConfig) { h.MemoryReservation = 1 }, "Minimum memory reservation allowed is 6MB"},
 		{"reservation above memory", func(_ *container.Config, h *container.HostConfig) { h.Memory, h.MemoryReservation = 7<<20, 8<<20 }, "Minimum memory limit can not be less than memory reservation limit, see usage"},
 		{"cpus and period", func(_ *container.Config, h *container.HostConfig) { h.NanoCPUs, h.CPUPeriod = 1, 1000 }, "Conflicting options: Nano CPUs and CPU Period cannot both be set"},
@@ -136,8 +136,8 @@ func TestValidateAccepts(t *testing.T) {
 		CapAdd: []string{"all"}, CapDrop: []string{"cap_kill"}, SecurityOpt: []string{"no-new-privileges:true", "label=disable"},
 		PortBindings: network.PortMap{port: {{HostPort: "8080-8090"}, {}}},
 		Resources: container.Resources{
-			Memory: 6 << 20, MemorySwap: -1, MemorySwappiness: ptr[int64](-1), NanoCPUs: 2e9, CpusetCpus: "0,1", CpusetMems: "0",
-			BlkioWeight: 10, PidsLimit: ptr[int64](-1), OomKillDisable: new(true),
+			Memory: 6 << 20, MemorySwap: -1, MemorySwappiness: new(int64(-1)), NanoCPUs: 2e9, CpusetCpus: "0,1", CpusetMems: "0",
+			BlkioWeight: 10, PidsLimit: new(int64(-1)), OomKillDisable: new(true),
 		},
 	}
 	warnings, err := Validate(machine(), c, h)
@@ -154,8 +154,8 @@ func TestValidateDiscards(t *testing.T) {
 	poor := Host{NCPU: 2, LastCap: 40, Bounding: caps.UpTo(40), Cgroup: cgroup.Support{Mode: cgroup.V1}}
 	device := []*blkiodev.ThrottleDevice{{Path: "/dev/vda", Rate: 1}}
 	h := &container.HostConfig{NetworkMode: "host", CgroupnsMode: "private", PortBindings: network.PortMap{network.MustParsePort("80/tcp"): {{}}}, Resources: container.Resources{
-		Memory: 7 << 20, MemorySwap: 8 << 20, MemorySwappiness: ptr[int64](1), MemoryReservation: 7 << 20, OomKillDisable: new(true),
-		PidsLimit: ptr[int64](5), CPUShares: 5, CPUPeriod: 5000, CPUQuota: 5000, CPUPercent: 5, CpusetCpus: "0", CpusetMems: "0",
+		Memory: 7 << 20, MemorySwap: 8 << 20, MemorySwappiness: new(int64(1)), MemoryReservation: 7 << 20, OomKillDisable: new(true),
+		PidsLimit: new(int64(5)), CPUShares: 5, CPUPeriod: 5000, CPUQuota: 5000, CPUPercent: 5, CpusetCpus: "0", CpusetMems: "0",
 		BlkioWeight: 50, BlkioWeightDevice: []*blkiodev.WeightDevice{{Path: "/dev/vda", Weight: 1}},
 		BlkioDeviceReadBps: device, BlkioDeviceWriteBps: device, BlkioDeviceReadIOps: device, BlkioDeviceWriteIOps: device,
 	}}
@@ -243,7 +243,7 @@ func TestSwapWithoutAccounting(t *testing.T) {
 }
 
 func TestValidateUpdate(t *testing.T) {
-	r := container.Resources{MemorySwap: 7 << 20, PidsLimit: ptr[int64](5)}
+	r := container.Resources{MemorySwap: 7 << 20, PidsLimit: new(int64(5))}
 	host := machine()
 	host.Cgroup.Pids = false
 	warnings, err := ValidateUpdate(host, &r)
