@@ -1,31 +1,39 @@
 // Package event keeps what happened: an append-only, numbered journal on disk that is followed while it grows.
 //
-// [Open] gives a [Journal]; [Journal.Publish] appends one event; [Journal.Read] replays events since a time and, if asked
-// to, follows. Followers read the file, each at its own pace: nothing is buffered for them in memory, and a follower
-// that is slow loses nothing until the journal has gone through all its segments, which it is told (ErrLagged).
+// [Open] gives a [Journal]; [Journal.Publish] appends one event; [Journal.Read] replays events since a time or after a
+// number and, if asked to, follows. Readers read the files, each at its own pace: nothing is buffered for them in memory,
+// and one that sleeps loses nothing until the journal has gone through all its segments, which it is told (ErrLagged).
+// Who asked for what happened travels in the context ([WithOrigin]) to where the event is published.
 //
-// Format. A directory of segments `%08d.events`; each line is one JSON object, the Docker event message with one more
-// field, the sequence number:
+// # Format
 //
-//	{"seq":17,"Type":"container","Action":"start","Actor":{…},"scope":"local","time":1764057600,"timeNano":1764057600000000000}
+// A directory of segments, `%020d.journal`, named by the number of their first event. Each line is a checksum, a space and
+// one JSON object, the Docker event message with two more fields, the sequence number and the origin:
 //
-// Sequence numbers grow by one and never repeat; times never go back. A line that was torn by a crash is cut off by the
-// next Open. When a segment has grown to MaxSize the next one begins, and the oldest beyond MaxSegments is removed.
+//	5a0f3c77 {"seq":17,"by":{"uid":1000,"pid":4242,"command":["docker","start","web"]},"Type":"container","Action":"start",…}
 //
-// Filters, and who the actor of an event is, are the business of the caller.
+// The checksum is CRC-32C of the object, in hexadecimal. Sequence numbers grow by one, and times never go back.
+//
+// When a segment has grown to MaxSize, or is old, the next one begins. Segments beyond MaxSegments, and those whose
+// newest event is older than MaxAge, are removed, but never the one that is being written.
+//
+// An event is with the kernel when Publish returns, so that it outlives the process; it is forced to the disk within a
+// second. What a crash of the machine leaves behind the last good line is cut off by the next Open. A line that was
+// damaged elsewhere is passed over and counted.
+//
+// Filters are the business of the caller.
 package event
 
 import (
 	"bufio"
-	"bytes"
-	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,16 +44,15 @@ import (
 // ErrLagged ends a Read whose next event was removed before it came to it.
 var ErrLagged = errors.New("events were removed before they were read")
 
-// Record is one line of the journal.
-type Record struct {
-	Seq uint64 `json:"seq"`
-	events.Message
-}
+// ErrAhead ends a Read after a sequence number that the journal has not come to: it is of another journal, or of events
+// that a crash of the machine took.
+var ErrAhead = errors.New("sequence number is ahead of the journal")
 
-// Options bound the journal. The zero value means 8 segments of 4 MiB.
+// Options bound the journal. The zero value means 8 segments of 4 MiB, which are some 100,000 events, and 90 days.
 type Options struct {
 	MaxSize     int64
 	MaxSegments int
+	MaxAge      time.Duration
 }
 
 func (o Options) withDefaults() Options {
@@ -55,6 +62,9 @@ func (o Options) withDefaults() Options {
 	if o.MaxSegments <= 0 {
 		o.MaxSegments = 8
 	}
+	if o.MaxAge <= 0 {
+		o.MaxAge = 90 * 24 * time.Hour
+	}
 	return o
 }
 
@@ -63,15 +73,21 @@ type Journal struct {
 	dir     string
 	options Options
 	readers atomic.Int64
+	damaged atomic.Uint64
+	sync    *syncer
 
-	mu     sync.Mutex
-	active *os.File // last of segments, opened for append
-	size   int64
-	first  []int // numbers of the segments that exist, ascending
-	seq    uint64
-	last   int64         // timeNano of the last event
-	grown  chan struct{} // closed and replaced when an event was appended
-	closed bool
+	mu       sync.Mutex
+	active   *os.File // last of segments, opened for append
+	size     int64
+	torn     bool     // it ends with half a line
+	segments []uint64 // numbers of the first events of the segments that exist, ascending
+	seq      uint64
+	last     int64         // timeNano of the last event
+	begun    int64         // timeNano of the active segment's first event; 0: it has none
+	expired  int64         // when age was last looked at
+	grown    chan struct{} // closed and replaced when an event was appended
+	closed   bool
+	buf      []byte
 }
 
 // Open opens or creates the journal in dir.
@@ -83,11 +99,17 @@ func Open(dir string, o Options) (*Journal, error) {
 	if err := j.load(); err != nil {
 		return nil, fmt.Errorf("open event journal %q: %w", dir, err)
 	}
+	j.sync = startSyncer(j.active)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if err := j.expire(time.Now().UnixNano()); err != nil {
+		return nil, errors.Join(fmt.Errorf("open event journal %q: %w", dir, err), j.close())
+	}
 	return j, nil
 }
 
-func (j *Journal) path(segment int) string {
-	return filepath.Join(j.dir, fmt.Sprintf("%08d.events", segment))
+func (j *Journal) path(segment uint64) string {
+	return filepath.Join(j.dir, fmt.Sprintf("%020d.journal", segment))
 }
 
 // load finds the segments, mends the last one and takes up the numbering.
@@ -97,75 +119,88 @@ func (j *Journal) load() error {
 		return err
 	}
 	for _, e := range entries {
-		var n int
-		if _, err := fmt.Sscanf(e.Name(), "%08d.events", &n); err == nil && filepath.Base(j.path(n)) == e.Name() {
-			j.first = append(j.first, n)
+		n, err := strconv.ParseUint(strings.TrimSuffix(e.Name(), ".journal"), 10, 64)
+		if err == nil && n > 0 && filepath.Base(j.path(n)) == e.Name() {
+			j.segments = append(j.segments, n)
 		}
 	}
-	slices.Sort(j.first)
-	if len(j.first) == 0 {
+	slices.Sort(j.segments)
+	if len(j.segments) == 0 {
 		return j.begin(1)
 	}
-	for i := len(j.first) - 1; i >= 0 && j.seq == 0; i-- {
-		if err := j.takeUp(j.first[i]); err != nil {
-			return err
-		}
-	}
-	newest := j.first[len(j.first)-1]
-	f, err := os.OpenFile(j.path(newest), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
+	newest := j.segments[len(j.segments)-1]
+	j.seq = newest - 1 // if it has no event
+	f, err := os.OpenFile(j.path(newest), os.O_RDWR|os.O_APPEND, 0)
 	if err != nil {
 		return err
 	}
-	info, err := f.Stat()
-	if err != nil {
+	if err := j.mend(f); err != nil {
 		f.Close()
 		return err
 	}
-	j.active, j.size = f, info.Size()
-	return nil
+	j.active = f
+	return j.lastTime()
 }
 
-// takeUp cuts a torn last line off a segment and remembers its last event.
-func (j *Journal) takeUp(segment int) error {
-	f, err := os.OpenFile(j.path(segment), os.O_RDWR, 0)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
+// mend cuts off what stands behind the last good line of the newest segment.
+func (j *Journal) mend(f *os.File) error {
 	r := bufio.NewReader(f)
-	var good int64
+	var at, good int64
 	for {
 		line, err := r.ReadBytes('\n')
-		if err != nil && err != io.EOF {
-			return err
+		at += int64(len(line))
+		if rec, bad := decodeLine(line); bad == nil {
+			good = at
+			j.seq, j.last = rec.Seq, rec.TimeNano
+			if j.begun == 0 {
+				j.begun = rec.TimeNano
+			}
 		}
-		var rec Record
-		if err == io.EOF || json.Unmarshal(line, &rec) != nil {
+		if err == io.EOF {
 			break
 		}
-		good += int64(len(line))
-		j.seq, j.last = rec.Seq, rec.TimeNano
+		if err != nil {
+			return err
+		}
+	}
+	j.size = good
+	if good == at {
+		return nil
 	}
 	return f.Truncate(good)
 }
 
-func (j *Journal) begin(segment int) error {
+// lastTime looks for the last event's time in the segment before an empty one.
+func (j *Journal) lastTime() error {
+	for i := len(j.segments) - 2; i >= 0 && j.last == 0; i-- {
+		var err error
+		if j.last, err = j.ends(j.segments[i]); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+func (j *Journal) begin(segment uint64) error {
 	f, err := os.OpenFile(j.path(segment), os.O_WRONLY|os.O_APPEND|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
 	if j.active != nil {
-		j.active.Close()
+		j.sync.replace(f)
 	}
-	j.active, j.size = f, 0
-	j.first = append(j.first, segment)
+	j.active, j.size, j.begun, j.torn = f, 0, 0, false
+	j.segments = append(j.segments, segment)
 	return nil
 }
 
-// Publish appends an event and wakes the followers. It sets the event's scope if empty and its time, which is now or,
-// should the clock have gone back, just after the last event's. The event is with the kernel when Publish returns; it is
-// not forced to the disk.
-func (j *Journal) Publish(m events.Message) (Record, error) {
+// Publish appends an event that nobody asked for, see [Journal.PublishBy].
+func (j *Journal) Publish(m events.Message) (Record, error) { return j.PublishBy(nil, m) }
+
+// PublishBy appends an event, of which by says who asked for it, and wakes the followers. It sets the event's scope if
+// empty and its time, which is now or, should the clock have gone back, just after the last event's. The event is with the
+// kernel when PublishBy returns, and on the disk within a second.
+func (j *Journal) PublishBy(by *Origin, m events.Message) (Record, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.closed {
@@ -176,12 +211,13 @@ func (j *Journal) Publish(m events.Message) (Record, error) {
 	if m.Scope == "" {
 		m.Scope = "local"
 	}
-	rec := Record{Seq: j.seq + 1, Message: m}
-	line, err := json.Marshal(rec)
-	if err != nil {
-		return Record{}, fmt.Errorf("append event: %w", err)
+	rec := Record{Seq: j.seq + 1, By: by, Message: m}
+	line, err := encodeLine(j.buf[:0], &rec)
+	if err == nil {
+		j.buf = line
+		err = j.append(line, now)
 	}
-	if err := j.append(append(line, '\n')); err != nil {
+	if err != nil {
 		return Record{}, fmt.Errorf("append event: %w", err)
 	}
 	j.seq, j.last = rec.Seq, now
@@ -190,273 +226,108 @@ func (j *Journal) Publish(m events.Message) (Record, error) {
 	return rec, nil
 }
 
-func (j *Journal) append(line []byte) error {
-	if j.size >= j.options.MaxSize {
+func (j *Journal) append(line []byte, now int64) error {
+	if j.size >= j.options.MaxSize || j.begun > 0 && now-j.begun >= j.segmentAge() {
 		if err := j.rotate(); err != nil {
 			return err
 		}
 	}
-	n, err := j.active.Write(line)
-	if err != nil && n > 0 {
-		// Half a line would hide the next one.
-		if terr := j.active.Truncate(j.size); terr != nil {
-			err = errors.Join(err, terr)
+	if now-j.expired >= int64(time.Minute) {
+		if err := j.expire(now); err != nil {
+			return err
 		}
-		n = 0
 	}
+	if j.torn {
+		line = append([]byte{'\n'}, line...)
+	}
+	n, err := j.active.Write(line)
 	j.size += int64(n)
-	return err
+	if err != nil {
+		// Readers may have seen the half line: it stays, and the next one does not join it.
+		j.torn = j.torn || n > 0
+		return err
+	}
+	j.torn = false
+	if j.begun == 0 {
+		j.begun = now
+	}
+	j.sync.wanted()
+	return nil
+}
+
+// segmentAge is when a new segment begins because the active one could not be removed in time.
+func (j *Journal) segmentAge() int64 {
+	return max(int64(j.options.MaxAge)/int64(j.options.MaxSegments), 1)
 }
 
 func (j *Journal) rotate() error {
-	if err := j.begin(j.first[len(j.first)-1] + 1); err != nil {
+	if err := j.begin(j.seq + 1); err != nil {
 		return err
 	}
-	for len(j.first) > j.options.MaxSegments {
-		if err := os.Remove(j.path(j.first[0])); err != nil && !errors.Is(err, os.ErrNotExist) {
+	for len(j.segments) > j.options.MaxSegments {
+		if err := j.removeOldest(); err != nil {
 			return err
 		}
-		j.first = j.first[1:]
 	}
 	return nil
 }
 
-// Close ends all Reads and closes the file.
+// expire removes the segments whose events are all too old.
+func (j *Journal) expire(now int64) error {
+	j.expired = now
+	for len(j.segments) > 1 {
+		newest, err := j.ends(j.segments[0])
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		if now-newest < int64(j.options.MaxAge) {
+			return nil
+		}
+		if err := j.removeOldest(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (j *Journal) removeOldest() error {
+	if err := os.Remove(j.path(j.segments[0])); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	j.segments = j.segments[1:]
+	return nil
+}
+
+// Close ends all Reads, forces the events to the disk and closes the file.
 func (j *Journal) Close() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.closed {
 		return nil
 	}
+	return j.close()
+}
+
+func (j *Journal) close() error {
 	j.closed = true
 	close(j.grown)
-	return errors.Join(j.active.Sync(), j.active.Close())
+	return j.sync.close()
+}
+
+// Stats tell how the journal does.
+type Stats struct {
+	First, Last uint64 // numbers of the events that are kept; Last is 0 before the first event
+	Segments    int
+	Readers     int
+	Damaged     uint64 // lines that readers passed over
+}
+
+// Stats tell how the journal does.
+func (j *Journal) Stats() Stats {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return Stats{First: j.segments[0], Last: j.seq, Segments: len(j.segments), Readers: j.Readers(), Damaged: j.damaged.Load()}
 }
 
 // Readers is the number of Reads under way.
 func (j *Journal) Readers() int { return int(j.readers.Load()) }
-
-// ReadOptions say which part of the journal is read.
-type ReadOptions struct {
-	Since time.Time // inclusive; zero: only events to come
-	Until time.Time // inclusive; zero: for ever
-	// NoFollow ends the Read at the last event that exists.
-	NoFollow bool
-}
-
-// Read calls fn for each event in order. It returns nil when Until has come, or at the last event with NoFollow; the
-// cause of ctx when that ends first; os.ErrClosed when the journal was closed; ErrLagged; or what fn returned.
-// Opened, if not nil, is called once Read has noted where it begins: no later event will be missed.
-func (j *Journal) Read(ctx context.Context, o ReadOptions, opened func(), fn func(Record) error) error {
-	j.readers.Add(1)
-	defer j.readers.Add(-1)
-	c, err := j.cursor(o)
-	if err != nil {
-		return fmt.Errorf("read events: %w", err)
-	}
-	defer c.close()
-	if opened != nil {
-		opened()
-	}
-	var until <-chan time.Time
-	if !o.Until.IsZero() {
-		timer := time.NewTimer(time.Until(o.Until))
-		defer timer.Stop()
-		until = timer.C
-	}
-	for {
-		grown, closed := j.watch()
-		done, err := c.drain(o, fn)
-		if err != nil || done || o.NoFollow {
-			return err
-		}
-		if closed {
-			return os.ErrClosed
-		}
-		select {
-		case <-grown:
-		case <-until:
-			_, err := c.drain(o, fn)
-			return err
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-}
-
-// watch returns the channel that is closed by the next event. It must be taken before the journal is read.
-func (j *Journal) watch() (grown <-chan struct{}, closed bool) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.grown, j.closed
-}
-
-// cursor is a place in the journal.
-type cursor struct {
-	j       *Journal
-	segment int
-	file    *os.File
-	buf     *bufio.Reader
-	partial []byte // of a line that was not complete yet
-}
-
-func (j *Journal) cursor(o ReadOptions) (*cursor, error) {
-	j.mu.Lock()
-	segments, size := slices.Clone(j.first), j.size
-	j.mu.Unlock()
-	c := &cursor{j: j}
-	if o.Since.IsZero() {
-		return c, c.open(segments[len(segments)-1], size)
-	}
-	// The newest segment that begins before Since holds the first event wanted.
-	for i := len(segments) - 1; i >= 0; i-- {
-		begins, err := j.begins(segments[i])
-		if errors.Is(err, os.ErrNotExist) {
-			continue // rotated away meanwhile
-		}
-		if err != nil {
-			return nil, err
-		}
-		if i == 0 || (begins > 0 && begins <= o.Since.UnixNano()) {
-			offset, err := j.seek(segments[i], o.Since.UnixNano())
-			if err != nil {
-				return nil, err
-			}
-			return c, c.open(segments[i], offset)
-		}
-	}
-	return c, c.open(segments[len(segments)-1], 0)
-}
-
-// begins is the time of a segment's first event; 0 for an empty one.
-func (j *Journal) begins(segment int) (int64, error) {
-	f, err := os.Open(j.path(segment))
-	if err != nil {
-		return 0, err
-	}
-	defer f.Close()
-	line, err := bufio.NewReader(f).ReadBytes('\n')
-	if err != nil {
-		return 0, nil // no complete event
-	}
-	var rec Record
-	if err := json.Unmarshal(line, &rec); err != nil {
-		return 0, fmt.Errorf("segment %d: %w", segment, err)
-	}
-	return rec.TimeNano, nil
-}
-
-// seek returns an offset at or before the first event of a segment that is not older than since, by halving.
-func (j *Journal) seek(segment int, since int64) (int64, error) {
-	f, err := os.Open(j.path(segment))
-	if err != nil {
-		return 0, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return 0, err
-	}
-	low, high := int64(0), info.Size() // the event at low is older or first
-	for high-low > 64<<10 {
-		middle := low + (high-low)/2
-		begin, at, err := lineAfter(f, middle)
-		if err != nil {
-			return 0, err
-		}
-		if begin < 0 || at >= since {
-			high = middle
-		} else {
-			low = begin
-		}
-	}
-	return low, nil
-}
-
-// lineAfter finds the first whole line that begins after offset. begin is -1 when there is none.
-func lineAfter(f *os.File, offset int64) (begin, timeNano int64, err error) {
-	r := bufio.NewReader(io.NewSectionReader(f, offset, 1<<62-offset))
-	skipped, err := r.ReadBytes('\n')
-	if err == io.EOF {
-		return -1, 0, nil
-	}
-	if err != nil {
-		return 0, 0, err
-	}
-	line, err := r.ReadBytes('\n')
-	if err == io.EOF {
-		return -1, 0, nil
-	}
-	if err != nil {
-		return 0, 0, err
-	}
-	var rec Record
-	if err := json.Unmarshal(line, &rec); err != nil {
-		return 0, 0, err
-	}
-	return offset + int64(len(skipped)), rec.TimeNano, nil
-}
-
-func (c *cursor) open(segment int, offset int64) error {
-	f, err := os.Open(c.j.path(segment))
-	if errors.Is(err, os.ErrNotExist) {
-		return ErrLagged
-	}
-	if err != nil {
-		return err
-	}
-	if _, err := f.Seek(offset, io.SeekStart); err != nil {
-		f.Close()
-		return err
-	}
-	c.close()
-	c.segment, c.file, c.buf, c.partial = segment, f, bufio.NewReaderSize(f, 16<<10), nil
-	return nil
-}
-
-func (c *cursor) close() {
-	if c.file != nil {
-		c.file.Close()
-	}
-}
-
-// drain hands over all events that exist. done tells that one was later than Until.
-func (c *cursor) drain(o ReadOptions, fn func(Record) error) (done bool, err error) {
-	for {
-		newest := c.newest() // before reading: a segment that is not the newest gets no more lines
-		line, err := c.buf.ReadBytes('\n')
-		c.partial = append(c.partial, line...)
-		if err == io.EOF {
-			if newest <= c.segment {
-				return false, nil
-			}
-			if err := c.open(c.segment+1, 0); err != nil {
-				return false, err
-			}
-			continue
-		}
-		if err != nil {
-			return false, err
-		}
-		var rec Record
-		if err := json.Unmarshal(bytes.TrimSpace(c.partial), &rec); err != nil {
-			return false, fmt.Errorf("read events: segment %d: %w", c.segment, err)
-		}
-		c.partial = c.partial[:0]
-		if !o.Since.IsZero() && rec.TimeNano < o.Since.UnixNano() {
-			continue
-		}
-		if !o.Until.IsZero() && rec.TimeNano > o.Until.UnixNano() {
-			return true, nil
-		}
-		if err := fn(rec); err != nil {
-			return false, err
-		}
-	}
-}
-
-func (c *cursor) newest() int {
-	c.j.mu.Lock()
-	defer c.j.mu.Unlock()
-	return c.j.first[len(c.j.first)-1]
-}

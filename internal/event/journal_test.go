@@ -1,12 +1,16 @@
 package event
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -76,11 +80,11 @@ func TestReopenMendsTornLineAndGoesOnCounting(t *testing.T) {
 	publish(t, j, "a")
 	publish(t, j, "b")
 	j.Close()
-	f, err := os.OpenFile(filepath.Join(dir, "00000001.events"), os.O_APPEND|os.O_WRONLY, 0)
+	f, err := os.OpenFile(segmentPath(dir, 1), os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.WriteString(`{"seq":3,"Type":"conta`)
+	f.WriteString(`5a0f3c77 {"seq":3,"Type":"conta`)
 	f.Close()
 	again := open(t, dir, Options{})
 	if rec := publish(t, again, "c"); rec.Seq != 3 {
@@ -116,8 +120,8 @@ func TestFollowAcrossSegments(t *testing.T) {
 	if err := <-result; !errors.Is(err, enough) {
 		t.Error(err)
 	}
-	if len(j.first) < 10 {
-		t.Errorf("only %d segments: the test did not test", len(j.first))
+	if len(j.segments) < 10 {
+		t.Errorf("only %d segments: the test did not test", len(j.segments))
 	}
 }
 
@@ -178,16 +182,344 @@ func TestReadEnds(t *testing.T) {
 	})
 }
 
+func segmentPath(dir string, first uint64) string {
+	return filepath.Join(dir, fmt.Sprintf("%020d.journal", first))
+}
+
+// A crash of the machine may leave any part of the last line, and after it whatever was on the disk.
+func TestCrashAtEveryByteOfTheLastRecord(t *testing.T) {
+	dir := t.TempDir()
+	j := open(t, dir, Options{})
+	publish(t, j, "a")
+	b := publish(t, j, "b")
+	j.Close()
+	whole, err := os.ReadFile(segmentPath(dir, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	length := bytes.IndexByte(whole, '\n') + 1 // both lines have it
+	for _, garbage := range []string{"", "\x00\x00\x00", "\n"} {
+		for cut := length; cut < len(whole); cut++ {
+			torn := append(slices.Clone(whole[:cut]), garbage...)
+			if bytes.Equal(torn, whole) {
+				continue // this garbage is what was missing
+			}
+			if err := os.WriteFile(segmentPath(dir, 1), torn, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			j, err := Open(dir, Options{})
+			if err != nil {
+				t.Fatalf("cut at %d: %v", cut, err)
+			}
+			if rec := publish(t, j, "c"); rec.Seq != b.Seq {
+				t.Fatalf("cut at %d: number %d, want %d", cut, rec.Seq, b.Seq)
+			}
+			if diff := cmp.Diff([]string{"a", "c"}, replay(t, j, ReadOptions{Since: always})); diff != "" || j.Stats().Damaged > 0 {
+				t.Fatalf("cut at %d: %d damaged, %s", cut, j.Stats().Damaged, diff)
+			}
+			if err := j.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// Each byte of a line in the middle is damaged in turn: the other events are there, and none is false.
+func TestDamageInTheMiddleIsPassedOver(t *testing.T) {
+	dir := t.TempDir()
+	j := open(t, dir, Options{})
+	for _, id := range []string{"a", "b", "c"} {
+		publish(t, j, id)
+	}
+	j.Close()
+	whole, err := os.ReadFile(segmentPath(dir, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	length := bytes.IndexByte(whole, '\n') + 1
+	for at := length; at < 2*length-1; at++ {
+		damaged := slices.Clone(whole)
+		damaged[at] ^= 0x20
+		if err := os.WriteFile(segmentPath(dir, 1), damaged, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		j, err := Open(dir, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff([]string{"a", "c"}, replay(t, j, ReadOptions{Since: always})); diff != "" || j.Stats().Damaged == 0 {
+			t.Fatalf("byte %d: %d damaged, %s", at, j.Stats().Damaged, diff)
+		}
+		if rec := publish(t, j, "d"); rec.Seq != 4 {
+			t.Fatalf("byte %d: number %d", at, rec.Seq)
+		}
+		j.Close()
+	}
+}
+
+func TestLastSegmentIsLost(t *testing.T) {
+	dir := t.TempDir()
+	j := open(t, dir, Options{MaxSize: 1})
+	publish(t, j, "a")
+	b := publish(t, j, "b")
+	j.Close()
+	if err := os.WriteFile(segmentPath(dir, 2), []byte("garbage\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	again := open(t, dir, Options{MaxSize: 1 << 20})
+	if rec := publish(t, again, "c"); rec.Seq != b.Seq {
+		t.Errorf("number %d, want %d", rec.Seq, b.Seq)
+	}
+	if diff := cmp.Diff([]string{"a", "c"}, replay(t, again, ReadOptions{Since: always})); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// Half a line, left by a full disk, must not take the next one with it.
+func TestHalfALineStaysAlone(t *testing.T) {
+	j := open(t, t.TempDir(), Options{})
+	publish(t, j, "a")
+	n, err := j.active.WriteString(`00000000 {"seq":2,`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	j.size, j.torn = j.size+int64(n), true
+	publish(t, j, "b")
+	if diff := cmp.Diff([]string{"a", "b"}, replay(t, j, ReadOptions{Since: always})); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestResumeAfterANumber(t *testing.T) {
+	j := open(t, t.TempDir(), Options{MaxSize: 500, MaxSegments: 4})
+	for n := 1; n <= 50; n++ {
+		publish(t, j, fmt.Sprint(n))
+	}
+	first := j.Stats().First
+	if first < 20 {
+		t.Fatalf("the first event is %d: the test does not test", first)
+	}
+	for after := first - 1; after <= 50; after++ {
+		want := []string{}
+		for n := after + 1; n <= 50; n++ {
+			want = append(want, fmt.Sprint(n))
+		}
+		if diff := cmp.Diff(want, replay(t, j, ReadOptions{After: after})); diff != "" {
+			t.Errorf("after %d: %s", after, diff)
+		}
+	}
+	ignore := func(Record) error { return nil }
+	if err := j.Read(t.Context(), ReadOptions{After: first - 2}, nil, ignore); !errors.Is(err, ErrLagged) {
+		t.Errorf("after what was removed: %v", err)
+	}
+	if err := j.Read(t.Context(), ReadOptions{After: 51}, nil, ignore); !errors.Is(err, ErrAhead) {
+		t.Errorf("after what never was: %v", err)
+	}
+}
+
+// A reader that sleeps finds everything as long as the journal keeps it, and is told when it does not.
+func TestReaderThatSleeps(t *testing.T) {
+	for _, tt := range []struct {
+		name     string
+		segments int
+		want     error
+	}{{"long enough kept", 1000, nil}, {"removed meanwhile", 3, ErrLagged}} {
+		t.Run(tt.name, func(t *testing.T) {
+			j := open(t, t.TempDir(), Options{MaxSize: 500, MaxSegments: tt.segments})
+			publish(t, j, "0")
+			next := uint64(1)
+			err := j.Read(t.Context(), ReadOptions{Since: always, NoFollow: true}, nil, func(r Record) error {
+				if r.Seq != next {
+					t.Errorf("got number %d, want %d", r.Seq, next)
+				}
+				if next++; r.Seq == 1 {
+					for n := range 200 {
+						publish(t, j, fmt.Sprint(n))
+					}
+				}
+				return nil
+			})
+			if !errors.Is(err, tt.want) || tt.want == nil && next != 202 {
+				t.Errorf("ended before number %d: %v", next, err)
+			}
+		})
+	}
+}
+
+func TestAge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		j, err := Open(dir, Options{MaxAge: 8 * time.Hour, MaxSegments: 8})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for n := range 40 { // one each half an hour
+			publish(t, j, fmt.Sprint(n))
+			<-time.After(30 * time.Minute)
+		}
+		got := replay(t, j, ReadOptions{Since: always})
+		if len(got) < 16 || len(got) > 19 || got[len(got)-1] != "39" {
+			t.Errorf("kept %v", got)
+		}
+		j.Close()
+		<-time.After(24 * time.Hour)
+		if j, err = Open(dir, Options{MaxAge: 8 * time.Hour, MaxSegments: 8}); err != nil {
+			t.Fatal(err)
+		}
+		if rec := publish(t, j, "new"); rec.Seq != 41 {
+			t.Errorf("number %d, want 41", rec.Seq)
+		}
+		if n := len(replay(t, j, ReadOptions{Since: always})); n > 3 {
+			t.Errorf("%d events are kept after a day", n)
+		}
+		j.Close()
+	})
+}
+
+func TestOriginIsKept(t *testing.T) {
+	dir := t.TempDir()
+	j := open(t, dir, Options{})
+	by := &Origin{UID: 1000, GID: 100, PID: 4242, Command: []string{"docker", "rm", "web\n"}, Request: "r1"}
+	ctx := WithOrigin(t.Context(), by)
+	if _, err := j.PublishBy(OriginOf(ctx), events.Message{Type: events.ContainerEventType, Action: events.ActionStart}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := j.PublishBy(OriginOf(t.Context()), events.Message{}); err != nil {
+		t.Fatal(err)
+	}
+	j.Close()
+	var got []*Origin
+	read := func(r Record) error { got = append(got, r.By); return nil }
+	if err := open(t, dir, Options{}).Read(t.Context(), ReadOptions{Since: always, NoFollow: true}, nil, read); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]*Origin{by, nil}, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// Many publish at once while two follow, one of them slowly.
+func TestNothingIsLostUnderLoad(t *testing.T) {
+	const writers, each = 4, 2500
+	j := open(t, t.TempDir(), Options{MaxSize: 256 << 10, MaxSegments: 1000})
+	enough := errors.New("enough")
+	follow := func(slow bool) <-chan error {
+		opened, result := make(chan struct{}), make(chan error, 1)
+		next := uint64(1)
+		go func() {
+			result <- j.Read(t.Context(), ReadOptions{}, func() { close(opened) }, func(r Record) error {
+				if r.Seq != next {
+					return fmt.Errorf("got number %d, want %d", r.Seq, next)
+				}
+				if slow && next%1000 == 0 {
+					<-time.After(10 * time.Millisecond)
+				}
+				if next++; next > writers*each {
+					return enough
+				}
+				return nil
+			})
+		}()
+		<-opened
+		return result
+	}
+	fast, slow := follow(false), follow(true)
+	var all sync.WaitGroup
+	for w := range writers {
+		all.Go(func() {
+			for range each {
+				publish(t, j, fmt.Sprint(w))
+			}
+		})
+	}
+	all.Wait()
+	for name, result := range map[string]<-chan error{"fast": fast, "slow": slow} {
+		if err := <-result; !errors.Is(err, enough) {
+			t.Errorf("%s reader: %v", name, err)
+		}
+	}
+}
+
+func FuzzOpen(f *testing.F) {
+	dir := f.TempDir()
+	j, err := Open(dir, Options{})
+	if err != nil {
+		f.Fatal(err)
+	}
+	for range 3 {
+		if _, err := j.Publish(events.Message{Type: events.ContainerEventType, Action: events.ActionStart}); err != nil {
+			f.Fatal(err)
+		}
+	}
+	j.Close()
+	whole, err := os.ReadFile(segmentPath(dir, 1))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(whole, uint16(200), byte(1))
+	f.Add(whole[:len(whole)-1], uint16(0), byte(0))
+	f.Add([]byte("\n\n"), uint16(0), byte(0))
+	f.Fuzz(func(t *testing.T, b []byte, at uint16, change byte) {
+		if len(b) > 0 {
+			b[int(at)%len(b)] ^= change
+		}
+		dir := t.TempDir()
+		if err := os.WriteFile(segmentPath(dir, 1), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		j := open(t, dir, Options{})
+		rec := publish(t, j, "last")
+		var last Record
+		if err := j.Read(t.Context(), ReadOptions{Since: time.Unix(0, rec.TimeNano), NoFollow: true}, nil, func(r Record) error { last = r; return nil }); err != nil {
+			t.Fatal(err)
+		}
+		if last.Seq != rec.Seq {
+			t.Errorf("the last event is %d, want %d", last.Seq, rec.Seq)
+		}
+	})
+}
+
+func benchmarkMessage() events.Message {
+	return events.Message{Type: events.ContainerEventType, Action: events.ActionStart, Actor: events.Actor{
+		ID:         "9bc9e149bd4ea713b0d1bd430e99873004ee2c494152fb276531a37880b300df",
+		Attributes: map[string]string{"image": "busybox", "name": "web"},
+	}}
+}
+
 func BenchmarkPublish(b *testing.B) {
 	j, err := Open(b.TempDir(), Options{})
 	if err != nil {
 		b.Fatal(err)
 	}
 	defer j.Close()
-	m := events.Message{Type: events.ContainerEventType, Action: events.ActionStart, Actor: events.Actor{ID: "x", Attributes: map[string]string{"image": "busybox", "name": "web"}}}
+	m := benchmarkMessage()
+	by := &Origin{UID: 1000, GID: 1000, PID: 4242, Command: []string{"docker", "start", "web"}}
+	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := j.Publish(m); err != nil {
+		if _, err := j.PublishBy(by, m); err != nil {
 			b.Fatal(err)
 		}
 	}
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
+}
+
+func BenchmarkRead(b *testing.B) {
+	j, err := Open(b.TempDir(), Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer j.Close()
+	const count = 10_000
+	for range count {
+		if _, err := j.Publish(benchmarkMessage()); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for b.Loop() {
+		n := 0
+		if err := j.Read(b.Context(), ReadOptions{Since: always, NoFollow: true}, nil, func(Record) error { n++; return nil }); err != nil || n != count {
+			b.Fatal(n, err)
+		}
+	}
+	b.ReportMetric(float64(count*b.N)/b.Elapsed().Seconds(), "events/s")
 }
