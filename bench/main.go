@@ -16,7 +16,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/portholehq/porthole/test/bed"
@@ -84,8 +83,7 @@ func run() error {
 
 // measureAll does everything that is wanted, and prints a line for each.
 func measureAll(ctx context.Context, s settings, engines []*engine) error {
-	out := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(out, "\nwhat\tporthole min\tmedian\tdocker min\tmedian\ttimes\tbudget\t")
+	fmt.Printf("\n"+row, "what", "porthole min", "median", "docker min", "median", "times", "budget")
 	failed := 0
 	for _, b := range benchmarks {
 		if s.only != "" && !contains(s.only, b.name) {
@@ -93,15 +91,11 @@ func measureAll(ctx context.Context, s settings, engines []*engine) error {
 		}
 		results := make([]result, len(engines))
 		if err := b.measure(ctx, s, engines, results); err != nil {
-			fmt.Fprintf(out, "%s\tfailed: %v\t\t\t\t\t\t\n", b.title, err)
+			fmt.Printf("%s: failed: %v\n", b.title, err)
 			failed++
 			continue
 		}
-		fmt.Fprintln(out, b.line(results))
-		_ = out.Flush() // a person waits
-	}
-	if err := out.Flush(); err != nil {
-		return err
+		fmt.Printf(row, b.cells(results)...)
 	}
 	if failed > 0 {
 		return fmt.Errorf("%d of them failed", failed)
@@ -118,9 +112,12 @@ func contains(list, name string) bool {
 	return false
 }
 
-// line is one line of the table.
-func (b benchmark) line(results []result) string {
-	f := []string{b.title, b.show(results[0].min()), b.show(results[0].median())}
+// row is a line of the table. Its widths are fixed, as a person waits for each.
+const row = "%-42s %12s %10s %12s %10s %6s  %s\n"
+
+// cells are the cells of a row.
+func (b benchmark) cells(results []result) []any {
+	f := []any{b.title, b.show(results[0].min()), b.show(results[0].median())}
 	verdict := "met"
 	if results[0].median() > b.budget {
 		verdict = "missed"
@@ -141,7 +138,7 @@ func (b benchmark) line(results []result) string {
 	if b.times > 0 {
 		budget = strings.TrimPrefix(budget+fmt.Sprintf(", %gx", b.times), ", ")
 	}
-	return strings.Join(append(f, strings.TrimSpace(budget+" "+verdict)), "\t") + "\t"
+	return append(f, strings.TrimSpace(budget+" "+verdict))
 }
 
 // timed calls fn and returns how long that took, in milliseconds.
