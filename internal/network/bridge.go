@@ -220,19 +220,24 @@ func (m *Manager) applyRules(subnet netip.Prefix) error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.watching == nil {
-		ctx, cancel := context.WithCancel(context.Background())
-		m.unwatch, m.watching = cancel, make(chan struct{})
-		go m.watchRules(ctx)
+	if m.watching != nil {
+		return nil
 	}
+	w, err := nft.NewWatcher(m.netns)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	m.unwatch, m.watching = cancel, make(chan struct{})
+	go m.watchRules(ctx, w)
 	return nil
 }
 
 // watchRules restores our table whenever somebody removes it, as reloading a
 // firewall does that flushes everything.
-func (m *Manager) watchRules(ctx context.Context) {
+func (m *Manager) watchRules(ctx context.Context, w *nft.Watcher) {
 	defer close(m.watching)
-	err := nft.Watch(ctx, m.netns, func() {
+	err := w.Run(ctx, func() {
 		m.mu.Lock()
 		rules := m.rules(m.net.Subnet)
 		m.mu.Unlock()

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/portholehq/porthole/internal/testenv"
 )
 
 func TestTitles(t *testing.T) {
@@ -146,9 +148,16 @@ func TestRows(t *testing.T) {
 // TestAgainstProcps compares with the real ps, where there is one, what does not change from one moment to the next.
 func TestAgainstProcps(t *testing.T) {
 	const options = "-o pid,ppid,pgid,sid,tname,user,uid,group,ni,comm,args,nlwp,stime,cls"
-	out, err := exec.Command("ps", append(strings.Fields(options), "-p", fmt.Sprint(os.Getppid()))...).Output()
+	// ps cuts long command lines, so one that is short.
+	child := exec.Command("sleep", "1000")
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _, _ = child.Process.Kill(), child.Wait() })
+	pid := child.Process.Pid
+	out, err := exec.Command("ps", append(strings.Fields(options), "-p", fmt.Sprint(pid))...).Output()
 	if err != nil {
-		t.Skipf("no ps of procps to compare with: %v", err)
+		testenv.Skip(t, "no ps of procps to compare with: %v", err)
 	}
 	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
 	f, err := Parse(options)
@@ -161,7 +170,7 @@ func TestAgainstProcps(t *testing.T) {
 		}
 		return ""
 	}
-	titles, rows, err := f.List(Source{MemTotal: 1, User: root, Group: root}, []int{os.Getppid()})
+	titles, rows, err := f.List(Source{MemTotal: 1, User: root, Group: root}, []int{pid})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -65,7 +65,7 @@ func (c *Container) shimPids() ([]int, error) {
 		return nil, fmt.Errorf("list shims: %w", err)
 	}
 	var pids []int
-	for _, s := range strings.Fields(string(b)) {
+	for s := range strings.FieldsSeq(string(b)) {
 		pid, err := strconv.Atoi(s)
 		if err != nil {
 			return nil, fmt.Errorf("list shims: %w", err)

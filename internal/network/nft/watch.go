@@ -12,37 +12,55 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// settleTime is how long the ruleset has to be quiet before it is looked at.
-// Firewalls flush it and write it anew in several transactions.
-const settleTime = 200 * time.Millisecond
+// settleTime is how long the ruleset has to be quiet before it is looked at:
+// firewalls flush it and write it anew in several transactions. One that never
+// is quiet is looked at after settleMost.
+const (
+	settleTime = 200 * time.Millisecond
+	settleMost = 700 * time.Millisecond
+)
 
-// Watch calls changed when somebody has changed rulesets in the network
-// namespace ns, we included, and it has been quiet for a moment. It returns when
-// ctx ends, with nil, or when it cannot watch. changed also runs when
-// notifications were lost.
-func Watch(ctx context.Context, ns *os.File, changed func()) error {
+// Watcher hears of changes to the rulesets of one network namespace.
+type Watcher struct{ conn *netlink.Conn }
+
+// NewWatcher begins to listen in the network namespace ns: no change after its
+// return is missed. The caller ends it with [Watcher.Run].
+func NewWatcher(ns *os.File) (*Watcher, error) {
 	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{NetNS: int(ns.Fd())})
 	if err != nil {
-		return fmt.Errorf("watch nftables: %w", explain(err))
+		return nil, fmt.Errorf("watch nftables: %w", explain(err))
 	}
-	defer conn.Close()
 	if err := conn.JoinGroup(unix.NFNLGRP_NFTABLES); err != nil {
-		return fmt.Errorf("watch nftables: %w", explain(err))
+		return nil, errors.Join(fmt.Errorf("watch nftables: %w", explain(err)), conn.Close())
 	}
+	return &Watcher{conn: conn}, nil
+}
+
+// Run calls changed when somebody has changed a ruleset, we included, and it has
+// been quiet for a moment; also when notifications were lost. It returns, and
+// the watcher is closed, when ctx ends, with nil, or when it cannot watch any
+// longer.
+func (w *Watcher) Run(ctx context.Context, changed func()) error {
+	defer w.conn.Close()
 	// Closing the socket does not end a read that is under way; a deadline does.
-	stop := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(ctx, func() { _ = w.conn.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 
 	events := make(chan struct{}, 1)
 	failed := make(chan error, 1)
-	go func() { failed <- receive(conn, events) }()
+	go func() { failed <- receive(w.conn, events) }()
 	quiet := time.NewTimer(0)
 	quiet.Stop()
+	var first time.Time // of the changes that were not looked at; zero: none
 	for {
 		select {
 		case <-events:
-			quiet.Reset(settleTime)
+			if first.IsZero() {
+				first = time.Now()
+			}
+			quiet.Reset(min(settleTime, settleMost-time.Since(first)))
 		case <-quiet.C:
+			first = time.Time{}
 			changed()
 		case err := <-failed:
 			if ctx.Err() != nil {
