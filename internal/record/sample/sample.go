@@ -55,49 +55,49 @@ type Sample struct {
 	Time  time.Time `json:"time"`
 	Known Known     `json:"known"`
 
-	CPUUsage            uint64 `json:"cpu_usage"`
-	CPUUser             uint64 `json:"cpu_user"`
-	CPUSystem           uint64 `json:"cpu_system"`
-	CPUPeriods          uint64 `json:"cpu_periods"`
-	CPUThrottledPeriods uint64 `json:"cpu_throttled_periods"`
-	CPUThrottled        uint64 `json:"cpu_throttled"`
-	HostCPU             uint64 `json:"host_cpu"` // what all processors of the host spent, idle or not
+	CPUUsage            uint64 `json:"cpu_usage,omitempty"`
+	CPUUser             uint64 `json:"cpu_user,omitempty"`
+	CPUSystem           uint64 `json:"cpu_system,omitempty"`
+	CPUPeriods          uint64 `json:"cpu_periods,omitempty"`
+	CPUThrottledPeriods uint64 `json:"cpu_throttled_periods,omitempty"`
+	CPUThrottled        uint64 `json:"cpu_throttled,omitempty"`
+	HostCPU             uint64 `json:"host_cpu,omitempty"` // what all processors of the host spent, idle or not
 
-	MemoryUsage        uint64 `json:"memory_usage"` // as the kernel charges it: page cache included
-	MemoryLimit        uint64 `json:"memory_limit"` // math.MaxUint64: none
-	MemoryAnon         uint64 `json:"memory_anon"`
-	MemoryFile         uint64 `json:"memory_file"`
-	MemoryKernel       uint64 `json:"memory_kernel"`
-	MemorySwap         uint64 `json:"memory_swap"`
-	MemoryInactiveFile uint64 `json:"memory_inactive_file"`
-	PageFaults         uint64 `json:"page_faults"` // the major ones among them
-	MajorPageFaults    uint64 `json:"major_page_faults"`
-	OOMKills           uint64 `json:"oom_kills"`
+	MemoryUsage        uint64 `json:"memory_usage,omitempty"` // as the kernel charges it: page cache included
+	MemoryLimit        uint64 `json:"memory_limit,omitempty"` // math.MaxUint64: none
+	MemoryAnon         uint64 `json:"memory_anon,omitempty"`
+	MemoryFile         uint64 `json:"memory_file,omitempty"`
+	MemoryKernel       uint64 `json:"memory_kernel,omitempty"`
+	MemorySwap         uint64 `json:"memory_swap,omitempty"`
+	MemoryInactiveFile uint64 `json:"memory_inactive_file,omitempty"`
+	PageFaults         uint64 `json:"page_faults,omitempty"` // the major ones among them
+	MajorPageFaults    uint64 `json:"major_page_faults,omitempty"`
+	OOMKills           uint64 `json:"oom_kills,omitempty"`
 
-	ReadBytes  uint64 `json:"read_bytes"`
-	WriteBytes uint64 `json:"write_bytes"`
-	ReadOps    uint64 `json:"read_ops"`
-	WriteOps   uint64 `json:"write_ops"`
+	ReadBytes  uint64 `json:"read_bytes,omitempty"`
+	WriteBytes uint64 `json:"write_bytes,omitempty"`
+	ReadOps    uint64 `json:"read_ops,omitempty"`
+	WriteOps   uint64 `json:"write_ops,omitempty"`
 
-	Pids uint64 `json:"pids"` // processes and threads
+	Pids uint64 `json:"pids,omitempty"` // processes and threads
 
 	// All interfaces together, loopback aside.
-	RxBytes   uint64 `json:"rx_bytes"`
-	RxPackets uint64 `json:"rx_packets"`
-	RxErrors  uint64 `json:"rx_errors"`
-	RxDropped uint64 `json:"rx_dropped"`
-	TxBytes   uint64 `json:"tx_bytes"`
-	TxPackets uint64 `json:"tx_packets"`
-	TxErrors  uint64 `json:"tx_errors"`
-	TxDropped uint64 `json:"tx_dropped"`
+	RxBytes   uint64 `json:"rx_bytes,omitempty"`
+	RxPackets uint64 `json:"rx_packets,omitempty"`
+	RxErrors  uint64 `json:"rx_errors,omitempty"`
+	RxDropped uint64 `json:"rx_dropped,omitempty"`
+	TxBytes   uint64 `json:"tx_bytes,omitempty"`
+	TxPackets uint64 `json:"tx_packets,omitempty"`
+	TxErrors  uint64 `json:"tx_errors,omitempty"`
+	TxDropped uint64 `json:"tx_dropped,omitempty"`
 
 	// For how long some task, or all that could run, had to wait.
-	CPUPressureSome    uint64 `json:"cpu_pressure_some"`
-	CPUPressureFull    uint64 `json:"cpu_pressure_full"`
-	MemoryPressureSome uint64 `json:"memory_pressure_some"`
-	MemoryPressureFull uint64 `json:"memory_pressure_full"`
-	IOPressureSome     uint64 `json:"io_pressure_some"`
-	IOPressureFull     uint64 `json:"io_pressure_full"`
+	CPUPressureSome    uint64 `json:"cpu_pressure_some,omitempty"`
+	CPUPressureFull    uint64 `json:"cpu_pressure_full,omitempty"`
+	MemoryPressureSome uint64 `json:"memory_pressure_some,omitempty"`
+	MemoryPressureFull uint64 `json:"memory_pressure_full,omitempty"`
+	IOPressureSome     uint64 `json:"io_pressure_some,omitempty"`
+	IOPressureFull     uint64 `json:"io_pressure_full,omitempty"`
 }
 
 // values are the numbers of a sample in the order of the file format: new ones

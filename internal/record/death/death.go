@@ -1,0 +1,229 @@
+// Package death keeps why containers ended: one [Record] for each run of a
+// container and each exec in it, after the container itself has been removed.
+//
+// The engine fills in a [Record] with what it knows when a process has ended,
+// [Judge] names the cause in one word, and [Store.Write] keeps it as one JSON
+// document. [Store.List] and [Store.Find] read them, newest first. The store is
+// bounded by number and age, see [Options].
+//
+// Who shows a record, and in which words, is the business of others. Reading
+// needs no lock and disturbs no writer: documents appear whole, by a rename, and
+// never change.
+package death
+
+import (
+	"encoding/json"
+	"syscall"
+	"time"
+	"unicode/utf8"
+
+	"github.com/portholehq/porthole/internal/record/sample"
+)
+
+// Version of the documents. Fields may be added without a new one.
+const Version = 1
+
+// Record is what is known of the end of one process of a container: its first, or
+// that of an exec. What is not known is absent.
+type Record struct {
+	Version int `json:"version"`
+
+	// What ended.
+	Container string   `json:"container"`       // full id
+	Name      string   `json:"name"`            // as it was then, without a slash
+	Image     string   `json:"image,omitempty"` // as the user wrote it
+	ImageID   string   `json:"image_id,omitempty"`
+	Run       int      `json:"run"`            // 1 for the first start of the container
+	Exec      string   `json:"exec,omitempty"` // id of the exec; empty: the container's first process
+	Command   []string `json:"command,omitempty"`
+	TTY       bool     `json:"tty,omitempty"`
+	Removed   bool     `json:"auto_remove,omitempty"` // it was to be removed at its end (--rm)
+
+	Created  time.Time `json:"created,omitzero"` // the container
+	Started  time.Time `json:"started,omitzero"` // zero: it did not come so far
+	Finished time.Time `json:"finished"`
+
+	// How it ended.
+	Cause Cause `json:"cause"`
+	Exit  Exit  `json:"exit"`
+	// StartError is why it did not start, with the step of the start plan.
+	StartError *StartError `json:"start_error,omitempty"`
+
+	// Who wanted it to end.
+	Stop   *Stop   `json:"stop,omitempty"`   // what the engine was asked to do
+	Sender *Sender `json:"sender,omitempty"` // who sent the last signal, where the kernel told
+
+	OOMKills []OOMKill `json:"oom_kills,omitempty"` // during the whole run
+	// OOMCount is what the kernel counted, which may be more than it told of.
+	OOMCount uint64 `json:"oom_count,omitempty"`
+
+	Signals *SignalMasks `json:"signals,omitempty"` // of the container's first process
+
+	// What it did before.
+	LastLines   []Line          `json:"last_lines,omitempty"`
+	LastSamples []sample.Sample `json:"last_samples,omitempty"`
+	Health      *Health         `json:"health,omitempty"`
+
+	Plan []Step `json:"plan,omitempty"` // how the start went
+
+	Limits       Limits `json:"limits,omitzero"`
+	Restarts     int    `json:"restarts,omitempty"`      // by the restart policy, before this run
+	WillRestart  bool   `json:"will_restart,omitempty"`  // the policy starts it again
+	DaemonAbsent bool   `json:"daemon_absent,omitempty"` // no daemon ran when it ended: less is known
+}
+
+// Exit is how a process ended.
+type Exit struct {
+	Observed   bool           `json:"observed"`    // false: nobody was there to see it, as when the machine lost power
+	WaitStatus uint32         `json:"wait_status"` // as wait(2) has it
+	Code       int            `json:"code"`        // as Docker shows it: 128 + signal
+	Signal     syscall.Signal `json:"signal,omitempty"`
+	Core       bool           `json:"core,omitempty"` // the kernel dumped its core
+}
+
+// ExitOf takes a wait status apart.
+func ExitOf(status syscall.WaitStatus) Exit {
+	e := Exit{Observed: true, WaitStatus: uint32(status), Code: status.ExitStatus()}
+	if status.Signaled() {
+		const signalled = 128
+		e.Signal, e.Core = status.Signal(), status.CoreDump()
+		e.Code = signalled + int(e.Signal)
+	}
+	return e
+}
+
+// StartError is a step of the start that went wrong.
+type StartError struct {
+	Step    string        `json:"step"`
+	Path    string        `json:"path,omitempty"`
+	Errno   syscall.Errno `json:"errno,omitempty"`
+	Message string        `json:"message"`
+}
+
+// Stop is what somebody asked the engine to do to a container.
+type Stop struct {
+	Action   string         `json:"action"` // stop, kill, restart, remove, shutdown
+	Signal   syscall.Signal `json:"signal,omitempty"`
+	At       time.Time      `json:"at,omitzero"`
+	TimedOut bool           `json:"timed_out,omitempty"` // it was killed because it did not end in time
+	// Who asked: the peer of the API connection.
+	UID     uint32   `json:"uid"`
+	PID     int32    `json:"pid,omitempty"`
+	Command []string `json:"command,omitempty"`
+	Subject string   `json:"subject,omitempty"` // of its certificate
+}
+
+// Sender is the process that sent a signal, as the host sees it.
+type Sender struct {
+	PID       int    `json:"pid"` // 0: the kernel
+	UID       uint32 `json:"uid"`
+	Command   string `json:"command,omitempty"`
+	Container string `json:"container,omitempty"` // in which it runs; empty: none
+	Source    string `json:"source"`              // from what this is known, such as "tracepoint"
+}
+
+// OOMKill is one process that the kernel killed for want of memory.
+type OOMKill struct {
+	Time time.Time `json:"time"`
+	Task string    `json:"task"`
+	PID  int       `json:"pid"`
+	UID  uint32    `json:"uid"`
+	RSS  uint64    `json:"rss"` // what it held, in bytes
+
+	// Whose limit was hit: the container's own, that of a group around it (or
+	// inside it), or the memory of the machine.
+	Whose Whose  `json:"whose"`
+	Group string `json:"group,omitempty"`
+	Limit uint64 `json:"limit,omitempty"` // in bytes
+	Usage uint64 `json:"usage,omitempty"`
+	Swap  bool   `json:"swap,omitempty"` // it was the limit of memory and swap together
+
+	Invoker string `json:"invoker,omitempty"` // the task that asked for memory
+	First   bool   `json:"first,omitempty"`   // the victim was the container's first process
+}
+
+// Whose says to whom a limit belongs.
+type Whose string
+
+// The owners of limits.
+const (
+	OwnLimit     Whose = "container"
+	OuterLimit   Whose = "parent"
+	InnerLimit   Whose = "inside"
+	MachineLimit Whose = "machine"
+)
+
+// SignalMasks are the dispositions of a process's signals, bit n-1 for signal n,
+// as in /proc/PID/status.
+type SignalMasks struct {
+	Blocked uint64 `json:"blocked"`
+	Ignored uint64 `json:"ignored"`
+	Caught  uint64 `json:"caught"`
+}
+
+// Handles tells whether a signal would reach a handler. A container's first
+// process is not even killed by one that it does not handle, but for SIGKILL and
+// SIGSTOP from outside.
+func (m SignalMasks) Handles(s syscall.Signal) bool {
+	return s > 0 && s <= 64 && m.Caught&(1<<(s-1)) != 0
+}
+
+// Line is one line of output, of any bytes.
+type Line struct {
+	Time   time.Time
+	Stream string // stdout or stderr
+	Text   []byte // without the newline
+}
+
+// lineJSON has the text in the one form or the other.
+type lineJSON struct {
+	Time   time.Time `json:"time"`
+	Stream string    `json:"stream"`
+	Text   string    `json:"text,omitempty"`
+	Bytes  []byte    `json:"bytes,omitempty"` // what is not UTF-8, in base64
+}
+
+// MarshalJSON writes text as such, so that a document can be read.
+func (l Line) MarshalJSON() ([]byte, error) {
+	j := lineJSON{Time: l.Time, Stream: l.Stream}
+	if utf8.Valid(l.Text) {
+		j.Text = string(l.Text)
+	} else {
+		j.Bytes = l.Text
+	}
+	return json.Marshal(j)
+}
+
+// UnmarshalJSON is the reverse of MarshalJSON.
+func (l *Line) UnmarshalJSON(b []byte) error {
+	var j lineJSON
+	if err := json.Unmarshal(b, &j); err != nil {
+		return err
+	}
+	*l = Line{Time: j.Time, Stream: j.Stream, Text: j.Bytes}
+	if j.Bytes == nil {
+		l.Text = []byte(j.Text)
+	}
+	return nil
+}
+
+// Health is what the last health check said.
+type Health struct {
+	Status        string `json:"status"`
+	FailingStreak int    `json:"failing_streak,omitempty"`
+	LastOutput    string `json:"last_output,omitempty"`
+}
+
+// Step is one step of the start plan.
+type Step struct {
+	Name string        `json:"name"`
+	Took time.Duration `json:"took"` // nanoseconds
+}
+
+// Limits are those that the container had. Zero means none.
+type Limits struct {
+	Memory     uint64  `json:"memory,omitempty"`
+	MemorySwap uint64  `json:"memory_swap,omitempty"` // together with memory
+	CPUs       float64 `json:"cpus,omitempty"`
+	Pids       uint64  `json:"pids,omitempty"`
+}
