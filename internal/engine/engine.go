@@ -74,11 +74,13 @@ const (
 // LogEntry is one line that a container wrote. Line ends in a newline if the container wrote one; it is valid until the
 // callback returns. Dropped counts the lines that are missing in front of this one because the log was rotated away.
 type LogEntry struct {
-	Time    time.Time
-	Stream  StreamKind
-	Line    []byte
-	Dropped uint64
-	Details string // "k=v,k=v" of the log options label, env; only when asked for
+	Time   time.Time
+	Stream StreamKind
+	Line   []byte // nil: the entry only tells of dropped lines
+	// Continued says that Line goes on where the last one of the stream, which had no newline, ended.
+	Continued bool
+	Dropped   uint64
+	Details   string // "k=v,k=v" of the log options label, env; only when asked for
 }
 
 // AttachOptions say which streams of a container a client wants.

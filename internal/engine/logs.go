@@ -40,7 +40,7 @@ func (e *Engine) logs(ctx context.Context, c *ctr, o LogsOptions, fn func(LogEnt
 	defer stop()
 	read := crilog.ReadOptions{Stdout: o.Stdout, Stderr: o.Stderr, Since: o.Since, Until: o.Until, Tail: o.Tail, Follow: o.Follow && v.live()}
 	err := crilog.Read(ctx, e.logDir(c.id), read, ended, func(entry crilog.Entry) error {
-		return fn(LogEntry{Time: entry.Time, Stream: StreamKind(entry.Stream), Line: entry.Line, Dropped: entry.Dropped, Details: details})
+		return fn(LogEntry{Time: entry.Time, Stream: StreamKind(entry.Stream), Line: entry.Line, Continued: entry.Continued, Dropped: entry.Dropped, Details: details})
 	})
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // it never ran

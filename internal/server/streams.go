@@ -106,21 +106,24 @@ func (l *logWriter) entry(e engine.LogEntry) error {
 			return err
 		}
 	}
-	l.begin(e.Stream, e.Time)
-	if l.options.Details {
+	if e.Line == nil {
+		return nil
+	}
+	l.begin(e.Stream, e.Time, e.Continued)
+	if l.options.Details && !e.Continued {
 		l.buf = append(append(l.buf, e.Details...), ' ')
 	}
 	l.buf = append(l.buf, e.Line...)
 	return l.send()
 }
 
-// begin starts a line.
-func (l *logWriter) begin(stream engine.StreamKind, at time.Time) {
+// begin starts a line, or more of one: that has its time already.
+func (l *logWriter) begin(stream engine.StreamKind, at time.Time, continued bool) {
 	l.buf = l.buf[:0]
 	if l.frames {
 		l.buf = append(l.buf, byte(stream), 0, 0, 0, 0, 0, 0, 0)
 	}
-	if l.options.Timestamps {
+	if l.options.Timestamps && !continued {
 		l.buf = at.UTC().AppendFormat(l.buf, logTime)
 		l.buf = append(l.buf, ' ')
 	}
@@ -134,7 +137,7 @@ func (l *logWriter) gap(e engine.LogEntry) error {
 	if !l.frames || !l.options.Stderr {
 		return nil
 	}
-	l.begin(engine.Stderr, e.Time)
+	l.begin(engine.Stderr, e.Time, false)
 	l.buf = fmt.Appendf(l.buf, "porthole: %d log lines are missing here: they were rotated away\n", e.Dropped)
 	return l.send()
 }

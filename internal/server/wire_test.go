@@ -438,6 +438,9 @@ func TestLogs(t *testing.T) {
 	entries := []engine.LogEntry{
 		{Time: at, Stream: engine.Stdout, Line: []byte("one\n"), Details: "a=b"},
 		{Time: at, Stream: engine.Stderr, Line: []byte("two\x00\n"), Dropped: 7},
+		{Time: at, Stream: engine.Stdout, Line: []byte("thr"), Details: "a=b"},
+		{Time: at, Stream: engine.Stdout, Line: []byte("ee\n"), Continued: true, Details: "a=b"},
+		{Time: at, Stream: engine.Stdout, Dropped: 2},
 	}
 	replay := func(_ context.Context, _ engine.LogsOptions, fn func(engine.LogEntry) error) error {
 		for _, e := range entries {
@@ -447,7 +450,10 @@ func TestLogs(t *testing.T) {
 		}
 		return nil
 	}
-	const gap = "porthole: 7 log lines are missing here: they were rotated away\n"
+	const (
+		gap  = "porthole: 7 log lines are missing here: they were rotated away\n"
+		last = "porthole: 2 log lines are missing here: they were rotated away\n"
+	)
 	tests := []struct {
 		name, query string
 		tty         bool
@@ -457,19 +463,19 @@ func TestLogs(t *testing.T) {
 	}{
 		{
 			name: "plain", query: "/v1.51/containers/web/logs?stdout=1&stderr=1", kind: "application/vnd.docker.multiplexed-stream",
-			want: []string{"1:one\n", "2:" + gap, "2:two\x00\n"},
+			want: []string{"1:one\n", "2:" + gap, "2:two\x00\n", "1:thr", "1:ee\n", "2:" + last},
 		},
 		{
 			name: "before 1.42", query: "/v1.41/containers/web/logs?stdout=1", kind: "application/vnd.docker.raw-stream",
-			want: []string{"1:one\n", "2:two\x00\n"},
+			want: []string{"1:one\n", "2:two\x00\n", "1:thr", "1:ee\n"},
 		},
 		{
 			name: "times and details", query: "/v1.51/containers/web/logs?stdout=1&stderr=1&timestamps=1&details=1", kind: "application/vnd.docker.multiplexed-stream",
-			want: []string{"1:2026-01-02T02:04:05.000000060Z a=b one\n", "2:2026-01-02T02:04:05.000000060Z " + gap, "2:2026-01-02T02:04:05.000000060Z  two\x00\n"},
+			want: []string{"1:2026-01-02T02:04:05.000000060Z a=b one\n", "2:2026-01-02T02:04:05.000000060Z " + gap, "2:2026-01-02T02:04:05.000000060Z  two\x00\n", "1:2026-01-02T02:04:05.000000060Z a=b thr", "1:ee\n", "2:2026-01-02T02:04:05.000000060Z " + last},
 		},
 		{
 			name: "terminal", query: "/v1.51/containers/web/logs?stdout=1", tty: true, kind: "application/vnd.docker.raw-stream",
-			raw: "one\ntwo\x00\n",
+			raw: "one\ntwo\x00\nthree\n",
 		},
 	}
 	for _, tt := range tests {
@@ -479,7 +485,7 @@ func TestLogs(t *testing.T) {
 			if got := resp.Header.Get("Content-Type"); got != tt.kind {
 				t.Errorf("content type %q, want %q", got, tt.kind)
 			}
-			if got := resp.Header.Get(api.MissingLinesHeader); got != "7" {
+			if got := resp.Header.Get(api.MissingLinesHeader); got != "9" {
 				t.Errorf("missing lines %q", got)
 			}
 			if tt.tty {
