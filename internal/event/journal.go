@@ -156,7 +156,7 @@ func (j *Journal) mend(f *os.File) error {
 				j.begun = rec.TimeNano
 			}
 		}
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {

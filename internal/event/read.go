@@ -148,7 +148,7 @@ func (j *Journal) begins(segment uint64) (int64, error) {
 	}
 	defer f.Close()
 	rec, _, err := goodLine(f, 0)
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return 0, nil
 	}
 	return rec.TimeNano, err
@@ -174,7 +174,7 @@ func (j *Journal) ends(segment uint64) (int64, error) {
 			if rec, bad := decodeLine(line); bad == nil {
 				last = rec.TimeNano
 			}
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				break
 			}
 			if err != nil {
@@ -203,7 +203,7 @@ func (j *Journal) seek(segment uint64, since int64) (int64, error) {
 		middle := low + (high-low)/2
 		rec, begin, err := goodLine(f, middle)
 		switch {
-		case err == io.EOF:
+		case errors.Is(err, io.EOF):
 			high = middle
 		case err != nil:
 			return 0, err
@@ -258,7 +258,7 @@ func (c *cursor) close() {
 func (c *cursor) drain(o ReadOptions, fn func(Record) error) (done bool, err error) {
 	for {
 		rec, err := c.next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return false, nil
 		}
 		if err != nil {
@@ -284,11 +284,11 @@ func (c *cursor) next() (Record, error) {
 		line, err := c.buf.ReadBytes('\n')
 		c.partial = append(c.partial, line...)
 		switch {
-		case err == io.EOF && following == 0:
+		case errors.Is(err, io.EOF) && following == 0:
 			return Record{}, io.EOF
-		case err == io.EOF && removed && following != c.seq+1:
+		case errors.Is(err, io.EOF) && removed && following != c.seq+1:
 			return Record{}, ErrLagged
-		case err == io.EOF:
+		case errors.Is(err, io.EOF):
 			if err := c.open(following, 0); err != nil {
 				return Record{}, err
 			}

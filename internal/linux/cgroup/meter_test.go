@@ -86,7 +86,7 @@ func FuzzMeterParsers(f *testing.F) {
 
 // The meter and Stats read the same group in different ways.
 func TestMeterAgreesWithStats(t *testing.T) {
-	g := newGroup(t, &Resources{Memory: &specs.LinuxMemory{Limit: ptr[int64](64 << 20)}})
+	g := newGroup(t, &Resources{Memory: &specs.LinuxMemory{Limit: new(int64(64 << 20))}})
 	cmd := spawn(t, g, App, "sh", "-c", "i=0; while [ $i -lt 60000 ]; do i=$((i+1)); done; kill -STOP $$")
 	waitStopped(t, cmd.Process.Pid)
 	m, err := g.Meter(App)
