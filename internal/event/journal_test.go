@@ -440,6 +440,34 @@ func TestNothingIsLostUnderLoad(t *testing.T) {
 	}
 }
 
+// FuzzDecodeLine looks for lines that are taken for good ones and are none.
+func FuzzDecodeLine(f *testing.F) {
+	line, err := encodeLine(nil, &Record{Seq: 1, By: &Origin{PID: 1}, Message: benchmarkMessage()})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(line, uint16(20), byte(1))
+	f.Add(line[sumSize:], uint16(0), byte(0))
+	f.Add([]byte("00000000 \n"), uint16(0), byte(0))
+	f.Fuzz(func(t *testing.T, b []byte, at uint16, change byte) {
+		if len(b) > 0 {
+			b[int(at)%len(b)] ^= change
+		}
+		r, err := decodeLine(b)
+		if err != nil {
+			return
+		}
+		again, err := encodeLine(nil, &r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if second, err := decodeLine(again); err != nil || !cmp.Equal(r, second) {
+			t.Errorf("%q became %q: %v", b, again, err)
+		}
+	})
+}
+
+// FuzzOpen is best run with TMPDIR in memory, because a journal is forced to the disk when it is closed.
 func FuzzOpen(f *testing.F) {
 	dir := f.TempDir()
 	j, err := Open(dir, Options{})

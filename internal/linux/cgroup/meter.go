@@ -252,10 +252,8 @@ func setNumber(to *uint64, b []byte) bool {
 
 // nextLine takes the first line off b.
 func nextLine(b []byte) (line, rest []byte) {
-	if i := bytes.IndexByte(b, '\n'); i >= 0 {
-		return b[:i], b[i+1:]
-	}
-	return b, nil
+	line, rest, _ = bytes.Cut(b, []byte{'\n'})
+	return line, rest
 }
 
 // pairs calls fn for each line of a key, a space and a number.
@@ -263,12 +261,9 @@ func pairs(b []byte, fn func(key []byte, n uint64)) {
 	for len(b) > 0 {
 		var line []byte
 		line, b = nextLine(b)
-		i := bytes.IndexByte(line, ' ')
-		if i < 0 {
-			continue
-		}
-		if n, ok := number(line[i+1:]); ok {
-			fn(line[:i], n)
+		key, value, _ := bytes.Cut(line, []byte{' '})
+		if n, ok := number(value); ok {
+			fn(key, n)
 		}
 	}
 }
