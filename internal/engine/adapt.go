@@ -30,6 +30,14 @@ func (a runtimeAdapter) Create(ctx context.Context, b Bundle) (Task, error) {
 	return taskAdapter{c}, nil
 }
 
+// Expect and Forget: see expecter.
+func (a runtimeAdapter) Expect(b Bundle) {
+	b.Join = map[specs.LinuxNamespaceType]*runtime.Container{} // as Create has it
+	a.r.Expect(b.Bundle)
+}
+
+func (a runtimeAdapter) Forget(id string) { a.r.Forget(id) }
+
 func (a runtimeAdapter) Load(ctx context.Context, id, stateDir, logDir string) (Task, error) {
 	c, err := a.r.Load(ctx, id, stateDir, logDir)
 	if err != nil {

@@ -52,6 +52,7 @@ func (e *Engine) ContainerCreate(ctx context.Context, name string, req container
 	e.registry.add(c)
 	n.steps.Keep()
 	e.emit(c.view(), events.ActionCreate, nil)
+	e.expectStart(c)
 	return container.CreateResponse{ID: c.id, Warnings: append([]string{}, n.warnings...)}, nil
 }
 

@@ -128,6 +128,13 @@ func (r *Runtime) Load(ctx context.Context, id, stateDir, logDir string) (*Conta
 		client.Close()
 		return nil, fmt.Errorf("adopt container %s: %w", id, err)
 	}
+	if st.Status == wire.StatusNone || st.Status == wire.StatusCreated {
+		// Its daemon ended in the middle of a start: nobody will go on with it.
+		if err := c.remove(ctx); err != nil {
+			return nil, fmt.Errorf("take back container %s, which was never started: %w", id, err)
+		}
+		return nil, errdefs.ErrNotFound.WithMessage(fmt.Sprintf("container %s was never started", id))
+	}
 	c.adopt(st)
 	c.lookForOOM()
 	go c.follow()

@@ -40,6 +40,8 @@ type Runtime struct {
 
 	filters filters
 
+	expected expectations
+
 	forkerMu sync.Mutex // guards forker
 	forker   *forker.Client
 
@@ -83,6 +85,7 @@ func New(opts Options) (*Runtime, error) {
 
 // Close gives back what New took. Containers go on.
 func (r *Runtime) Close() error {
+	r.expected.close()
 	r.initOnce.Do(func() { r.initErr = os.ErrClosed })
 	if r.init != nil {
 		r.init.Close()
@@ -120,42 +123,19 @@ var idPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$`)
 // for [Container.Start]. On error nothing is left behind. An error about the
 // bundle is a [*StartError], one about the user namespace wraps
 // [*UnmappableError].
-func (r *Runtime) Create(ctx context.Context, b Bundle) (_ *Container, err error) {
+func (r *Runtime) Create(ctx context.Context, b Bundle) (*Container, error) {
 	if !idPattern.MatchString(b.ID) {
 		return nil, invalid("container id %q is not usable", b.ID)
 	}
-	c := r.newContainer(b.ID, b.StateDir, b.LogDir)
-	c.ids, c.terminal = b.IDs, b.Terminal
-	if p := b.Spec; p != nil && p.Linux != nil && strings.HasPrefix(p.Linux.CgroupsPath, "/") {
-		c.group = r.tree.Group(p.Linux.CgroupsPath)
-	}
-	cr := &creation{r: r, ctx: ctx, b: &b, c: c, begin: time.Now()}
-	defer cr.close()
-	defer cr.steps.Run()
-	for _, s := range []struct {
-		name string
-		run  func() error
-	}{
-		{"compile", cr.compile},
-		{"directories", cr.directories},
-		{"cgroup", cr.cgroup},
-		{"shim", cr.startShim},
-		{"files", cr.files},
-		{"connect", cr.connect},
-		{"stage", cr.stage},
-		{"process limits", cr.limits},
-	} {
-		if err := r.fail(s.name); err != nil {
-			return nil, fmt.Errorf("create container %s: %s: %w", b.ID, s.name, err)
-		}
-		if err := s.run(); err != nil {
-			return nil, fmt.Errorf("create container %s: %w", b.ID, err)
-		}
-		cr.lap(s.name)
+	cr, steps := r.begun(ctx, &b)
+	if err := cr.run(steps); err != nil {
+		cr.undo()
+		return nil, fmt.Errorf("create container %s: %w", b.ID, err)
 	}
 	cr.steps.Keep()
-	go c.follow()
-	return c, nil
+	cr.close()
+	go cr.c.follow()
+	return cr.c, nil
 }
 
 func (r *Runtime) fail(step string) error {
@@ -165,7 +145,7 @@ func (r *Runtime) fail(step string) error {
 	return r.failAt(step)
 }
 
-// creation is one call of Create.
+// creation is one call of Create, or of Expect and Create.
 type creation struct {
 	r     *Runtime
 	ctx   context.Context //nolint:containedctx // lives as long as the call
@@ -179,6 +159,52 @@ type creation struct {
 	dirs      [2]*os.File
 	shimPid   int
 	planFiles []*os.File
+}
+
+// step is one step of a creation.
+type step struct {
+	name string
+	run  func() error
+}
+
+func (r *Runtime) newCreation(ctx context.Context, b *Bundle) *creation {
+	c := r.newContainer(b.ID, b.StateDir, b.LogDir)
+	c.ids, c.terminal = b.IDs, b.Terminal
+	if p := b.Spec; p != nil && p.Linux != nil && strings.HasPrefix(p.Linux.CgroupsPath, "/") {
+		c.group = r.tree.Group(p.Linux.CgroupsPath)
+	}
+	return &creation{r: r, ctx: ctx, b: b, c: c, begin: time.Now()}
+}
+
+// early are the steps that need nothing of the host but our own.
+func (cr *creation) early() []step {
+	return []step{{"compile", cr.compile}, {"directories", cr.directories}, {"cgroup", cr.cgroup}, {"shim", cr.startShim}}
+}
+
+// late are the steps after them.
+func (cr *creation) late() []step {
+	return []step{{"files", cr.files}, {"connect", cr.connect}, {"stage", cr.stage}, {"process limits", cr.limits}}
+}
+
+func (cr *creation) run(steps []step) error {
+	for _, s := range steps {
+		if err := cr.r.fail(s.name); err != nil {
+			return fmt.Errorf("%s: %w", s.name, err)
+		}
+		if err := s.run(); err != nil {
+			return err
+		}
+		cr.lap(s.name)
+	}
+	return nil
+}
+
+// undo takes back all that was done.
+func (cr *creation) undo() {
+	if err := cr.steps.Run(); err != nil {
+		cr.r.log.Error("container was not taken back whole", "container", cr.b.ID, "err", err)
+	}
+	cr.close()
 }
 
 // close closes what only the creation needs, however it ended. The listener
