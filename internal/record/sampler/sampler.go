@@ -109,10 +109,13 @@ func New(o Options) (*Sampler, error) {
 	return s, nil
 }
 
-// Close ends the sampling of all containers and returns after the last reading.
+// Close ends the sampling of all containers and returns after the last reading. A
+// Sampler can be closed twice.
 func (s *Sampler) Close() error {
 	s.cancel()
 	<-s.done
+	s.pass.Lock()
+	defer s.pass.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	errs := []error{s.host.close()}

@@ -147,6 +147,21 @@ func TestAddAgainAfterARestart(t *testing.T) {
 	}
 }
 
+func TestAfterClose(t *testing.T) {
+	s := start(t)
+	kept, late := &counter{}, &counter{}
+	add(t, s, "kept", kept)
+	if err := s.Close(); err != nil || !kept.closed.Load() {
+		t.Errorf("close: %v, source closed: %v", err, kept.closed.Load())
+	}
+	if err := s.Add("late", filepath.Join(t.TempDir(), "late"), late); err == nil || !late.closed.Load() {
+		t.Errorf("add: %v, source closed: %v", err, late.closed.Load())
+	}
+	if _, _, err := s.Next(t.Context(), "kept", 0); !errors.Is(err, ErrUnknown) {
+		t.Error(err)
+	}
+}
+
 func TestAddThatFailsClosesTheSource(t *testing.T) {
 	s := start(t)
 	source := &counter{}

@@ -139,7 +139,12 @@ func (h *hostCPU) open() (err error) {
 	return err
 }
 
-func (h *hostCPU) close() error { return h.file.Close() }
+func (h *hostCPU) close() error {
+	if err := h.file.Close(); !errors.Is(err, os.ErrClosed) {
+		return err
+	}
+	return nil
+}
 
 func (h *hostCPU) read() (uint64, error) {
 	n, err := h.file.ReadAt(h.buf, 0)
