@@ -117,6 +117,7 @@ func (e *Engine) noteExit(c *ctr) {
 		// Its end is known already; the policy is looked at afterwards, as for all others.
 		e.saved(c, c.move(container.StateExited, nil))
 		return
+	case container.StateCreated, container.StateRunning, container.StatePaused, container.StateExited: // what became of it is seen below
 	}
 	exit, err := e.deps.Runtime.ReadExit(e.stateDir(c.id))
 	recorded := err == nil

@@ -97,6 +97,7 @@ func (e *Engine) ContainerAttach(ctx context.Context, ref string, o AttachOption
 		return conflict("container %s is paused, unpause the container before attach", ref)
 	case container.StateRestarting:
 		return conflict("container %s is restarting, wait until the container is running", ref)
+	default: // the others run, or are waited for
 	}
 	a := &attachment{e: e, c: c, v: v, o: o, keys: keys}
 	return a.run(ctx, open)
@@ -246,8 +247,11 @@ func (a *attachment) await(ctx context.Context, conn Stream, input, output <-cha
 			}
 			input = nil
 			gone = watchGone(conn, true)
-		case <-output:
+		case err := <-output:
 			// The container has ended, or the client does not read any more.
+			if err != nil {
+				a.e.log.Debug("output of an attached client broke off", "container", a.c.id, "err", err)
+			}
 			_ = conn.CloseWrite()
 			return nil
 		case <-gone.c:
@@ -263,11 +267,10 @@ func (a *attachment) await(ctx context.Context, conn Stream, input, output <-cha
 // copyInput passes on what the client types. A client that closes its side closes the process's standard input if the
 // container was made for one client only; see runtime.AttachOptions.
 func (a *attachment) copyInput(conn io.Reader, sock *net.UnixConn) error {
-	var from io.Reader = conn
 	if a.v.Config.Tty {
-		from = detachkeys.NewReader(conn, a.keys)
+		conn = detachkeys.NewReader(conn, a.keys)
 	}
-	_, err := io.Copy(sock, from)
+	_, err := io.Copy(sock, conn)
 	if err == nil {
 		return sock.CloseWrite()
 	}

@@ -293,7 +293,7 @@ func TestRemoveRules(t *testing.T) {
 	}
 	first := make(chan error)
 	go func() {
-		first <- w.ContainerRemove(context.Background(), "web", RemoveOptions{Force: true, Volumes: true})
+		first <- w.ContainerRemove(t.Context(), "web", RemoveOptions{Force: true, Volumes: true})
 	}()
 	eventually(t, "claim", func() bool { return c.view().removing })
 	err = w.ContainerRemove(t.Context(), "web", RemoveOptions{Force: true})

@@ -134,14 +134,6 @@ func (t *fakeTask) end(x Exit) {
 	close(t.done)
 }
 
-func (t *fakeTask) write(text string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for _, c := range t.clients {
-		_ = newFrameWriter(c, t.b.Terminal).write(1, []byte(text))
-	}
-}
-
 func (t *fakeTask) Pid() int             { return os.Getpid() }
 func (t *fakeTask) StartedAt() time.Time { t.mu.Lock(); defer t.mu.Unlock(); return t.started }
 func (t *fakeTask) Warnings() []string   { return nil }
@@ -528,10 +520,13 @@ func (w *world) actions() []string {
 // eventually waits for something that happens in another goroutine and has no signal of its own.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
-		if ok() {
-			return
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.After(30 * time.Second); !ok(); {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("%s did not happen in 30 s", what)
 		}
 	}
-	t.Fatalf("%s did not happen in 5 s", what)
 }

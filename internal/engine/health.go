@@ -44,7 +44,7 @@ func healthCheck(c *container.Config) (k check, ok bool) {
 	case "CMD":
 		k.argv = h.Test[1:]
 	case "CMD-SHELL":
-		shell := []string(c.Shell)
+		shell := c.Shell
 		if len(shell) == 0 {
 			shell = []string{"/bin/sh", "-c"}
 		}
@@ -169,7 +169,7 @@ func (e *Engine) probeOnce(ctx context.Context, c *ctr, k check) *container.Heal
 	return r
 }
 
-var errProbeTimeout = errors.New("Health check exceeded timeout") //nolint:staticcheck // Docker's wording
+var errProbeTimeout = errors.New("Health check exceeded timeout")
 
 func (e *Engine) runProbe(ctx context.Context, c *ctr, k check) (code int, output string, err error) {
 	x := &execution{id: randomID(), c: c, started: true, req: container.ExecCreateRequest{Cmd: k.argv, AttachStdout: true, AttachStderr: true}}

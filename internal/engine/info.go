@@ -161,7 +161,7 @@ func (e *Engine) driverStatus() [][2]string {
 	status := [][2]string{{"driver-type", "io.containerd.snapshotter.v1"}}
 	var st unix.Statfs_t
 	if unix.Statfs(e.config.DataRoot, &st) == nil {
-		status = append(status, [2]string{"Backing Filesystem", filesystemName(int64(st.Type))})
+		status = append(status, [2]string{"Backing Filesystem", filesystemName(int64(st.Type))}) //nolint:unconvert // of another type on other machines
 	}
 	return status
 }

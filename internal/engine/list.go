@@ -286,6 +286,7 @@ func statusText(v *view, now time.Time) string {
 		return "Dead"
 	case container.StateCreated:
 		return "Created"
+	case container.StateExited:
 	}
 	if v.Life.FinishedAt.IsZero() {
 		return ""

@@ -130,7 +130,7 @@ func mergeHealth(user, img *container.HealthConfig) *container.HealthConfig {
 
 // command splits a configuration into the program and its arguments.
 func command(c *container.Config) (path string, args []string) {
-	argv := slices.Concat([]string(c.Entrypoint), []string(c.Cmd))
+	argv := slices.Concat(c.Entrypoint, c.Cmd)
 	return argv[0], argv[1:]
 }
 

@@ -67,7 +67,7 @@ func newRealWorld(t testing.TB) *realWorld {
 		if err := w.store.Close(); err != nil {
 			t.Error(err)
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 5*time.Second)
 		defer cancel()
 		if err := cgroup.New(w.parent).Destroy(ctx); err != nil {
 			t.Errorf("cgroups are left: %v", err)
@@ -347,7 +347,7 @@ func TestRealAttach(t *testing.T) {
 	client, server := pipe(t)
 	opened, result := make(chan struct{}), make(chan error, 1)
 	go func() {
-		result <- w.ContainerAttach(context.Background(), id, AttachOptions{Stdin: true, Stdout: true, Stderr: true, Stream: true}, func() (Stream, error) {
+		result <- w.ContainerAttach(t.Context(), id, AttachOptions{Stdin: true, Stdout: true, Stderr: true, Stream: true}, func() (Stream, error) {
 			close(opened)
 			return server, nil
 		})
@@ -381,7 +381,7 @@ func TestRealDetach(t *testing.T) {
 	client, server := pipe(t)
 	result := make(chan error, 1)
 	go func() {
-		result <- w.ContainerAttach(context.Background(), id, AttachOptions{Stdin: true, Stdout: true, Stream: true, DetachKeys: "x,y"}, func() (Stream, error) { return server, nil })
+		result <- w.ContainerAttach(t.Context(), id, AttachOptions{Stdin: true, Stdout: true, Stream: true, DetachKeys: "x,y"}, func() (Stream, error) { return server, nil })
 	}()
 	if _, err := io.WriteString(client, "ax"); err != nil {
 		t.Fatal(err)
@@ -401,7 +401,7 @@ func TestRealDetach(t *testing.T) {
 	// A client that goes away without a word is noticed, although nothing is written.
 	client, server = pipe(t)
 	go func() {
-		result <- w.ContainerAttach(context.Background(), id, AttachOptions{Stdout: true, Stream: true}, func() (Stream, error) { return server, nil })
+		result <- w.ContainerAttach(t.Context(), id, AttachOptions{Stdout: true, Stream: true}, func() (Stream, error) { return server, nil })
 	}()
 	client.Close()
 	select {
@@ -421,13 +421,11 @@ func TestRealAdoption(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.shut()
-	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
-		if _, err := runtime.ReadExit(filepath.Join(w.dir, "containers", short, "shim")); err == nil {
-			break
-		}
-	}
-	down := time.Now()
-	time.Sleep(50 * time.Millisecond) // so that the end is told from the moment it was noticed
+	eventually(t, "the end of a container while no daemon is there", func() bool {
+		_, err := runtime.ReadExit(filepath.Join(w.dir, "containers", short, "shim"))
+		return err == nil
+	})
+	down := time.Now() // the end came before, what is noticed comes after
 	w.open()
 	after, err := w.ContainerInspect(t.Context(), long, false)
 	if err != nil {
@@ -445,7 +443,7 @@ func TestRealAdoption(t *testing.T) {
 		t.Errorf("container that ended meanwhile: %+v", r.State)
 	}
 	eventually(t, "the removal that --rm asked for", func() bool {
-		_, err := w.ContainerInspect(context.Background(), rm, false)
+		_, err := w.ContainerInspect(t.Context(), rm, false)
 		return errdefs.IsNotFound(err)
 	})
 	if out, code := w.exec(long, container.ExecCreateRequest{Cmd: []string{"echo", "still"}, AttachStdout: true}, ""); code != 0 || out != "still\n" {

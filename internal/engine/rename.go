@@ -28,7 +28,7 @@ func (e *Engine) ContainerRename(ctx context.Context, ref, name string) error {
 	}
 	name, err = e.registry.reserve(name, c.id)
 	if err != nil {
-		return fmt.Errorf("Error when allocating new name: %w", err) //nolint:staticcheck // Docker's wording
+		return fmt.Errorf("Error when allocating new name: %w", err)
 	}
 	if err := c.updateSaved(func(v *view) { v.Name = name }); err != nil {
 		e.registry.release(name, c.id)

@@ -243,21 +243,21 @@ func (e *Engine) ContainerRestart(ctx context.Context, ref string, o StopOptions
 	ctx = context.WithoutCancel(ctx)
 	v := c.view()
 	if v.removing || v.status() == container.StateDead {
-		return fmt.Errorf("Cannot restart container %s: %w", ref, conflict("container is marked for removal and cannot be started")) //nolint:staticcheck // Docker's wording
+		return fmt.Errorf("Cannot restart container %s: %w", ref, conflict("container is marked for removal and cannot be started"))
 	}
 	if v.live() {
 		letGo := c.holdRemoval()
 		err := e.stop(ctx, c, sig, e.stopTimeout(v, o.Timeout))
 		letGo()
 		if err != nil {
-			return fmt.Errorf("Cannot restart container %s: %w", ref, err) //nolint:staticcheck // Docker's wording
+			return fmt.Errorf("Cannot restart container %s: %w", ref, err)
 		}
 	}
 	if err := c.updateSaved(func(v *view) { v.Life.Stopped, v.noRestart, v.Life.RestartCount = false, false, 0 }); err != nil {
 		return err
 	}
 	if err := e.start(ctx, c); err != nil {
-		return fmt.Errorf("Cannot restart container %s: %w", ref, err) //nolint:staticcheck // Docker's wording
+		return fmt.Errorf("Cannot restart container %s: %w", ref, err)
 	}
 	e.emit(c.view(), events.ActionRestart, nil)
 	return nil

@@ -175,13 +175,7 @@ func drain(f *os.File, buf []byte, write func(p []byte)) {
 	}
 }
 
-// pollable returns f's descriptor as a file whose reads can be interrupted, and closes f.
-func pollable(f *os.File) (*os.File, error) {
-	defer f.Close()
-	return pollableCopy(f)
-}
-
-// pollableCopy is pollable for an f that is still needed.
+// pollableCopy returns a copy of f's descriptor as a file whose reads can be interrupted.
 func pollableCopy(f *os.File) (*os.File, error) {
 	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {

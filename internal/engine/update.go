@@ -36,10 +36,10 @@ func (e *Engine) ContainerUpdate(ctx context.Context, ref string, u container.Up
 	}
 	h, err := updated(v.HostConfig, u)
 	if err != nil {
-		return container.UpdateResponse{}, fmt.Errorf("Cannot update container %s: %w", c.id, err) //nolint:staticcheck // Docker's wording
+		return container.UpdateResponse{}, fmt.Errorf("Cannot update container %s: %w", c.id, err)
 	}
 	if err := e.applyLimits(v, h); err != nil {
-		return container.UpdateResponse{}, fmt.Errorf("Cannot update container %s: %w", c.id, err) //nolint:staticcheck // Docker's wording
+		return container.UpdateResponse{}, fmt.Errorf("Cannot update container %s: %w", c.id, err)
 	}
 	if err := c.updateSaved(func(v *view) { v.HostConfig, v.document = h, nil }); err != nil {
 		return container.UpdateResponse{}, err

@@ -60,6 +60,7 @@ func (v *view) live() bool {
 	switch v.Life.Status {
 	case container.StateRunning, container.StatePaused, container.StateRestarting:
 		return true
+	case container.StateCreated, container.StateExited, container.StateRemoving, container.StateDead:
 	}
 	return false
 }
@@ -87,13 +88,6 @@ type ctr struct {
 	cancel  func() // ends a waiting restart; nil: none
 	probes  func() // ends the health probes and waits for them; nil: none
 	db      *state.DB
-	asked   signalRecord // last signal that a client asked for
-}
-
-// signalRecord remembers a signal sent by a verb, for events and the exit.
-type signalRecord struct {
-	signal int
-	at     time.Time
 }
 
 func newCtr(db *state.DB, rec *state.Container) *ctr {
