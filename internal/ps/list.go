@@ -3,11 +3,14 @@ package ps
 import (
 	"cmp"
 	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -88,8 +91,11 @@ func (f *Format) read(proc string, pids []int) ([]*process, error) {
 
 func readThreads(dir string, leader *process) ([]*process, error) {
 	entries, err := os.ReadDir(filepath.Join(dir, "task"))
-	if err != nil {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
 		return []*process{leader}, nil // it has just ended
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list threads of process %d: %w", leader.pid, err)
 	}
 	var list []*process
 	for _, e := range entries {

@@ -43,12 +43,11 @@ type sortKey struct {
 // HasPID tells whether one of the columns has the title PID.
 func (f *Format) HasPID() bool { return f.wantPID }
 
-// base names the formats that options choose from. What a user asks for by -o replaces all of them.
+// parser is the state of Parse. What a user asks for by -o replaces all other formats.
 type parser struct {
 	words   []string
 	at      int
-	base    string // name of a format in formats
-	bsd     bool   // an option without a dash was seen
+	bsd     bool // an option without a dash was seen
 	flags   map[string]bool
 	chosen  []column
 	format  Format

@@ -19,7 +19,9 @@ func TestWithZombies(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { alive.Process.Kill(); alive.Wait() }()
-	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.After(30 * time.Second); ; {
 		got := WithZombies("/proc", []int{os.Getpid()})
 		if slices.Contains(got, alive.Process.Pid) {
 			t.Fatalf("%v has a child that lives", got)
@@ -27,8 +29,10 @@ func TestWithZombies(t *testing.T) {
 		if slices.Equal(got, []int{os.Getpid(), cmd.Process.Pid}) {
 			return
 		}
-		if time.Now().After(deadline) {
-			t.Fatalf("no zombie in %v after 5 s", got)
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("no zombie in %v after 30 s", got)
 		}
 	}
 }

@@ -39,8 +39,8 @@ func Setuid(uid uint32) error {
 // The kernel clears the filesystem capabilities from the effective set when the
 // uid leaves 0, see capabilities(7), and reports no errors: the result is read back.
 func SetFSIDs(uid, gid uint32) error {
-	unix.RawSyscall(unix.SYS_SETFSGID, uintptr(gid), 0, 0)
-	unix.RawSyscall(unix.SYS_SETFSUID, uintptr(uid), 0, 0)
+	_, _, _ = unix.RawSyscall(unix.SYS_SETFSGID, uintptr(gid), 0, 0)
+	_, _, _ = unix.RawSyscall(unix.SYS_SETFSUID, uintptr(uid), 0, 0)
 	const query = ^uintptr(0) // an invalid id changes nothing and returns the current one
 	gotGID, _, _ := unix.RawSyscall(unix.SYS_SETFSGID, query, 0, 0)
 	gotUID, _, _ := unix.RawSyscall(unix.SYS_SETFSUID, query, 0, 0)

@@ -81,7 +81,7 @@ func makeTarget(root *os.File, name string, isFile bool) (*os.File, error) {
 	fd, err := unix.Openat(int(dir.Fd()), base, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o644)
 	if err == nil {
 		unix.Close(fd)
-	} else if err != unix.EEXIST {
+	} else if !errors.Is(err, unix.EEXIST) {
 		return nil, &os.PathError{Op: "create", Path: name, Err: err}
 	}
 	// A dangling link, which the first look took for missing, ends here.
@@ -102,7 +102,7 @@ func MkdirAll(root *os.File, name string, mode uint32) (*os.File, error) {
 		err = unix.Mkdirat(int(parent.Fd()), part, mode)
 		parent.Close()
 		done = path.Join(done, part)
-		if err != nil && err != unix.EEXIST {
+		if err != nil && !errors.Is(err, unix.EEXIST) {
 			return nil, &os.PathError{Op: "mkdir", Path: done, Err: err}
 		}
 	}

@@ -192,7 +192,8 @@ func OverlayLegacy(o OverlayOptions, dir, at string) (*os.File, error) {
 	if err := unix.Mount("overlay", at, "overlay", 0, data); err != nil {
 		return nil, fmt.Errorf("mount overlay: %w", err)
 	}
-	defer unix.Unmount(at, unix.MNT_DETACH)
+	// A mount that stays is gone with the thread's namespace.
+	defer func() { _ = unix.Unmount(at, unix.MNT_DETACH) }()
 	top, err := os.Open(at)
 	if err != nil {
 		return nil, err
