@@ -22,6 +22,7 @@ import (
 
 // allRights gives a bundle every capability of its user namespace.
 func allRights(t testing.TB) func(*specs.Process) {
+	t.Helper()
 	all := allCapabilities(t)
 	return func(p *specs.Process) {
 		p.Capabilities = &specs.LinuxCapabilities{Bounding: all, Effective: all, Permitted: all}
@@ -211,13 +212,14 @@ func TestMountTargetRace(t *testing.T) {
 		name := filepath.Join(volume, fmt.Sprintf("link%d", i))
 		w.must(os.Symlink(link, name))
 		wg.Go(func() {
+			tick := time.NewTicker(50 * time.Microsecond)
+			defer tick.Stop()
 			for {
 				select {
 				case <-stop:
 					return
-				default:
+				case <-tick.C:
 					unix.Renameat2(unix.AT_FDCWD, filepath.Join(volume, "target"), unix.AT_FDCWD, name, unix.RENAME_EXCHANGE)
-					time.Sleep(50 * time.Microsecond)
 				}
 			}
 		})

@@ -81,7 +81,7 @@ func newWorld(t testing.TB) *world {
 	w.r = r
 	t.Cleanup(func() {
 		r.Close()
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 5*time.Second)
 		defer cancel()
 		if err := cgroup.New(w.parent).Destroy(ctx); err != nil {
 			t.Errorf("cgroups are left: %v", err)

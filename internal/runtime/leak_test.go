@@ -107,14 +107,11 @@ func (w *world) settled() traces {
 
 func (w *world) wantTraces(want traces) {
 	w.t.Helper()
+	// What ends in the background gets a moment.
 	var diff string
-	for range 200 { // what ends in the background gets a moment
-		if diff = cmp.Diff(want, w.traces()); diff == "" {
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
+	if !within(5*time.Second, func() bool { diff = cmp.Diff(want, w.traces()); return diff == "" }) {
+		w.t.Errorf("something is left behind (-want +got):\n%s", diff)
 	}
-	w.t.Errorf("something is left behind (-want +got):\n%s", diff)
 }
 
 // TestFailureLeavesNothing fails at each step of Create in turn, and in the

@@ -53,6 +53,7 @@ func (p *preparer) explain(s *source, name string, err error) error {
 		e.Message = fmt.Sprintf("error mounting %q to rootfs at %q: %v", s.bind.path, s.mount.Target, err)
 	case sourceRoot:
 		e.Op, e.Message = plan.OpRoot, fmt.Sprintf("error preparing rootfs: %v", err)
+	default: // not of the user's making: the message is ours
 	}
 	return e
 }
@@ -77,6 +78,8 @@ func (p *preparer) source(s *source) (*os.File, error) {
 		return os.OpenFile(s.path, os.O_WRONLY, 0)
 	case sourceInit:
 		return p.r.initBinary()
+	case sourceMountNS:
+		return nil, errors.New("a mount namespace is opened by the shim")
 	}
 	return nil, fmt.Errorf("unknown kind of source %d", s.kind)
 }

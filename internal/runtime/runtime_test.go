@@ -128,11 +128,23 @@ func (w *world) waitFor(name string) {
 
 func (w *world) eventually(what string, ok func() bool) {
 	w.t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			w.t.Fatalf("not within 10 seconds: %s", what)
+	if !within(30*time.Second, ok) {
+		w.t.Fatalf("not within 30 seconds: %s", what)
+	}
+}
+
+// within tells whether ok comes true in time.
+func within(limit time.Duration, ok func() bool) bool {
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.After(limit); !ok(); {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			return false
 		}
 	}
+	return true
 }
 
 func TestProcessIsInItsCgroups(t *testing.T) {
@@ -565,7 +577,7 @@ func TestCgroupPath(t *testing.T) {
 	c := w.start(b)
 	w.wantCgroup(c.Pid(), b.Spec.Linux.CgroupsPath+"/app")
 	w.delete(c)
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	w.must(cgroup.New(w.parent + "/deeper").Destroy(ctx))
 }

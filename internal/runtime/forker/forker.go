@@ -132,7 +132,7 @@ func Fork(path string, req Request, files []*os.File) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("start shim: %w", err)
 	}
-	go proc.Wait()
+	go func() { _, _ = proc.Wait() }() // how it ended is in the shim's exit record
 	return proc.Pid, nil
 }
 
@@ -210,7 +210,7 @@ func (c *Client) Fork(req Request, files []*os.File) (int, error) {
 
 func (c *Client) receive() {
 	defer close(c.done)
-	defer c.proc.Wait()
+	defer func() { _, _ = c.proc.Wait() }() // that it is gone is all there is to know
 	for {
 		ev, files, err := c.conn.RecvEvent()
 		closeAll(files)

@@ -78,7 +78,7 @@ func (s *stage) enterCgroups(st *plan.Step) error {
 // without keyrings has nothing to hide.
 func keyring(name string) error {
 	id, err := unix.KeyctlJoinSessionKeyring(name)
-	if err == unix.ENOSYS {
+	if errors.Is(err, unix.ENOSYS) {
 		return nil
 	}
 	if err != nil {
@@ -338,7 +338,7 @@ type lookError struct {
 func (e *lookError) Error() string { return fmt.Sprintf("exec: %q: %v", e.name, e.err) }
 
 func (e *lookError) Unwrap() error {
-	if e.err == errNotFound {
+	if errors.Is(e.err, errNotFound) {
 		return unix.ENOENT
 	}
 	return e.err

@@ -147,7 +147,7 @@ func isFS(f *os.File, magic int64) (bool, error) {
 	if err := unix.Fstatfs(int(f.Fd()), &st); err != nil {
 		return false, &os.PathError{Op: "statfs", Path: f.Name(), Err: err}
 	}
-	return int64(st.Type) == magic, nil
+	return int64(st.Type) == magic, nil //nolint:unconvert // of another type on other machines
 }
 
 func (s *stage) directory(name string) error {
@@ -164,7 +164,7 @@ func (s *stage) symlink(name, value string) error {
 		return err
 	}
 	defer dir.Close()
-	if err := unix.Symlinkat(value, int(dir.Fd()), path.Base(name)); err != nil && err != unix.EEXIST {
+	if err := unix.Symlinkat(value, int(dir.Fd()), path.Base(name)); err != nil && !errors.Is(err, unix.EEXIST) {
 		return &os.PathError{Op: "symlink", Path: name, Err: err}
 	}
 	return nil
@@ -179,7 +179,7 @@ func (s *stage) node(n *plan.Node) error {
 	base, fd := path.Base(n.Path), int(dir.Fd())
 	dev := unix.Mkdev(n.Major, n.Minor)
 	err = unix.Mknodat(fd, base, n.Mode, int(dev))
-	if err == unix.EEXIST {
+	if errors.Is(err, unix.EEXIST) {
 		var st unix.Stat_t
 		if err := unix.Fstatat(fd, base, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 			return &os.PathError{Op: "stat", Path: n.Path, Err: err}

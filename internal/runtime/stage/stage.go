@@ -76,8 +76,7 @@ func (s *stage) run() error {
 		st := &s.plan.Steps[i]
 		s.step = st
 		begin := time.Now()
-		switch st.Op {
-		case plan.OpSeccomp, plan.OpExec:
+		if st.Op == plan.OpSeccomp || st.Op == plan.OpExec {
 			return s.finish(s.plan.Steps[i:])
 		}
 		if err := s.do(st); err != nil {
@@ -173,6 +172,8 @@ func (s *stage) do(st *plan.Step) error {
 		return s.appArmor(st.Value)
 	case plan.OpNoNewPrivs:
 		return os.NewSyscallError("prctl", sys.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+	case plan.OpSeccomp, plan.OpExec:
+		return fmt.Errorf("operation %q stands before the end of the plan", st.Op)
 	}
 	return fmt.Errorf("unknown operation %q", st.Op)
 }

@@ -38,7 +38,11 @@ func (s *stage) accounts(name string) (io.Reader, error) {
 		return nil, err
 	}
 	info, err := f.Stat()
-	if err != nil || !info.Mode().IsRegular() {
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
 		f.Close()
 		return nil, nil
 	}
