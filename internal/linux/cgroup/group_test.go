@@ -157,9 +157,6 @@ func newGroupBeside(t testing.TB) *Group {
 	return g
 }
 
-//go:fix inline
-func ptr[T any](v T) *T { return new(v) }
-
 // file reads one of app's files, trying the v1 controller or v2.
 func file(t testing.TB, g *Group, controller, v1Name, v2Name string) string {
 	t.Helper()
@@ -184,13 +181,13 @@ func TestLimitsReachTheKernel(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := &Resources{
-		Memory: &specs.LinuxMemory{Limit: ptr[int64](64 << 20), Swap: ptr[int64](128 << 20), Reservation: ptr[int64](32 << 20)},
-		CPU:    &specs.LinuxCPU{Shares: ptr[uint64](512), Quota: ptr[int64](50000), Period: ptr[uint64](100000)},
-		Pids:   &specs.LinuxPids{Limit: ptr[int64](42)},
+		Memory: &specs.LinuxMemory{Limit: new(int64(64 << 20)), Swap: new(int64(128 << 20)), Reservation: new(int64(32 << 20))},
+		CPU:    &specs.LinuxCPU{Shares: new(uint64(512)), Quota: new(int64(50000)), Period: new(uint64(100000))},
+		Pids:   &specs.LinuxPids{Limit: new(int64(42))},
 	}
 	v1 := support.Mode != V2
 	if v1 {
-		r.Memory.Swappiness = ptr[uint64](7)
+		r.Memory.Swappiness = new(uint64(7))
 	}
 	if support.Cpuset {
 		r.CPU.Cpus, r.CPU.Mems = "0", "0"
@@ -233,7 +230,7 @@ func TestLimitsReachTheKernel(t *testing.T) {
 		}
 	}
 	// A later change, as `update` makes it: more memory than the swap total of before.
-	if _, err := g.Set(&Resources{Memory: &specs.LinuxMemory{Limit: ptr[int64](256 << 20), Swap: ptr[int64](512 << 20)}}); err != nil {
+	if _, err := g.Set(&Resources{Memory: &specs.LinuxMemory{Limit: new(int64(256 << 20)), Swap: new(int64(512 << 20))}}); err != nil {
 		t.Fatal(err)
 	}
 	if got := file(t, g, "memory", "memory.limit_in_bytes", "memory.max"); got != "268435456" {
@@ -250,7 +247,7 @@ func TestMissingControllerIsNamed(t *testing.T) {
 		t.Fatal(err)
 	}
 	g := New(parent(t) + "/missing")
-	_, err = g.Create(&Resources{Rdma: map[string]specs.LinuxRdma{"mlx5_1": {HcaHandles: ptr[uint32](3)}}})
+	_, err = g.Create(&Resources{Rdma: map[string]specs.LinuxRdma{"mlx5_1": {HcaHandles: new(uint32(3))}}})
 	var unavailable *UnavailableError
 	if !errors.As(err, &unavailable) || unavailable.Controller != "rdma" {
 		t.Fatalf("error %v", err)
@@ -270,8 +267,8 @@ func TestMissingControllerIsNamed(t *testing.T) {
 
 func TestDeviceRules(t *testing.T) {
 	deny := specs.LinuxDeviceCgroup{Allow: false, Access: "rwm"}
-	null := specs.LinuxDeviceCgroup{Allow: true, Type: "c", Major: ptr[int64](1), Minor: ptr[int64](3), Access: "rwm"}
-	zero := specs.LinuxDeviceCgroup{Allow: true, Type: "c", Major: ptr[int64](1), Minor: ptr[int64](5), Access: "r"}
+	null := specs.LinuxDeviceCgroup{Allow: true, Type: "c", Major: new(int64(1)), Minor: new(int64(3)), Access: "rwm"}
+	zero := specs.LinuxDeviceCgroup{Allow: true, Type: "c", Major: new(int64(1)), Minor: new(int64(5)), Access: "r"}
 	for _, test := range []struct {
 		name  string
 		rules []specs.LinuxDeviceCgroup
@@ -280,7 +277,7 @@ func TestDeviceRules(t *testing.T) {
 	}{
 		{"all denied but null", []specs.LinuxDeviceCgroup{deny, null}, ": < /dev/null", ": < /dev/zero"},
 		{"read only", []specs.LinuxDeviceCgroup{deny, null, zero}, ": < /dev/zero", ": > /dev/zero"},
-		{"allowed then denied", []specs.LinuxDeviceCgroup{deny, null, zero, {Type: "c", Major: ptr[int64](1), Minor: ptr[int64](5), Access: "r"}}, ": < /dev/null", ": < /dev/zero"},
+		{"allowed then denied", []specs.LinuxDeviceCgroup{deny, null, zero, {Type: "c", Major: new(int64(1)), Minor: new(int64(5)), Access: "r"}}, ": < /dev/null", ": < /dev/zero"},
 		{"all", []specs.LinuxDeviceCgroup{{Allow: true, Access: "rwm"}}, ": < /dev/zero; : > /dev/full", "false"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -385,8 +382,8 @@ func TestKillReachesDescendantsEvenFrozen(t *testing.T) {
 
 func TestStatsAndOOM(t *testing.T) {
 	g := newGroup(t, &Resources{
-		Memory: &specs.LinuxMemory{Limit: ptr[int64](16 << 20), Swap: ptr[int64](16 << 20)},
-		Pids:   &specs.LinuxPids{Limit: ptr[int64](10)},
+		Memory: &specs.LinuxMemory{Limit: new(int64(16 << 20)), Swap: new(int64(16 << 20))},
+		Pids:   &specs.LinuxPids{Limit: new(int64(10))},
 	})
 	if err := spawn(t, g, App, "sh", "-c", "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done").Wait(); err != nil {
 		t.Fatal(err)
@@ -440,7 +437,7 @@ func TestDestroyBusyNamesTheProcess(t *testing.T) {
 }
 
 func TestLeftoverIsTakenOver(t *testing.T) {
-	g := newGroup(t, &Resources{Pids: &specs.LinuxPids{Limit: ptr[int64](5)}})
+	g := newGroup(t, &Resources{Pids: &specs.LinuxPids{Limit: new(int64(5))}})
 	if _, err := g.Create(&Resources{}); err != nil {
 		t.Fatal(err)
 	}
@@ -537,10 +534,10 @@ func TestV1ControllersOfSuperblocks(t *testing.T) {
 func BenchmarkCreateEnterDestroy(b *testing.B) {
 	path := parent(b)
 	r := &Resources{
-		Memory: &specs.LinuxMemory{Limit: ptr[int64](64 << 20), Swap: ptr[int64](128 << 20)},
-		Pids:   &specs.LinuxPids{Limit: ptr[int64](100)},
+		Memory: &specs.LinuxMemory{Limit: new(int64(64 << 20)), Swap: new(int64(128 << 20))},
+		Pids:   &specs.LinuxPids{Limit: new(int64(100))},
 		Devices: append([]specs.LinuxDeviceCgroup{{Access: "rwm"}}, slices.Repeat([]specs.LinuxDeviceCgroup{
-			{Allow: true, Type: "c", Major: ptr[int64](1), Minor: ptr[int64](3), Access: "rwm"},
+			{Allow: true, Type: "c", Major: new(int64(1)), Minor: new(int64(3)), Access: "rwm"},
 		}, 8)...),
 	}
 	var create, open, join, destroy, shim time.Duration
