@@ -185,8 +185,9 @@ func TestCompareWithDocker(t *testing.T) {
 	}
 }
 
-// unsteady are parts of an output that two runs do not share.
-var unsteady = regexp.MustCompile(`\b[0-9a-f]{64}\b|\b\d+ (seconds?|minutes?)( ago)?|Less than a second( ago)?|1 second( ago)?|About a minute( ago)?|"StartedAt": "[^"]*"|"FinishedAt": "[^"]*"|"Pid": \d+`)
+// unsteady are parts of an output that two runs do not share. Of several
+// containers that use an image Docker names any one.
+var unsteady = regexp.MustCompile(`\b[0-9a-f]{64}\b|container [0-9a-f]{12} is using|\b\d+ (seconds?|minutes?)( ago)?|Less than a second( ago)?|1 second( ago)?|About a minute( ago)?|"StartedAt": "[^"]*"|"FinishedAt": "[^"]*"|"Pid": \d+`)
 
 func steady(text string) string { return unsteady.ReplaceAllString(text, "*") }
 
