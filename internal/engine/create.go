@@ -350,7 +350,7 @@ func (n *creation) rootFS() (*os.File, error) {
 	if n.root != nil {
 		return n.root, nil
 	}
-	root, err := openRootFS(n.layers)
+	root, err := n.layers.OpenImage()
 	if err != nil {
 		return nil, fmt.Errorf("open the image's files: %w", err)
 	}

@@ -64,6 +64,8 @@ type Runtime interface {
 	Create(ctx context.Context, b Bundle) (Task, error)
 	// Load finds the task of an earlier daemon; errdefs.ErrNotFound when there is none.
 	Load(ctx context.Context, id, stateDir, logDir string) (Task, error)
+	// Discard ends what cannot be loaded and takes away what it leaves.
+	Discard(ctx context.Context, id string) error
 	// ReadExit reads the exit that a shim has recorded; errdefs.ErrNotFound when there is none.
 	ReadExit(stateDir string) (Exit, error)
 }
@@ -123,6 +125,8 @@ type Images interface {
 	RemoveRootFS(ctx context.Context, id string) error
 	RootFSUsage(ctx context.Context, id string) (rw, total int64, err error)
 	RootFSList(ctx context.Context) ([]string, error)
+	RootFSChanges(ctx context.Context, id string, targets []string) ([]image.Change, error)
+	Commit(ctx context.Context, o image.CommitOptions) (image.Image, error)
 
 	// The rest serves the verbs about images.
 	Load(ctx context.Context, r io.Reader, o image.LoadOptions, progress func(jsonstream.Message)) ([]image.Loaded, error)

@@ -1,16 +1,10 @@
 package engine
 
 import (
-	"os"
-	"path/filepath"
-
 	"github.com/moby/moby/api/types/container"
 	"github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
 
 	"github.com/portholehq/porthole/internal/engine/state"
-	"github.com/portholehq/porthole/internal/image"
-	"github.com/portholehq/porthole/internal/linux/mount"
 	"github.com/portholehq/porthole/internal/runtime/spec"
 )
 
@@ -64,25 +58,6 @@ func (e *Engine) execProcess(v *view, req container.ExecCreateRequest) (*specs.P
 		return nil, err
 	}
 	return spec.ExecProcess(e.deps.Host, base, req)
-}
-
-// openRootFS merges the image's layers into a mount that only we see, for reading.
-func openRootFS(l image.Layers) (*os.File, error) {
-	if len(l.Lower) == 1 {
-		return os.OpenFile(l.Lower[0], unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	}
-	base, err := os.OpenFile(l.Base, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer base.Close()
-	lower := make([]string, len(l.Lower))
-	for i, dir := range l.Lower {
-		if lower[i], err = filepath.Rel(l.Base, dir); err != nil {
-			return nil, err
-		}
-	}
-	return mount.Overlay(mount.OverlayOptions{Base: base, Lower: lower, Attributes: unix.MOUNT_ATTR_RDONLY})
 }
 
 // Files are the host's paths of the files that every container gets.

@@ -19,6 +19,7 @@ import (
 type Backend interface {
 	systemBackend
 	containerBackend
+	archiveBackend
 	streamBackend
 	execBackend
 	imageBackend
@@ -51,6 +52,15 @@ type containerBackend interface {
 	ContainerInspect(ctx context.Context, ref string, size bool) (*container.InspectResponse, error)
 	ContainerTop(ctx context.Context, ref, psArgs string) (*container.TopResponse, error)
 	ContainersPrune(ctx context.Context, f engine.Filters) (container.PruneReport, error)
+}
+
+type archiveBackend interface {
+	ContainerStatPath(ctx context.Context, ref, path string) (container.PathStat, error)
+	ContainerArchive(ctx context.Context, ref, path string, open func(container.PathStat) (io.Writer, error)) error
+	ContainerExtract(ctx context.Context, ref, path string, archive io.Reader, o engine.ExtractOptions) error
+	ContainerExport(ctx context.Context, ref string, open func() (io.Writer, error)) error
+	ContainerChanges(ctx context.Context, ref string) ([]container.FilesystemChange, error)
+	ContainerCommit(ctx context.Context, ref string, o engine.CommitOptions) (string, error)
 }
 
 type streamBackend interface {

@@ -81,7 +81,7 @@ func TestAnswers(t *testing.T) {
 			`{"message":"pull of alpine is not available: this build of Porthole does not speak to registries","hint":"bring the image in as a file: porthole load -i FILE.tar"}`,
 		},
 		{"pull with a bad name", post, "/images/create?fromImage=UP", "", nil, 400, `{"message":"invalid reference format: repository name (library/UP) must be lowercase"}`},
-		{"changes", get, "/containers/web/changes", "", nil, 501, `{"message":"container diff is not available in this build of Porthole"}`},
+		{"checkpoints", get, "/containers/web/checkpoints", "", nil, 501, `{"message":"checkpoint is not available in this build of Porthole"}`},
 		{"swarm", get, "/services", "", nil, 503, `{"message":"This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to swarm and try again."}`},
 		{"plugins", get, "/plugins", "", nil, 200, "[]"},
 		{"save", get, "/images/quay.io/a/b:1/get", "", nil, 200, "tar of quay.io/a/b:1"},
