@@ -46,6 +46,8 @@ func (a runtimeAdapter) Load(ctx context.Context, id, stateDir, logDir string) (
 	return taskAdapter{c}, nil
 }
 
+func (a runtimeAdapter) Discard(ctx context.Context, id string) error { return a.r.Discard(ctx, id) }
+
 func (a runtimeAdapter) ReadExit(stateDir string) (Exit, error) { return runtime.ReadExit(stateDir) }
 
 // taskAdapter is a runtime's container as a Task.

@@ -46,6 +46,8 @@ func (e *Engine) adoptAll(ctx context.Context) error {
 			}
 		default:
 			e.log.Error("container was not adopted", "container", c.id, "err", err)
+			live[c.id] = true // its address must not go to another one
+			e.goWork(func() { e.adoptLater(c) })
 		}
 	}
 	e.removeLeftovers(ctx)
@@ -55,6 +57,68 @@ func (e *Engine) adoptAll(ctx context.Context) error {
 	for _, c := range again {
 		e.goWork(func() { e.startAgain(c) })
 	}
+	return nil
+}
+
+// adoptRetry is how often a shim that does not answer is asked again.
+const adoptRetry = time.Second
+
+// adoptLater tries to take up a container, whose shim may have been stopped by somebody, until that works or the
+// container has been ended without it, see discard.
+func (e *Engine) adoptLater(c *ctr) {
+	for {
+		select {
+		case <-e.life.Done():
+			return
+		case <-c.gone:
+			return
+		case <-time.After(adoptRetry):
+		}
+		if e.adoptNow(c) {
+			return
+		}
+	}
+}
+
+// adoptNow tells whether nothing remains to be done.
+func (e *Engine) adoptNow(c *ctr) bool {
+	c.adopting.Lock()
+	defer c.adopting.Unlock()
+	if v := c.view(); v.task != nil || !v.live() {
+		return true
+	}
+	task, err := e.deps.Runtime.Load(e.life, c.id, e.stateDir(c.id), e.logDir(c.id))
+	switch {
+	case err == nil:
+		e.takeUp(c, task)
+	case errdefs.IsNotFound(err):
+		e.noteExit(c)
+		if e.restartsAtBoot(c.view()) {
+			e.goWork(func() { e.startAgain(c) })
+		}
+	default:
+		return false
+	}
+	return true
+}
+
+// discard ends a container that counts as running but could not be adopted, and notes its end.
+func (e *Engine) discard(ctx context.Context, c *ctr) error {
+	c.adopting.Lock()
+	defer c.adopting.Unlock()
+	v := c.view()
+	if v.task != nil || !v.live() {
+		return nil
+	}
+	if err := e.deps.Runtime.Discard(ctx, c.id); err != nil {
+		return err
+	}
+	if isBridged(v) && v.ResolvedNet == "" {
+		if err := e.deps.Network.Detach(ctx, c.id); err != nil {
+			e.log.Error("container was not taken off its network", "container", c.id, "err", err)
+		}
+	}
+	e.noteExit(c)
 	return nil
 }
 

@@ -191,3 +191,41 @@ func TestLeftoversAreRemoved(t *testing.T) {
 	}
 	w.empty()
 }
+
+// TestShimThatDoesNotAnswer: its container stays what it was, is taken up as soon as that works, and can be ended and
+// removed before.
+func TestShimThatDoesNotAnswer(t *testing.T) {
+	w := newWorld(t)
+	later, stopped, removed := w.create("later", nil, "sleep"), w.create("stopped", nil, "sleep"), w.create("removed", nil, "sleep")
+	all := []string{later, stopped, removed}
+	for _, id := range all {
+		w.start(id)
+	}
+	w.close()
+	for _, id := range all {
+		w.runtime.setMute(id, true)
+	}
+	w.open()
+	for _, id := range all {
+		if s := w.inspect(id).State; s.Status != container.StateRunning {
+			t.Errorf("%s: %+v", id, s)
+		}
+	}
+	if err := w.ContainerStop(t.Context(), stopped, StopOptions{}); err != nil {
+		t.Errorf("stop: %v", err)
+	}
+	if s := w.inspect(stopped).State; s.Status != container.StateExited || s.ExitCode != 137 {
+		t.Errorf("stopped container: %+v", s)
+	}
+	if err := w.ContainerRemove(t.Context(), removed, RemoveOptions{Force: true, Volumes: true}); err != nil {
+		t.Errorf("remove: %v", err)
+	}
+	w.runtime.setMute(later, false)
+	eventually(t, "adoption", func() bool { v, err := w.viewOf(later); return err == nil && v.task != nil })
+	for _, id := range []string{later, stopped} {
+		if err := w.ContainerRemove(t.Context(), id, RemoveOptions{Force: true, Volumes: true}); err != nil {
+			t.Error(err)
+		}
+	}
+	w.empty()
+}

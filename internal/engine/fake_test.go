@@ -39,11 +39,12 @@ type fakeRuntime struct {
 	programs map[string]func(t *fakeTask) // by the program's path; none: it lives until it is killed
 	failing  map[string]error             // by the program's path: its start fails
 	exits    map[string]Exit              // recorded by shims, by state directory
+	mute     map[string]bool              // containers whose shims do not answer
 	created  int
 }
 
 func newFakeRuntime() *fakeRuntime {
-	return &fakeRuntime{tasks: map[string]*fakeTask{}, programs: map[string]func(*fakeTask){}, failing: map[string]error{}, exits: map[string]Exit{}}
+	return &fakeRuntime{tasks: map[string]*fakeTask{}, programs: map[string]func(*fakeTask){}, failing: map[string]error{}, exits: map[string]Exit{}, mute: map[string]bool{}}
 }
 
 func (r *fakeRuntime) Create(_ context.Context, b Bundle) (Task, error) {
@@ -58,10 +59,26 @@ func (r *fakeRuntime) Create(_ context.Context, b Bundle) (Task, error) {
 func (r *fakeRuntime) Load(_ context.Context, id, _, _ string) (Task, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.mute[id] {
+		return nil, errors.New("the shim does not answer")
+	}
 	if t := r.tasks[id]; t != nil {
 		return t, nil
 	}
 	return nil, errdefs.ErrNotFound
+}
+
+func (r *fakeRuntime) Discard(_ context.Context, id string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.tasks, id)
+	return nil
+}
+
+func (r *fakeRuntime) setMute(id string, mute bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.mute[id] = mute
 }
 
 func (r *fakeRuntime) ReadExit(dir string) (Exit, error) {

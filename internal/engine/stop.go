@@ -91,6 +91,9 @@ func (e *Engine) stop(ctx context.Context, c *ctr, sig syscall.Signal, timeout t
 		e.log.Warn("stop signal was not sent", "container", c.id, "err", err)
 		timeout = min(timeout, groupWait)
 	}
+	if first.task == nil && c.view().task == nil {
+		timeout = 0 // nobody could be asked, see discard
+	}
 	ended := e.awaitEnd(ctx, c, first, timeout)
 	if !ended {
 		if err := e.killHard(ctx, c, first); err != nil {
@@ -123,6 +126,11 @@ func (e *Engine) awaitEnd(ctx context.Context, c *ctr, first *view, timeout time
 
 // killHard sends SIGKILL, and when that does not help kills whatever is left in the cgroup.
 func (e *Engine) killHard(ctx context.Context, c *ctr, first *view) error {
+	if first.task == nil && c.view().task == nil && first.status() != container.StateRestarting {
+		if err := e.giveUpShim(ctx, c); err != nil {
+			return err
+		}
+	}
 	if err := e.signal(ctx, c, syscall.SIGKILL); err != nil && !errdefs.IsConflict(err) {
 		e.log.Warn("container was not killed by signal", "container", c.id, "err", err)
 	} else if e.awaitEnd(ctx, c, first, killWait) {
@@ -138,7 +146,25 @@ func (e *Engine) killHard(ctx context.Context, c *ctr, first *view) error {
 	if e.awaitEnd(ctx, c, first, groupWait) {
 		return nil
 	}
+	if err := e.giveUpShim(ctx, c); err != nil {
+		e.log.Warn("container was not ended without its shim", "container", c.id, "err", err)
+	}
+	if e.awaitEnd(ctx, c, first, groupWait) {
+		return nil
+	}
 	return e.stuck(c)
+}
+
+// giveUpShim ends a container whose shim tells nothing, together with the shim.
+func (e *Engine) giveUpShim(ctx context.Context, c *ctr) error {
+	ctx, cancel := context.WithTimeout(ctx, killWait)
+	defer cancel()
+	task := c.view().task
+	if task == nil {
+		return e.discard(ctx, c)
+	}
+	e.log.Warn("shim does not tell of the end of its container and is killed", "container", c.id)
+	return task.Delete(ctx)
 }
 
 // stuck names the processes that do not die.

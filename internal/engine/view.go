@@ -80,6 +80,8 @@ type ctr struct {
 	snap atomic.Pointer[view]
 	turn turn
 	gone chan struct{} // closed when the container was removed
+	// adopting is held while a container of an earlier daemon, whose shim did not answer, is taken up or given up.
+	adopting sync.Mutex
 
 	mu      sync.Mutex // guards what follows, and writes of snap
 	deleted bool       // no more saves

@@ -101,9 +101,16 @@ func (c *Container) save() error {
 	return os.Rename(name+".tmp", name)
 }
 
+// answerTimeout is how long a shim has to answer a question that it can answer
+// at once. One that somebody has stopped must not hold up a whole daemon.
+const answerTimeout = 3 * time.Second
+
+var errNoAnswer = errors.New("the shim does not answer")
+
 // Load adopts a container whose shim still runs. The error is
 // errdefs.ErrNotFound when there is none: then whatever such a container has
-// left (processes, cgroup, run directory) is removed first.
+// left (processes, cgroup, run directory) is removed first. A shim that does
+// not answer within seconds is an error, too; see [Runtime.Discard].
 func (r *Runtime) Load(ctx context.Context, id, stateDir, logDir string) (*Container, error) {
 	if !idPattern.MatchString(id) {
 		return nil, invalid("container id %q is not usable", id)
@@ -124,7 +131,7 @@ func (r *Runtime) Load(ctx context.Context, id, stateDir, logDir string) (*Conta
 	}
 	c.client = client
 	var st wire.State
-	if _, err := client.Call(ctx, wire.MethodState, nil, &st); err != nil {
+	if err := c.ask(ctx, wire.MethodState, &st); err != nil {
 		client.Close()
 		return nil, fmt.Errorf("adopt container %s: %w", id, err)
 	}
@@ -139,6 +146,30 @@ func (r *Runtime) Load(ctx context.Context, id, stateDir, logDir string) (*Conta
 	c.lookForOOM()
 	go c.follow()
 	return c, nil
+}
+
+// Discard ends a container that cannot be adopted, its shim included, and
+// removes what it has left. It asks nobody.
+func (r *Runtime) Discard(ctx context.Context, id string) error {
+	if !idPattern.MatchString(id) {
+		return invalid("container id %q is not usable", id)
+	}
+	c := r.newContainer(id, "", "")
+	if err := c.load(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		r.log.Warn("record of a container that is discarded cannot be read", "container", id, "err", err)
+	}
+	if err := c.remove(ctx); err != nil {
+		return fmt.Errorf("discard container %s: %w", id, err)
+	}
+	return nil
+}
+
+// ask calls a method that takes the shim no time.
+func (c *Container) ask(ctx context.Context, method string, out any) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, answerTimeout, errNoAnswer)
+	defer cancel()
+	_, err := c.shim().Call(ctx, method, nil, out)
+	return err
 }
 
 // load reads the record.
@@ -293,6 +324,8 @@ func (c *Container) CloseStdin(ctx context.Context) error {
 }
 
 func (c *Container) call(ctx context.Context, method string, in any) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, answerTimeout, errNoAnswer)
+	defer cancel()
 	if _, err := c.shim().Call(ctx, method, in, nil); err != nil {
 		return fmt.Errorf("container %s: %w", c.id, err)
 	}
@@ -523,19 +556,25 @@ func (c *Container) remove(ctx context.Context) error {
 	if err := c.group.Kill(ctx); err != nil {
 		return err
 	}
+	grace := shimGrace
 	if client := c.shim(); client != nil {
 		// A shim whose processes have ended ends by itself; one that was
 		// never started does when told.
-		_, err := client.Call(ctx, wire.MethodShutdown, nil, nil)
-		if err == nil {
+		// One that does neither is killed below.
+		err := c.ask(ctx, wire.MethodShutdown, nil)
+		switch {
+		case errors.Is(err, errNoAnswer):
+			grace = 0
+		case err == nil:
 			select {
 			case <-client.Done():
+			case <-time.After(answerTimeout):
 			case <-ctx.Done():
 			}
 		}
 		client.Close()
 	}
-	if err := c.killShim(ctx); err != nil {
+	if err := c.killShim(ctx, grace); err != nil {
 		return err
 	}
 	if err := c.group.Destroy(ctx); err != nil {

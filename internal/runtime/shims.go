@@ -75,11 +75,13 @@ func (c *Container) shimPids() ([]int, error) {
 	return pids, nil
 }
 
+// shimGrace is for a shim that was told to end, or may do so by itself.
+const shimGrace = 2 * time.Second
+
 // killShim makes sure that no shim is left in the container's group. One that
-// was told to end gets a moment for it.
-func (c *Container) killShim(ctx context.Context) error {
+// has not ended after grace is killed.
+func (c *Container) killShim(ctx context.Context, grace time.Duration) error {
 	begin := time.Now()
-	const grace = 2 * time.Second
 	for wait := 200 * time.Microsecond; ; wait = min(2*wait, 20*time.Millisecond) {
 		pids, err := c.shimPids()
 		if err != nil || len(pids) == 0 {
