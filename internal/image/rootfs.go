@@ -309,15 +309,16 @@ func (s *Store) RootFS(ctx context.Context, containerID string) (Layers, error) 
 
 // RemoveRootFS gives up the writable layer of a container, which nothing may
 // have mounted any more. Its files go in the background. It is no error when
-// there is none.
+// there is none, nor when nobody can tell what it was on: then no snapshot is
+// let go with it, as Open counted none.
 func (s *Store) RemoveRootFS(ctx context.Context, containerID string) error {
 	ctx = s.in(ctx)
 	key, err := s.base(containerID)
-	if errdefs.IsNotFound(err) {
-		return nil
-	}
-	if err != nil {
+	if errdefs.IsInvalidArgument(err) {
 		return err
+	}
+	if err != nil && !errdefs.IsNotFound(err) {
+		s.logger.WarnContext(ctx, "writable layer on an unknown base is removed", "container", containerID, "err", err)
 	}
 	err = os.Rename(filepath.Join(s.rootfsDir(), containerID), filepath.Join(s.trashDir(), rand.Text()))
 	if errors.Is(err, fs.ErrNotExist) { // another call was faster, and has released it

@@ -383,3 +383,33 @@ func BenchmarkRootFS(b *testing.B) {
 		}
 	})
 }
+
+// A writable layer that nobody understands can be removed all the same.
+func TestRemoveOddRootFS(t *testing.T) {
+	s := open(t)
+	load(t, s, ociArchive(t, "img", testImage{layers: [][]byte{tarOf(t, file{name: "a", data: "x"})}, packed: gzipOf}))
+	for name, spoil := range map[string]func(base string) error{
+		"base of an earlier layout": func(base string) error {
+			return errors.Join(os.Remove(base), os.Symlink("other-sha256-0123", base))
+		},
+		"base is a file":        func(base string) error { return errors.Join(os.Remove(base), os.WriteFile(base, nil, 0o600)) },
+		"base is missing":       os.Remove,
+		"base is no layer here": func(base string) error { return errors.Join(os.Remove(base), os.Symlink(keyBase+"nosuch", base)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			createRootFS(t, s, "odd", "img")
+			if err := spoil(filepath.Join(s.rootfsDir(), "odd", "base")); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.RootFS(t.Context(), "odd"); err == nil {
+				t.Error("the odd layer was taken for a good one")
+			}
+			if err := s.RemoveRootFS(t.Context(), "odd"); err != nil {
+				t.Error(err)
+			}
+			if left, err := s.RootFSList(t.Context()); err != nil || len(left) != 0 {
+				t.Errorf("left: %v %v", left, err)
+			}
+		})
+	}
+}
