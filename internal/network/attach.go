@@ -2,6 +2,7 @@ package network
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -154,18 +155,18 @@ func (m *Manager) connect(l *lease, link bridgeLink, ns *os.File) error {
 	defer inside.Close()
 
 	spec := vethSpec{Host: ep.HostInterface, Peer: ep.Interface, PeerMAC: ep.MAC, PeerNS: ns, MTU: link.MTU}
-	errs := m.host.batch(newVeth(spec), upOnBridge(ep.HostInterface, link.Index))
-	if errs[0] != nil { // the second cannot have worked, and says nothing new
+	errs := m.host.batch(newVeth(spec), noIPv6Address(0, ep.HostInterface), upOnBridge(ep.HostInterface, link.Index))
+	if errs[0] != nil { // the others cannot have worked, and say nothing new
 		return errs[0]
 	}
-	if errs[1] != nil {
-		return errs[1]
+	if err := errors.Join(errs...); err != nil {
+		return err
 	}
 	index, err := inside.linkIndex(ep.Interface)
 	if err != nil {
 		return err
 	}
-	return inside.do(upByIndex(index), newAddress(index, ep.IPv4), newDefaultRoute(index, ep.Gateway))
+	return inside.do(noIPv6Address(index, ""), upByIndex(index), newAddress(index, ep.IPv4), newDefaultRoute(index, ep.Gateway))
 }
 
 // discard takes back a lease whose connect went wrong.

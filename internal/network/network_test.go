@@ -123,6 +123,16 @@ func TestAttach(t *testing.T) {
 	}
 }
 
+// TestAttachWithoutIPv6 has interfaces that the kernel's IPv6 does not serve: an
+// MTU below 1280 is too small for it.
+func TestAttachWithoutIPv6(t *testing.T) {
+	host, inside := testenv.NetNS(t), testenv.NetNS(t)
+	m := open(t, host, func(o *Options) { o.MTU = 1000 })
+	if ep := attach(t, m, "one", inside); ep.MTU != 1000 {
+		t.Errorf("MTU is %d, want 1000", ep.MTU)
+	}
+}
+
 func TestDetachFreesAddress(t *testing.T) {
 	host, inside := testenv.NetNS(t), testenv.NetNS(t)
 	m := open(t, host)

@@ -50,6 +50,8 @@ type request struct {
 	flags netlink.HeaderFlags
 	head  []byte
 	attrs func(*netlink.AttributeEncoder)
+	// fine is an answer that is no failure; 0: there is none.
+	fine unix.Errno
 }
 
 // batch sends all requests at once and waits for all answers. The kernel works
@@ -78,7 +80,7 @@ func (r *rtnl) batch(reqs ...request) []error {
 		return fill(errs, fmt.Errorf("%s: %w", reqs[0].what, err))
 	}
 	for i, q := range reqs {
-		if _, err := r.conn.Receive(); err != nil {
+		if _, err := r.conn.Receive(); err != nil && (q.fine == 0 || !isErrno(err, q.fine)) {
 			errs[i] = fmt.Errorf("%s: %w", q.what, err)
 		}
 	}
@@ -172,34 +174,42 @@ func oneQueue(ae *netlink.AttributeEncoder) {
 }
 
 // upOnBridge makes the interface called name a port of the bridge with that
-// index and sets it up, without an IPv6 address of its own.
+// index and sets it up.
 func upOnBridge(name string, bridge uint32) request {
 	return request{
 		what: fmt.Sprintf("set up %q on its bridge", name), typ: unix.RTM_SETLINK, head: ifinfo(0, unix.IFF_UP),
 		attrs: func(ae *netlink.AttributeEncoder) {
 			ae.String(unix.IFLA_IFNAME, name)
 			ae.Uint32(unix.IFLA_MASTER, bridge)
-			noIPv6Address(ae)
 		},
 	}
 }
 
-// upByIndex sets an interface up, without an IPv6 address of its own.
+// upByIndex sets an interface up.
 func upByIndex(index uint32) request {
-	return request{
-		what: "set up interface in container", typ: unix.RTM_SETLINK, head: ifinfo(index, unix.IFF_UP),
-		attrs: noIPv6Address,
-	}
+	return request{what: "set up interface in container", typ: unix.RTM_SETLINK, head: ifinfo(index, unix.IFF_UP)}
 }
 
-func noIPv6Address(ae *netlink.AttributeEncoder) {
-	ae.Nested(unix.IFLA_AF_SPEC, func(spec *netlink.AttributeEncoder) error {
-		spec.Nested(unix.AF_INET6, func(inet6 *netlink.AttributeEncoder) error {
-			inet6.Uint8(unix.IFLA_INET6_ADDR_GEN_MODE, addrGenModeNone)
-			return nil
-		})
-		return nil
-	})
+// noIPv6Address keeps an interface, known by its index or its name, from giving
+// itself a link-local address. It has to come in a message before the one that
+// sets it up: within one message the kernel sets up first. Where IPv6 does not
+// serve the interface there is nothing to do.
+func noIPv6Address(index uint32, name string) request {
+	return request{
+		what: "keep IPv6 address away", typ: unix.RTM_SETLINK, head: ifinfo(index, 0), fine: unix.EAFNOSUPPORT,
+		attrs: func(ae *netlink.AttributeEncoder) {
+			if index == 0 {
+				ae.String(unix.IFLA_IFNAME, name)
+			}
+			ae.Nested(unix.IFLA_AF_SPEC, func(spec *netlink.AttributeEncoder) error {
+				spec.Nested(unix.AF_INET6, func(inet6 *netlink.AttributeEncoder) error {
+					inet6.Uint8(unix.IFLA_INET6_ADDR_GEN_MODE, addrGenModeNone)
+					return nil
+				})
+				return nil
+			})
+		},
+	}
 }
 
 // newAddress gives the interface an IPv4 address.
