@@ -318,8 +318,13 @@ func TestAllRightsInAUserNamespace(t *testing.T) {
 		(echo x >/proc/sys/kernel/core_pattern) 2>/dev/null && echo "wrote core_pattern"
 		mount -o remount,rw,bind /proc/sys 2>/dev/null
 		(echo x >/proc/sys/kernel/core_pattern) 2>/dev/null && echo "wrote core_pattern after remount"
-		mkdir /tmp/cg && mount -t cgroup -o memory cgroup /tmp/cg 2>/dev/null; test -e /tmp/cg/release_agent && echo "release_agent is there"
-		(echo /x >/tmp/cg/release_agent) 2>/dev/null && echo "wrote release_agent"
+		mkdir /tmp/cg
+		for o in memory cpu cpuset pids devices freezer blkio net_cls perf_event rdma misc hugetlb none,name=x; do
+			mount -t cgroup -o $o cgroup /tmp/cg 2>/dev/null || continue
+			test -e /tmp/cg/release_agent && echo "release_agent of $o is there"
+			(echo /x >/tmp/cg/release_agent) 2>/dev/null && echo "wrote release_agent of $o"
+			umount /tmp/cg
+		done
 		unshare -m true && echo "own mounts"
 		echo done`)
 	allRights(t)(b.Spec.Process)

@@ -151,7 +151,10 @@ func TestBinds(t *testing.T) {
 		src := filepath.Join(w.dir, "src-"+randomName())
 		w.must(os.MkdirAll(filepath.Join(src, "sub"), 0o755))
 		w.must(os.WriteFile(filepath.Join(src, "file"), []byte("content\n"), 0o644))
-		w.must(unix.Mount("tmpfs", filepath.Join(src, "sub"), "tmpfs", 0, ""))
+		// Of the same filesystem: a tmpfs cannot be ID-mapped before Linux 6.3.
+		below := filepath.Join(w.dir, "below-"+randomName())
+		w.must(os.Mkdir(below, 0o755))
+		w.must(unix.Mount(below, filepath.Join(src, "sub"), "", unix.MS_BIND, ""))
 		w.t.Cleanup(func() { unix.Unmount(filepath.Join(src, "sub"), unix.MNT_DETACH) })
 		w.must(os.WriteFile(filepath.Join(src, "sub/inner"), []byte("inner\n"), 0o666))
 		tests := []struct {
@@ -280,10 +283,13 @@ func TestHostNamespaces(t *testing.T) {
 }
 
 // TestHostCgroupNamespace shows a container in a user namespace its own group
-// although its paths are the host's.
+// although its paths are the host's: at the root of each hierarchy of v1, at its
+// path in the tree of v2, both as Docker has it.
 func TestHostCgroupNamespace(t *testing.T) {
 	w := newWorld(t)
-	b := w.shell("cut -d: -f3 /proc/self/cgroup | sort -u; cat /sys/fs/cgroup/*/cgroup.procs /sys/fs/cgroup/cgroup.procs 2>/dev/null | head -1")
+	b := w.shell(`
+		group=$(cut -d: -f3 /proc/self/cgroup | sort -u); echo $group
+		if test -e /sys/fs/cgroup/cgroup.procs; then cat /sys/fs/cgroup$group/cgroup.procs; else cat /sys/fs/cgroup/*/cgroup.procs; fi | head -1`)
 	b.Spec.Linux.Namespaces = []specs.LinuxNamespace{
 		{Type: specs.MountNamespace}, {Type: specs.PIDNamespace}, {Type: specs.NetworkNamespace}, {Type: specs.UTSNamespace}, {Type: specs.IPCNamespace},
 	}
