@@ -162,7 +162,9 @@ func (p *Packer) header(f *os.File, st *unix.Stat_t, name string) (*tar.Header, 
 	return h, nil
 }
 
-// hardLink makes a further name of a file that was packed already a link.
+// hardLink makes a further name of a file that was packed already a link. It
+// keeps the extended attributes: programs that unpack give links an owner once
+// more, which takes capabilities away.
 func (p *Packer) hardLink(h *tar.Header, st *unix.Stat_t) {
 	if st.Nlink < 2 {
 		return
@@ -173,7 +175,7 @@ func (p *Packer) hardLink(h *tar.Header, st *unix.Stat_t) {
 		p.links[id] = h.Name
 		return
 	}
-	h.Typeflag, h.Linkname, h.Size, h.PAXRecords = tar.TypeLink, first, 0, nil
+	h.Typeflag, h.Linkname, h.Size = tar.TypeLink, first, 0
 }
 
 func readLink(f *os.File) (string, error) {
