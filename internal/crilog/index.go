@@ -100,13 +100,21 @@ const maxIndex = indexRecord * (8 << 30 / markEvery)
 // loadIndex reads the index of segment n. Without one, there is a single mark.
 func loadIndex(dir *os.File, n int, size int64) (index, error) {
 	f, err := openAt(dir, indexName(n), os.O_RDONLY)
+	if errors.Is(err, os.ErrNotExist) {
+		return readIndex(nil, size)
+	}
 	if err != nil {
-		if errors.Is(err, os.ErrNotExist) {
-			return parseIndex(nil, size), nil
-		}
 		return index{}, err
 	}
 	defer f.Close()
+	return readIndex(f, size)
+}
+
+// readIndex reads the index from f, which is nil for a segment without.
+func readIndex(f *os.File, size int64) (index, error) {
+	if f == nil {
+		return parseIndex(nil, size), nil
+	}
 	b, err := io.ReadAll(io.LimitReader(f, maxIndex))
 	if err != nil {
 		return index{}, err

@@ -23,12 +23,24 @@ type source struct {
 // openSource opens segment n, compressed or not. The error is fs.ErrNotExist
 // when it has been dropped.
 func openSource(dir *os.File, n int) (*source, error) {
-	s, err := openPlain(dir, n)
-	if !errors.Is(err, os.ErrNotExist) {
-		return s, err
+	// The index is made before its segment and removed after it. Opened first,
+	// it is there also for a segment that is dropped this moment.
+	idx, err := openAt(dir, indexName(n), os.O_RDONLY)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
 	}
-	// Compressed meanwhile; or dropped, for a segment never turns plain again.
-	return openCompressed(dir, n)
+	if idx != nil {
+		defer idx.Close()
+	}
+	s, err := openPlain(dir, n)
+	if errors.Is(err, os.ErrNotExist) {
+		// Compressed meanwhile; or dropped, for a segment never turns plain again.
+		s, err = openCompressed(dir, n)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s.withIndex(idx)
 }
 
 func openPlain(dir *os.File, n int) (*source, error) {
@@ -44,7 +56,7 @@ func openPlain(dir *os.File, n int) (*source, error) {
 		}
 		return st.Size(), nil
 	}
-	return s.withIndex(dir)
+	return s, nil
 }
 
 func openCompressed(dir *os.File, n int) (*source, error) {
@@ -59,13 +71,14 @@ func openCompressed(dir *os.File, n int) (*source, error) {
 	}
 	s := &source{n: n, reader: z, close: func() { z.decoder.Close(); f.Close() }}
 	s.size = func() (int64, error) { return z.total, nil }
-	return s.withIndex(dir)
+	return s, nil
 }
 
-func (s *source) withIndex(dir *os.File) (*source, error) {
+// withIndex reads the index, nil: there is none. On an error s is closed.
+func (s *source) withIndex(idx *os.File) (*source, error) {
 	size, err := s.size()
 	if err == nil {
-		s.index, err = loadIndex(dir, s.n, size)
+		s.index, err = readIndex(idx, size)
 	}
 	if err != nil {
 		s.close()
