@@ -169,7 +169,7 @@ func (e *Engine) furnish(f *containerFS, v *view, use fsUse, user *os.File) erro
 	}
 	return f.as(func() error {
 		var steps undo.Stack
-		defer steps.Run() //nolint:errcheck // closes files
+		defer steps.Run()
 		var places []place
 		for _, m := range e.filesOf(v) {
 			p, err := openPlace(m, user)

@@ -52,27 +52,28 @@ func describe(t testing.TB, root string) []string {
 			return err
 		}
 		rel, _ := filepath.Rel(root, path)
-		line := fmt.Sprintf("%s %o %d:%d @%d", rel, st.Mode, st.Uid, st.Gid, st.Mtim.Sec)
+		var line strings.Builder
+		fmt.Fprintf(&line, "%s %o %d:%d @%d", rel, st.Mode, st.Uid, st.Gid, st.Mtim.Sec)
 		switch st.Mode & unix.S_IFMT {
 		case unix.S_IFREG:
 			text, err := os.ReadFile(path)
 			if err != nil {
 				return err
 			}
-			line += fmt.Sprintf(" x%d %q", st.Nlink, text)
+			fmt.Fprintf(&line, " x%d %q", st.Nlink, text)
 		case unix.S_IFLNK:
 			target, _ := os.Readlink(path)
-			line += " -> " + target
+			line.WriteString(" -> " + target)
 		case unix.S_IFCHR, unix.S_IFBLK:
-			line += fmt.Sprintf(" dev %d", st.Rdev)
+			fmt.Fprintf(&line, " dev %d", st.Rdev)
 		}
 		for _, name := range []string{capability, "user.note", "trusted.overlay.opaque"} {
 			buf := make([]byte, 64)
 			if n, err := unix.Lgetxattr(path, name, buf); err == nil {
-				line += fmt.Sprintf(" %s=%q", name, buf[:n])
+				fmt.Fprintf(&line, " %s=%q", name, buf[:n])
 			}
 		}
-		lines = append(lines, line)
+		lines = append(lines, line.String())
 		return nil
 	})
 	must(t, err)
@@ -198,6 +199,7 @@ func archive(t testing.TB, items ...string) []byte {
 }
 
 func names(t testing.TB, root string) []string {
+	t.Helper()
 	var list []string
 	for _, line := range describe(t, root) {
 		name, _, _ := strings.Cut(line, " ")
