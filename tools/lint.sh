@@ -15,14 +15,15 @@ check() {
     fi
 }
 
-# Prints what a tool would change, and fails if that is anything.
+# Prints what a tool would change, and fails if that is anything, or the tool fails.
 no_diff() {
-    local diff
-    diff=$("$@") || true
+    local diff status=0
+    diff=$("$@") || status=$?
     [[ -z $diff ]] || {
         printf '%s\n' "$diff"
         return 1
     }
+    return "$status"
 }
 
 gofiles() { git ls-files '*.go'; }
