@@ -84,16 +84,29 @@ func TestRootFSChanges(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []Change{
-		{"/bin", Modified}, {"/bin/sh", Modified},
-		{"/etc", Modified}, {"/etc/group", Deleted}, {"/etc/passwd", Modified},
-		{"/flat", Modified}, {"/flat/dir", Added},
-		{"/new", Added}, {"/new2", Added},
-		{"/old", Modified}, {"/old/a", Deleted}, {"/old/b", Modified},
-		{"/tree", Added}, {"/tree/deep", Added}, {"/tree/link", Added}, {"/tree/pipe", Added},
+		{"/bin", Modified},
+		{"/bin/sh", Modified},
+		{"/etc", Modified},
+		{"/etc/group", Deleted},
+		{"/etc/passwd", Modified},
+		{"/flat", Modified},
+		{"/flat/dir", Added},
+		{"/new", Added},
+		{"/new2", Added},
+		{"/old", Modified},
+		{"/old/a", Deleted},
+		{"/old/b", Modified},
+		{"/tree", Added},
+		{"/tree/deep", Added},
+		{"/tree/link", Added},
+		{"/tree/pipe", Added},
 		{"/turn", Modified},
 		// Somebody has really put something below the place of a mount.
-		{"/used", Added}, {"/used/below", Added},
-		{"/var", Modified}, {"/var/log", Modified}, {"/var/log/a", Deleted},
+		{"/used", Added},
+		{"/used/below", Added},
+		{"/var", Modified},
+		{"/var/log", Modified},
+		{"/var/log/a", Deleted},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("changes (-want +got):\n%s", diff)
