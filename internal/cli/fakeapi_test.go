@@ -39,7 +39,7 @@ func newFakeAPI(t testing.TB, mux *http.ServeMux) *fakeAPI {
 		t.Fatal(err)
 	}
 	api := &fakeAPI{host: "unix://" + socket}
-	server := &http.Server{Handler: api.record(mux)} //nolint:gosec // a test
+	server := &http.Server{Handler: api.record(mux)}
 	go func() { _ = server.Serve(listener) }()
 	t.Cleanup(func() { _ = server.Close() })
 	mux.HandleFunc("GET /_ping", ping)

@@ -58,7 +58,7 @@ type layerDiff struct {
 // differ walks through a writable layer.
 type differ struct {
 	layerDiff
-	ctx     context.Context //nolint:containedctx // lives as long as one walk
+	ctx     context.Context // lives as long as one walk
 	targets map[string]bool
 	above   map[string]bool // directories above targets
 }

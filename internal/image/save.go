@@ -290,7 +290,7 @@ func writeFile(tw *tar.Writer, name string, data []byte) error {
 
 // contextReader ends with the context.
 type contextReader struct {
-	ctx context.Context //nolint:containedctx // lives for one copy
+	ctx context.Context // lives for one copy
 	r   io.Reader
 }
 

@@ -75,7 +75,7 @@ type Store struct {
 	background sync.WaitGroup
 	trash      sync.Mutex         // one at a time empties the trash
 	stop       context.CancelFunc // ends what runs in the background
-	stopped    context.Context    //nolint:containedctx // life of the background work, not of a call
+	stopped    context.Context    // life of the background work, not of a call
 
 	// mu guards the fields below. It is held for bookkeeping and one database
 	// transaction at most, never while layers are read or written.

@@ -148,7 +148,7 @@ func (r *Runtime) fail(step string) error {
 // creation is one call of Create, or of Expect and Create.
 type creation struct {
 	r     *Runtime
-	ctx   context.Context //nolint:containedctx // lives as long as the call
+	ctx   context.Context // lives as long as the call
 	b     *Bundle
 	c     *Container
 	steps undo.Stack

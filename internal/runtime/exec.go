@@ -52,7 +52,7 @@ func (c *Container) Exec(ctx context.Context, o ExecOptions) (*Process, error) {
 // execution is one call of Exec.
 type execution struct {
 	c     *Container
-	ctx   context.Context //nolint:containedctx // lives as long as the call
+	ctx   context.Context // lives as long as the call
 	o     *ExecOptions
 	steps undo.Stack
 

@@ -155,7 +155,7 @@ func (l *logWriter) system(text string) error {
 
 func (l *logWriter) send() error {
 	if l.frames {
-		binary.BigEndian.PutUint32(l.buf[4:], uint32(len(l.buf)-frameHead)) //nolint:gosec // A line is far shorter.
+		binary.BigEndian.PutUint32(l.buf[4:], uint32(len(l.buf)-frameHead)) // A line is far shorter.
 	}
 	_, err := l.w.Write(l.buf)
 	return err

@@ -92,7 +92,7 @@ func archiveError(ctx context.Context, err error) error {
 }
 
 type contextReader struct {
-	ctx context.Context //nolint:containedctx // lives as long as one call
+	ctx context.Context // lives as long as one call
 	r   io.Reader
 }
 

@@ -29,7 +29,7 @@ func (a *App) ProgressAux(ctx context.Context, stream io.Reader, w io.Writer, au
 
 // contextReader ends with its context.
 type contextReader struct {
-	ctx context.Context //nolint:containedctx // lives as long as one call of Progress
+	ctx context.Context // lives as long as one call of Progress
 	r   io.Reader
 }
 
