@@ -577,7 +577,7 @@ func TestCgroupPath(t *testing.T) {
 	c := w.start(b)
 	w.wantCgroup(c.Pid(), b.Spec.Linux.CgroupsPath+"/app")
 	w.delete(c)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
 	w.must(cgroup.New(w.parent + "/deeper").Destroy(ctx))
 }
