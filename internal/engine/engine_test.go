@@ -423,3 +423,20 @@ func BenchmarkRunRm(b *testing.B) {
 		<-removed
 	}
 }
+
+// TestRemoveBreaksOffAStart: a start may hang on what is in the container's files.
+func TestRemoveBreaksOffAStart(t *testing.T) {
+	w := newWorld(t)
+	w.runtime.failing["hang"] = errHangs
+	id := w.create("slow", nil, "hang")
+	result := make(chan error, 1)
+	go func() { result <- w.ContainerStart(t.Context(), id) }()
+	eventually(t, "the start", func() bool { return w.runtime.count() == 1 })
+	if err := w.ContainerRemove(t.Context(), id, RemoveOptions{Force: true, Volumes: true}); err != nil {
+		t.Error(err)
+	}
+	if err := <-result; !errors.Is(err, errRemoved) {
+		t.Errorf("start: %v", err)
+	}
+	w.empty()
+}

@@ -120,9 +120,16 @@ type fakeTask struct {
 	execs   []*fakeProcess
 }
 
-func (t *fakeTask) Start(context.Context) error {
+// errHangs as a failing start is one that does not come to an end.
+var errHangs = errors.New("hangs")
+
+func (t *fakeTask) Start(ctx context.Context) error {
 	path := t.b.Spec.Process.Args[0]
 	if err := t.r.failing[path]; err != nil {
+		if errors.Is(err, errHangs) {
+			<-ctx.Done()
+			return context.Cause(ctx)
+		}
 		return err
 	}
 	t.mu.Lock()

@@ -16,6 +16,9 @@ import (
 
 const removeTimeout = time.Minute
 
+// errRemoved breaks off the start of a container that is removed by force.
+var errRemoved = errors.New("the container is being removed")
+
 // ContainerRemove removes a container and all it owns. Of two removals at the same time the second is refused. Once it
 // has begun, the client cannot interrupt it.
 func (e *Engine) ContainerRemove(ctx context.Context, ref string, o RemoveOptions) error {
@@ -70,6 +73,9 @@ func (e *Engine) remove(ctx context.Context, c *ctr, o RemoveOptions) error {
 			return conflict("container is paused and must be unpaused first")
 		}
 		return conflict("container is %s: stop the container before removing or force remove", v.status())
+	}
+	if o.Force {
+		c.cancelStart(errRemoved)
 	}
 	release, err := c.turn.take(ctx, "remove")
 	if err != nil {

@@ -62,6 +62,10 @@ func (e *Engine) ContainerStart(ctx context.Context, ref string) error {
 func (e *Engine) start(ctx context.Context, c *ctr) error {
 	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), startTimeout, errors.New("the start took too long"))
 	defer cancel()
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	c.setStarting(stop)
+	defer c.setStarting(nil)
 	c.cancelRestart()
 	select {
 	case <-c.view().settled:
@@ -81,6 +85,22 @@ func (e *Engine) start(ctx context.Context, c *ctr) error {
 		v.lastExit = v.Life.ExitCode
 	}))
 	return err
+}
+
+// setStarting makes a start under way, which has the container's turn, one that can be broken off.
+func (c *ctr) setStarting(stop context.CancelCauseFunc) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.starting = stop
+}
+
+// cancelStart breaks off a start under way, which may hang on what the container has in its files.
+func (c *ctr) cancelStart(cause error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.starting != nil {
+		c.starting(cause)
+	}
 }
 
 // starting is one start under way.

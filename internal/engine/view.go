@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"sync"
@@ -88,8 +89,10 @@ type ctr struct {
 	pending []*pendingAttach
 	held    int    // restarts under way, during which --rm does nothing
 	cancel  func() // ends a waiting restart; nil: none
-	probes  func() // ends the health probes and waits for them; nil: none
-	db      *state.DB
+	// starting breaks off the start that is under way; nil: none is.
+	starting context.CancelCauseFunc
+	probes   func() // ends the health probes and waits for them; nil: none
+	db       *state.DB
 }
 
 func newCtr(db *state.DB, rec *state.Container) *ctr {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
 	"strconv"
 
 	"github.com/moby/sys/user"
@@ -20,8 +19,12 @@ import (
 type identity struct {
 	uid, gid uint32
 	groups   []uint32
+	member   map[uint32]bool // what is in groups
 	home     string
 }
+
+// maxGroups is NGROUPS_MAX of linux/limits.h.
+const maxGroups = 65536
 
 // accountsLimit bounds what is read of an image's /etc/passwd and /etc/group.
 const accountsLimit = 8 << 20
@@ -82,6 +85,9 @@ func (s *stage) identify(u *plan.User) (identity, error) {
 		return identity{}, err
 	}
 	id.addGroups(further...)
+	if len(id.groups) > maxGroups {
+		return identity{}, fmt.Errorf("user %s is in %d groups: the kernel takes %d", spec, len(id.groups), maxGroups)
+	}
 	return id, nil
 }
 
@@ -96,10 +102,16 @@ func (s *stage) groups(names []string) ([]int, error) {
 	return user.GetAdditionalGroups(names, group)
 }
 
+// addGroups takes no longer than its arguments are many, as an image may name
+// very many.
 func (id *identity) addGroups(gids ...int) {
+	if id.member == nil {
+		id.member = map[uint32]bool{}
+	}
 	for _, g := range gids {
-		if !slices.Contains(id.groups, uint32(g)) {
-			id.groups = append(id.groups, uint32(g))
+		if g := uint32(g); !id.member[g] {
+			id.member[g] = true
+			id.groups = append(id.groups, g)
 		}
 	}
 }
