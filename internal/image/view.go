@@ -1,6 +1,7 @@
 package image
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -8,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/portholehq/porthole/internal/linux/mount"
+	"github.com/portholehq/porthole/internal/linux/ns"
 )
 
 // OpenImage opens what the image has brought, without what the container has
@@ -49,10 +51,36 @@ func (l Layers) overlay(o mount.OverlayOptions) (*os.File, error) {
 		o.Lower = append(o.Lower, rel)
 	}
 	m, err := mount.Overlay(o)
+	if errors.Is(err, mount.ErrNeedsAttached) {
+		m, err = l.attached(o)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("merge layers: %w", err)
 	}
 	return m, nil
+}
+
+// attached is for kernels before 6.7, which take many layers only as paths
+// that are short from where they start: the layers' directory is mounted upon
+// itself, in a mount namespace that ends with this function, to start there.
+func (l Layers) attached(o mount.OverlayOptions) (m *os.File, err error) {
+	base, err := mount.Clone(o.Base, mount.Single)
+	if err != nil {
+		return nil, err
+	}
+	defer base.Close()
+	o.Base = base
+	err = ns.OnThread(func() error {
+		if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+			return os.NewSyscallError("unshare", err)
+		}
+		if err := mount.Propagate("/", unix.MS_PRIVATE); err != nil {
+			return err
+		}
+		m, err = mount.OverlayLegacy(o, l.Base, l.Base)
+		return err
+	})
+	return m, err
 }
 
 func openDirectory(path string) (*os.File, error) {
