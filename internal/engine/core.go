@@ -61,6 +61,9 @@ func New(ctx context.Context, deps Deps) (*Engine, error) {
 	if e.noMapping = e.mapper.try(e.config.DataRoot, mount.Single); e.noMapping != nil {
 		e.log.Warn("containers run in the host's user namespace", "err", e.noMapping)
 	}
+	deps.State.OnFailure(func(err error) {
+		e.log.Error("state was not saved and will be tried again", "err", err)
+	})
 	if err := e.adoptAll(ctx); err != nil {
 		e.end(errShutdown)
 		e.work.Wait()

@@ -17,6 +17,7 @@
 package state
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -37,6 +38,9 @@ const version = "1"
 // laterDelay is how long a change that nobody waits for may stay in memory.
 const laterDelay = 50 * time.Millisecond
 
+// retryDelay is when changes that could not be written, say to a full disk, are tried again.
+const retryDelay = time.Second
+
 var (
 	bucketContainers = []byte("containers")
 	bucketMeta       = []byte("meta")
@@ -54,7 +58,10 @@ type DB struct {
 	waiters []chan error      // of the changes in pending
 	writing bool              // a transaction is under way
 	closed  bool
-	failed  error // of the last later-write, reported by the next Put, Delete or Close
+	failed  error // of the last write; nil after one that succeeded
+
+	commit func(changes map[string][]byte) error // apply, but in tests
+	report func(error)                           // see OnFailure; nil: nobody is told
 }
 
 // Open opens or creates the file. It waits a second at most for another process to let go of it.
@@ -71,6 +78,7 @@ func Open(path string) (*DB, error) {
 		return nil, fmt.Errorf("open state file %q: %w", path, err)
 	}
 	d := &DB{bolt: b, wake: make(chan struct{}, 1), done: make(chan struct{}), pending: map[string][]byte{}}
+	d.commit = d.apply
 	go d.write()
 	return d, nil
 }
@@ -142,9 +150,7 @@ func (d *DB) Flush(ctx context.Context) error {
 	d.mu.Lock()
 	if d.closed || (len(d.pending) == 0 && !d.writing) {
 		defer d.mu.Unlock()
-		err := d.failed
-		d.failed = nil
-		return err
+		return d.failed
 	}
 	d.waiters = append(d.waiters, written)
 	select {
@@ -188,10 +194,33 @@ func (d *DB) change(ctx context.Context, id string, value []byte) error {
 	}
 	select {
 	case err := <-written:
+		if err != nil {
+			d.withdraw(id, value)
+		}
 		return err
 	case <-ctx.Done():
 		return fmt.Errorf("save container %s: %w", id, context.Cause(ctx))
 	}
+}
+
+// withdraw forgets a change whose maker has been told that it failed.
+func (d *DB) withdraw(id string, value []byte) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if now, ok := d.pending[id]; ok && bytes.Equal(now, value) {
+		delete(d.pending, id)
+	}
+	if len(d.pending) == 0 && !d.writing {
+		d.failed = nil
+	}
+}
+
+// OnFailure has f called after each failure to write. Changes that failed are kept and tried again, unless it was Put or
+// Delete that returned the error. It is to be called before the first change.
+func (d *DB) OnFailure(f func(error)) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.report = f
 }
 
 func (d *DB) enqueue(id string, value []byte, written chan error) error {
@@ -199,10 +228,6 @@ func (d *DB) enqueue(id string, value []byte, written chan error) error {
 	defer d.mu.Unlock()
 	if d.closed {
 		return fmt.Errorf("save container %s: state file is closed", id)
-	}
-	if err := d.failed; err != nil {
-		d.failed = nil
-		return fmt.Errorf("save earlier changes: %w", err)
 	}
 	d.pending[id] = value
 	if written != nil {
@@ -254,22 +279,48 @@ func (d *DB) flush() {
 	d.pending, d.waiters, d.writing = map[string][]byte{}, nil, len(changes) > 0
 	d.mu.Unlock()
 	err := d.commit(changes)
-	d.mu.Lock()
-	d.writing = false
-	d.mu.Unlock()
+	d.settle(changes, err)
 	for _, w := range waiters {
 		w <- err
 	}
-	if err != nil && len(waiters) == 0 {
-		d.mu.Lock()
-		d.failed = err
-		d.mu.Unlock()
+}
+
+// settle notes how a write went. After a failure the changes are pending again, but where there are newer ones.
+func (d *DB) settle(changes map[string][]byte, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.writing, d.failed = false, err
+	if err == nil {
+		return
+	}
+	for id, value := range changes {
+		if _, newer := d.pending[id]; !newer {
+			d.pending[id] = value
+		}
+	}
+	if d.report != nil {
+		d.report(err)
+	}
+	if !d.closed {
+		time.AfterFunc(retryDelay, d.retry)
 	}
 }
 
-// commit applies changes in one transaction. Deleting what was never written is dropped, and with nothing left there is
+func (d *DB) retry() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed || len(d.pending) == 0 {
+		return
+	}
+	select {
+	case d.wake <- struct{}{}:
+	default:
+	}
+}
+
+// apply makes changes in one transaction. Deleting what was never written is dropped, and with nothing left there is
 // no transaction and no fsync.
-func (d *DB) commit(changes map[string][]byte) error {
+func (d *DB) apply(changes map[string][]byte) error {
 	if len(changes) == 0 {
 		return nil
 	}

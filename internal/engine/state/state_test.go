@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -122,5 +123,50 @@ func BenchmarkPut(b *testing.B) {
 		if err := d.Put(b.Context(), record(1)); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// TestFailedWritesAreTriedAgain: what could not be written to a full disk is written when there is room again, but for
+// changes whose makers were told.
+func TestFailedWritesAreTriedAgain(t *testing.T) {
+	d, path := open(t)
+	full, reported := errors.New("no space left on device"), make(chan error, 10)
+	var room atomic.Bool
+	d.commit = func(changes map[string][]byte) error {
+		if !room.Load() {
+			return full
+		}
+		return d.apply(changes)
+	}
+	d.OnFailure(func(err error) { reported <- err })
+	if err := d.PutLater(&Container{ID: "later"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Flush(t.Context()); !errors.Is(err, full) {
+		t.Errorf("Flush() = %v", err)
+	}
+	if err := d.Put(t.Context(), &Container{ID: "told"}); !errors.Is(err, full) {
+		t.Errorf("Put() = %v", err)
+	}
+	if err := <-reported; !errors.Is(err, full) {
+		t.Errorf("reported: %v", err)
+	}
+	room.Store(true)
+	for start := time.Now(); d.Pending() > 0; time.Sleep(10 * time.Millisecond) {
+		if time.Since(start) > 10*time.Second {
+			t.Fatal("nothing was tried again")
+		}
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	again, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	all, err := again.Containers()
+	if err != nil || len(all) != 1 || all[0].ID != "later" {
+		t.Errorf("records: %v %v", all, err)
 	}
 }

@@ -86,7 +86,7 @@ func (s *stage) identify(u *plan.User) (identity, error) {
 	}
 	id.addGroups(further...)
 	if len(id.groups) > maxGroups {
-		return identity{}, fmt.Errorf("user %s is in %d groups: the kernel takes %d", spec, len(id.groups), maxGroups)
+		return identity{}, fmt.Errorf("user %d is in %d groups: the kernel takes %d", id.uid, len(id.groups), maxGroups)
 	}
 	return id, nil
 }
