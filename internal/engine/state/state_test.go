@@ -152,8 +152,12 @@ func TestFailedWritesAreTriedAgain(t *testing.T) {
 		t.Errorf("reported: %v", err)
 	}
 	room.Store(true)
-	for start := time.Now(); d.Pending() > 0; time.Sleep(10 * time.Millisecond) {
-		if time.Since(start) > 10*time.Second {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.After(10 * time.Second); d.Pending() > 0; {
+		select {
+		case <-tick.C:
+		case <-deadline:
 			t.Fatal("nothing was tried again")
 		}
 	}
