@@ -29,13 +29,13 @@ const (
 // call sees every command before the interpreter does. It takes over what the
 // interpreter lacks and runs traps between two commands.
 func (sh *shell) call(_ context.Context, args []string) ([]string, error) {
-	args = sh.rewrite(args)
 	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	if len(sh.pending) > 0 {
-		return append([]string{runTraps}, args...), nil
+	due := len(sh.pending) > 0
+	sh.mu.Unlock()
+	if due {
+		return append([]string{runTraps}, args...), nil // and comes here again
 	}
-	return args, nil
+	return sh.rewrite(args), nil
 }
 
 func (sh *shell) rewrite(args []string) []string {
@@ -118,7 +118,9 @@ func (sh *shell) exec(ctx context.Context, args []string) error {
 	case runTraps:
 		return sh.runPending(ctx, hc, args[1:])
 	case runWait:
-		sh.waiting.Store(true)
+		if !sh.beginWait() {
+			return sh.runPending(ctx, hc, append([]string{"wait"}, args[1:]...))
+		}
 		defer sh.waiting.Store(false)
 		return hc.Builtin(ctx, append([]string{"wait"}, args[1:]...))
 	case runUmask:
@@ -143,6 +145,18 @@ func (sh *shell) exec(ctx context.Context, args []string) error {
 		}
 	}
 	return err
+}
+
+// beginWait makes traps run at once from now on. It is false when one is due
+// already.
+func (sh *shell) beginWait() bool {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if len(sh.pending) > 0 {
+		return false
+	}
+	sh.waiting.Store(true)
+	return true
 }
 
 func (sh *shell) runPending(ctx context.Context, hc interp.HandlerContext, args []string) error {

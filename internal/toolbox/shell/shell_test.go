@@ -161,6 +161,23 @@ func TestTrapInterruptsWait(t *testing.T) {
 	}
 }
 
+// A signal that came before wait was begun is dealt with first, or wait would
+// hide it.
+func TestTrapIsDueBeforeWait(t *testing.T) {
+	sh := &shell{pending: []string{"echo stopping"}}
+	got, err := sh.call(t.Context(), []string{"wait", "g1"})
+	if diff := cmp.Diff([]string{runTraps, "wait", "g1"}, got); diff != "" || err != nil {
+		t.Errorf("command (-want +got): %v\n%s", err, diff)
+	}
+	if sh.beginWait() {
+		t.Error("the wait began")
+	}
+	sh.pending = nil
+	if !sh.beginWait() {
+		t.Error("the wait did not begin, although nothing is due")
+	}
+}
+
 // terminal drives an interactive shell.
 type terminal struct {
 	t   *testing.T
