@@ -18,6 +18,7 @@ import (
 	"github.com/portholehq/porthole/internal/image"
 	"github.com/portholehq/porthole/internal/linux/apparmor"
 	"github.com/portholehq/porthole/internal/network"
+	"github.com/portholehq/porthole/internal/record/sampler"
 	"github.com/portholehq/porthole/internal/runtime"
 	"github.com/portholehq/porthole/internal/runtime/spec"
 	"github.com/portholehq/porthole/internal/runtime/spec/hostinfo"
@@ -29,6 +30,7 @@ import (
 type parts struct {
 	state   *state.DB
 	events  *event.Journal
+	sampler *sampler.Sampler
 	images  *image.Store
 	volumes *volume.Store
 	network *network.Manager
@@ -54,6 +56,10 @@ func open(ctx context.Context, p *process, steps *undo.Stack) (*parts, error) {
 		return nil, err
 	}
 	steps.Add(out.events.Close)
+	if out.sampler, err = sampler.New(sampler.Options{Logger: log}); err != nil {
+		return nil, err
+	}
+	steps.Add(out.sampler.Close)
 	if out.images, err = image.Open(ctx, image.Options{Root: filepath.Join(c.DataRoot, "images"), Logger: log}); err != nil {
 		return nil, err
 	}
@@ -126,7 +132,7 @@ func (o *parts) openEngine(ctx context.Context, p *process) (*engine.Engine, err
 			DNS: c.DNS, DNSSearch: c.DNSSearch, DNSOptions: c.DNSOptions,
 			StopTimeout: time.Duration(c.DefaultStopTimeout) * time.Second,
 		},
-		State: o.state, Events: o.events, Host: host, AppArmor: appArmor,
+		State: o.state, Events: o.events, Sampler: o.sampler, Host: host, AppArmor: appArmor,
 		Runtime: engine.NewRuntime(o.runtime), Images: o.images, Network: o.network, Volumes: o.volumes,
 		NetworkID: o.networkID,
 	})

@@ -3,11 +3,13 @@ package engine
 import (
 	"context"
 	"math"
+	"os"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/portholehq/porthole/internal/linux/cgroup"
+	"github.com/portholehq/porthole/internal/record/sampler"
 	"github.com/portholehq/porthole/internal/runtime"
 )
 
@@ -69,6 +71,10 @@ func (t taskAdapter) Stats() (*container.StatsResponse, error) {
 		return nil, err
 	}
 	return fromCgroup(s), nil
+}
+
+func (t taskAdapter) Source(netns *os.File) (sampler.Source, error) {
+	return sampler.OpenSource(t.Cgroup(), netns)
 }
 
 func (t taskAdapter) SetLimits(r *specs.LinuxResources) error {

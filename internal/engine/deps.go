@@ -20,6 +20,7 @@ import (
 	"github.com/portholehq/porthole/internal/event"
 	"github.com/portholehq/porthole/internal/image"
 	"github.com/portholehq/porthole/internal/network"
+	"github.com/portholehq/porthole/internal/record/sampler"
 	"github.com/portholehq/porthole/internal/runtime"
 	"github.com/portholehq/porthole/internal/runtime/spec"
 	"github.com/portholehq/porthole/internal/volume"
@@ -27,10 +28,12 @@ import (
 
 // Deps is all that the engine needs from the parts below it. The engine closes none of them.
 type Deps struct {
-	Logger  *slog.Logger
-	Config  Config
-	State   *state.DB
-	Events  *event.Journal
+	Logger *slog.Logger
+	Config Config
+	State  *state.DB
+	Events *event.Journal
+	// Sampler samples the containers that run; nil: nobody does, and statistics are read when they are asked for.
+	Sampler *sampler.Sampler
 	Runtime Runtime
 	Host    spec.Host // what documents are made for
 	// AppArmor makes sure that Host.AppArmorProfile is loaded; nil where there is no such profile.
@@ -96,6 +99,8 @@ type Task interface {
 	Exit() Exit
 	Pids() ([]int, error)
 	Stats() (*container.StatsResponse, error) // CPU, memory, block I/O and pids only
+	// Source reads what the sampler keeps; netns is nil in the host's network.
+	Source(netns *os.File) (sampler.Source, error)
 	SetLimits(r *specs.LinuxResources) error
 	Kill(ctx context.Context) error
 	Delete(ctx context.Context) error

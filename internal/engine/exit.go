@@ -64,6 +64,7 @@ func (e *Engine) exited(c *ctr, task Task, settled chan struct{}) {
 		}
 	}, func() { e.emitEnd(before, exit) })
 	e.saved(c, err)
+	e.stopSampling(c.id) // its hold on the network namespace must go before what clear takes away
 	e.clear(c, before, task)
 	close(settled)
 	switch {

@@ -27,6 +27,8 @@ import (
 	"github.com/portholehq/porthole/internal/event"
 	"github.com/portholehq/porthole/internal/image"
 	"github.com/portholehq/porthole/internal/network"
+	"github.com/portholehq/porthole/internal/record/sample"
+	"github.com/portholehq/porthole/internal/record/sampler"
 	"github.com/portholehq/porthole/internal/runtime"
 	"github.com/portholehq/porthole/internal/runtime/spec"
 	"github.com/portholehq/porthole/internal/volume"
@@ -227,6 +229,19 @@ func (t *fakeTask) Pids() ([]int, error)                         { return []int{
 func (t *fakeTask) Stats() (*container.StatsResponse, error) {
 	return &container.StatsResponse{Read: time.Now()}, nil
 }
+
+func (t *fakeTask) Source(*os.File) (sampler.Source, error) { return &fakeSource{}, nil }
+
+// fakeSource counts one millisecond of CPU time more with each reading.
+type fakeSource struct{ used uint64 }
+
+func (s *fakeSource) Read(r *sampler.Reading, _ *sampler.Scratch) error {
+	s.used += uint64(time.Millisecond)
+	r.Known, r.CPUUsage = sample.KnownCPU, s.used
+	return nil
+}
+
+func (s *fakeSource) Close() error { return nil }
 
 func (t *fakeTask) Kill(context.Context) error {
 	t.end(Exit{Code: 137, Signal: syscall.SIGKILL})

@@ -26,6 +26,7 @@ import (
 	"github.com/portholehq/porthole/internal/event"
 	"github.com/portholehq/porthole/internal/image"
 	"github.com/portholehq/porthole/internal/linux/cgroup"
+	"github.com/portholehq/porthole/internal/record/sampler"
 	"github.com/portholehq/porthole/internal/runtime"
 	"github.com/portholehq/porthole/internal/runtime/spec/hostinfo"
 	"github.com/portholehq/porthole/internal/testenv"
@@ -34,6 +35,7 @@ import (
 
 // realWorld is an engine on the real parts, but for the network: its containers have none.
 type realWorld struct {
+	sampler *sampler.Sampler
 	*Engine
 	t      testing.TB
 	dir    string
@@ -126,12 +128,14 @@ func (w *realWorld) open() {
 	volumes, err := volume.Open(filepath.Join(w.dir, "volumes"), nil)
 	check(err)
 	execRoot := filepath.Join(w.dir, "run")
+	w.sampler, err = sampler.New(sampler.Options{Interval: 20 * time.Millisecond})
+	check(err)
 	w.rt, err = runtime.New(runtime.Options{ExecRoot: execRoot, CgroupParent: w.parent, ShimPath: w.shim})
 	check(err)
 	host, err := hostinfo.Gather(w.parent)
 	check(err)
 	w.Engine, err = New(ctx, Deps{
-		Config: Config{DataRoot: w.dir, ExecRoot: execRoot, CgroupParent: w.parent}, State: db, Events: journal, Host: host,
+		Config: Config{DataRoot: w.dir, ExecRoot: execRoot, CgroupParent: w.parent}, State: db, Events: journal, Sampler: w.sampler, Host: host,
 		Runtime: NewRuntime(w.rt), Images: w.store, Network: &fakeNetworks{attached: map[string]bool{}}, Volumes: volumes,
 	})
 	check(err)
@@ -142,7 +146,7 @@ func (w *realWorld) shut() {
 	w.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	for _, err := range []error{w.Shutdown(ctx), w.deps.Events.Close(), w.deps.State.Close(), w.rt.Close()} {
+	for _, err := range []error{w.Shutdown(ctx), w.sampler.Close(), w.deps.Events.Close(), w.deps.State.Close(), w.rt.Close()} {
 		if err != nil {
 			w.t.Error(err)
 		}
@@ -323,6 +327,15 @@ func TestRealLife(t *testing.T) {
 	}
 	if sample.MemoryStats.Usage == 0 || sample.CPUStats.CPUUsage.TotalUsage == 0 || sample.PidsStats.Current < 2 || sample.CPUStats.SystemUsage == 0 {
 		t.Errorf("stats: %+v", sample)
+	}
+	if _, _, err := w.sampler.Next(t.Context(), id, 2); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.ContainerStats(t.Context(), "box", false, false, func(s *container.StatsResponse) error { sample = s; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if between := sample.Read.Sub(sample.PreRead); sample.PreCPUStats.SystemUsage == 0 || between <= 0 || between >= statsMoment {
+		t.Errorf("a single sample is not the sampler's: %v after the one before, %+v", between, sample.PreCPUStats)
 	}
 	if err := w.ContainerPause(t.Context(), "box"); err != nil {
 		t.Fatal(err)

@@ -244,6 +244,7 @@ func (s *starting) started() error {
 	}
 	e.saved(c, err)
 	s.attachLate()
+	e.startSampling(s.v, s.task)
 	for _, m := range s.v.Mounts {
 		if m.Type == mount.TypeVolume {
 			e.emitOther(events.VolumeEventType, events.ActionMount, m.Name, map[string]string{

@@ -15,11 +15,14 @@ import (
 	mobynet "github.com/moby/moby/api/types/network"
 )
 
-const statsInterval = time.Second
+const (
+	statsInterval = time.Second
+	statsMoment   = 200 * time.Millisecond // between the two that make a single one
+)
 
 // ContainerStats calls fn with one sample, or with one each second while stream is set, until ctx ends or the container
-// is removed. The first of a stream has no previous sample. A single sample is taken twice, a second apart, so that it
-// has one, unless oneShot is set. Of a container that does not run all numbers are zero.
+// is removed. The first of a stream has no previous sample. A single one has the sampler's last two, or if it has not got
+// so far is taken twice, a moment apart; with oneShot it is taken once. Of a container that does not run all numbers are zero.
 func (e *Engine) ContainerStats(ctx context.Context, ref string, stream, oneShot bool, fn func(*container.StatsResponse) error) error {
 	c, err := e.registry.find(ref)
 	if err != nil {
@@ -30,14 +33,18 @@ func (e *Engine) ContainerStats(ctx context.Context, ref string, stream, oneShot
 		return err
 	}
 	switch {
-	case !stream && (oneShot || !c.view().live()):
+	case !stream && (oneShot || !c.view().live() || e.fromSamples(last)):
 		return fn(last)
 	case stream:
 		if err := fn(last); err != nil {
 			return err
 		}
 	}
-	tick := time.NewTicker(statsInterval)
+	interval := statsInterval
+	if !stream {
+		interval = statsMoment
+	}
+	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	for {
 		select {
