@@ -95,8 +95,16 @@ func TestMeterAgreesWithStats(t *testing.T) {
 	}
 	defer m.Close()
 	var c Counters
-	if err := m.Read(&c, new(Scratch)); err != nil {
-		t.Fatal(err)
+	// The kernel gathers few changes of memory.stat every two seconds only (mm/memcontrol.c, FLUSH_TIME).
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(20 * time.Second); c.PageFaults == 0 || c.MemoryAnon == 0; <-tick.C {
+		if err := m.Read(&c, new(Scratch)); err != nil {
+			t.Fatal(err)
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("no memory is counted after 20 s: %+v", c)
+		}
 	}
 	s, err := g.Stats()
 	if err != nil {
@@ -108,14 +116,14 @@ func TestMeterAgreesWithStats(t *testing.T) {
 	if s.CPU.Pressure != nil && c.Known&KnownCPUPressure == 0 {
 		t.Error("pressure is measured and not known")
 	}
-	const tick = 30 * time.Millisecond // by which the two ways of counting differ
-	if d := time.Duration(c.CPUUsage) - time.Duration(s.CPU.Usage); d > tick || d < -tick || c.CPUUsage == 0 {
+	const slack = 30 * time.Millisecond // by which the two ways of counting differ
+	if d := time.Duration(c.CPUUsage) - time.Duration(s.CPU.Usage); d > slack || d < -slack || c.CPUUsage == 0 {
 		t.Errorf("CPU usage is %d and %d", c.CPUUsage, s.CPU.Usage)
 	}
 	if d := int64(c.MemoryUsage - s.Memory.Usage); d > 1<<20 || d < -1<<20 || c.MemoryUsage == 0 {
 		t.Errorf("memory is %d and %d", c.MemoryUsage, s.Memory.Usage)
 	}
-	if c.MemoryLimit != 64<<20 || c.Pids != 1 || c.PidsLimit != NoLimit || c.PageFaults == 0 || c.MemoryAnon == 0 {
+	if c.MemoryLimit != 64<<20 || c.Pids != 1 || c.PidsLimit != NoLimit {
 		t.Errorf("counters are %+v", c)
 	}
 }
