@@ -44,4 +44,5 @@ while read -r name binary args; do
 done <"$dir/plan"
 umount -l "$dir/disk"
 sync
-halt -f >/dev/null
+# It says so. If it fails, the kernel panics for want of a process 1.
+halt -f >/dev/null 2>&1
