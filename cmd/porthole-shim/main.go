@@ -1,11 +1,10 @@
 // Command porthole-shim is the one binary that is on the container's side: the
-// shim, the stage, the init process and the log compressor.
+// shim, the stage and the init process.
 //
 //	porthole-shim serve            stand beside a container (internal/shim)
 //	porthole-shim stage            become a container's process (internal/runtime/stage)
 //	porthole-shim init -- CMD ARG  be the container's PID 1 and reap (internal/shim/reaper)
 //	porthole-shim forker           fork shims for a large daemon (internal/runtime/forker)
-//	porthole-shim compress         compress a log's old segments (internal/crilog)
 //	porthole-shim version
 //
 // All but version are started by Porthole itself, with descriptors that mean
@@ -28,12 +27,11 @@ const stageName = "porthole-stage"
 // verbs is the whole surface. A verb gets the arguments after its name and
 // returns the exit status.
 var verbs = map[string]func(args []string) int{
-	"serve":    serve,
-	"stage":    runStage,
-	"init":     runInit,
-	"compress": compress,
-	"forker":   runForker,
-	"version":  printVersion,
+	"serve":   serve,
+	"stage":   runStage,
+	"init":    runInit,
+	"forker":  runForker,
+	"version": printVersion,
 }
 
 func main() {
@@ -42,7 +40,7 @@ func main() {
 		os.Exit(runStage(os.Args[1:]))
 	}
 	if len(os.Args) < 2 || verbs[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: porthole-shim serve | stage | init -- COMMAND [ARG...] | compress | version")
+		fmt.Fprintln(os.Stderr, "usage: porthole-shim serve | stage | init -- COMMAND [ARG...] | version")
 		os.Exit(125)
 	}
 	os.Exit(verbs[os.Args[1]](os.Args[2:]))

@@ -45,14 +45,13 @@ func serve([]string) int {
 		return complain("serve", err)
 	}
 	err = shim.New(shim.Config{
-		Listener:     l,
-		StateDir:     os.NewFile(stateDirFD, "state dir"),
-		LogDir:       os.NewFile(logDirFD, "log dir"),
-		Executable:   "/proc/self/exe",
-		StageArgs:    []string{stageName},
-		CompressArgs: []string{os.Args[0], "compress"},
-		ServeArgs:    []string{os.Args[0], "serve"},
-		Version:      version,
+		Listener:   l,
+		StateDir:   os.NewFile(stateDirFD, "state dir"),
+		LogDir:     os.NewFile(logDirFD, "log dir"),
+		Executable: "/proc/self/exe",
+		StageArgs:  []string{stageName},
+		ServeArgs:  []string{os.Args[0], "serve"},
+		Version:    version,
 	}).Serve()
 	if err != nil {
 		return complain("serve", err)

@@ -87,7 +87,7 @@ var programs = []struct {
 		"cmd/porthole-shim",
 		[]string{
 			"net/http", "github.com/containerd/containerd/v2", "github.com/moby/buildkit", "google.golang.org/protobuf",
-			"google.golang.org/grpc", module + "/internal/engine", module + "/internal/image", module + "/client",
+			"google.golang.org/grpc", "github.com/klauspost/compress", module + "/internal/engine", module + "/internal/image", module + "/client",
 		},
 		"there is a shim for each container, so it stays small",
 	},

@@ -23,7 +23,7 @@ func BenchmarkWrite(b *testing.B) {
 	}
 }
 
-func benchmarkRead(b *testing.B, compress bool) {
+func benchmarkRead(b *testing.B, packed bool) {
 	dir := b.TempDir()
 	w := openWriter(b, dir, Options{MaxFiles: 20})
 	p := chunk()
@@ -36,10 +36,8 @@ func benchmarkRead(b *testing.B, compress bool) {
 	if err := w.Close(); err != nil {
 		b.Fatal(err)
 	}
-	if compress {
-		if err := CompressRotated(openDir(b, dir)); err != nil {
-			b.Fatal(err)
-		}
+	if packed {
+		compressAll(b, dir)
 	}
 	b.SetBytes(int64(len(p)) * chunks)
 	b.ReportAllocs()

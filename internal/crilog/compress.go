@@ -1,91 +1,99 @@
 package crilog
 
 import (
-	"encoding/binary"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"time"
 
-	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sys/unix"
 )
 
-// A compressed segment is in zstd's seekable format: frames of frameSize bytes
-// each, which zstdcat decompresses as one, then a skippable frame with a table
-// of their sizes. A reader can therefore begin anywhere.
-//
-//	frame ... frame | 0x184D2A5E size | {compressed, plain uint32} ... | frames uint32, 0, 0x8F92EAB1
-//
-// Source: facebook/zstd contrib/seekable_format/zstd_seekable_compression_format.md
-const (
-	frameSize      = 512 << 10
-	skippableMagic = 0x184D2A5E
-	seekableMagic  = 0x8F92EAB1
-	seekFooter     = 9
-	seekEntry      = 8
-)
+// Pack compresses in to out, so that ReadOptions.Unpack can read it.
+type Pack func(out io.Writer, in io.Reader) error
 
-// CompressRotated compresses the rotated segments in dir, one after the other.
-// Only one process at a time does so; if another one is at it, CompressRotated
-// returns at once.
-func CompressRotated(dir *os.File) error {
-	// A description of our own: a lock belongs to that.
-	fd, err := unix.Openat(int(dir.Fd()), ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+// CompressRotated compresses the rotated segments in dir that were not written
+// to for quiet: a container that writes at full speed will soon have dropped
+// them anyway. It tells how many are left for a later call. Only one process at
+// a time compresses a log; while another one is at it, nothing is done.
+func CompressRotated(ctx context.Context, dir string, quiet time.Duration, pack Pack) (left int, err error) {
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return fmt.Errorf("compress log: %w", err)
+		return 0, fmt.Errorf("compress log in %q: %w", dir, err)
 	}
-	own := os.NewFile(uintptr(fd), dir.Name())
+	own := os.NewFile(uintptr(fd), dir)
 	defer own.Close()
 	if err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		if err == unix.EWOULDBLOCK {
-			return nil
+			return 1, nil
 		}
-		return fmt.Errorf("lock log dir: %w", err)
+		return 0, fmt.Errorf("lock log dir %q: %w", dir, err)
 	}
 	list, err := listSegments(own)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	list = readable(list)
 	for i, s := range list {
 		if i == len(list)-1 || !s.plain {
 			continue // active, or done
 		}
-		// ErrNotExist: it was dropped meanwhile, as too old.
-		if err := compressSegment(own, s.n); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return fmt.Errorf("compress log segment %d: %w", s.n, err)
+		err := compressSegment(ctx, own, s.n, quiet, pack)
+		switch {
+		case errors.Is(err, errNotQuiet):
+			left++
+		case errors.Is(err, os.ErrNotExist): // dropped meanwhile, as too old
+		case err != nil:
+			return left, fmt.Errorf("compress log segment %d in %q: %w", s.n, dir, err)
 		}
 	}
-	return nil
+	return left, nil
 }
+
+var errNotQuiet = errors.New("written to a moment ago")
 
 // compressSegment replaces a plain segment by a compressed one. At any moment
 // a reader finds one of the two whole.
-func compressSegment(dir *os.File, n int) (err error) {
+func compressSegment(ctx context.Context, dir *os.File, n int, quiet time.Duration, pack Pack) (err error) {
 	in, err := openAt(dir, logName(n), os.O_RDONLY)
 	if err != nil {
 		return err
 	}
 	defer in.Close()
-	out, err := openAt(dir, scratchName(n), os.O_WRONLY|os.O_CREATE|os.O_TRUNC)
+	st, err := in.Stat()
+	if err != nil {
+		return err
+	}
+	if time.Since(st.ModTime()) < quiet {
+		return errNotQuiet
+	}
+	d := int(dir.Fd())
+	// What a crash has left goes. A new file cannot be one that somebody put there.
+	if err := unix.Unlinkat(d, scratchName(n), 0); err != nil && err != unix.ENOENT {
+		return err
+	}
+	out, err := openAt(dir, scratchName(n), os.O_WRONLY|os.O_CREATE|os.O_EXCL)
 	if err != nil {
 		return err
 	}
 	defer func() {
 		err = errors.Join(err, out.Close())
 		if err != nil {
-			_ = unix.Unlinkat(int(dir.Fd()), scratchName(n), 0) // overwritten next time
+			_ = unix.Unlinkat(d, scratchName(n), 0) // or else next time
 		}
 	}()
-	if err := compressTo(out, in); err != nil {
+	if err := ownedAs(out, in); err != nil {
+		return err
+	}
+	if err := pack(out, untilDone{ctx, in}); err != nil {
 		return err
 	}
 	// Whole on disk before the plain one goes.
 	if err := out.Sync(); err != nil {
 		return err
 	}
-	d := int(dir.Fd())
 	if err := unix.Faccessat(d, logName(n), unix.F_OK, 0); err != nil {
 		return err // dropped meanwhile
 	}
@@ -95,41 +103,28 @@ func compressSegment(dir *os.File, n int) (err error) {
 	return unix.Unlinkat(d, logName(n), 0)
 }
 
-// compressTo writes the seekable form of in to out.
-func compressTo(out io.Writer, in io.Reader) error {
-	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedDefault),
-		zstd.WithWindowSize(frameSize))
-	if err != nil {
-		return err
+// ownedAs gives f the owner of like: the log is the container's root's, whoever
+// compresses it.
+func ownedAs(f, like *os.File) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(like.Fd()), &st); err != nil {
+		return os.NewSyscallError("fstat", err)
 	}
-	defer enc.Close()
-	plain := make([]byte, frameSize)
-	var packed, table []byte
-	frames := uint32(0)
-	for {
-		n, err := io.ReadFull(in, plain)
-		if n > 0 {
-			packed = enc.EncodeAll(plain[:n], packed[:0])
-			if _, err := out.Write(packed); err != nil {
-				return err
-			}
-			table = binary.LittleEndian.AppendUint32(table, uint32(len(packed)))
-			table = binary.LittleEndian.AppendUint32(table, uint32(n))
-			frames++
-		}
-		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-			break
-		}
-		if err != nil {
-			return err
-		}
+	if os.Geteuid() != 0 {
+		return nil // it is ours already
 	}
-	b := binary.LittleEndian.AppendUint32(nil, skippableMagic)
-	b = binary.LittleEndian.AppendUint32(b, uint32(len(table)+seekFooter))
-	b = append(b, table...)
-	b = binary.LittleEndian.AppendUint32(b, frames)
-	b = append(b, 0) // no checksums beside those in the frames
-	b = binary.LittleEndian.AppendUint32(b, seekableMagic)
-	_, err = out.Write(b)
-	return err
+	return os.NewSyscallError("fchown", unix.Fchown(int(f.Fd()), int(st.Uid), int(st.Gid)))
+}
+
+// untilDone is a reader that fails once ctx has ended.
+type untilDone struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (u untilDone) Read(p []byte) (int, error) {
+	if u.ctx.Err() != nil {
+		return 0, context.Cause(u.ctx)
+	}
+	return u.r.Read(p)
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -16,14 +17,26 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/klauspost/compress/zstd"
 	"go.uber.org/goleak"
+
+	"github.com/portholehq/porthole/internal/crilog/seekzst"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var (
 	epoch = time.Date(2026, 11, 24, 3, 0, 0, 0, time.UTC)
-	all   = ReadOptions{Stdout: true, Stderr: true, Tail: -1}
+	all   = ReadOptions{Stdout: true, Stderr: true, Tail: -1, Unpack: unpack}
 )
+
+func unpack(f io.ReaderAt, size int64) (Unpacked, error) { return seekzst.Open(f, size) }
+
+// compressAll does what the daemon does with rotated segments.
+func compressAll(t testing.TB, dir string) {
+	t.Helper()
+	if _, err := CompressRotated(context.Background(), dir, 0, seekzst.Pack); err != nil {
+		t.Error(err)
+	}
+}
 
 func openDir(t testing.TB, dir string) *os.File {
 	t.Helper()
@@ -206,16 +219,14 @@ func TestSelect(t *testing.T) {
 		numbered(t, w, 0, 20000)
 		closeWriter(t, w)
 		if compressed {
-			if err := CompressRotated(openDir(t, dir)); err != nil {
-				t.Fatal(err)
-			}
+			compressAll(t, dir)
 			if m, _ := filepath.Glob(filepath.Join(dir, "*.zst")); len(m) < 4 {
 				t.Fatalf("only %v were compressed", m)
 			}
 		}
 		for _, tt := range tests {
 			t.Run(fmt.Sprintf("%s/compressed=%v", tt.name, compressed), func(t *testing.T) {
-				tt.o.Stdout = true
+				tt.o.Stdout, tt.o.Unpack = true, unpack
 				list := read(t, dir, tt.o)
 				if len(list) != tt.last-tt.first+1 {
 					t.Fatalf("got %d lines, want %d", len(list), tt.last-tt.first+1)
@@ -404,15 +415,11 @@ func TestDamageIsPassedOver(t *testing.T) {
 			overwrite(t, dir, logName(2), string(b))
 		}},
 		{"damaged compressed segment", func(t *testing.T, dir string) {
-			if err := CompressRotated(openDir(t, dir)); err != nil {
-				t.Fatal(err)
-			}
+			compressAll(t, dir)
 			flip(t, dir, compressedName(2), 20)
 		}},
 		{"truncated compressed segment", func(t *testing.T, dir string) {
-			if err := CompressRotated(openDir(t, dir)); err != nil {
-				t.Fatal(err)
-			}
+			compressAll(t, dir)
 			if err := os.Truncate(filepath.Join(dir, compressedName(2)), 50); err != nil {
 				t.Fatal(err)
 			}
@@ -503,21 +510,13 @@ func TestFollow(t *testing.T) {
 			ended := make(chan struct{})
 			go func() {
 				defer close(ended)
-				own, err := os.Open(dir)
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				defer own.Close()
 				for i := 10; i < lines; i++ {
 					if err := w.Write(Stdout, fmt.Appendf(nil, "line %d\n", i), epoch.Add(time.Duration(i))); err != nil {
 						t.Error(err)
 						return
 					}
 					if tt.compress && i%1000 == 0 {
-						if err := CompressRotated(own); err != nil {
-							t.Error(err)
-						}
+						compressAll(t, dir)
 					}
 				}
 				if err := w.Close(); err != nil {
@@ -664,9 +663,7 @@ func TestRandomChunks(t *testing.T) {
 					t.Fatal(err)
 				}
 			case 1:
-				if err := CompressRotated(w.dir); err != nil {
-					t.Fatal(err)
-				}
+				compressAll(t, dir)
 			}
 		}
 		closeWriter(t, w)
@@ -716,9 +713,7 @@ func TestCompressedIsPlainZstd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := CompressRotated(openDir(t, dir)); err != nil {
-		t.Fatal(err)
-	}
+	compressAll(t, dir)
 	packed := filepath.Join(dir, compressedName(1))
 	var got []byte
 	if zstdcat != "" {

@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/portholehq/porthole/internal/crilog/seekzst"
 )
 
 // FuzzRead reads a log whose files hold anything: it must end without a crash,
@@ -15,7 +17,7 @@ func FuzzRead(f *testing.F) {
 	if err := os.WriteFile(filepath.Join(dir, logName(1)), []byte(good), 0o600); err != nil {
 		f.Fatal(err)
 	}
-	if err := compressSegment(openDir(f, dir), 1); err != nil {
+	if err := compressSegment(f.Context(), openDir(f, dir), 1, 0, seekzst.Pack); err != nil {
 		f.Fatal(err)
 	}
 	packed, err := os.ReadFile(filepath.Join(dir, compressedName(1)))

@@ -96,8 +96,8 @@ func (r *reader) seekTime(list []segmentFiles) (cursor, error) {
 	since := r.opts.Since.UnixNano()
 	var oldest cursor
 	for i := len(list) - 1; i >= 0; i-- {
-		src, err := openSource(r.dir, list[i].n)
-		if errors.Is(err, os.ErrNotExist) || errors.Is(err, errSeekTable) {
+		src, err := r.openSource(list[i].n)
+		if errors.Is(err, os.ErrNotExist) || errors.Is(err, errDamaged) {
 			continue
 		}
 		if err != nil {
@@ -123,8 +123,8 @@ func (r *reader) seekTail(list []segmentFiles) (cursor, error) {
 	need := uint64(r.opts.Tail)
 	var at cursor
 	for i := len(list) - 1; i >= 0; i-- {
-		src, err := openSource(r.dir, list[i].n)
-		if errors.Is(err, os.ErrNotExist) || errors.Is(err, errSeekTable) {
+		src, err := r.openSource(list[i].n)
+		if errors.Is(err, os.ErrNotExist) || errors.Is(err, errDamaged) {
 			continue
 		}
 		if err != nil {
@@ -219,7 +219,7 @@ func eachRecord(src *source, from, to int64, fn func(rec record, line []byte)) e
 	for from < to {
 		n, err := src.reader.ReadAt(buf[:min(int64(len(buf)), to-from)], from)
 		if err != nil && !errors.Is(err, io.EOF) {
-			if _, compressed := src.reader.(*frames); compressed {
+			if src.packed {
 				return nil
 			}
 			return fmt.Errorf("read log: %w", err)

@@ -24,6 +24,9 @@ type ReadOptions struct {
 	Tail int
 	// Follow goes on with lines as they are written.
 	Follow bool
+	// Unpack opens the text of a compressed segment of so many bytes. It is
+	// left to the caller so that a shim, which writes only, holds no decoder.
+	Unpack func(file io.ReaderAt, size int64) (Unpacked, error)
 }
 
 func (o ReadOptions) wants(s Stream) bool {
@@ -190,8 +193,8 @@ func (r *reader) next(ctx context.Context) (bool, error) {
 				return false, err
 			}
 		}
-		src, err := openSource(r.dir, s.n)
-		if errors.Is(err, os.ErrNotExist) || errors.Is(err, errSeekTable) {
+		src, err := r.openSource(s.n)
+		if errors.Is(err, os.ErrNotExist) || errors.Is(err, errDamaged) {
 			continue // dropped this moment, or damaged: the numbers will tell
 		}
 		if err != nil {
@@ -240,7 +243,7 @@ func (r *reader) readSource(ctx context.Context) error {
 		}
 		n, err := r.src.reader.ReadAt(r.buf[:min(int64(len(r.buf)), size-r.offset)], r.offset)
 		if err != nil && !errors.Is(err, io.EOF) {
-			if _, compressed := r.src.reader.(*frames); compressed {
+			if r.src.packed {
 				r.offset = size // damaged; the next segment's number tells how much
 				return nil
 			}

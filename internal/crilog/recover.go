@@ -38,12 +38,6 @@ func (w *Writer) open(now time.Time) error {
 	if err := w.prune(); err != nil {
 		return err
 	}
-	for _, s := range list[:len(list)-1] {
-		if s.plain {
-			w.wantCompressor() // the last run did not get to it
-			break
-		}
-	}
 	w.endLines(now)
 	return w.failed
 }

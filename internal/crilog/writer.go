@@ -31,8 +31,7 @@ type Stats struct {
 // synced to the disk: a log survives the death of any process, not that of the
 // machine.
 type Writer struct {
-	opts    Options
-	rotated chan struct{}
+	opts Options
 
 	// mu guards everything below.
 	mu      sync.Mutex
@@ -67,7 +66,7 @@ type unfinished struct {
 // open. It repairs what a crash has left: a torn last record is cut off, and a
 // line that was never finished is ended.
 func OpenWriter(dir *os.File, o Options) (*Writer, error) {
-	w := &Writer{opts: o.WithDefaults(), dir: dir, rotated: make(chan struct{}, 1)}
+	w := &Writer{opts: o.WithDefaults(), dir: dir}
 	if w.opts.Disabled {
 		return w, nil
 	}
@@ -77,10 +76,6 @@ func OpenWriter(dir *os.File, o Options) (*Writer, error) {
 	}
 	return w, nil
 }
-
-// Rotated gets a token when there are segments to be compressed: it is then
-// time for CompressRotated, in a process that can afford it.
-func (w *Writer) Rotated() <-chan struct{} { return w.rotated }
 
 // Stats tells how the log does.
 func (w *Writer) Stats() Stats {
@@ -384,17 +379,7 @@ func (w *Writer) rotate(t time.Time) bool {
 	if err := w.prune(); err != nil {
 		w.fail(fmt.Errorf("remove old segments: %w", err))
 	}
-	w.wantCompressor()
 	return true
-}
-
-func (w *Writer) wantCompressor() {
-	if w.opts.Compress && w.opts.MaxFiles > 1 {
-		select {
-		case w.rotated <- struct{}{}:
-		default:
-		}
-	}
 }
 
 // create makes segment n and sets it active; w.line must be right. The index

@@ -70,6 +70,7 @@ func New(ctx context.Context, deps Deps) (*Engine, error) {
 		return nil, err
 	}
 	e.goWork(e.sweepExecs)
+	e.goWork(e.keepLogs)
 	return e, nil
 }
 

@@ -38,7 +38,7 @@ func (e *Engine) logs(ctx context.Context, c *ctr, o LogsOptions, fn func(LogEnt
 	}
 	ended, stop := e.logEnd(c, v)
 	defer stop()
-	read := crilog.ReadOptions{Stdout: o.Stdout, Stderr: o.Stderr, Since: o.Since, Until: o.Until, Tail: o.Tail, Follow: o.Follow && v.live()}
+	read := crilog.ReadOptions{Stdout: o.Stdout, Stderr: o.Stderr, Since: o.Since, Until: o.Until, Tail: o.Tail, Follow: o.Follow && v.live(), Unpack: unpackLog}
 	err := crilog.Read(ctx, e.logDir(c.id), read, ended, func(entry crilog.Entry) error {
 		return fn(LogEntry{Time: entry.Time, Stream: StreamKind(entry.Stream), Line: entry.Line, Continued: entry.Continued, Dropped: entry.Dropped, Details: details})
 	})

@@ -431,29 +431,6 @@ func TestProcessThatDiesBeforeGo(t *testing.T) {
 	}
 }
 
-func TestRotatedLogIsCompressed(t *testing.T) {
-	r := newRig(t)
-	r.start(wire.StartSpec{Log: crilog.Options{MaxSize: 20000, MaxFiles: 100, Compress: true}, OpenStdin: true}, "sh", "-c", "seq 10000; read x")
-	r.eventually("compressed", func() bool {
-		m, err := filepath.Glob(filepath.Join(r.logDir, "*.zst"))
-		plain, err2 := filepath.Glob(filepath.Join(r.logDir, "*.log"))
-		return err == nil && err2 == nil && len(m) > 10 && len(plain) == 1
-	})
-	r.call(wire.MethodCloseStdin, nil, nil)
-	r.exited(wire.Init)
-	n := 0
-	err := crilog.Read(t.Context(), r.logDir, crilog.ReadOptions{Stdout: true, Tail: -1}, nil, func(e crilog.Entry) error {
-		n++
-		if want := fmt.Sprintf("%d\n", n); string(e.Line) != want {
-			return fmt.Errorf("got %q, want %q", e.Line, want)
-		}
-		return nil
-	})
-	if err != nil || n != 10000 {
-		t.Errorf("read %d lines, %v", n, err)
-	}
-}
-
 func TestGarbageEndsTheConnectionOnly(t *testing.T) {
 	r := newRig(t)
 	r.start(wire.StartSpec{}, "sleep", "1000")

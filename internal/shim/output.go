@@ -37,11 +37,10 @@ const (
 // output is where the first process's output goes, and where its input comes
 // from: pipes or a terminal on one side; log and clients on the other.
 type output struct {
-	log    *crilog.Writer
-	closed chan struct{} // closed when the log is
-	spec   wire.StartSpec
-	stdin  stdin
-	note   func(error)
+	log   *crilog.Writer
+	spec  wire.StartSpec
+	stdin stdin
+	note  func(error)
 
 	pumps   sync.WaitGroup
 	flusher *time.Timer
@@ -77,7 +76,7 @@ type source struct {
 }
 
 func newOutput(log *crilog.Writer, spec wire.StartSpec, note func(error)) *output {
-	o := &output{log: log, closed: make(chan struct{}), ended: make(chan struct{}), spec: spec, note: note}
+	o := &output{log: log, ended: make(chan struct{}), spec: spec, note: note}
 	o.flusher = time.AfterFunc(time.Hour, o.flushLog)
 	o.flusher.Stop()
 	return o
@@ -366,7 +365,6 @@ func (o *output) closeLog() {
 	if err := o.log.Close(); err != nil {
 		o.note(err)
 	}
-	close(o.closed)
 }
 
 // resize sets the size of the terminal; the kernel sends SIGWINCH.

@@ -20,11 +20,11 @@ type Config struct {
 	// StateDir gets exit.json, LogDir the log. Both stay open until Serve
 	// returns.
 	StateDir, LogDir *os.File
-	// Executable is the path that re-executes this binary; StageArgs,
-	// CompressArgs and ServeArgs are the argument lists, program name
-	// included, that make it the stage, the log compressor and another shim.
-	Executable                         string
-	StageArgs, CompressArgs, ServeArgs []string
+	// Executable is the path that re-executes this binary; StageArgs
+	// and ServeArgs are the argument lists, program name included, that make
+	// it the stage and another shim.
+	Executable           string
+	StageArgs, ServeArgs []string
 	// Version is shown in the state.
 	Version string
 }

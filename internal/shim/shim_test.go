@@ -47,7 +47,7 @@ func newRig(t testing.TB) *rig {
 	}
 	s := New(Config{
 		Listener: l, StateDir: state, LogDir: logs, Executable: "/proc/self/exe",
-		StageArgs: []string{fakeStageName}, CompressArgs: []string{compressName}, ServeArgs: []string{"none"},
+		StageArgs: []string{fakeStageName}, ServeArgs: []string{"none"},
 	})
 	go func() { r.served <- s.Serve() }()
 	r.client = r.dial()

@@ -14,26 +14,15 @@ import (
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
-	"github.com/portholehq/porthole/internal/crilog"
 	"github.com/portholehq/porthole/internal/shim/wire"
 )
 
-// The test binary, re-executed under these names, is a stage and a compressor.
-const (
-	fakeStageName = "porthole-fake-stage"
-	compressName  = "porthole-fake-compress"
-)
+// The test binary, re-executed under this name, is a stage.
+const fakeStageName = "porthole-fake-stage"
 
 func TestMain(m *testing.M) {
-	switch os.Args[0] {
-	case fakeStageName:
+	if os.Args[0] == fakeStageName {
 		fakeStage()
-	case compressName:
-		if err := crilog.CompressRotated(os.NewFile(3, "log")); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		os.Exit(0)
 	}
 	goleak.VerifyTestMain(m)
 }

@@ -55,7 +55,6 @@ func (s *Server) create(c *call) (any, error) {
 		s.forgetFirst(out)
 		return nil, err
 	}
-	s.wg.Go(func() { s.compressLog(out.log.Rotated(), out.closed) })
 	s.move(p, created)
 	return wire.Created{PID: p.pid}, nil
 }
