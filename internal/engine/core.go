@@ -28,6 +28,7 @@ type Engine struct {
 	pins     *pinboard
 	host     hostFacts
 	mapper   mapper
+	expected chan struct{} // one for each start that is expected
 	// noMapping is why no container can have a user namespace of its own; nil: they can.
 	noMapping error
 	started   time.Time
@@ -43,7 +44,10 @@ var errShutdown = errors.New("the daemon is shutting down")
 // New loads the saved containers, adopts those that still run, takes note of the exits that happened meanwhile and
 // removes leftovers that are its own.
 func New(ctx context.Context, deps Deps) (*Engine, error) {
-	e := &Engine{deps: deps, config: deps.Config, log: deps.Logger, registry: newRegistry(), ids: newIDRanges(), execs: newExecTable(), pins: newPinboard(), started: time.Now()}
+	e := &Engine{
+		deps: deps, config: deps.Config, log: deps.Logger, registry: newRegistry(), ids: newIDRanges(), execs: newExecTable(), pins: newPinboard(), started: time.Now(),
+		expected: make(chan struct{}, expectMost),
+	}
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
 	}

@@ -1,0 +1,117 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/moby/moby/api/types/container"
+
+	"github.com/portholehq/porthole/internal/engine/state"
+)
+
+// expectingRuntime begins starts in memory.
+type expectingRuntime struct {
+	*fakeRuntime
+	mu    sync.Mutex
+	begun []string
+	most  int
+}
+
+func (r *expectingRuntime) Expect(b Bundle) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.begun = append(r.begun, b.ID)
+	r.most = max(r.most, len(r.begun))
+}
+
+func (r *expectingRuntime) Forget(id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.begun = slices.DeleteFunc(r.begun, func(s string) bool { return s == id })
+}
+
+func (r *expectingRuntime) Create(ctx context.Context, b Bundle) (Task, error) {
+	r.Forget(b.ID)
+	return r.fakeRuntime.Create(ctx, b)
+}
+
+func (r *expectingRuntime) list() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.begun)
+}
+
+func TestExpectedStarts(t *testing.T) {
+	w := newWorld(t)
+	r := &expectingRuntime{fakeRuntime: w.runtime}
+	w.Engine.deps.Runtime = r
+	var ids []string
+	for range expectMost + 2 {
+		ids = append(ids, w.create("", nil, "sleep"))
+	}
+	eventually(t, "the first starts are begun", func() bool { return len(r.list()) == expectMost })
+	for _, id := range ids {
+		w.start(id)
+	}
+	last := w.create("", nil, "sleep")
+	eventually(t, "one more is begun once the others are started", func() bool { return slices.Equal(r.list(), []string{last}) })
+	if r.most > expectMost {
+		t.Errorf("%d were begun at once, want %d at most", r.most, expectMost)
+	}
+	if err := w.ContainerRemove(t.Context(), last, RemoveOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if left := r.list(); len(left) != 0 {
+		t.Errorf("begun for removed containers: %v", left)
+	}
+}
+
+func TestExpectedStartThatDoesNotCome(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCtr(nil, &state.Container{ID: "box", Life: state.Life{Status: container.StateCreated}})
+		began := time.Now()
+		if c.startedWithin(t.Context(), expectTime) || time.Since(began) != expectTime {
+			t.Errorf("waited %v for a start that does not come", time.Since(began))
+		}
+		time.AfterFunc(time.Second, func() { close(c.gone) })
+		if !c.startedWithin(t.Context(), expectTime) {
+			t.Error("a start is expected of a container that is gone")
+		}
+	})
+}
+
+// TestRealManyAtOnce starts more containers at once than starts are expected.
+func TestRealManyAtOnce(t *testing.T) {
+	w := newRealWorld(t)
+	const many = 3 * expectMost
+	for range 3 {
+		errs := make([]error, many)
+		ids := make([]string, many)
+		var wg sync.WaitGroup
+		for i := range many {
+			wg.Go(func() {
+				req := container.CreateRequest{Config: &container.Config{Image: "busybox", Cmd: []string{"true"}}, HostConfig: &container.HostConfig{NetworkMode: "none"}}
+				r, err := w.ContainerCreate(context.Background(), "", req, nil)
+				if err == nil {
+					ids[i], err = r.ID, w.ContainerStart(context.Background(), r.ID)
+				}
+				errs[i] = err
+			})
+		}
+		wg.Wait()
+		if err := errors.Join(errs...); err != nil {
+			t.Fatal(err)
+		}
+		for _, id := range ids {
+			if code := w.wait(id); code != 0 {
+				t.Errorf("exit code %d", code)
+			}
+			w.remove(id)
+		}
+	}
+}
