@@ -14,6 +14,9 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
 	mobynet "github.com/moby/moby/api/types/network"
+
+	"github.com/portholehq/porthole/internal/engine/state"
+	"github.com/portholehq/porthole/internal/event"
 )
 
 // adoptAll takes up the containers of an earlier daemon: those that run go on, the ends of others are noted, and what
@@ -136,8 +139,11 @@ func (e *Engine) takeUp(c *ctr, task Task) {
 		v.Life.Status = status
 		v.task, v.settled = task, settled
 		v.endpoints = e.endpointsOf(v)
-		if at := task.StartedAt(); !at.IsZero() {
-			v.Life.StartedAt, v.Life.FinishedAt = at.UTC(), time.Time{}
+		if at := task.StartedAt().UTC(); !at.IsZero() {
+			if last, ok := v.Life.Last(); !ok || !last.StartedAt.Equal(at) {
+				v.Life.Begin(state.RunUnknown, nil, at)
+			}
+			v.Life.StartedAt, v.Life.FinishedAt = at, time.Time{}
 		}
 		v.Life.ExitCode, v.Life.Error, v.Life.OOMKilled = 0, "", known
 	})
@@ -198,7 +204,10 @@ func (e *Engine) noteExit(c *ctr) {
 	}
 	// A start and an end that the earlier daemon did not get to save.
 	if !v.live() {
-		e.saved(c, c.updateSaved(func(v *view) { v.Life.Status = container.StateRunning }))
+		e.saved(c, c.updateSaved(func(v *view) {
+			v.Life.Begin(state.RunUnknown, nil, time.Time{})
+			v.Life.Status = container.StateRunning
+		}))
 	}
 	settled := make(chan struct{})
 	c.update(func(v *view) { v.settled = settled })
@@ -208,7 +217,8 @@ func (e *Engine) noteExit(c *ctr) {
 // exitedWithout is exited for a run that another daemon started and that has nothing left to clear away.
 func (e *Engine) exitedWithout(c *ctr, exit Exit, settled chan struct{}) {
 	before := c.view()
-	err := c.moveAnd(container.StateExited, func(v *view) { noteEnd(v, exit) }, func() { e.emitEnd(before, exit) })
+	ctx := behalf(before.endedBy(exit))
+	err := c.moveAnd(container.StateExited, func(v *view) { noteEnd(v, exit) }, func() { e.emitEnd(ctx, before, exit) })
 	e.saved(c, err)
 	close(settled)
 	e.autoRemoveRest(c)
@@ -218,7 +228,7 @@ func (e *Engine) exitedWithout(c *ctr, exit Exit, settled chan struct{}) {
 func (e *Engine) autoRemoveRest(c *ctr) {
 	v := c.view()
 	if v.HostConfig.AutoRemove && v.status() == container.StateExited {
-		e.removeLater(c)
+		e.removeLater(c, v.startedBy().Follows())
 	}
 }
 
@@ -227,7 +237,7 @@ func (e *Engine) finishRemoval(c *ctr) {
 	if v := c.view(); v.status() == container.StateRemoving {
 		e.saved(c, c.move(container.StateDead, nil))
 	}
-	e.removeLater(c)
+	e.removeLater(c, nil)
 }
 
 // restartsAtBoot tells whether a container that does not run is started with the daemon: by policy always even if
@@ -258,7 +268,8 @@ func (e *Engine) startAgain(c *ctr) {
 		return
 	}
 	e.saved(c, c.updateSaved(func(v *view) { v.Life.RestartCount++; v.noRestart, v.Life.Stopped = false, false }))
-	if err := e.start(e.life, c); err != nil {
+	ctx := event.WithOrigin(e.life, c.view().startedBy().Follows())
+	if err := e.start(ctx, c, state.RunDaemon); err != nil {
 		e.log.Error("container was not started with the daemon", "container", c.id, "err", err)
 	}
 }
@@ -316,6 +327,10 @@ func noteEnd(v *view, exit Exit) {
 	v.Life.ExitCode, v.Life.Signal = exit.Code, int(exit.Signal)
 	v.Life.OOMKilled = v.Life.OOMKilled || exit.OOMKilled // the start has reset it
 	v.Life.FinishedAt = exit.At.UTC()
+	v.Life.Amend(func(r *state.Run) {
+		r.FinishedAt, r.ExitCode, r.Signal = v.Life.FinishedAt, exit.Code, int(exit.Signal)
+		r.OOMKilled, r.Unobserved = v.Life.OOMKilled, !exit.Observed
+	})
 	v.task, v.endpoints, v.execs = nil, nil, nil
 	v.exits++
 	v.lastExit = exit.Code

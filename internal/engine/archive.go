@@ -68,7 +68,7 @@ func (e *Engine) ContainerArchive(ctx context.Context, ref, name string, open fu
 	if err != nil {
 		return err
 	}
-	e.emit(c.view(), events.ActionArchivePath, nil)
+	e.emit(ctx, c.view(), events.ActionArchivePath, nil)
 	archive := tar.NewWriter(w)
 	if err := tartree.Pack(ctx, archive, dir, base, st.Name, f.ids); err != nil {
 		return fmt.Errorf("copy %s from container %s: %w", name, c.id, err)
@@ -113,7 +113,7 @@ func (e *Engine) ContainerExtract(ctx context.Context, ref, name string, archive
 	default:
 		return fmt.Errorf("copy to container %s: %w", c.id, err)
 	}
-	e.emit(c.view(), events.ActionExtractToDir, nil)
+	e.emit(ctx, c.view(), events.ActionExtractToDir, nil)
 	return nil
 }
 
@@ -295,7 +295,7 @@ func (e *Engine) ContainerExport(ctx context.Context, ref string, open func() (i
 	if err != nil {
 		return err
 	}
-	e.emit(c.view(), events.ActionExport, nil)
+	e.emit(ctx, c.view(), events.ActionExport, nil)
 	archive := tar.NewWriter(w)
 	if err := tartree.PackContents(ctx, archive, f.root, f.ids); err != nil {
 		return fmt.Errorf("export container %s: %w", c.id, err)

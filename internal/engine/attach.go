@@ -128,7 +128,7 @@ func (a *attachment) run(ctx context.Context, open func() (Stream, error)) error
 	}
 	defer conn.Close()
 	if a.o.Stream {
-		a.e.emit(a.c.view(), events.ActionAttach, nil)
+		a.e.emit(ctx, a.c.view(), events.ActionAttach, nil)
 	}
 	if a.o.Logs {
 		if err := a.replay(ctx, conn, joined); err != nil {
@@ -225,7 +225,7 @@ func (a *attachment) copy(ctx context.Context, conn Stream, streams *os.File) er
 	}
 	err = a.await(ctx, conn, input, output)
 	if errors.Is(err, detachkeys.ErrDetached) {
-		a.e.emit(a.c.view(), events.ActionDetach, nil)
+		a.e.emit(ctx, a.c.view(), events.ActionDetach, nil)
 		return nil
 	}
 	return nil

@@ -82,9 +82,9 @@ func (e *Engine) ContainerCommit(ctx context.Context, ref string, o CommitOption
 		return "", err
 	}
 	if img.Name != "" {
-		e.emitImage(events.ActionTag, img.ID, img.Name)
+		e.emitImage(ctx, events.ActionTag, img.ID, img.Name)
 	}
-	e.emit(c.view(), events.ActionCommit, map[string]string{"comment": o.Comment, "imageID": img.ID, "imageRef": canonicalName(img.Name)})
+	e.emit(ctx, c.view(), events.ActionCommit, map[string]string{"comment": o.Comment, "imageID": img.ID, "imageRef": canonicalName(img.Name)})
 	return img.ID, nil
 }
 

@@ -118,25 +118,29 @@ func (e *Engine) dir(id string, more ...string) string {
 func (e *Engine) stateDir(id string) string { return e.dir(id, "shim") }
 func (e *Engine) logDir(id string) string   { return e.dir(id, "logs") }
 
-// emit publishes an event about a container: its labels, image and name, and what the action adds.
-func (e *Engine) emit(v *view, action events.Action, extra map[string]string) {
+// behalf is the context of work that o asked for, which nobody can break off.
+func behalf(o *event.Origin) context.Context { return event.WithOrigin(context.Background(), o) }
+
+// emit publishes an event about a container: its labels, image and name, and what the action adds. The context tells who
+// asked for what happened.
+func (e *Engine) emit(ctx context.Context, v *view, action events.Action, extra map[string]string) {
 	attributes := map[string]string{}
 	maps.Copy(attributes, v.Config.Labels)
 	attributes["image"], attributes["name"] = v.Config.Image, v.Name
 	maps.Copy(attributes, extra)
-	e.publish(events.Message{Type: events.ContainerEventType, Action: action, Actor: events.Actor{ID: v.ID, Attributes: attributes}})
+	e.publish(ctx, events.Message{Type: events.ContainerEventType, Action: action, Actor: events.Actor{ID: v.ID, Attributes: attributes}})
 }
 
 // emitOther publishes an event about something that is not a container.
-func (e *Engine) emitOther(typ events.Type, action events.Action, id string, attributes map[string]string) {
+func (e *Engine) emitOther(ctx context.Context, typ events.Type, action events.Action, id string, attributes map[string]string) {
 	if attributes == nil {
 		attributes = map[string]string{}
 	}
-	e.publish(events.Message{Type: typ, Action: action, Actor: events.Actor{ID: id, Attributes: attributes}})
+	e.publish(ctx, events.Message{Type: typ, Action: action, Actor: events.Actor{ID: id, Attributes: attributes}})
 }
 
-func (e *Engine) publish(m events.Message) {
-	if _, err := e.deps.Events.Publish(m); err != nil {
+func (e *Engine) publish(ctx context.Context, m events.Message) {
+	if _, err := e.deps.Events.PublishBy(event.OriginOf(ctx), m); err != nil {
 		// The deed is done; that nobody can read of it is worth a line, not a failure of the deed.
 		e.log.Error("event was not recorded", "type", string(m.Type), "action", string(m.Action), "id", m.Actor.ID, "err", err)
 	}

@@ -51,7 +51,7 @@ func (e *Engine) ContainerCreate(ctx context.Context, name string, req container
 	c := newCtr(e.deps.State, n.rec)
 	e.registry.add(c)
 	n.steps.Keep()
-	e.emit(c.view(), events.ActionCreate, nil)
+	e.emit(ctx, c.view(), events.ActionCreate, nil)
 	e.expectStart(c)
 	return container.CreateResponse{ID: c.id, Warnings: append([]string{}, n.warnings...)}, nil
 }
@@ -332,7 +332,7 @@ func (n *creation) volume(ctx context.Context, m *state.Mount) error {
 	}
 	if vol.Created {
 		n.steps.Add(func() error { return n.e.deps.Volumes.Remove(m.Name) })
-		n.e.emitOther(events.VolumeEventType, events.ActionCreate, m.Name, map[string]string{"driver": "local"})
+		n.e.emitOther(ctx, events.VolumeEventType, events.ActionCreate, m.Name, map[string]string{"driver": "local"})
 	}
 	m.Source = vol.Path
 	if !m.CopyUp {

@@ -20,7 +20,7 @@ import (
 	"io"
 	"time"
 
-	"github.com/moby/moby/api/types/events"
+	"github.com/portholehq/porthole/internal/event"
 )
 
 // Stream is a client's connection after it was hijacked from HTTP. CloseWrite tells the client that no more output will
@@ -101,12 +101,13 @@ type ExecStartOptions struct {
 // EventsOptions select events. A zero Since means from now on; a zero Until means for ever.
 type EventsOptions struct {
 	Since, Until time.Time
+	After        uint64 // resume behind the event of that number, in place of Since; 0: not used
 	Filters      Filters
 	Opened       func() // called once it is sure that no later event will be missed; may be nil
 }
 
 // EventFunc receives events in order. A returned error ends the stream and is returned by [Engine.Events].
-type EventFunc func(events.Message) error
+type EventFunc func(event.Record) error
 
 // Shutdown stops what the engine itself runs (restart timers, health probes, writers) and returns when the last of its
 // goroutines has ended and everything is saved. Containers are left running.

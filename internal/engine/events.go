@@ -12,6 +12,7 @@ import (
 	"github.com/moby/moby/api/types/events"
 
 	"github.com/portholehq/porthole/internal/event"
+	"github.com/portholehq/porthole/internal/problem"
 )
 
 var eventKeys = []string{
@@ -21,7 +22,7 @@ var eventKeys = []string{
 // nameKeys are the filters that match the beginning of an actor's id or name, whatever the type of the event.
 var nameKeys = []string{"container", "volume", "network", "daemon", "plugin", "service", "node", "secret", "config"}
 
-// Events calls fn for past events since o.Since, then for each new one until o.Until or the end of ctx. It returns nil
+// Events calls fn for past events since o.Since, or after o.After, then for each new one until o.Until or the end of ctx. It returns nil
 // at Until and when the daemon ends. Past events survive restarts of the daemon.
 func (e *Engine) Events(ctx context.Context, o EventsOptions, fn EventFunc) error {
 	if err := o.Filters.Check(eventKeys...); err != nil {
@@ -33,15 +34,18 @@ func (e *Engine) Events(ctx context.Context, o EventsOptions, fn EventFunc) erro
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(e.life, func() { cancel(errShutdown) })()
-	read := event.ReadOptions{Since: o.Since, Until: o.Until}
+	read := event.ReadOptions{Since: o.Since, Until: o.Until, After: o.After}
 	err := e.deps.Events.Read(ctx, read, o.Opened, func(r event.Record) error {
 		if !o.Filters.matchEvent(r.Message) {
 			return nil
 		}
-		return fn(r.Message)
+		return fn(r)
 	})
-	if errors.Is(err, errShutdown) || errors.Is(err, os.ErrClosed) {
+	switch {
+	case errors.Is(err, errShutdown) || errors.Is(err, os.ErrClosed):
 		return nil
+	case errors.Is(err, event.ErrAhead), errors.Is(err, event.ErrLagged):
+		return problem.WithHint(invalid("%v", err), "porthole events --since 1h")
 	}
 	return err
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/moby/moby/api/types/events"
 
 	"github.com/portholehq/porthole/internal/engine/detachkeys"
+	"github.com/portholehq/porthole/internal/event"
 	"github.com/portholehq/porthole/internal/runtime"
 )
 
@@ -116,7 +117,7 @@ func execTarget(v *view, ref string) error {
 }
 
 // ContainerExecCreate prepares one more process in a running container.
-func (e *Engine) ContainerExecCreate(_ context.Context, ref string, req container.ExecCreateRequest) (string, error) {
+func (e *Engine) ContainerExecCreate(ctx context.Context, ref string, req container.ExecCreateRequest) (string, error) {
 	c, err := e.registry.find(ref)
 	if err != nil {
 		return "", err
@@ -132,14 +133,14 @@ func (e *Engine) ContainerExecCreate(_ context.Context, ref string, req containe
 	}
 	x := &execution{id: randomID(), c: c, req: req}
 	e.execs.add(x)
-	e.emitExec(x, events.ActionExecCreate)
+	e.emitExec(ctx, x, events.ActionExecCreate)
 	return x.id, nil
 }
 
 // emitExec publishes exec_create or exec_start, whose action carries the command.
-func (e *Engine) emitExec(x *execution, action events.Action) {
+func (e *Engine) emitExec(ctx context.Context, x *execution, action events.Action) {
 	full := events.Action(string(action) + ": " + x.req.Cmd[0] + " " + strings.Join(x.req.Cmd[1:], " "))
-	e.emit(x.c.view(), full, map[string]string{"execID": x.id})
+	e.emit(ctx, x.c.view(), full, map[string]string{"execID": x.id})
 }
 
 // ContainerExecStart runs a prepared exec. Without Detach it calls open once all checks have passed, copies the streams
@@ -219,7 +220,7 @@ func (e *Engine) runAttached(ctx context.Context, x *execution, v *view, o ExecS
 	} else {
 		input <- nil
 	}
-	p.await(ctx, e.life, conn, input, func() { e.emit(x.c.view(), events.ActionExecDetach, map[string]string{"execID": x.id}) })
+	p.await(ctx, e.life, conn, input, func() { e.emit(ctx, x.c.view(), events.ActionExecDetach, map[string]string{"execID": x.id}) })
 	return nil
 }
 
@@ -273,7 +274,7 @@ func (e *Engine) startExec(ctx context.Context, x *execution, v *view, o ExecSta
 	x.mu.Lock()
 	x.proc = proc
 	x.mu.Unlock()
-	e.emitExec(x, events.ActionExecStart)
+	e.emitExec(ctx, x, events.ActionExecStart)
 	if err := proc.Start(ctx); err != nil {
 		pipes.closeOurs()
 		x.mu.Lock()
@@ -281,11 +282,11 @@ func (e *Engine) startExec(ctx context.Context, x *execution, v *view, o ExecSta
 		x.mu.Unlock()
 		return nil, err
 	}
-	return e.follow(x, proc, pipes, conn), nil
+	return e.follow(ctx, x, proc, pipes, conn), nil
 }
 
 // follow looks after a process that runs.
-func (e *Engine) follow(x *execution, proc Process, p *pipes, conn io.Writer) *execStreams {
+func (e *Engine) follow(ctx context.Context, x *execution, proc Process, p *pipes, conn io.Writer) *execStreams {
 	x.c.update(func(v *view) { v.execs = append(slices.Clone(v.execs), x.id) })
 	s := &execStreams{stdin: p.ours[0], tty: x.req.Tty, drained: make(chan struct{})}
 	if conn != nil {
@@ -321,7 +322,7 @@ func (e *Engine) follow(x *execution, proc Process, p *pipes, conn io.Writer) *e
 		x.c.update(func(v *view) {
 			v.execs = slices.DeleteFunc(slices.Clone(v.execs), func(id string) bool { return id == x.id })
 		})
-		e.emit(x.c.view(), events.ActionExecDie, map[string]string{"execID": x.id, "exitCode": strconv.Itoa(code)})
+		e.emit(behalf(event.OriginOf(ctx).Follows()), x.c.view(), events.ActionExecDie, map[string]string{"execID": x.id, "exitCode": strconv.Itoa(code)})
 	})
 	return s
 }

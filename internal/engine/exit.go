@@ -8,6 +8,9 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/mount"
+
+	"github.com/portholehq/porthole/internal/engine/state"
+	"github.com/portholehq/porthole/internal/event"
 )
 
 const (
@@ -40,7 +43,7 @@ func (e *Engine) watch(c *ctr, task Task, settled chan struct{}) {
 // oomKilled notes that the kernel has killed processes of the container for want of memory, whether or not it goes on.
 func (e *Engine) oomKilled(c *ctr) {
 	e.saved(c, c.updateSaved(func(v *view) { v.Life.OOMKilled = true }))
-	e.emit(c.view(), events.ActionOOM, nil)
+	e.emit(behalf(nil), c.view(), events.ActionOOM, nil)
 }
 
 // exited notes the end of a run, clears away what it left and does what the restart policy and --rm ask for.
@@ -50,6 +53,7 @@ func (e *Engine) exited(c *ctr, task Task, settled chan struct{}) {
 	exit := task.Exit()
 	c.stopProbes()
 	before := c.view()
+	ctx := behalf(before.endedBy(exit))
 	again, delay := e.restartAfter(before, exit)
 	to := container.StateExited
 	if again {
@@ -62,34 +66,34 @@ func (e *Engine) exited(c *ctr, task Task, settled chan struct{}) {
 		if again {
 			v.Life.RestartCount++
 		}
-	}, func() { e.emitEnd(before, exit) })
+	}, func() { e.emitEnd(ctx, before, exit) })
 	e.saved(c, err)
 	e.stopSampling(c.id) // its hold on the network namespace must go before what clear takes away
-	e.clear(c, before, task)
+	e.clear(ctx, c, before, task)
 	close(settled)
 	switch {
 	case again:
 		e.restartLater(c, delay)
 	case remove:
-		e.removeLater(c)
+		e.removeLater(c, before.startedBy().Follows())
 	}
 }
 
 // emitEnd publishes the end of the run that before shows.
-func (e *Engine) emitEnd(before *view, exit Exit) {
+func (e *Engine) emitEnd(ctx context.Context, before *view, exit Exit) {
 	if exit.OOMKilled && !before.Life.OOMKilled {
-		e.emit(before, events.ActionOOM, nil)
+		e.emit(ctx, before, events.ActionOOM, nil)
 	}
 	ran := exit.At.Sub(before.Life.StartedAt)
-	e.emit(before, events.ActionDie, map[string]string{
+	e.emit(ctx, before, events.ActionDie, map[string]string{
 		"exitCode":     strconv.Itoa(exit.Code),
 		"execDuration": strconv.Itoa(int(ran.Seconds())),
 	})
 }
 
 // clear takes away what a run has left outside of the container's directories.
-func (e *Engine) clear(c *ctr, before *view, task Task) {
-	ctx, cancel := context.WithTimeout(context.Background(), clearTimeout)
+func (e *Engine) clear(ctx context.Context, c *ctr, before *view, task Task) {
+	ctx, cancel := context.WithTimeout(ctx, clearTimeout)
 	defer cancel()
 	mode := string(before.HostConfig.NetworkMode)
 	if before.ResolvedNet == "" {
@@ -98,14 +102,14 @@ func (e *Engine) clear(c *ctr, before *view, task Task) {
 				e.log.Error("container was not taken off its network", "container", c.id, "err", err)
 			}
 		}
-		e.emitNetwork(before, events.ActionDisconnect, mode)
+		e.emitNetwork(ctx, before, events.ActionDisconnect, mode)
 	}
 	if err := task.Delete(ctx); err != nil {
 		e.log.Error("run was not cleared away", "container", c.id, "err", err)
 	}
 	for _, m := range before.Mounts {
 		if m.Type == mount.TypeVolume {
-			e.emitOther(events.VolumeEventType, events.ActionUnmount, m.Name, map[string]string{"driver": m.Driver, "container": c.id})
+			e.emitOther(ctx, events.VolumeEventType, events.ActionUnmount, m.Name, map[string]string{"driver": m.Driver, "container": c.id})
 		}
 	}
 }
@@ -167,7 +171,8 @@ func (e *Engine) restartNow(ctx context.Context, c *ctr) {
 	if ctx.Err() != nil || c.view().status() != container.StateRestarting || c.view().removing {
 		return
 	}
-	if err := e.start(context.WithoutCancel(ctx), c); err == nil {
+	by := c.view().startedBy().Follows()
+	if err := e.start(event.WithOrigin(context.WithoutCancel(ctx), by), c, state.RunPolicy); err == nil {
 		return
 	}
 	// As with Docker, a policy starts again what has ended, not what could not be started.
@@ -175,8 +180,22 @@ func (e *Engine) restartNow(ctx context.Context, c *ctr) {
 	err = c.move(container.StateExited, func(v *view) { v.exits++; v.Life.FinishedAt = time.Now().UTC() })
 	e.saved(c, err)
 	if c.view().HostConfig.AutoRemove {
-		e.removeLater(c)
+		e.removeLater(c, by)
 	}
+}
+
+// startedBy is who asked for the present run; nil if that is not known.
+func (v *view) startedBy() *event.Origin {
+	r, _ := v.Life.Last()
+	return r.By
+}
+
+// endedBy is who asked for an end, else who started what has ended by itself.
+func (v *view) endedBy(exit Exit) *event.Origin {
+	if a := v.Life.Asked; a != nil && (a.Ends || a.Signal == exit.Signal) {
+		return a.By
+	}
+	return v.startedBy().Follows()
 }
 
 // cancelRestart ends a waiting restart.

@@ -111,7 +111,7 @@ func (e *Engine) probe(ctx context.Context, c *ctr, k check) {
 			if ctx.Err() != nil {
 				return
 			}
-			e.noteProbe(c, k, r, time.Since(began) < k.startPeriod)
+			e.noteProbe(ctx, c, k, r, r.Start.Sub(began) < k.startPeriod)
 		}
 		timer.Reset(k.next(c.view().health, time.Since(began)))
 	}
@@ -126,7 +126,7 @@ func (k check) next(h *container.Health, ran time.Duration) time.Duration {
 }
 
 // noteProbe draws conclusions from one probe.
-func (e *Engine) noteProbe(c *ctr, k check, r *container.HealthcheckResult, starting bool) {
+func (e *Engine) noteProbe(ctx context.Context, c *ctr, k check, r *container.HealthcheckResult, starting bool) {
 	var before, after container.HealthStatus
 	c.update(func(v *view) {
 		h := container.Health{}
@@ -150,7 +150,7 @@ func (e *Engine) noteProbe(c *ctr, k check, r *container.HealthcheckResult, star
 		v.health = &h
 	})
 	if before != after {
-		e.emit(c.view(), events.Action(string(events.ActionHealthStatus)+": "+string(after)), nil)
+		e.emit(ctx, c.view(), events.Action(string(events.ActionHealthStatus)+": "+string(after)), nil)
 	}
 }
 
@@ -174,7 +174,7 @@ var errProbeTimeout = errors.New("Health check exceeded timeout")
 func (e *Engine) runProbe(ctx context.Context, c *ctr, k check) (code int, output string, err error) {
 	x := &execution{id: randomID(), c: c, started: true, req: container.ExecCreateRequest{Cmd: k.argv, AttachStdout: true, AttachStderr: true}}
 	e.execs.add(x)
-	e.emitExec(x, events.ActionExecCreate)
+	e.emitExec(ctx, x, events.ActionExecCreate)
 	defer e.execs.drop(x.id)
 	v := c.view()
 	process, err := e.execProcess(v, x.req)
@@ -203,7 +203,7 @@ func (e *Engine) runProbe(ctx context.Context, c *ctr, k check) (code int, outpu
 	}
 	code = proc.Exit().Code
 	x.finish(code)
-	e.emit(c.view(), events.ActionExecDie, map[string]string{"execID": x.id, "exitCode": fmt.Sprint(code)})
+	e.emit(ctx, c.view(), events.ActionExecDie, map[string]string{"execID": x.id, "exitCode": fmt.Sprint(code)})
 	return code, kept.String(), nil
 }
 
@@ -215,7 +215,7 @@ func (e *Engine) startProbe(ctx context.Context, v *view, x *execution, o runtim
 	if err != nil {
 		return nil, execFailure(err)
 	}
-	e.emitExec(x, events.ActionExecStart)
+	e.emitExec(ctx, x, events.ActionExecStart)
 	if err := proc.Start(ctx); err != nil {
 		return nil, execFailure(err)
 	}

@@ -53,13 +53,13 @@ func (e *Engine) ImageLoad(ctx context.Context, r io.Reader, o ImageLoadOptions,
 			name = l.ID
 		}
 		names = append(names, name)
-		e.emitImage(events.ActionLoad, l.ID, name)
+		e.emitImage(ctx, events.ActionLoad, l.ID, name)
 	}
 	return names, nil
 }
 
-func (e *Engine) emitImage(action events.Action, id, name string) {
-	e.emitOther(events.ImageEventType, action, id, map[string]string{"name": name})
+func (e *Engine) emitImage(ctx context.Context, action events.Action, id, name string) {
+	e.emitOther(ctx, events.ImageEventType, action, id, map[string]string{"name": name})
 }
 
 // ImageSave writes an archive of the images named.
@@ -69,7 +69,7 @@ func (e *Engine) ImageSave(ctx context.Context, w io.Writer, refs []string, plat
 	}
 	for _, ref := range refs {
 		if img, err := e.deps.Images.Resolve(ctx, ref); err == nil {
-			e.emitImage(events.ActionSave, img.ID, ref)
+			e.emitImage(ctx, events.ActionSave, img.ID, ref)
 		}
 	}
 	return nil
@@ -81,7 +81,7 @@ func (e *Engine) ImageImport(ctx context.Context, r io.Reader, o ImageImportOpti
 	if err != nil {
 		return "", err
 	}
-	e.emitImage(events.ActionImport, id, id)
+	e.emitImage(ctx, events.ActionImport, id, id)
 	return id, nil
 }
 
@@ -120,7 +120,7 @@ func (e *Engine) ImageTag(ctx context.Context, src, dst string) error {
 		return err
 	}
 	if img, err := e.deps.Images.Resolve(ctx, dst); err == nil {
-		e.emitImage(events.ActionTag, img.ID, img.Name)
+		e.emitImage(ctx, events.ActionTag, img.ID, img.Name)
 	}
 	return nil
 }
@@ -137,18 +137,18 @@ func (e *Engine) ImageRemove(ctx context.Context, ref string, o ImageRemoveOptio
 	gone, err := e.deps.Images.Remove(ctx, ref, image.RemoveOptions{
 		Force: o.Force, NoPrune: o.NoPrune, Used: func(id string) []image.Use { return e.imageUses()[id] },
 	})
-	e.emitRemoved(img.ID, gone)
+	e.emitRemoved(ctx, img.ID, gone)
 	return gone, err
 }
 
 // emitRemoved tells of names and of an image that went. Layers have no events.
-func (e *Engine) emitRemoved(id string, gone []mobyimage.DeleteResponse) {
+func (e *Engine) emitRemoved(ctx context.Context, id string, gone []mobyimage.DeleteResponse) {
 	for _, g := range gone {
 		switch {
 		case g.Untagged != "":
-			e.emitImage(events.ActionUnTag, id, id)
+			e.emitImage(ctx, events.ActionUnTag, id, id)
 		case g.Deleted == id:
-			e.emitImage(events.ActionDelete, id, id)
+			e.emitImage(ctx, events.ActionDelete, id, id)
 		}
 	}
 }
@@ -163,10 +163,10 @@ func (e *Engine) ImagesPrune(ctx context.Context, f Filters) (mobyimage.PruneRep
 	}
 	for _, g := range report.ImagesDeleted {
 		if g.Deleted != "" {
-			e.emitImage(events.ActionDelete, g.Deleted, g.Deleted)
+			e.emitImage(ctx, events.ActionDelete, g.Deleted, g.Deleted)
 		}
 	}
-	e.emitPrune(events.ImageEventType, report.SpaceReclaimed)
+	e.emitPrune(ctx, events.ImageEventType, report.SpaceReclaimed)
 	return report, nil
 }
 

@@ -49,7 +49,7 @@ func (e *Engine) ContainerPause(ctx context.Context, ref string) error {
 	if err != nil {
 		return errNotRunning(c.id) // it was killed meanwhile
 	}
-	e.emit(c.view(), events.ActionPause, nil)
+	e.emit(ctx, c.view(), events.ActionPause, nil)
 	return nil
 }
 
@@ -76,6 +76,6 @@ func (e *Engine) ContainerUnpause(ctx context.Context, ref string) error {
 	if err := c.move(container.StateRunning, nil); err != nil {
 		return internal("Container %s is not paused", c.id)
 	}
-	e.emit(c.view(), events.ActionUnPause, nil)
+	e.emit(ctx, c.view(), events.ActionUnPause, nil)
 	return nil
 }

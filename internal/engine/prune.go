@@ -43,7 +43,7 @@ func (e *Engine) ContainersPrune(ctx context.Context, f Filters) (container.Prun
 		report.ContainersDeleted = append(report.ContainersDeleted, c.id)
 		report.SpaceReclaimed += uint64(rw)
 	}
-	e.emitPrune(events.ContainerEventType, report.SpaceReclaimed)
+	e.emitPrune(ctx, events.ContainerEventType, report.SpaceReclaimed)
 	return report, nil
 }
 

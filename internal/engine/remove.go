@@ -12,6 +12,8 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/mount"
+
+	"github.com/portholehq/porthole/internal/event"
 )
 
 const removeTimeout = time.Minute
@@ -50,13 +52,13 @@ func (c *ctr) claimRemoval() bool {
 	return true
 }
 
-// removeLater removes a container for --rm.
-func (e *Engine) removeLater(c *ctr) {
+// removeLater removes a container for --rm, which by asked for.
+func (e *Engine) removeLater(c *ctr, by *event.Origin) {
 	if !c.claimRemoval() {
 		return
 	}
 	e.goWork(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), removeTimeout)
+		ctx, cancel := context.WithTimeout(behalf(by), removeTimeout)
 		defer cancel()
 		if err := e.remove(ctx, c, RemoveOptions{Force: true, Volumes: true}); err != nil {
 			c.update(func(v *view) { v.removing = false })
@@ -103,6 +105,7 @@ func (e *Engine) endForRemoval(ctx context.Context, c *ctr) error {
 	if !first.live() {
 		return nil
 	}
+	e.saved(c, c.updateSaved(func(v *view) { v.Life.Asked = asks(ctx, askRemove, syscall.SIGKILL) }))
 	err := e.killHard(ctx, c, first)
 	if err != nil && errdefs.IsConflict(err) {
 		return nil // it ended by itself meanwhile
@@ -131,7 +134,7 @@ func (e *Engine) destroy(ctx context.Context, c *ctr, o RemoveOptions) error {
 		return err
 	}
 	if o.Volumes {
-		e.removeVolumes(v)
+		e.removeVolumes(ctx, v)
 	}
 	c.mu.Lock()
 	c.deleted = true
@@ -141,7 +144,7 @@ func (e *Engine) destroy(ctx context.Context, c *ctr, o RemoveOptions) error {
 	e.execs.forget(c.id)
 	e.registry.remove(c)
 	e.ids.release(v.IDs)
-	e.emit(v, events.ActionDestroy, nil)
+	e.emit(ctx, v, events.ActionDestroy, nil)
 	c.failPending(c.takePending())
 	close(c.gone)
 	return nil
@@ -159,12 +162,12 @@ func removeDir(dir string) error {
 }
 
 // removeVolumes removes the anonymous volumes of a container that is gone, unless another one uses them too.
-func (e *Engine) removeVolumes(v *view) {
+func (e *Engine) removeVolumes(ctx context.Context, v *view) {
 	for _, m := range v.Mounts {
 		if m.Type != mount.TypeVolume || !m.Anonymous {
 			continue
 		}
-		err := e.removeVolume(m.Name, v.ID)
+		err := e.removeVolume(ctx, m.Name, v.ID)
 		if errdefs.IsConflict(err) || errdefs.IsNotFound(err) {
 			continue
 		}

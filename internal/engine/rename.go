@@ -35,7 +35,7 @@ func (e *Engine) ContainerRename(ctx context.Context, ref, name string) error {
 		return err
 	}
 	e.registry.release(old, c.id)
-	e.emit(c.view(), events.ActionRename, map[string]string{"oldName": "/" + old})
+	e.emit(ctx, c.view(), events.ActionRename, map[string]string{"oldName": "/" + old})
 	return e.deps.State.Flush(ctx)
 }
 
@@ -51,7 +51,7 @@ func (e *Engine) ContainerResize(ctx context.Context, ref string, height, width 
 	if err := v.task.Resize(ctx, uint16(height), uint16(width)); err != nil {
 		return err
 	}
-	e.emit(v, events.ActionResize, map[string]string{"height": fmt.Sprint(height), "width": fmt.Sprint(width)})
+	e.emit(ctx, v, events.ActionResize, map[string]string{"height": fmt.Sprint(height), "width": fmt.Sprint(width)})
 	return nil
 }
 

@@ -19,6 +19,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/portholehq/porthole/internal/engine/state"
+	"github.com/portholehq/porthole/internal/event"
 	"github.com/portholehq/porthole/internal/network"
 	"github.com/portholehq/porthole/internal/runtime"
 	"github.com/portholehq/porthole/internal/undo"
@@ -51,15 +52,15 @@ func (e *Engine) ContainerStart(ctx context.Context, ref string) error {
 	if err := c.updateSaved(func(v *view) { v.Life.Stopped, v.noRestart, v.Life.RestartCount = false, false, 0 }); err != nil {
 		return err
 	}
-	err = e.start(ctx, c)
+	err = e.start(ctx, c, state.RunStarted)
 	if err != nil && v.HostConfig.AutoRemove && v.status() == container.StateCreated {
-		e.removeLater(c)
+		e.removeLater(c, event.OriginOf(ctx).Follows())
 	}
 	return err
 }
 
 // start makes the container run. The caller has its turn. An error that is the container's own fault is recorded in it.
-func (e *Engine) start(ctx context.Context, c *ctr) error {
+func (e *Engine) start(ctx context.Context, c *ctr, cause state.RunCause) error {
 	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), startTimeout, errors.New("the start took too long"))
 	defer cancel()
 	ctx, stop := context.WithCancelCause(ctx)
@@ -72,7 +73,7 @@ func (e *Engine) start(ctx context.Context, c *ctr) error {
 	case <-ctx.Done():
 		return internal("container %s: what its last run left is not cleared away yet: %v", c.id, context.Cause(ctx))
 	}
-	s := &starting{e: e, c: c, v: c.view()}
+	s := &starting{e: e, c: c, v: c.view(), cause: cause}
 	defer s.steps.Run() // does nothing after Keep
 	err := s.run(ctx)
 	if err == nil {
@@ -82,6 +83,10 @@ func (e *Engine) start(ctx context.Context, c *ctr) error {
 	err = startFailure(err)
 	e.saved(c, c.updateSaved(func(v *view) {
 		v.Life.Error, v.Life.ExitCode = err.Error(), exitCodeOf(err)
+		v.Life.Begin(cause, event.OriginOf(ctx), time.Time{})
+		v.Life.Amend(func(r *state.Run) {
+			r.Error, r.ExitCode, r.FinishedAt = v.Life.Error, v.Life.ExitCode, time.Now().UTC()
+		})
 		v.lastExit = v.Life.ExitCode
 	}))
 	return err
@@ -108,6 +113,7 @@ type starting struct {
 	e         *Engine
 	c         *ctr
 	v         *view
+	cause     state.RunCause
 	task      Task
 	document  *specs.Spec
 	endpoints map[string]*mobynet.EndpointSettings
@@ -129,7 +135,7 @@ func (s *starting) run(ctx context.Context) error {
 	if err := s.task.Start(ctx); err != nil {
 		return err
 	}
-	return s.started()
+	return s.started(ctx)
 }
 
 // create has the runtime bring the container to the point where its program could be executed.
@@ -160,7 +166,7 @@ func (s *starting) connect(ctx context.Context) error {
 		s.endpoints[mode] = &mobynet.EndpointSettings{}
 	}
 	if !isBridged(s.v) {
-		s.e.emitNetwork(s.v, events.ActionConnect, mode)
+		s.e.emitNetwork(ctx, s.v, events.ActionConnect, mode)
 		return nil
 	}
 	ns, err := s.task.NetNS()
@@ -176,7 +182,7 @@ func (s *starting) connect(ctx context.Context) error {
 	}
 	s.steps.Add(func() error { return s.e.deps.Network.Detach(context.WithoutCancel(ctx), s.c.id) })
 	s.endpoints[mode] = endpointSettings(s.endpoints[mode], ep)
-	s.e.emitNetwork(s.v, events.ActionConnect, mode)
+	s.e.emitNetwork(ctx, s.v, events.ActionConnect, mode)
 	return s.e.addAddress(s.v, ep.IPv4.Addr(), ep.Gateway)
 }
 
@@ -227,7 +233,7 @@ func (s *starting) attachLate() {
 }
 
 // started publishes that the container runs and looks after its end.
-func (s *starting) started() error {
+func (s *starting) started(ctx context.Context) error {
 	settled := make(chan struct{})
 	e, c := s.e, s.c
 	err := c.move(container.StateRunning, func(v *view) {
@@ -238,6 +244,7 @@ func (s *starting) started() error {
 			v.Life.StartedAt = time.Now()
 		}
 		v.Life.StartedAt = v.Life.StartedAt.UTC()
+		v.Life.Begin(s.cause, event.OriginOf(ctx), v.Life.StartedAt)
 	})
 	if err != nil && c.view().status() != container.StateRunning {
 		return err
@@ -247,13 +254,13 @@ func (s *starting) started() error {
 	e.startSampling(s.v, s.task)
 	for _, m := range s.v.Mounts {
 		if m.Type == mount.TypeVolume {
-			e.emitOther(events.VolumeEventType, events.ActionMount, m.Name, map[string]string{
+			e.emitOther(ctx, events.VolumeEventType, events.ActionMount, m.Name, map[string]string{
 				"driver": m.Driver, "container": c.id, "destination": m.Destination,
 				"read/write": fmt.Sprint(m.RW), "propagation": string(m.Propagation),
 			})
 		}
 	}
-	e.emit(c.view(), events.ActionStart, nil)
+	e.emit(ctx, c.view(), events.ActionStart, nil)
 	e.startProbes(c)
 	e.goWork(func() { e.watch(c, s.task, settled) })
 	return nil
@@ -383,14 +390,14 @@ func (e *Engine) runningDonor(id, name string) (*view, error) {
 }
 
 // emitNetwork tells that a container was connected to a network or taken off it.
-func (e *Engine) emitNetwork(v *view, action events.Action, name string) {
+func (e *Engine) emitNetwork(ctx context.Context, v *view, action events.Action, name string) {
 	id := name
 	if e.deps.NetworkID != nil {
 		if found, err := e.deps.NetworkID(name); err == nil {
 			id = found
 		}
 	}
-	e.emitOther(events.NetworkEventType, action, id, map[string]string{"container": v.ID, "name": name, "type": networkType(name)})
+	e.emitOther(ctx, events.NetworkEventType, action, id, map[string]string{"container": v.ID, "name": name, "type": networkType(name)})
 }
 
 // networkType is the driver behind one of the networks that always exist.

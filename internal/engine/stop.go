@@ -12,6 +12,9 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/sys/signal"
+
+	"github.com/portholehq/porthole/internal/engine/state"
+	"github.com/portholehq/porthole/internal/event"
 )
 
 // How long is waited after SIGKILL, and then after the kernel was told to kill the whole cgroup.
@@ -35,7 +38,7 @@ func (e *Engine) ContainerStop(ctx context.Context, ref string, o StopOptions) e
 	if !c.view().live() {
 		return notModified("container %s is already stopped", c.id)
 	}
-	if err := e.stop(context.WithoutCancel(ctx), c, sig, e.stopTimeout(c.view(), o.Timeout)); err != nil {
+	if err := e.stop(context.WithoutCancel(ctx), c, askStop, sig, e.stopTimeout(c.view(), o.Timeout)); err != nil {
 		return fmt.Errorf("cannot stop container: %s: %w", ref, err)
 	}
 	// That somebody stopped it must outlive the daemon: the restart policy asks.
@@ -75,12 +78,27 @@ func (e *Engine) stopTimeout(v *view, seconds *int) time.Duration {
 	return time.Duration(*seconds) * time.Second
 }
 
+// What clients ask for that ends a container.
+const (
+	askStop    = "stop"
+	askKill    = "kill"
+	askRestart = "restart"
+	askRemove  = "remove"
+)
+
+// asks is what the client behind ctx asks for.
+func asks(ctx context.Context, action string, sig syscall.Signal) *state.Asked {
+	return &state.Asked{Action: action, Signal: sig, At: time.Now().UTC(), By: event.OriginOf(ctx), Ends: true}
+}
+
 // stop ends a container and returns when it has ended.
-func (e *Engine) stop(ctx context.Context, c *ctr, sig syscall.Signal, timeout time.Duration) error {
+func (e *Engine) stop(ctx context.Context, c *ctr, action string, sig syscall.Signal, timeout time.Duration) error {
 	first := c.view()
-	e.saved(c, c.updateSaved(func(v *view) { v.Life.Stopped, v.noRestart = true, true }))
+	asked := asks(ctx, action, sig)
+	asked.Timeout = timeout
+	e.saved(c, c.updateSaved(func(v *view) { v.Life.Stopped, v.noRestart, v.Life.Asked = true, true, asked }))
 	if e.stopRestarting(c) {
-		e.emit(c.view(), events.ActionStop, nil)
+		e.emit(ctx, c.view(), events.ActionStop, nil)
 		return nil
 	}
 	err := e.signal(ctx, c, sig)
@@ -96,11 +114,14 @@ func (e *Engine) stop(ctx context.Context, c *ctr, sig syscall.Signal, timeout t
 	}
 	ended := e.awaitEnd(ctx, c, first, timeout)
 	if !ended {
+		late := *asked
+		late.KilledAt = time.Now().UTC()
+		e.saved(c, c.updateSaved(func(v *view) { v.Life.Asked = &late }))
 		if err := e.killHard(ctx, c, first); err != nil {
 			return err
 		}
 	}
-	e.emit(c.view(), events.ActionStop, nil)
+	e.emit(ctx, c.view(), events.ActionStop, nil)
 	return nil
 }
 
@@ -194,10 +215,10 @@ func (e *Engine) signal(ctx context.Context, c *ctr, sig syscall.Signal) error {
 			return err
 		}
 		if err := c.move(container.StateRunning, nil); err == nil {
-			e.emit(v, events.ActionUnPause, nil)
+			e.emit(ctx, v, events.ActionUnPause, nil)
 		}
 	}
-	e.emit(v, events.ActionKill, map[string]string{"signal": strconv.Itoa(int(sig))})
+	e.emit(ctx, v, events.ActionKill, map[string]string{"signal": strconv.Itoa(int(sig))})
 	return nil
 }
 
@@ -241,7 +262,14 @@ func (e *Engine) kill(ctx context.Context, c *ctr, sig syscall.Signal) error {
 	// container keeps the restart policy of this run quiet.
 	own, err := stopSignal(first, "")
 	ends := err == nil && (sig == syscall.SIGKILL || sig == own || first.Config.StopSignal == "")
-	e.saved(c, c.updateSaved(func(v *view) { v.Life.Stopped, v.noRestart = true, v.noRestart || ends }))
+	asked := asks(ctx, askKill, sig)
+	asked.Ends = ends
+	e.saved(c, c.updateSaved(func(v *view) {
+		v.Life.Stopped, v.noRestart = true, v.noRestart || ends
+		if before := v.Life.Asked; ends || before == nil || !before.Ends {
+			v.Life.Asked = asked
+		}
+	}))
 	if ends && e.stopRestarting(c) {
 		return nil
 	}
@@ -273,7 +301,7 @@ func (e *Engine) ContainerRestart(ctx context.Context, ref string, o StopOptions
 	}
 	if v.live() {
 		letGo := c.holdRemoval()
-		err := e.stop(ctx, c, sig, e.stopTimeout(v, o.Timeout))
+		err := e.stop(ctx, c, askRestart, sig, e.stopTimeout(v, o.Timeout))
 		letGo()
 		if err != nil {
 			return fmt.Errorf("Cannot restart container %s: %w", ref, err)
@@ -282,10 +310,10 @@ func (e *Engine) ContainerRestart(ctx context.Context, ref string, o StopOptions
 	if err := c.updateSaved(func(v *view) { v.Life.Stopped, v.noRestart, v.Life.RestartCount = false, false, 0 }); err != nil {
 		return err
 	}
-	if err := e.start(ctx, c); err != nil {
+	if err := e.start(ctx, c, state.RunRestarted); err != nil {
 		return fmt.Errorf("Cannot restart container %s: %w", ref, err)
 	}
-	e.emit(c.view(), events.ActionRestart, nil)
+	e.emit(ctx, c.view(), events.ActionRestart, nil)
 	return nil
 }
 

@@ -25,7 +25,7 @@ var renamedPID = regexp.MustCompile(`\s+(\S*)=\s*(PID\S*)`)
 
 // ContainerTop lists the processes of a container in the columns that ps options ask for; none mean -ef. Pids are the
 // host's; users are the container's, with the names that it has for them (-o huid shows the host's ids).
-func (e *Engine) ContainerTop(_ context.Context, ref, psArgs string) (*container.TopResponse, error) {
+func (e *Engine) ContainerTop(ctx context.Context, ref, psArgs string) (*container.TopResponse, error) {
 	v, err := e.viewOf(ref)
 	if err != nil {
 		return nil, err
@@ -56,7 +56,7 @@ func (e *Engine) ContainerTop(_ context.Context, ref, psArgs string) (*container
 	if err != nil {
 		return nil, err
 	}
-	e.emit(v, events.ActionTop, nil)
+	e.emit(ctx, v, events.ActionTop, nil)
 	return &container.TopResponse{Titles: titles, Processes: rows}, nil
 }
 

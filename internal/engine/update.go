@@ -44,7 +44,7 @@ func (e *Engine) ContainerUpdate(ctx context.Context, ref string, u container.Up
 	if err := c.updateSaved(func(v *view) { v.HostConfig, v.document = h, nil }); err != nil {
 		return container.UpdateResponse{}, err
 	}
-	e.emit(c.view(), events.ActionUpdate, nil)
+	e.emit(ctx, c.view(), events.ActionUpdate, nil)
 	if err := e.deps.State.Flush(ctx); err != nil {
 		return container.UpdateResponse{}, err
 	}

@@ -18,7 +18,7 @@ import (
 )
 
 // VolumeCreate makes a volume or returns the one that exists under that name.
-func (e *Engine) VolumeCreate(_ context.Context, req mobyvolume.CreateRequest) (*mobyvolume.Volume, error) {
+func (e *Engine) VolumeCreate(ctx context.Context, req mobyvolume.CreateRequest) (*mobyvolume.Volume, error) {
 	if req.Driver != "" && req.Driver != "local" {
 		return nil, notFound("error looking up volume plugin %s: plugin %q not found", req.Driver, req.Driver)
 	}
@@ -37,7 +37,7 @@ func (e *Engine) VolumeCreate(_ context.Context, req mobyvolume.CreateRequest) (
 		return nil, err
 	}
 	if info.Created {
-		e.emitOther(events.VolumeEventType, events.ActionCreate, name, map[string]string{"driver": "local"})
+		e.emitOther(ctx, events.VolumeEventType, events.ActionCreate, name, map[string]string{"driver": "local"})
 	}
 	return apiVolume(info), nil
 }
@@ -102,18 +102,18 @@ func (e *Engine) VolumeInspect(_ context.Context, name string) (*mobyvolume.Volu
 }
 
 // VolumeRemove removes a volume that no container uses. force makes a missing one no error.
-func (e *Engine) VolumeRemove(_ context.Context, name string, force bool) error {
+func (e *Engine) VolumeRemove(ctx context.Context, name string, force bool) error {
 	if _, err := e.deps.Volumes.Get(name); err != nil {
 		if force && errdefs.IsNotFound(err) {
 			return nil
 		}
 		return err
 	}
-	return e.removeVolume(name, "")
+	return e.removeVolume(ctx, name, "")
 }
 
 // removeVolume removes a volume that no container but one, which is being removed, has or is about to have.
-func (e *Engine) removeVolume(name, but string) error {
+func (e *Engine) removeVolume(ctx context.Context, name, but string) error {
 	done, err := e.pins.unlessPinned(name, func() error {
 		if users := e.volumeUsers(name, but); len(users) > 0 {
 			return conflict("remove %s: volume is in use - [%s]", name, strings.Join(users, ", "))
@@ -127,7 +127,7 @@ func (e *Engine) removeVolume(name, but string) error {
 	if err := e.deps.Volumes.Remove(name); err != nil {
 		return err
 	}
-	e.emitOther(events.VolumeEventType, events.ActionDestroy, name, map[string]string{"driver": "local"})
+	e.emitOther(ctx, events.VolumeEventType, events.ActionDestroy, name, map[string]string{"driver": "local"})
 	return nil
 }
 
@@ -193,7 +193,7 @@ func (e *Engine) VolumesPrune(ctx context.Context, f Filters) (mobyvolume.PruneR
 		}
 		size, err := e.deps.Volumes.Usage(ctx, v.Name)
 		if err == nil {
-			err = e.removeVolume(v.Name, "")
+			err = e.removeVolume(ctx, v.Name, "")
 		}
 		if errdefs.IsConflict(err) || errdefs.IsNotFound(err) {
 			continue // somebody was faster
@@ -204,10 +204,10 @@ func (e *Engine) VolumesPrune(ctx context.Context, f Filters) (mobyvolume.PruneR
 		report.VolumesDeleted = append(report.VolumesDeleted, v.Name)
 		report.SpaceReclaimed += uint64(size)
 	}
-	e.emitPrune(events.VolumeEventType, report.SpaceReclaimed)
+	e.emitPrune(ctx, events.VolumeEventType, report.SpaceReclaimed)
 	return report, nil
 }
 
-func (e *Engine) emitPrune(typ events.Type, bytes uint64) {
-	e.emitOther(typ, events.ActionPrune, "", map[string]string{"reclaimed": strconv.FormatUint(bytes, 10)})
+func (e *Engine) emitPrune(ctx context.Context, typ events.Type, bytes uint64) {
+	e.emitOther(ctx, typ, events.ActionPrune, "", map[string]string{"reclaimed": strconv.FormatUint(bytes, 10)})
 }

@@ -379,7 +379,7 @@ func TestAge(t *testing.T) {
 func TestOriginIsKept(t *testing.T) {
 	dir := t.TempDir()
 	j := open(t, dir, Options{})
-	by := &Origin{UID: 1000, GID: 100, PID: 4242, Command: []string{"docker", "rm", "web\n"}, Request: "r1"}
+	by := &Origin{UID: new(uint32(1000)), GID: new(uint32(100)), PID: 4242, Command: []string{"docker", "rm", "web\n"}, Request: "r1"}
 	ctx := WithOrigin(t.Context(), by)
 	if _, err := j.PublishBy(OriginOf(ctx), events.Message{Type: events.ContainerEventType, Action: events.ActionStart}); err != nil {
 		t.Fatal(err)
@@ -521,7 +521,7 @@ func BenchmarkPublish(b *testing.B) {
 	}
 	defer j.Close()
 	m := benchmarkMessage()
-	by := &Origin{UID: 1000, GID: 1000, PID: 4242, Command: []string{"docker", "start", "web"}}
+	by := &Origin{UID: new(uint32(1000)), PID: 4242, Command: []string{"docker", "start", "web"}}
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, err := j.PublishBy(by, m); err != nil {

@@ -12,6 +12,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/portholehq/porthole/internal/engine"
+	"github.com/portholehq/porthole/internal/engine/state"
 )
 
 // Backend is what the routes of the Engine API need: in the daemon the engine,
@@ -49,6 +50,7 @@ type containerBackend interface {
 	ContainerWait(ctx context.Context, ref string, condition container.WaitCondition) (<-chan container.WaitResponse, error)
 	ContainerList(ctx context.Context, o engine.ListOptions) ([]*container.Summary, error)
 	ContainerIsolation(ref string) (engine.Isolation, error)
+	ContainerRuns(ref string) ([]state.Run, error)
 	ContainerInspect(ctx context.Context, ref string, size bool) (*container.InspectResponse, error)
 	ContainerTop(ctx context.Context, ref, psArgs string) (*container.TopResponse, error)
 	ContainersPrune(ctx context.Context, f engine.Filters) (container.PruneReport, error)

@@ -11,6 +11,7 @@ import (
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/storage"
 
+	"github.com/portholehq/porthole/api"
 	"github.com/portholehq/porthole/internal/engine"
 )
 
@@ -54,12 +55,16 @@ func (s *Server) containerInspect(r *request) error {
 	if err != nil {
 		return err
 	}
-	return r.json(http.StatusOK, inspectForm(r, *c))
+	runs, err := s.backend.ContainerRuns(r.name)
+	if err != nil {
+		return err
+	}
+	return r.json(http.StatusOK, inspectForm(r, *c, portholeMember(runs)))
 }
 
 // inspectForm returns c as the client's version knows it. It leaves what c
 // points to alone.
-func inspectForm(r *request, c container.InspectResponse) any {
+func inspectForm(r *request, c container.InspectResponse, more api.Container) any {
 	if r.before(48) {
 		c.ImageManifestDescriptor = nil
 	}
@@ -74,7 +79,7 @@ func inspectForm(r *request, c container.InspectResponse) any {
 	if c.Config == nil {
 		c.Config = &container.Config{}
 	}
-	extra := fields{"Config": fields{"OnBuild": nil}}
+	extra := fields{"Config": fields{"OnBuild": nil}, "Porthole": more}
 	if c.NetworkSettings != nil {
 		ns := *c.NetworkSettings
 		if r.before(45) {

@@ -22,6 +22,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/portholehq/porthole/internal/engine"
+	"github.com/portholehq/porthole/internal/engine/state"
+	"github.com/portholehq/porthole/internal/event"
 	"github.com/portholehq/porthole/internal/problem"
 	"github.com/portholehq/porthole/internal/runtime/plan"
 )
@@ -36,14 +38,15 @@ type fake struct {
 	mu      sync.Mutex
 	created []container.CreateRequest
 
-	tty     bool
-	waits   chan container.WaitResponse
-	logs    func(ctx context.Context, o engine.LogsOptions, fn func(engine.LogEntry) error) error
-	attach  func(ctx context.Context, o engine.AttachOptions, open func() (engine.Stream, error)) error
-	exec    func(ctx context.Context, o engine.ExecStartOptions, open func() (engine.Stream, error)) error
-	events  []events.Message
-	loadErr error
-	loaded  []byte
+	tty         bool
+	waits       chan container.WaitResponse
+	logs        func(ctx context.Context, o engine.LogsOptions, fn func(engine.LogEntry) error) error
+	attach      func(ctx context.Context, o engine.AttachOptions, open func() (engine.Stream, error)) error
+	exec        func(ctx context.Context, o engine.ExecStartOptions, open func() (engine.Stream, error)) error
+	events      []events.Message
+	eventsAsked engine.EventsOptions
+	loadErr     error
+	loaded      []byte
 }
 
 func (f *fake) find(ref string) error {
@@ -65,13 +68,16 @@ func (f *fake) Version(context.Context) (*system.VersionResponse, error) {
 
 func (f *fake) Inspector() engine.Inspection { return engine.Inspection{Containers: 1} }
 
-func (f *fake) Events(_ context.Context, o engine.EventsOptions, fn engine.EventFunc) error {
+func (f *fake) Events(ctx context.Context, o engine.EventsOptions, fn engine.EventFunc) error {
 	if err := o.Filters.Check("type"); err != nil {
 		return err
 	}
 	o.Opened()
-	for _, m := range f.events {
-		if err := fn(m); err != nil {
+	f.mu.Lock()
+	f.eventsAsked = o
+	f.mu.Unlock()
+	for i, m := range f.events {
+		if err := fn(event.Record{Seq: uint64(i + 1), Message: m, By: event.OriginOf(ctx)}); err != nil {
 			return err
 		}
 	}
@@ -136,9 +142,10 @@ func (f *fake) ContainerInspect(_ context.Context, ref string, _ bool) (*contain
 // fakeTask is a task with a plan.
 type fakeTask struct{ engine.Task }
 
-func (fakeTask) Plan() *plan.Plan       { return &plan.Plan{} }
-func (fakeTask) Warnings() []string     { return []string{"less than asked"} }
-func (fakeTask) Timings() []plan.Timing { return []plan.Timing{{Name: "mount root", Microseconds: 42}} }
+func (fakeTask) Plan() *plan.Plan                         { return &plan.Plan{} }
+func (fakeTask) Warnings() []string                       { return []string{"less than asked"} }
+func (fakeTask) Timings() []plan.Timing                   { return []plan.Timing{{Name: "mount root", Microseconds: 42}} }
+func (f *fake) ContainerRuns(string) ([]state.Run, error) { return []state.Run{{Number: 3}}, nil }
 
 func (f *fake) ContainerIsolation(ref string) (engine.Isolation, error) {
 	if ref == "stopped" {

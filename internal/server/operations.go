@@ -3,10 +3,12 @@ package server
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -15,11 +17,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/portholehq/porthole/api"
+	"github.com/portholehq/porthole/internal/event"
 )
 
 // operation is a request under way.
 type operation struct {
 	id       uint64
+	request  string // names it in the log and in events, also of other daemons' requests
 	method   string
 	path     string
 	since    time.Time
@@ -29,6 +33,8 @@ type operation struct {
 
 // operations are all requests under way, for the inspector.
 type operations struct {
+	prefix string // of the requests' names, the daemon's own
+
 	mu   sync.Mutex
 	last uint64
 	open map[uint64]*operation
@@ -43,6 +49,7 @@ func (o *operations) begin(r *http.Request) *operation {
 	}
 	o.last++
 	op.id = o.last
+	op.request = o.prefix + strconv.FormatUint(op.id, 10)
 	o.open[op.id] = op
 	return op
 }
@@ -81,6 +88,10 @@ type peer struct {
 	addr string
 	// cred is nil unless the connection is a unix socket.
 	cred *unix.Ucred
+	// commandLine reads that of the client once, with its first request: later it
+	// may be gone. Not when it connects, because a client can make reading it last
+	// as long as it likes, and the others must still be able to connect.
+	commandLine func() []string
 }
 
 // String tells who the client is. The command is looked up when asked for, so
@@ -103,6 +114,41 @@ func (p *peer) command() string {
 	return strings.TrimSpace(string(comm))
 }
 
+// maxCommandLine bounds what is kept of a client's command line.
+const maxCommandLine = 4 << 10
+
+// readCommandLine returns the arguments of a process; nil if they cannot be read.
+func readCommandLine(pid int32) []string {
+	f, err := os.Open(fmt.Sprintf("/proc/%d/cmdline", pid))
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxCommandLine))
+	if err != nil || len(text) == 0 {
+		return nil
+	}
+	return strings.Split(strings.ToValidUTF8(strings.TrimSuffix(string(text), "\x00"), "\ufffd"), "\x00")
+}
+
+// origin is who asks, for the events that the request leads to.
+func (op *operation) origin(r *http.Request) *event.Origin {
+	p := op.peer
+	if p == nil {
+		return nil
+	}
+	o := &event.Origin{Request: op.request}
+	if p.cred != nil {
+		o.UID, o.GID, o.PID, o.Command = &p.cred.Uid, &p.cred.Gid, p.cred.Pid, p.commandLine()
+		return o
+	}
+	o.Address = p.addr
+	if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
+		o.Subject = r.TLS.PeerCertificates[0].Subject.String()
+	}
+	return o
+}
+
 type peerKey struct{}
 
 // connContext gives every request of a connection its peer.
@@ -113,6 +159,7 @@ func connContext(ctx context.Context, c net.Conn) context.Context {
 			_ = raw.Control(func(fd uintptr) {
 				if cred, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
 					p.cred = cred
+					p.commandLine = sync.OnceValue(func() []string { return readCommandLine(cred.Pid) })
 				}
 			})
 		}

@@ -18,6 +18,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/portholehq/porthole/api"
+	"github.com/portholehq/porthole/internal/event"
 	"github.com/portholehq/porthole/internal/problem"
 )
 
@@ -81,6 +82,7 @@ func (w *response) begun() bool { return w.status != 0 || w.hijacked }
 func (s *Server) ServeHTTP(rw http.ResponseWriter, hr *http.Request) {
 	op := s.ops.begin(hr)
 	defer s.ops.end(op)
+	hr = hr.WithContext(event.WithOrigin(hr.Context(), op.origin(hr)))
 
 	w := &response{ResponseWriter: rw}
 	h := w.Header()
@@ -91,7 +93,7 @@ func (s *Server) ServeHTTP(rw http.ResponseWriter, hr *http.Request) {
 
 	ver, path := splitVersion(hr.URL.Path)
 	r := &request{w: w, http: hr, version: maxVersion, op: op, log: s.log.With(
-		slog.String("method", hr.Method), slog.String("url", hr.RequestURI))}
+		slog.String("request", op.request), slog.String("method", hr.Method), slog.String("url", hr.RequestURI))}
 	err := s.answer(r, ver, path)
 	if err != nil {
 		s.refuse(r, ver, path, err)

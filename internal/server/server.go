@@ -31,6 +31,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -88,6 +89,7 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{backend: o.Backend, log: o.Logger, opts: o, hangups: hangups}
+	s.ops.prefix = strconv.FormatInt(o.StartedAt.Unix(), 36) + "-"
 	s.stopping, s.stop = context.WithCancel(context.Background())
 	s.router = newRouter(s.routes())
 	s.http = &http.Server{

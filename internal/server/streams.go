@@ -262,6 +262,13 @@ func (l *lazyWriter) begun() bool {
 	return l.started
 }
 
+// open sends the headers.
+func (l *lazyWriter) open() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.send(true)
+}
+
 // flush sends all that was written.
 func (l *lazyWriter) flush() error {
 	l.mu.Lock()

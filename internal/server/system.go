@@ -3,17 +3,13 @@ package server
 import (
 	"fmt"
 	"net/http"
-	"strings"
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/build"
 	"github.com/moby/moby/api/types/container"
-	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/swarm"
 	"github.com/moby/moby/api/types/system"
 	"github.com/moby/moby/api/types/volume"
-
-	"github.com/portholehq/porthole/internal/engine"
 )
 
 // builderVersion tells clients to build with BuildKit.
@@ -82,77 +78,6 @@ func (s *Server) version(r *request) error {
 		}
 	}
 	return r.json(http.StatusOK, info)
-}
-
-// eventTypes are the streams of JSON that a client may ask for.
-var eventTypes = []string{"application/x-ndjson", "application/jsonl", "application/json-seq"}
-
-// eventType is the client's choice, or Docker's label for a stream that is not
-// quite JSON.
-func eventType(h http.Header) string {
-	for _, accept := range h.Values("Accept") {
-		for kind := range strings.SplitSeq(accept, ",") {
-			kind, _, _ = strings.Cut(strings.TrimSpace(kind), ";")
-			for _, known := range eventTypes {
-				if kind == known {
-					return known
-				}
-			}
-		}
-	}
-	return "application/json"
-}
-
-func (s *Server) events(r *request) error {
-	since, err := r.timestamp("since")
-	if err != nil {
-		return invalid("invalid value for 'since': %w", err)
-	}
-	until, err := r.timestamp("until")
-	if err != nil {
-		return invalid("invalid value for 'until': %w", err)
-	}
-	if !until.IsZero() && until.Before(since) {
-		return invalid("`since` time (%s) cannot be after `until` time (%s)", r.form.Get("since"), r.form.Get("until"))
-	}
-	f, err := r.filters()
-	if err != nil {
-		return err
-	}
-
-	ctx, cancel := s.endless(r)
-	defer cancel()
-	kind := eventType(r.http.Header)
-	out := jsonStream{w: flushWriter{r.w}, separator: kind == "application/json-seq"}
-	err = s.backend.Events(ctx, engine.EventsOptions{
-		Since: since, Until: until, Filters: f,
-		// The headers promise that nothing will be missed from now on.
-		Opened: func() {
-			r.w.Header().Set("Content-Type", kind)
-			r.w.WriteHeader(http.StatusOK)
-			r.w.Flush()
-		},
-	}, func(m events.Message) error { return out.event(r, m) })
-	if ctx.Err() != nil {
-		return nil
-	}
-	return err
-}
-
-// event writes one event in the form of the client's API version.
-func (j jsonStream) event(r *request, m events.Message) error {
-	if r.before(46) && m.Type == events.ImageEventType && m.Action == events.ActionCreate {
-		return nil
-	}
-	// Removed from the API long ago, but clients up to 25.0 need these fields.
-	extra := fields{}
-	switch m.Type {
-	case events.ContainerEventType:
-		extra = fields{"id": m.Actor.ID, "status": m.Action, "from": m.Actor.Attributes["image"]}
-	case events.ImageEventType:
-		extra = fields{"id": m.Actor.ID, "status": m.Action}
-	}
-	return j.write(withFields{m, extra})
 }
 
 func (s *Server) diskUsage(r *request) error {

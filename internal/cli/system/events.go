@@ -17,12 +17,16 @@ import (
 	mobyclient "github.com/moby/moby/client"
 	"github.com/spf13/cobra"
 
+	"github.com/portholehq/porthole/api"
+	"github.com/portholehq/porthole/client"
 	"github.com/portholehq/porthole/internal/cli/command"
 )
 
 type eventsOptions struct {
 	since, until, format string
 	filter               opts.FilterOpt
+	after                uint64
+	actor                bool
 }
 
 // NewEvents returns "events".
@@ -43,6 +47,8 @@ func NewEvents(a *command.App) *cobra.Command {
 	set.StringVar(&o.until, "until", "", "Stream events until this timestamp")
 	set.VarP(&o.filter, "filter", "f", "Filter output based on conditions provided")
 	set.StringVar(&o.format, "format", "", command.InspectFormatHelp)
+	set.Uint64Var(&o.after, "after", 0, "Resume behind the event of this number (.Porthole.Seq)")
+	set.BoolVar(&o.actor, "actor", false, "Show each event's number and who asked for it")
 	return command.Common(cmd, 0, "system events", "events")
 }
 
@@ -55,22 +61,13 @@ func (o *eventsOptions) run(ctx context.Context, a *command.App) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	stream := c.Events(ctx, mobyclient.EventsListOptions{Since: o.since, Until: o.until, Filters: o.filter.Value()})
-	for {
-		select {
-		case e := <-stream.Messages:
-			if err := writeEvent(a.Out, e, tmpl); err != nil {
-				return err
-			}
-		case err := <-stream.Err:
-			if errors.Is(err, io.EOF) {
-				return nil
-			}
-			return err
-		}
+	if o.after > 0 && o.since != "" {
+		return errors.New("conflicting options: --since and --after")
 	}
+	return c.FollowEvents(ctx, client.EventsOptions{
+		EventsListOptions: mobyclient.EventsListOptions{Since: o.since, Until: o.until, Filters: o.filter.Value()},
+		After:             o.after,
+	}, func(e api.Event) error { return writeEvent(a.Out, e, tmpl, o.actor) })
 }
 
 // eventTemplate returns nil for the usual form. A template that asks for a
@@ -86,20 +83,31 @@ func eventTemplate(format string) (*template.Template, error) {
 	if err != nil {
 		return nil, err
 	}
+	if strings.Contains(format, ".Porthole") {
+		return tmpl, tmpl.Execute(io.Discard, &api.Event{})
+	}
 	return tmpl, tmpl.Execute(io.Discard, &events.Message{})
 }
 
 // fixedNano is RFC 3339 with all nine digits, so that columns line up.
 const fixedNano = "2006-01-02T15:04:05.000000000Z07:00"
 
-func writeEvent(w io.Writer, e events.Message, tmpl *template.Template) error {
+func writeEvent(w io.Writer, e api.Event, tmpl *template.Template, actor bool) error {
 	var line strings.Builder
-	if tmpl != nil {
+	switch {
+	case tmpl != nil && e.Porthole.Seq == 0: // of a Docker Engine
+		if err := tmpl.Execute(&line, e.Message); err != nil {
+			return err
+		}
+	case tmpl != nil:
 		if err := tmpl.Execute(&line, e); err != nil {
 			return err
 		}
-	} else {
-		formatEvent(&line, e)
+	default:
+		formatEvent(&line, e.Message)
+		if actor {
+			line.WriteString("  " + formatOrigin(e.Porthole))
+		}
 	}
 	line.WriteByte('\n')
 	_, err := io.WriteString(w, line.String())
@@ -122,4 +130,14 @@ func formatEvent(b *strings.Builder, e events.Message) {
 		attributes = append(attributes, key+"="+e.Actor.Attributes[key])
 	}
 	b.WriteString(" (" + strings.Join(attributes, ", ") + ")")
+}
+
+// formatOrigin is what --actor adds to an event: its number, who asked for it, and
+// in which request.
+func formatOrigin(o api.EventOrigin) string {
+	text := fmt.Sprintf("[%d] by %s", o.Seq, command.Actor(o.Actor))
+	if o.Request != "" {
+		text += " (request " + o.Request + ")"
+	}
+	return text
 }

@@ -63,6 +63,11 @@ type Life struct {
 	RestartCount int       `json:"restart_count,omitempty"`
 	Stopped      bool      `json:"stopped,omitempty"` // by a person: blocks the restart policy
 	Copied       bool      `json:"copied,omitempty"`  // volumes have been filled from the image
+
+	Run     int    `json:"run,omitempty"`      // number of the last run; 0: there was none
+	Runs    []Run  `json:"runs,omitempty"`     // the last ones, the oldest first
+	Asked   *Asked `json:"asked,omitempty"`    // last, of the present run; nil: nothing
+	OOMTold int    `json:"oom_told,omitempty"` // kills of the present run that an event has told of
 }
 
 // Status is the state of a container, with Docker's names.

@@ -1,0 +1,29 @@
+package api
+
+import "time"
+
+// Container is the member "Porthole" of GET /containers/{id}/json: what Docker's
+// inspect has no place for.
+type Container struct {
+	// Run is the number of the present run, or of the last one; 0: there was none.
+	Run int `json:"Run"`
+	// Runs are the last runs, the oldest first. GET /porthole/containers/{id}/deaths
+	// knows of more.
+	Runs []Run `json:"Runs"`
+}
+
+// Run is one life of a container, from a start to its end, or an attempt at it.
+type Run struct {
+	Number int `json:"Number"` // 1 for the first start of the container
+	// Cause is why it began: start, restart, restart-policy, daemon-start, or
+	// unknown, when the daemon was killed before it could save the start.
+	Cause      string    `json:"Cause"`
+	By         *Actor    `json:"By,omitempty"`         // who asked for it; nil: not known
+	StartedAt  time.Time `json:"StartedAt,omitzero"`   // absent: the start failed
+	FinishedAt time.Time `json:"FinishedAt,omitzero"`  // absent: it goes on
+	ExitCode   *int      `json:"ExitCode,omitempty"`   // nil: it goes on
+	Signal     int       `json:"Signal,omitempty"`     // that ended it
+	OOMKilled  bool      `json:"OOMKilled,omitempty"`  // the kernel killed some process of it for want of memory
+	Error      string    `json:"Error,omitempty"`      // why the start failed
+	Unobserved bool      `json:"Unobserved,omitempty"` // nobody was there to see it end: the exit code is a guess
+}
