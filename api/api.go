@@ -99,3 +99,40 @@ type Daemon struct {
 	// adopted containers; keyed by part.
 	Parts map[string]any `json:"Parts,omitempty"`
 }
+
+// DiskAccount is how many bytes below the data root are whose.
+type DiskAccount struct {
+	// Owner is the kind of thing: image, container, volume, build-cache,
+	// journal, death-records, database, network, daemon, unfinished, removing or
+	// orphan.
+	Owner string `json:"Owner"`
+	// ID and Name tell which image, container or volume it is; Part what of it.
+	ID   string `json:"ID,omitempty"`
+	Name string `json:"Name,omitempty"`
+	Part string `json:"Part,omitempty"`
+	// Users are the names of those that share it, if it is not one's alone.
+	Users []string `json:"Users,omitempty"`
+	// Path is where it is, below the data root: the first of Paths places.
+	Path  string `json:"Path"`
+	Paths int    `json:"Paths"`
+	// Bytes are those that are allocated on the disk.
+	Bytes int64 `json:"Bytes"`
+	// Unread is the number of directories in it that could not be looked into.
+	Unread     int       `json:"Unread,omitempty"`
+	MeasuredAt time.Time `json:"MeasuredAt"`
+}
+
+// DiskLedger is whose all the bytes below the data root are. TotalBytes is the
+// sum of the accounts' and what `du -sx` says of the data root.
+type DiskLedger struct {
+	Root       string        `json:"Root"`
+	TakenAt    time.Time     `json:"TakenAt"`
+	TotalBytes int64         `json:"TotalBytes"`
+	Accounts   []DiskAccount `json:"Accounts"`
+}
+
+// OrphansPruned tells what was removed because it had no owner.
+type OrphansPruned struct {
+	Removed        []DiskAccount `json:"Removed"`
+	SpaceReclaimed int64         `json:"SpaceReclaimed"`
+}

@@ -38,7 +38,7 @@ func (c *Client) FollowEvents(ctx context.Context, o EventsOptions, fn func(api.
 	if len(query) > 0 {
 		path += "?" + query.Encode()
 	}
-	resp, err := c.do(ctx, path)
+	resp, err := c.do(ctx, http.MethodGet, path)
 	if err != nil {
 		return err
 	}

@@ -39,9 +39,23 @@ func (c *Client) DaemonState(ctx context.Context) (api.Daemon, error) {
 	return out, err
 }
 
+// DiskLedger returns whose the bytes below the daemon's data root are.
+func (c *Client) DiskLedger(ctx context.Context) (api.DiskLedger, error) {
+	var out api.DiskLedger
+	err := c.get(ctx, "/porthole/system/df", &out)
+	return out, err
+}
+
+// PruneOrphans removes what is below the data root and has no owner.
+func (c *Client) PruneOrphans(ctx context.Context) (api.OrphansPruned, error) {
+	var out api.OrphansPruned
+	err := c.post(ctx, "/porthole/orphans/prune", &out)
+	return out, err
+}
+
 // Stacks returns the stacks of all of the daemon's goroutines as text.
 func (c *Client) Stacks(ctx context.Context) (string, error) {
-	resp, err := c.do(ctx, "/debug/pprof/goroutine?debug=2")
+	resp, err := c.do(ctx, http.MethodGet, "/debug/pprof/goroutine?debug=2")
 	if err != nil {
 		return "", err
 	}
@@ -52,7 +66,16 @@ func (c *Client) Stacks(ctx context.Context) (string, error) {
 
 // get asks for path and decodes the JSON answer into out.
 func (c *Client) get(ctx context.Context, path string, out any) error {
-	resp, err := c.do(ctx, path)
+	return c.answer(ctx, http.MethodGet, path, out)
+}
+
+// post is get for a request that changes something.
+func (c *Client) post(ctx context.Context, path string, out any) error {
+	return c.answer(ctx, http.MethodPost, path, out)
+}
+
+func (c *Client) answer(ctx context.Context, method, path string, out any) error {
+	resp, err := c.do(ctx, method, path)
 	if err != nil {
 		return err
 	}
@@ -63,10 +86,10 @@ func (c *Client) get(ctx context.Context, path string, out any) error {
 	return nil
 }
 
-// do sends a GET request. The caller closes the body of the answer, which has
+// do sends a request without a body. The caller closes the body of the answer, which has
 // status 200.
-func (c *Client) do(ctx context.Context, path string) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+mobyclient.DummyHost+path, http.NoBody)
+func (c *Client) do(ctx context.Context, method, path string) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+mobyclient.DummyHost+path, http.NoBody)
 	if err != nil {
 		return nil, err
 	}

@@ -396,7 +396,14 @@ func (r result) String() string {
 }
 
 // ours are parts that Docker 28.2 does not have.
-var ours = regexp.MustCompile(`(?s)      --json .*?machines\n|      --isolation .*?step by step\n|      --actor .*?asked for it\n|      --after uint .*?Seq\)\n|"HealthStatus":"[a-z]*",`)
+var ours = regexp.MustCompile(`(?s)` + strings.Join([]string{
+	`      --json .*?machines\n`,
+	`      --isolation .*?step by step\n`,
+	`      --actor .*?asked for it\n`,
+	`      --after uint .*?Seq\)\n`,
+	`      --orphans .*?see df -v\n`,
+	`"HealthStatus":"[a-z]*",`,
+}, "|"))
 
 func withoutOurs(r result) result {
 	r.Out = ours.ReplaceAllString(r.Out, "")

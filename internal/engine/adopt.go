@@ -279,7 +279,7 @@ var wholeID = regexp.MustCompile(`^[0-9a-f]{64}$`)
 // removeLeftovers removes what no record knows: of creations that were interrupted, and of removals.
 func (e *Engine) removeLeftovers(ctx context.Context) {
 	known := func(id string) bool { c, err := e.registry.find(id); return err == nil && c.id == id }
-	for _, dir := range []string{e.config.ExecRoot, filepath.Join(e.config.DataRoot, "containers")} {
+	for _, dir := range []string{e.config.ExecRoot, filepath.Join(e.config.DataRoot, containersDir)} {
 		entries, err := os.ReadDir(dir)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			e.log.Error("leftovers were not looked for", "dir", dir, "err", err)

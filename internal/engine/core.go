@@ -14,6 +14,7 @@ import (
 	"github.com/moby/moby/api/types/events"
 
 	"github.com/portholehq/porthole/internal/event"
+	"github.com/portholehq/porthole/internal/ledger"
 	"github.com/portholehq/porthole/internal/linux/mount"
 )
 
@@ -32,6 +33,7 @@ type Engine struct {
 	// noMapping is why no container can have a user namespace of its own; nil: they can.
 	noMapping error
 	started   time.Time
+	meter     *ledger.Meter // remembers sizes of directory trees
 
 	life context.Context // ends when the engine shuts down
 	end  context.CancelCauseFunc
@@ -46,7 +48,7 @@ var errShutdown = errors.New("the daemon is shutting down")
 func New(ctx context.Context, deps Deps) (*Engine, error) {
 	e := &Engine{
 		deps: deps, config: deps.Config, log: deps.Logger, registry: newRegistry(), ids: newIDRanges(), execs: newExecTable(), pins: newPinboard(), started: time.Now(),
-		expected: make(chan struct{}, expectMost),
+		expected: make(chan struct{}, expectMost), meter: ledger.NewMeter(),
 	}
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
@@ -55,7 +57,7 @@ func New(ctx context.Context, deps Deps) (*Engine, error) {
 		e.config.StopTimeout = 10 * time.Second
 	}
 	e.life, e.end = context.WithCancelCause(context.WithoutCancel(ctx))
-	if err := os.MkdirAll(filepath.Join(e.config.DataRoot, "containers"), 0o711); err != nil {
+	if err := os.MkdirAll(filepath.Join(e.config.DataRoot, containersDir), 0o711); err != nil {
 		return nil, err
 	}
 	var err error
@@ -70,6 +72,7 @@ func New(ctx context.Context, deps Deps) (*Engine, error) {
 	})
 	if err := e.adoptAll(ctx); err != nil {
 		e.end(errShutdown)
+		_ = e.meter.Close()
 		e.work.Wait()
 		return nil, err
 	}
@@ -86,6 +89,7 @@ func (e *Engine) shutdown(ctx context.Context) error {
 	for _, c := range e.registry.all() {
 		c.stopProbes()
 	}
+	defer e.meter.Close()
 	defer e.mapper.close()
 	defer e.releaseTasks()
 	done := make(chan struct{})
@@ -111,7 +115,7 @@ func (e *Engine) releaseTasks() {
 
 // dir is a container's directory below the data root.
 func (e *Engine) dir(id string, more ...string) string {
-	return filepath.Join(append([]string{e.config.DataRoot, "containers", id}, more...)...)
+	return filepath.Join(append([]string{e.config.DataRoot, containersDir, id}, more...)...)
 }
 
 // stateDir and logDir are the shim's.

@@ -19,6 +19,7 @@ import (
 	"github.com/portholehq/porthole/internal/engine/state"
 	"github.com/portholehq/porthole/internal/event"
 	"github.com/portholehq/porthole/internal/image"
+	"github.com/portholehq/porthole/internal/ledger"
 	"github.com/portholehq/porthole/internal/network"
 	"github.com/portholehq/porthole/internal/record/sampler"
 	"github.com/portholehq/porthole/internal/runtime"
@@ -128,7 +129,8 @@ type Images interface {
 	CreateRootFS(ctx context.Context, id string, img image.Image) (image.Layers, error)
 	RootFS(ctx context.Context, id string) (image.Layers, error)
 	RemoveRootFS(ctx context.Context, id string) error
-	RootFSUsage(ctx context.Context, id string) (rw, total int64, err error)
+	RootFSDir(id string) string
+	RootFSBaseSize(ctx context.Context, id string) (int64, error)
 	RootFSList(ctx context.Context) ([]string, error)
 	RootFSChanges(ctx context.Context, id string, targets []string) ([]image.Change, error)
 	Commit(ctx context.Context, o image.CommitOptions) (image.Image, error)
@@ -144,6 +146,7 @@ type Images interface {
 	Remove(ctx context.Context, ref string, o image.RemoveOptions) ([]mobyimage.DeleteResponse, error)
 	Prune(ctx context.Context, o image.PruneOptions) (mobyimage.PruneReport, error)
 	DiskUsage(ctx context.Context) (image.DiskUsage, error)
+	Claims(ctx context.Context) ([]ledger.Claim, error)
 }
 
 // Networks gives containers addresses.
@@ -163,5 +166,6 @@ type Volumes interface {
 	List() []volume.Info
 	Remove(name string) error
 	CopyUp(ctx context.Context, name string, root *os.File, path string) error
-	Usage(ctx context.Context, name string) (int64, error)
+	Path(name string) string
+	Claims() ([]ledger.Claim, error)
 }

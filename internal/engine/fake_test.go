@@ -379,7 +379,8 @@ func (f *fakeImages) RemoveRootFS(_ context.Context, id string) error {
 	delete(f.root, id)
 	return nil
 }
-func (f *fakeImages) RootFSUsage(context.Context, string) (int64, int64, error) { return 1, 2, nil }
+func (f *fakeImages) RootFSDir(string) string                               { return filepath.Join(f.dir, "upper") }
+func (f *fakeImages) RootFSBaseSize(context.Context, string) (int64, error) { return 1, nil }
 
 type fakeNetworks struct {
 	*network.Manager // nil: listing is not for this fake

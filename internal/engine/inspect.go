@@ -37,7 +37,7 @@ func (e *Engine) ContainerInspect(ctx context.Context, ref string, size bool) (*
 		r.LogPath = ""
 	}
 	if size {
-		rw, total, err := e.deps.Images.RootFSUsage(ctx, v.ID)
+		rw, total, err := e.containerSizes(ctx, ctx, v.ID)
 		if err != nil {
 			return nil, err
 		}

@@ -17,12 +17,17 @@ import (
 	"github.com/portholehq/porthole/internal/engine/state"
 )
 
+// sizePatience is how long a list waits for sizes to be measured anew that are known already.
+const sizePatience = 300 * time.Millisecond
+
 // ContainerList lists containers, newest first.
 func (e *Engine) ContainerList(ctx context.Context, o ListOptions) ([]*container.Summary, error) {
 	f, err := e.listFilter(ctx, &o)
 	if err != nil {
 		return nil, err
 	}
+	patience, cancel := context.WithTimeout(ctx, sizePatience)
+	defer cancel()
 	list := []*container.Summary{}
 	for _, c := range e.registry.all() {
 		if o.Limit > 0 && len(list) == o.Limit {
@@ -34,7 +39,7 @@ func (e *Engine) ContainerList(ctx context.Context, o ListOptions) ([]*container
 		}
 		s := e.summary(v)
 		if o.Size {
-			if s.SizeRw, s.SizeRootFs, err = e.deps.Images.RootFSUsage(ctx, c.id); err != nil {
+			if s.SizeRw, s.SizeRootFs, err = e.containerSizes(ctx, patience, c.id); err != nil {
 				return nil, err
 			}
 		}

@@ -32,7 +32,7 @@ func (e *Engine) ContainersPrune(ctx context.Context, f Filters) (container.Prun
 		if v.live() || !f.Labels("label", v.Config.Labels) || (f.Has("label!") && f.Labels("label!", v.Config.Labels)) || (!until.IsZero() && v.Created.After(until)) {
 			continue
 		}
-		rw, _, err := e.deps.Images.RootFSUsage(ctx, c.id)
+		rw, _, err := e.containerSizes(ctx, ctx, c.id)
 		if err != nil {
 			e.log.Warn("size of container is not known", "container", c.id, "err", err)
 		}
@@ -132,9 +132,11 @@ func (e *Engine) imageUsage(ctx context.Context, du *system.DiskUsage, verbose b
 }
 
 func (e *Engine) volumeUsage(ctx context.Context, du *system.DiskUsage, verbose bool) error {
+	patience, cancel := context.WithTimeout(ctx, sizePatience)
+	defer cancel()
 	u := &mobyvolume.DiskUsage{Items: []mobyvolume.Volume{}}
 	for _, info := range e.deps.Volumes.List() {
-		size, err := e.deps.Volumes.Usage(ctx, info.Name)
+		size, err := e.volumeSize(ctx, patience, info.Name)
 		if err != nil {
 			return err
 		}

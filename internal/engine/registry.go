@@ -136,3 +136,14 @@ func (r *registry) all() []*ctr {
 	})
 	return list
 }
+
+// ids are the names of all containers by id, also of those that are being created.
+func (r *registry) ids() map[string]string {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	names := make(map[string]string, len(r.names))
+	for name, id := range r.names {
+		names[id] = name
+	}
+	return names
+}

@@ -191,7 +191,7 @@ func (e *Engine) VolumesPrune(ctx context.Context, f Filters) (mobyvolume.PruneR
 		if (!v.Anonymous && !all) || !f.Labels("label", v.Labels) || (f.Has("label!") && f.Labels("label!", v.Labels)) || len(e.volumeUsers(v.Name, "")) > 0 {
 			continue
 		}
-		size, err := e.deps.Volumes.Usage(ctx, v.Name)
+		size, err := e.volumeSize(ctx, ctx, v.Name)
 		if err == nil {
 			err = e.removeVolume(ctx, v.Name, "")
 		}

@@ -348,62 +348,20 @@ func (s *Store) RootFSList(context.Context) ([]string, error) {
 	return ids, nil
 }
 
-// RootFSUsage returns how many bytes a container has written, and that plus
-// the size of its image. It walks what the container wrote, and nothing else.
-func (s *Store) RootFSUsage(ctx context.Context, containerID string) (rw, total int64, err error) {
-	ctx = s.in(ctx)
-	key, err := s.base(containerID)
-	if err != nil {
-		return 0, 0, err
-	}
-	rw, err = treeSize(ctx, filepath.Join(s.rootfsDir(), containerID, "fs"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return 0, 0, failf(errdefs.ErrNotFound, "container %s has no root filesystem", containerID)
-	}
-	if err != nil {
-		return 0, 0, fmt.Errorf("size of container %s: %w", containerID, err)
-	}
-	below, err := s.chainSize(ctx, key)
-	if err != nil {
-		return 0, 0, err
-	}
-	return rw, rw + below, nil
+// RootFSDir is the directory with what a container has written, whether or not
+// there is one.
+func (s *Store) RootFSDir(containerID string) string {
+	return filepath.Join(s.rootfsDir(), containerID, "fs")
 }
 
-// treeSize sums the sizes of the files below dir as Docker does: hard links
-// once, directories not. Files that go while it walks are left out.
-func treeSize(ctx context.Context, dir string) (int64, error) {
-	type inode struct{ dev, ino uint64 }
-	linked := map[inode]bool{}
-	var size int64
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		if errors.Is(err, fs.ErrNotExist) && path != dir {
-			return nil
-		}
-		if err != nil || d.IsDir() {
-			return err
-		}
-		info, err := d.Info()
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Nlink > 1 {
-			id := inode{st.Dev, st.Ino}
-			if linked[id] {
-				return nil
-			}
-			linked[id] = true
-		}
-		size += info.Size()
-		return nil
-	})
-	return size, err
+// RootFSBaseSize is the size of what a container's writable layer is on. The
+// error is errdefs.ErrNotFound when the container has none.
+func (s *Store) RootFSBaseSize(ctx context.Context, containerID string) (int64, error) {
+	key, err := s.base(containerID)
+	if err != nil {
+		return 0, err
+	}
+	return s.chainSize(s.in(ctx), key)
 }
 
 // scanRootFS reads which writable layers there are when the store is opened,

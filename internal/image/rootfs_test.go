@@ -16,6 +16,8 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"github.com/portholehq/porthole/internal/ledger"
 )
 
 // mountOverlay mounts a root filesystem as the runtime does, without id maps.
@@ -160,9 +162,9 @@ func TestRootFSOfImageWithoutLayers(t *testing.T) {
 	if diff := cmp.Diff(layers, again); diff != "" {
 		t.Errorf("(-created +found)\n%s", diff)
 	}
-	rw, total, err := s.RootFSUsage(t.Context(), "c1")
-	if err != nil || rw != 5 || total != 5 {
-		t.Errorf("usage %d, %d, %v; want 5, 5", rw, total, err)
+	rw, err := ledger.Tree(t.Context(), s.RootFSDir("c1"))
+	if below, baseErr := s.RootFSBaseSize(t.Context(), "c1"); err != nil || baseErr != nil || rw.Apparent != 5 || below != 0 {
+		t.Errorf("size %+v on %d, %v, %v; want 5 on 0", rw, below, err, baseErr)
 	}
 }
 

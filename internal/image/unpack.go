@@ -56,11 +56,14 @@ func (s *Store) unpack(ctx context.Context, c *contents, progress func(jsonstrea
 	return parent, nil
 }
 
+// unpackPrefix begins the keys of snapshots that are being unpacked.
+const unpackPrefix = "unpack-"
+
 func (s *Store) unpackLayer(ctx context.Context, layer ocispec.Descriptor, diffID digest.Digest, parent, key string, progress func(jsonstream.Message)) (err error) {
 	if _, err := s.snapshot.Stat(ctx, key); err == nil {
 		return s.leaseSnapshot(ctx, key)
 	}
-	active := "unpack-" + rand.Text()
+	active := unpackPrefix + rand.Text()
 	mounts, err := s.snapshot.Prepare(ctx, active, parent)
 	if err != nil {
 		return fmt.Errorf("prepare snapshot: %w", err)

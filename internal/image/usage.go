@@ -9,7 +9,7 @@ import (
 )
 
 // DiskUsage is what the store occupies, in bytes. Writable layers are not in
-// it; [Store.RootFSUsage] tells theirs.
+// it, see [Store.RootFSDir].
 type DiskUsage struct {
 	Layers  int64 // unpacked layers, each once
 	Content int64 // blobs, each once

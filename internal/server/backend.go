@@ -13,6 +13,7 @@ import (
 
 	"github.com/portholehq/porthole/internal/engine"
 	"github.com/portholehq/porthole/internal/engine/state"
+	"github.com/portholehq/porthole/internal/ledger"
 )
 
 // Backend is what the routes of the Engine API need: in the daemon the engine,
@@ -33,6 +34,8 @@ type systemBackend interface {
 	Version(ctx context.Context) (*system.VersionResponse, error)
 	Events(ctx context.Context, o engine.EventsOptions, fn engine.EventFunc) error
 	SystemDiskUsage(ctx context.Context, kinds []system.DiskUsageObject, verbose bool) (*system.DiskUsage, error)
+	Ledger(ctx context.Context) (*ledger.Ledger, error)
+	OrphansPrune(ctx context.Context) ([]ledger.Account, error)
 	Inspector() engine.Inspection
 }
 

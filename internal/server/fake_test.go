@@ -24,6 +24,7 @@ import (
 	"github.com/portholehq/porthole/internal/engine"
 	"github.com/portholehq/porthole/internal/engine/state"
 	"github.com/portholehq/porthole/internal/event"
+	"github.com/portholehq/porthole/internal/ledger"
 	"github.com/portholehq/porthole/internal/problem"
 	"github.com/portholehq/porthole/internal/runtime/plan"
 )
@@ -64,6 +65,14 @@ func (f *fake) Version(context.Context) (*system.VersionResponse, error) {
 	return &system.VersionResponse{Version: "0.1", Os: "linux", Components: []system.ComponentVersion{
 		{Name: "Engine", Version: "0.1", Details: map[string]string{"ApiVersion": ""}},
 	}}, nil
+}
+
+func (f *fake) Ledger(context.Context) (*ledger.Ledger, error) {
+	return &ledger.Ledger{Root: "/data"}, nil
+}
+
+func (f *fake) OrphansPrune(context.Context) ([]ledger.Account, error) {
+	return []ledger.Account{{Claim: ledger.Claim{Owner: ledger.Orphan, Path: "x"}, Size: ledger.Size{Disk: 4096}}}, nil
 }
 
 func (f *fake) Inspector() engine.Inspection { return engine.Inspection{Containers: 1} }

@@ -109,6 +109,8 @@ func (s *Server) routes() []route {
 		{get, "/plugins/{name}/json", s.pluginInspect},
 
 		{get, "/porthole/daemon", s.daemonState},
+		{get, "/porthole/system/df", s.ledger},
+		{post, "/porthole/orphans/prune", s.orphansPrune},
 		{get, "/porthole/containers/{name}/isolation", s.isolation},
 
 		{get, "/debug/vars", s.debugVars},

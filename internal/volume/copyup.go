@@ -94,38 +94,3 @@ func isEmpty(dir *os.File) (bool, error) {
 	names, err := readNames(dir)
 	return len(names) == 0, err
 }
-
-// Usage returns the bytes that a volume takes on the disk; a file with several
-// names counts once.
-func (s *Store) Usage(ctx context.Context, name string) (int64, error) {
-	if _, err := s.Get(name); err != nil {
-		return 0, err
-	}
-	type inode struct{ dev, ino uint64 }
-	seen := make(map[inode]bool)
-	var total int64
-	err := filepath.WalkDir(s.data(name), func(path string, _ os.DirEntry, err error) error {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		var st unix.Stat_t
-		if err == nil {
-			err = unix.Lstat(path, &st)
-		}
-		if errors.Is(err, unix.ENOENT) { // a container is at work
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if id := (inode{st.Dev, st.Ino}); !seen[id] {
-			seen[id] = st.Nlink > 1
-			total += st.Blocks * 512
-		}
-		return nil
-	})
-	if err != nil {
-		return 0, fmt.Errorf("measure volume %s: %w", name, err)
-	}
-	return total, nil
-}

@@ -30,6 +30,12 @@ const metaVersion = 1
 // The names that Docker allows.
 var validName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]+$`)
 
+// What is in the root under other names than a volume's begins so.
+const (
+	unfinished = ".new-"  // being made
+	removing   = ".gone-" // being removed
+)
+
 // Info is what is known about a volume.
 type Info struct {
 	Name string
@@ -91,7 +97,7 @@ func Open(root string, log *slog.Logger) (*Store, error) {
 // load takes up one entry of the root.
 func (s *Store) load(e fs.DirEntry) error {
 	path := filepath.Join(s.root, e.Name())
-	if strings.HasPrefix(e.Name(), ".new-") || strings.HasPrefix(e.Name(), ".gone-") {
+	if strings.HasPrefix(e.Name(), unfinished) || strings.HasPrefix(e.Name(), removing) {
 		s.log.Info("removing what a crash left of a volume", "path", path)
 		return os.RemoveAll(path)
 	}
@@ -224,7 +230,7 @@ func (s *Store) Create(name string, labels map[string]string, anonymous bool) (I
 
 // make writes a volume beside the others and renames it into place.
 func (s *Store) make(m meta) (err error) {
-	tmp, err := os.MkdirTemp(s.root, ".new-")
+	tmp, err := os.MkdirTemp(s.root, unfinished)
 	if err != nil {
 		return err
 	}
@@ -303,7 +309,7 @@ func (s *Store) Remove(name string) error {
 		s.mu.Unlock()
 		return noSuchVolume(name)
 	}
-	gone := filepath.Join(s.root, ".gone-"+newName()[:16])
+	gone := filepath.Join(s.root, removing+newName()[:16])
 	err := os.Rename(filepath.Join(s.root, name), gone)
 	if err == nil {
 		delete(s.volumes, name)

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"github.com/portholehq/porthole/internal/ledger"
 	"github.com/portholehq/porthole/internal/testenv"
 )
 
@@ -74,8 +75,9 @@ func TestLifeCycle(t *testing.T) {
 	if diff := cmp.Diff(made, got); diff != "" {
 		t.Errorf("after reopening (-want +got):\n%s", diff)
 	}
-	if n, err := s.Usage(t.Context(), "data"); err != nil || n == 0 {
-		t.Errorf("Usage = %d, %v", n, err)
+	want := []ledger.Claim{{Path: "data", Owner: ledger.Volume, ID: "data", Name: "data"}}
+	if claims, err := s.Claims(); err != nil || !cmp.Equal(claims, want) {
+		t.Errorf("Claims = %+v, %v", claims, err)
 	}
 	if err := s.Remove("data"); err != nil {
 		t.Fatal(err)

@@ -21,8 +21,8 @@ import (
 )
 
 type pruneOptions struct {
-	force, all, volumes bool
-	filter              opts.FilterOpt
+	force, all, volumes, orphans bool
+	filter                       opts.FilterOpt
 }
 
 func newPrune(a *command.App) *cobra.Command {
@@ -41,6 +41,7 @@ func newPrune(a *command.App) *cobra.Command {
 	set.BoolVarP(&o.force, "force", "f", false, "Do not prompt for confirmation")
 	set.BoolVarP(&o.all, "all", "a", false, "Remove all unused images not just dangling ones")
 	set.BoolVar(&o.volumes, "volumes", false, "Prune anonymous volumes")
+	set.BoolVar(&o.orphans, "orphans", false, "Remove what is in the data root and belongs to nothing, see df -v")
 	set.Var(&o.filter, "filter", `Provide filter values (e.g. "label=<key>=<value>")`)
 	return cmd
 }
@@ -73,12 +74,34 @@ func (o *pruneOptions) pruners() []pruner {
 			},
 		})
 	}
-	return append(list,
+	list = append(list,
 		pruner{imageWarning, func(ctx context.Context, a *command.App, f mobyclient.Filters) (uint64, string, error) {
 			return images.Prune(ctx, a, o.all, f)
 		}},
 		pruner{"unused build cache", o.pruneBuildCache},
 	)
+	if o.orphans {
+		list = append(list, pruner{"all files in the data root that belong to nothing", pruneOrphans})
+	}
+	return list
+}
+
+// pruneOrphans takes no filters: what belongs to nothing has no labels.
+func pruneOrphans(ctx context.Context, a *command.App, _ mobyclient.Filters) (uint64, string, error) {
+	c, err := a.Client()
+	if err != nil {
+		return 0, "", err
+	}
+	res, err := c.PruneOrphans(ctx)
+	if err != nil || len(res.Removed) == 0 {
+		return 0, "", err
+	}
+	var b strings.Builder
+	b.WriteString("Deleted orphans:\n")
+	for _, gone := range res.Removed {
+		b.WriteString(gone.Path + "\n")
+	}
+	return uint64(res.SpaceReclaimed), b.String(), nil
 }
 
 func (o *pruneOptions) pruneBuildCache(ctx context.Context, a *command.App, filters mobyclient.Filters) (uint64, string, error) {
