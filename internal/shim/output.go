@@ -13,6 +13,7 @@ import (
 
 	"github.com/portholehq/porthole/internal/crilog"
 	"github.com/portholehq/porthole/internal/shim/wire"
+	"github.com/portholehq/porthole/internal/sys"
 )
 
 const (
@@ -21,6 +22,11 @@ const (
 	chunkSize = 64 << 10
 	// pipeSize lets program and shim run side by side.
 	pipeSize = 256 << 10
+	// A stream of hotBytes within hotTime is read every napTime only, or when
+	// its pipe may be full.
+	hotBytes = 64 << 10
+	hotTime  = 2 * time.Millisecond
+	napTime  = 400 * time.Microsecond
 	// frameHeader is the size of Docker's {stream, 0, 0, 0, length}.
 	frameHeader = 8
 	// hangupPause is how long a terminal that nobody has open is left alone.
@@ -72,7 +78,28 @@ type output struct {
 type source struct {
 	stream crilog.Stream
 	file   *os.File
+	pace   pace
 	end    time.Time // drain no longer than that
+}
+
+// pace tells whether a stream is written faster than it should be read: a reader
+// that is woken by each little write spends its time, and the writer's, on being
+// woken. Only its pump touches it.
+type pace struct {
+	begun time.Time // of the bytes counted
+	bytes int
+	fast  bool // enough came in the time before
+}
+
+// hot is told of each read, and answers whether to let more gather before the
+// next one.
+func (p *pace) hot(n int, now time.Time) bool {
+	if since := now.Sub(p.begun); since > hotTime {
+		p.fast = p.bytes >= hotBytes && since <= 2*hotTime
+		p.begun, p.bytes = now, 0
+	}
+	p.bytes += n
+	return (p.fast || p.bytes >= hotBytes) && n < chunkSize
 }
 
 func newOutput(log *crilog.Writer, spec wire.StartSpec, note func(error)) *output {
@@ -199,8 +226,13 @@ func (o *output) pump(src *source) {
 	for {
 		n, err := read()
 		if n > 0 {
-			o.deliver(src, n)
+			now := time.Now()
+			o.deliver(src, n, now)
+			draining := o.draining
 			o.mu.Unlock()
+			if src.pace.hot(n, now) && !draining {
+				sys.Nap(napTime)
+			}
 			continue
 		}
 		switch {
@@ -259,8 +291,7 @@ func (o *output) hungUp() bool {
 }
 
 // deliver passes on the n bytes in buf. mu is held.
-func (o *output) deliver(src *source, n int) {
-	now := time.Now()
+func (o *output) deliver(src *source, n int, now time.Time) {
 	data := o.buf[frameHeader : frameHeader+n]
 	if err := o.log.Write(src.stream, data, now); err != nil {
 		if !o.logErr {
