@@ -16,7 +16,7 @@ func (r *reader) locate() error {
 		return err
 	}
 	list = readable(list)
-	if r.opts.Tail < 0 && r.opts.Since.IsZero() {
+	if r.opts.Tail < 0 && r.opts.Since.IsZero() && r.after == 0 {
 		return nil // next begins with the oldest, and counts what is missing
 	}
 	at := cursor{}
@@ -35,6 +35,17 @@ func (r *reader) locate() error {
 			at, tail = tail, at
 		}
 		tail.closeSource()
+	}
+	if r.after > 0 {
+		line, err := r.seekLine(list)
+		if err != nil {
+			at.closeSource()
+			return err
+		}
+		if !at.after(line) {
+			at, line = line, at
+		}
+		line.closeSource()
 	}
 	if at.src == nil {
 		return nil
@@ -117,6 +128,30 @@ func (r *reader) seekTime(list []segmentFiles) (cursor, error) {
 	return oldest, nil
 }
 
+// seekLine finds the last mark that has no line behind r.after before it.
+func (r *reader) seekLine(list []segmentFiles) (cursor, error) {
+	var oldest cursor
+	for i := len(list) - 1; i >= 0; i-- {
+		src, err := r.openSource(list[i].n)
+		if errors.Is(err, os.ErrNotExist) || errors.Is(err, errDamaged) {
+			continue
+		}
+		if err != nil {
+			oldest.closeSource()
+			return cursor{}, fmt.Errorf("read log: %w", err)
+		}
+		oldest.closeSource()
+		oldest = cursor{src: src, short: true}
+		marks := src.index.marks
+		for m := len(marks) - 1; m >= 0; m-- {
+			if src.index.known && marks[m].line <= r.after {
+				return cursor{src: src, mark: m}, nil
+			}
+		}
+	}
+	return oldest, nil
+}
+
 // seekTail finds the mark from which on there are at least Tail wanted lines,
 // and how many of them are too many.
 func (r *reader) seekTail(list []segmentFiles) (cursor, error) {
@@ -140,7 +175,12 @@ func (r *reader) seekTail(list []segmentFiles) (cursor, error) {
 		}
 		marks := src.index.marks
 		for m := len(marks) - 1; m >= 0; m-- {
-			n, err := r.count(src, marks[m].offset, end, i == len(list)-1 && m == len(marks)-1)
+			known := src.index.known
+			if known && marks[m].line >= r.last {
+				end = marks[m].offset
+				continue
+			}
+			n, err := r.count(cursor{src: src, mark: m}, end, i == len(list)-1 && m == len(marks)-1)
 			if err != nil {
 				src.close()
 				return cursor{}, err
@@ -148,6 +188,10 @@ func (r *reader) seekTail(list []segmentFiles) (cursor, error) {
 			if n >= need {
 				at.mark, at.skip = m, n-need
 				return at, nil
+			}
+			if known && marks[m].line <= r.after {
+				at.mark = m
+				return at, nil // there are no more
 			}
 			need -= n
 			end = marks[m].offset
@@ -158,23 +202,60 @@ func (r *reader) seekTail(list []segmentFiles) (cursor, error) {
 	return at, nil
 }
 
-// count counts wanted lines that end between two offsets. A line that is
-// unfinished at the end of the log is one, too.
-func (r *reader) count(src *source, from, to int64, last bool) (uint64, error) {
-	var n uint64
+// count counts wanted lines that end between a mark and an offset. A line that
+// is unfinished at the end of the log is one, too.
+func (r *reader) count(at cursor, to int64, last bool) (uint64, error) {
+	from := at.src.index.marks[at.mark]
+	var heads [Stderr + 1][]byte
 	var open [Stderr + 1]bool
-	err := eachRecord(src, from, to, func(rec record, _ []byte) {
+	for s := Stdout; s <= Stderr; s++ {
+		open[s] = from.open&openBit(s) != 0 && r.opts.wants(s)
+		if !open[s] || r.opts.Match == nil {
+			continue
+		}
+		var err error
+		if heads[s], err = r.headBefore(at, s); err != nil {
+			return 0, err
+		}
+	}
+	var n uint64
+	line := from.line
+	// unwanted tells, with the last part of a line, whether it is left out.
+	unwanted := func(s Stream, part []byte) bool {
+		if line <= r.after || line > r.last {
+			return true
+		}
+		if r.opts.Match == nil {
+			return false
+		}
+		if len(heads[s]) > 0 {
+			part = append(heads[s], part...)
+		}
+		return !r.opts.Match(part[:min(len(part), joinMax)])
+	}
+	err := eachRecord(at.src, from.offset, to, func(rec record, _ []byte) {
+		if !rec.partial {
+			line++
+		}
 		if !r.opts.wants(rec.stream) {
 			return
 		}
 		open[rec.stream] = rec.partial
-		if !rec.partial {
+		if rec.partial {
+			if r.opts.Match != nil && len(heads[rec.stream]) < joinMax {
+				heads[rec.stream] = append(heads[rec.stream], rec.content...)
+			}
+			return
+		}
+		if !unwanted(rec.stream, rec.content) {
 			n++
 		}
+		heads[rec.stream] = heads[rec.stream][:0]
 	})
 	if last {
-		for _, o := range open {
-			if o {
+		line++
+		for s := Stdout; s <= Stderr; s++ {
+			if open[s] && !unwanted(s, nil) {
 				n++
 			}
 		}
@@ -184,13 +265,36 @@ func (r *reader) count(src *source, from, to int64, last bool) (uint64, error) {
 
 // headBefore collects the parts of stream s's line that lie before a cursor.
 func (r *reader) headBefore(at cursor, s Stream) ([]byte, error) {
-	var head []byte
-	marks := at.src.index.marks
-	to := marks[at.mark].offset
-	for m := at.mark - 1; m >= 0 && m >= at.mark-headMost && len(head) < joinMax; m-- {
+	most := headMost
+	head, begun, err := headIn(at.src, at.mark, at.src.index.marks[at.mark].offset, s, &most)
+	for n := at.src.n - 1; err == nil && !begun && len(head) < joinMax && most > 0; n-- {
+		src, oerr := r.openSource(n)
+		if errors.Is(oerr, os.ErrNotExist) || errors.Is(oerr, errDamaged) {
+			return head, nil // the beginning is gone
+		}
+		if oerr != nil {
+			return nil, fmt.Errorf("read log: %w", oerr)
+		}
 		var part []byte
-		begun := false
-		err := eachRecord(at.src, marks[m].offset, to, func(rec record, _ []byte) {
+		size, serr := src.size()
+		if serr == nil {
+			part, begun, serr = headIn(src, len(src.index.marks), size, s, &most)
+		}
+		src.close()
+		head, err = append(part, head...), serr
+	}
+	return head, err
+}
+
+// headIn collects what the intervals before mark m, the last of which ends at
+// to, have of the line of stream s that is open there. begun tells whether that
+// is the whole of it. most is how many intervals may be searched yet.
+func headIn(src *source, m int, to int64, s Stream, most *int) (head []byte, begun bool, err error) {
+	marks := src.index.marks
+	for m--; m >= 0 && len(head) < joinMax && *most > 0; m-- {
+		*most--
+		var part []byte
+		err := eachRecord(src, marks[m].offset, to, func(rec record, _ []byte) {
 			if rec.stream != s {
 				return
 			}
@@ -201,15 +305,15 @@ func (r *reader) headBefore(at cursor, s Stream) ([]byte, error) {
 			}
 		})
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		head = append(part, head...)
 		if begun || marks[m].open&openBit(s) == 0 {
-			return head, nil
+			return head, true, nil
 		}
 		to = marks[m].offset
 	}
-	return head, nil
+	return head, false, nil
 }
 
 // eachRecord calls fn for the intact records between two offsets that are

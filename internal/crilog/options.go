@@ -37,11 +37,14 @@ type Options struct {
 	Compress bool `json:"compress,omitempty"`
 	// Disabled keeps no log at all; the writer then drops everything.
 	Disabled bool `json:"disabled,omitempty"`
+	// Run is the number of the run whose output is written, so that readers can
+	// ask for it; 0: nobody counts.
+	Run int `json:"run,omitempty"`
 }
 
 // WithDefaults returns o with its zero fields filled in.
 func (o Options) WithDefaults() Options {
-	if o == (Options{}) {
+	if o == (Options{Run: o.Run}) {
 		o.Compress = true
 	}
 	if o.MaxSize == 0 {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"time"
 
@@ -22,6 +23,16 @@ type ReadOptions struct {
 	// Tail is how many of the last lines are wanted, of the wanted streams and
 	// before Since and Until are looked at; negative means all.
 	Tail int
+	// After leaves out the lines up to and with this number: where an earlier
+	// read ended, see Entry.Number.
+	After uint64
+	// Run leaves out what other runs have written; 0 means all. It is ErrNoRun
+	// if the log does not know the run. Tail counts lines of the run.
+	Run int
+	// Match leaves out lines for which it is false; nil: none. It gets a line
+	// without its newline, and of one that is longer than 1 MiB so much. Tail
+	// counts lines that match.
+	Match func(line []byte) bool
 	// Follow goes on with lines as they are written.
 	Follow bool
 	// Unpack opens the text of a compressed segment of so many bytes. It is
@@ -50,6 +61,13 @@ type Entry struct {
 	// away, or lost by a full disk or a damaged file. Where only one stream is
 	// wanted it may count lines of the other one.
 	Dropped uint64
+	// Damaged says that the file was damaged where some of those lines were.
+	Damaged bool
+	// Number is how many lines of the log end with this one. Of a line that is
+	// not complete it is that of the complete ones before.
+	Number uint64
+	// Run is the number of the run that wrote the line; 0: not known.
+	Run int
 }
 
 const (
@@ -80,9 +98,11 @@ func Read(ctx context.Context, dir string, o ReadOptions, ended <-chan struct{},
 	if err != nil {
 		return fmt.Errorf("read log in %q: %w", dir, err)
 	}
-	r := &reader{dir: os.NewFile(uintptr(fd), dir), opts: o, fn: fn}
+	r := &reader{dir: os.NewFile(uintptr(fd), dir), opts: o, fn: fn, after: o.After, last: math.MaxUint64}
 	defer r.close()
-	err = r.run(ctx, ended)
+	if err = r.findRun(); err == nil {
+		err = r.run(ctx, ended)
+	}
 	if errors.Is(err, errEnough) {
 		return nil
 	}
@@ -101,19 +121,26 @@ type reader struct {
 	mark   int     // index of the next mark in src
 	buf    []byte
 
-	skip    uint64 // wanted lines to leave out yet, for Tail
-	dropped uint64 // not yet told
-	matched bool   // Since was reached
-	discard bool   // amidst something too long for a record
-	stamps  stampReader
-	joins   [Stderr + 1]join
+	after    uint64 // lines up to this number are left out
+	last     uint64 // and those behind it
+	runs     []runStart
+	runsSize int64  // of the file that runs were read from
+	skip     uint64 // wanted lines to leave out yet, for Tail
+	dropped  uint64 // not yet told
+	damaged  bool   // some of these
+	matched  bool   // Since was reached
+	discard  bool   // amidst something too long for a record
+	counted  int64  // up to this offset of src, what is damaged has been counted
+	stamps   stampReader
+	joins    [Stderr + 1]join
 }
 
 // join is a line being put together.
 type join struct {
-	head  []byte
-	begun bool // some of the line was handed out
-	time  time.Time
+	head   []byte
+	begun  bool // some of the line was handed out, or found not to match
+	reject bool // it does not match
+	time   time.Time
 }
 
 func (r *reader) close() {
@@ -121,6 +148,42 @@ func (r *reader) close() {
 		r.src.close()
 	}
 	r.dir.Close()
+}
+
+// findRun learns where runs begin.
+func (r *reader) findRun() error {
+	var err error
+	if r.runs, err = loadRuns(r.dir); err != nil {
+		return fmt.Errorf("read log: %w", err)
+	}
+	if r.opts.Run == 0 {
+		return nil
+	}
+	after, last, err := linesOf(r.runs, r.opts.Run)
+	if err != nil {
+		return err
+	}
+	r.after, r.last = max(r.after, after), last
+	return nil
+}
+
+// learnRuns looks for runs that have begun since.
+func (r *reader) learnRuns() error {
+	var st unix.Stat_t
+	if err := unix.Fstatat(int(r.dir.Fd()), runsName, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil || st.Size == r.runsSize {
+		return nil // there need not be any
+	}
+	r.runsSize = st.Size
+	var err error
+	if r.runs, err = loadRuns(r.dir); err != nil {
+		return fmt.Errorf("read log: %w", err)
+	}
+	if r.opts.Run != 0 {
+		if _, last, err := linesOf(r.runs, r.opts.Run); err == nil {
+			r.last = last
+		}
+	}
+	return nil
 }
 
 func (r *reader) run(ctx context.Context, ended <-chan struct{}) error {
@@ -137,9 +200,13 @@ func (r *reader) run(ctx context.Context, ended <-chan struct{}) error {
 	}
 	for {
 		last := w.ended() // before reading, so that nothing comes after
+		if err := r.learnRuns(); err != nil {
+			return err
+		}
 		if err := r.readAll(ctx); err != nil {
 			return err
 		}
+		last = last || r.line >= r.last
 		if err := r.flush(last); err != nil || last {
 			return err
 		}
@@ -147,6 +214,24 @@ func (r *reader) run(ctx context.Context, ended <-chan struct{}) error {
 			return err
 		}
 	}
+}
+
+// enough ends the read behind the last line that is wanted.
+func (r *reader) enough() error {
+	if err := r.tellDropped(); err != nil {
+		return err
+	}
+	return errEnough
+}
+
+// tellDropped tells of what was dropped after the last line.
+func (r *reader) tellDropped() error {
+	if r.dropped == 0 {
+		return nil
+	}
+	e := Entry{Dropped: r.dropped, Damaged: r.damaged, Number: r.line, Run: r.runOf(true)}
+	r.dropped, r.damaged = 0, false
+	return r.fn(e)
 }
 
 func (r *reader) once(ctx context.Context) error {
@@ -210,7 +295,7 @@ func (r *reader) enter(src *source, m mark, i int) error {
 	if r.src != nil {
 		r.src.close()
 	}
-	r.src, r.offset, r.mark, r.discard = src, m.offset, i+1, false
+	r.src, r.offset, r.mark, r.discard, r.counted = src, m.offset, i+1, false, 0
 	if !src.index.known {
 		return nil
 	}
@@ -223,8 +308,7 @@ func (r *reader) arrive(line uint64) error {
 		return nil
 	}
 	err := r.endJoins()
-	r.dropped += line - r.line
-	r.line = line
+	r.drop(line - r.line)
 	return err
 }
 
@@ -257,11 +341,7 @@ func (r *reader) readSource(ctx context.Context) error {
 			return nil // a record that is being written
 		}
 		if used == 0 {
-			// No record is as long.
-			if !r.discard {
-				r.lostRecord()
-			}
-			r.discard, used = true, n
+			r.discard, used = true, n // no record is as long
 		}
 		r.offset += int64(used)
 	}
@@ -271,6 +351,7 @@ func (r *reader) readSource(ctx context.Context) error {
 // records takes all whole records from b and tells how much that was.
 func (r *reader) records(b []byte) (int, error) {
 	used := 0
+	nuls := bytes.IndexByte(b, 0) >= 0
 	for {
 		i := bytes.IndexByte(b[used:], '\n')
 		if i < 0 {
@@ -281,11 +362,26 @@ func (r *reader) records(b []byte) (int, error) {
 		}
 		line := b[used : used+i+1]
 		used += i + 1
-		if r.discard {
+		rec, ok := parseRecord(line[:i])
+		var t time.Time
+		if ok {
+			t, ok = r.stamps.parse(rec.stamp)
+		}
+		if ok && nuls && !r.discard && bytes.IndexByte(rec.content, 0) >= 0 {
+			holed, err := r.holed(rec, r.offset+int64(used))
+			if err != nil {
+				return used, err
+			}
+			ok = !holed
+		}
+		if r.discard || !ok {
 			r.discard = false
+			if err := r.damage(r.offset + int64(used)); err != nil {
+				return used, err
+			}
 			continue
 		}
-		if err := r.record(line); err != nil {
+		if err := r.record(rec, t, line); err != nil {
 			return used, err
 		}
 	}
@@ -306,42 +402,38 @@ func (r *reader) passMarks(at int64) error {
 	return nil
 }
 
-func (r *reader) lostRecord() {
-	r.line++
-	r.dropped++
+// drop counts lines that are not there. Those that nobody wants are no loss.
+func (r *reader) drop(n uint64) {
+	from, to := max(r.line, r.after), min(r.line+n, r.last)
+	if from < to {
+		r.dropped += to - from
+	}
+	r.line += n
 }
 
-// record takes one line of a segment, newline included.
-func (r *reader) record(line []byte) error {
-	rec, ok := parseRecord(line[:len(line)-1])
-	if !ok {
-		r.lostRecord()
-		return nil
-	}
+// record takes one record of time t; line is the whole of it, newline included.
+func (r *reader) record(rec record, t time.Time, line []byte) error {
 	if !rec.partial {
 		r.line++
+		if r.line > r.last {
+			return r.enough()
+		}
 	}
 	if !r.opts.wants(rec.stream) {
 		return nil
 	}
-	if !rec.partial && r.skip > 0 {
-		r.skip--
-		r.joins[rec.stream] = join{head: r.joins[rec.stream].head[:0]}
-		return nil
-	}
-	t, ok := r.stamps.parse(rec.stamp)
-	if !ok {
-		r.dropped++
-		return nil
-	}
 	j := &r.joins[rec.stream]
+	if !rec.partial && r.line <= r.after {
+		*j = join{head: j.head[:0]}
+		return nil
+	}
 	content := line[len(line)-1-len(rec.content):]
 	if rec.partial || rec.bare {
 		content = rec.content
 	}
 	if rec.partial {
 		j.head, j.time = append(j.head, content...), t
-		if len(j.head) < joinMax || r.skip > 0 {
+		if len(j.head) < joinMax || r.skip > 0 || r.line < r.after {
 			return nil
 		}
 		return r.handOut(rec.stream, t, j.head, false)
@@ -350,17 +442,40 @@ func (r *reader) record(line []byte) error {
 		j.head = append(j.head, content...)
 		content = j.head
 	}
+	if r.skip > 0 {
+		if r.matches(j, content) {
+			r.skip--
+		}
+		*j = join{head: j.head[:0]}
+		return nil
+	}
 	return r.handOut(rec.stream, t, content, true)
+}
+
+// matches asks Match about a line of which nothing was asked yet.
+func (r *reader) matches(j *join, line []byte) bool {
+	if r.opts.Match == nil {
+		return true
+	}
+	if !j.begun {
+		line = bytes.TrimSuffix(line, []byte{'\n'})
+		j.reject = !r.opts.Match(line[:min(len(line), joinMax)])
+	}
+	return !j.reject
 }
 
 // handOut gives one line, or some of one, to the caller.
 func (r *reader) handOut(stream Stream, t time.Time, line []byte, complete bool) error {
 	j := &r.joins[stream]
+	wanted := r.matches(j, line)
 	continued := j.begun
 	j.begun = !complete
 	j.head = j.head[:0]
 	if cap(j.head) > joinMax {
 		defer func() { j.head = nil }()
+	}
+	if !wanted {
+		return nil
 	}
 	if !r.matched && t.Before(r.opts.Since) {
 		return nil
@@ -369,9 +484,18 @@ func (r *reader) handOut(stream Stream, t time.Time, line []byte, complete bool)
 	if !r.opts.Until.IsZero() && t.After(r.opts.Until) {
 		return errEnough
 	}
-	e := Entry{Time: t, Stream: stream, Line: line, Continued: continued, Dropped: r.dropped}
-	r.dropped = 0
+	e := Entry{Time: t, Stream: stream, Line: line, Continued: continued, Dropped: r.dropped, Damaged: r.damaged, Number: r.line, Run: r.runOf(complete)}
+	r.dropped, r.damaged = 0, false
 	return r.fn(e)
+}
+
+// runOf is the run of the line that is being handed out.
+func (r *reader) runOf(complete bool) int {
+	number := r.line
+	if !complete {
+		number++
+	}
+	return runAt(r.runs, number)
 }
 
 // endJoins hands out lines whose end is lost.
@@ -391,24 +515,27 @@ func (r *reader) endJoins() error {
 // to read. In the end it also tells what was dropped after the last line.
 func (r *reader) flush(end bool) error {
 	for s := Stdout; s <= Stderr; s++ {
-		if len(r.joins[s].head) > 0 && (end || r.skip == 0) {
+		if len(r.joins[s].head) > 0 && (end || r.skip == 0 && r.opts.Match == nil) {
 			if err := r.unfinished(s, end); err != nil {
 				return err
 			}
 		}
 	}
-	if end && r.dropped > 0 {
-		d := r.dropped
-		r.dropped = 0
-		return r.fn(Entry{Dropped: d})
+	if end {
+		return r.tellDropped()
 	}
 	return nil
 }
 
 func (r *reader) unfinished(s Stream, end bool) error {
 	j := &r.joins[s]
+	if r.line < r.after || r.line >= r.last {
+		return nil // the line is not one of those wanted
+	}
 	if r.skip > 0 {
-		r.skip--
+		if r.matches(j, j.head) {
+			r.skip--
+		}
 		*j = join{}
 		return nil
 	}

@@ -19,7 +19,11 @@ func (w *Writer) open(now time.Time) error {
 		return err
 	}
 	if list = readable(list); len(list) == 0 {
-		return w.create(1, now)
+		if err := w.create(1, now); err != nil {
+			return err
+		}
+		w.beginRun(now)
+		return nil
 	}
 	last := list[len(list)-1]
 	w.n = last.n
@@ -30,7 +34,11 @@ func (w *Writer) open(now time.Time) error {
 			return err
 		}
 		w.line = ix.marks[len(ix.marks)-1].line
-		return w.create(last.n+1, now)
+		if err := w.create(last.n+1, now); err != nil {
+			return err
+		}
+		w.beginRun(now)
+		return nil
 	}
 	if err := w.adopt(last.n); err != nil {
 		return err
@@ -38,7 +46,10 @@ func (w *Writer) open(now time.Time) error {
 	if err := w.prune(); err != nil {
 		return err
 	}
-	w.endLines(now)
+	w.endLines(now) // of the run before
+	if w.failed == nil {
+		w.beginRun(now)
+	}
 	return w.failed
 }
 
