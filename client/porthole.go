@@ -8,7 +8,9 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/containerd/errdefs/pkg/errhttp"
@@ -30,6 +32,49 @@ func (c *Client) Isolation(ctx context.Context, container string) (api.Isolation
 	var out api.Isolation
 	err := c.get(ctx, "/porthole/containers/"+url.PathEscape(container)+"/isolation", &out)
 	return out, err
+}
+
+// SamplesOptions select what [Client.Samples] reads.
+type SamplesOptions struct {
+	Since, Until time.Time // zero: from the first, to the last
+	Last         int       // the last of those only; 0: all
+	Follow       bool      // go on with those that come, while the container runs
+}
+
+// Samples calls fn with the samples that are kept of a container, oldest first,
+// until there are no more, ctx ends, or fn returns an error, which it returns.
+func (c *Client) Samples(ctx context.Context, container string, o SamplesOptions, fn func(*api.Sample) error) error {
+	q := url.Values{}
+	for key, t := range map[string]time.Time{"since": o.Since, "until": o.Until} {
+		if !t.IsZero() {
+			q.Set(key, fmt.Sprintf("%d.%09d", t.Unix(), t.Nanosecond()))
+		}
+	}
+	if o.Last > 0 {
+		q.Set("last", strconv.Itoa(o.Last))
+	}
+	if o.Follow {
+		q.Set("follow", "1")
+	}
+	resp, err := c.do(ctx, "/porthole/containers/"+url.PathEscape(container)+"/samples?"+q.Encode())
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	for dec := json.NewDecoder(resp.Body); ; {
+		s := new(api.Sample)
+		switch err := dec.Decode(s); {
+		case errors.Is(err, io.EOF):
+			return nil
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case err != nil:
+			return fmt.Errorf("read samples of %s: %w", container, err)
+		}
+		if err := fn(s); err != nil {
+			return err
+		}
+	}
 }
 
 // DaemonState returns what the daemon's inspector shows of the daemon itself.

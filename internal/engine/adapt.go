@@ -96,7 +96,22 @@ func fromCgroup(s *cgroup.Stats) *container.StatsResponse {
 	}
 	r.BlkioStats.IoServiceBytesRecursive = blkio(s.IO.ServiceBytes)
 	r.BlkioStats.IoServicedRecursive = blkio(s.IO.Serviced)
+	if s.Mode != cgroup.V2 {
+		emptyLists(&r.BlkioStats)
+	}
 	return r
+}
+
+// emptyLists makes of the lists that are nil those without entries, as Docker does on v1.
+func emptyLists(b *container.BlkioStats) {
+	for _, list := range []*[]container.BlkioStatEntry{
+		&b.IoServiceBytesRecursive, &b.IoServicedRecursive, &b.IoQueuedRecursive, &b.IoServiceTimeRecursive,
+		&b.IoWaitTimeRecursive, &b.IoMergedRecursive, &b.IoTimeRecursive, &b.SectorsRecursive,
+	} {
+		if *list == nil {
+			*list = []container.BlkioStatEntry{}
+		}
+	}
 }
 
 func blkio(in []cgroup.IOEntry) []container.BlkioStatEntry {

@@ -22,6 +22,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/moby/moby/api/types/container"
 
+	"github.com/portholehq/porthole/api"
 	"github.com/portholehq/porthole/internal/engine/state"
 	"github.com/portholehq/porthole/internal/event"
 	"github.com/portholehq/porthole/internal/image"
@@ -321,17 +322,21 @@ func TestRealLife(t *testing.T) {
 	if len(top.Processes) < 2 || top.Processes[0][0] != strconv.Itoa(r.State.Pid) || top.Processes[0][1] != "root" {
 		t.Errorf("top: %v", top.Processes)
 	}
-	var sample *container.StatsResponse
-	if err := w.ContainerStats(t.Context(), "box", false, true, func(s *container.StatsResponse) error { sample = s; return nil }); err != nil {
+	var sample *api.Stats
+	if err := w.ContainerStats(t.Context(), "box", false, true, func(s *api.Stats) error { sample = s; return nil }); err != nil {
 		t.Fatal(err)
 	}
 	if sample.MemoryStats.Usage == 0 || sample.CPUStats.CPUUsage.TotalUsage == 0 || sample.PidsStats.Current < 2 || sample.CPUStats.SystemUsage == 0 {
 		t.Errorf("stats: %+v", sample)
 	}
-	if _, _, err := w.sampler.Next(t.Context(), id, 2); err != nil {
-		t.Fatal(err)
+	for seq := uint64(0); seq < 2; {
+		_, last, err := w.sampler.Next(t.Context(), id, seq)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seq = last.Seq
 	}
-	if err := w.ContainerStats(t.Context(), "box", false, false, func(s *container.StatsResponse) error { sample = s; return nil }); err != nil {
+	if err := w.ContainerStats(t.Context(), "box", false, false, func(s *api.Stats) error { sample = s; return nil }); err != nil {
 		t.Fatal(err)
 	}
 	if between := sample.Read.Sub(sample.PreRead); sample.PreCPUStats.SystemUsage == 0 || between <= 0 || between >= statsMoment {

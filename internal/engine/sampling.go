@@ -3,11 +3,14 @@ package engine
 import (
 	"errors"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/moby/moby/api/types/container"
 	mobynet "github.com/moby/moby/api/types/network"
 
+	"github.com/portholehq/porthole/api"
+	"github.com/portholehq/porthole/internal/record/sample"
 	"github.com/portholehq/porthole/internal/record/sampler"
 )
 
@@ -55,27 +58,99 @@ func (e *Engine) stopSampling(id string) {
 }
 
 // fromSamples puts the CPU time of the last two samples into s, so that they compare, and tells whether there are two of
-// the run that is going on.
-func (e *Engine) fromSamples(s *container.StatsResponse) bool {
+// the run that is going on. Without compare it only adds what Docker has no place for.
+func (e *Engine) fromSamples(s *api.Stats, compare bool) bool {
 	if e.deps.Sampler == nil {
 		return false
 	}
 	before, last, err := e.deps.Sampler.Latest(s.ID)
-	if err != nil || before.Seq == 0 || time.Since(last.Time) > sampleStale || last.CPUUsage < before.CPUUsage {
+	if err != nil || last.Seq == 0 || time.Since(last.Time) > sampleStale {
 		return false
 	}
-	s.PreRead, s.PreCPUStats = before.Time, s.CPUStats
-	s.PreCPUStats.CPUUsage.PercpuUsage = nil // samples have the sum alone
-	fillCPU(&s.PreCPUStats, &before)
-	s.Read = last.Time
-	fillCPU(&s.CPUStats, &last)
+	s.Porthole = sampleForm(before.Sample, last.Sample)
+	if !compare || before.Seq == 0 || last.CPUUsage < before.CPUUsage {
+		return false
+	}
+	fillCPUs(s, &before, &last)
 	return true
 }
 
+// statsDetail is one reading of what samples have no room for, made by the first who asks and shared by all others.
+type statsDetail struct {
+	task Task
+	seq  uint64 // of the sample that it belongs to
+	read func() (*container.StatsResponse, error)
+}
+
+// sampledStats tells what the sampler has read, with the details of this moment.
+func (e *Engine) sampledStats(c *ctr, before, now *sampler.Reading) (*api.Stats, error) {
+	v := c.view()
+	if v.pid() == 0 {
+		return noStats(v), nil
+	}
+	shared, err := e.detailOf(c, v.task, now.Seq)
+	var own *container.StatsResponse
+	if err == nil {
+		copied := *shared // what it points to is not changed
+		own = &copied
+	}
+	s, err := statsOf(c, v, own, err)
+	if err != nil || s.Read.IsZero() {
+		return s, err
+	}
+	if before.CPUUsage > now.CPUUsage {
+		before = &sampler.Reading{}
+	}
+	fillCPUs(s, before, now)
+	s.Networks = interfacesForm(now)
+	s.Porthole = sampleForm(before.Sample, now.Sample)
+	return s, nil
+}
+
+func (e *Engine) detailOf(c *ctr, task Task, seq uint64) (*container.StatsResponse, error) {
+	for {
+		d := c.detail.Load()
+		if d != nil && d.task == task && d.seq == seq {
+			return d.read()
+		}
+		fresh := &statsDetail{task: task, seq: seq, read: sync.OnceValues(func() (*container.StatsResponse, error) { return e.readStats(task) })}
+		if c.detail.CompareAndSwap(d, fresh) {
+			return fresh.read()
+		}
+	}
+}
+
+// fillCPUs puts two readings, of which the first may be none, into s.
+func fillCPUs(s *api.Stats, before, now *sampler.Reading) {
+	if before.Seq > 0 {
+		s.PreRead, s.PreCPUStats = before.Time, s.CPUStats
+		fillCPU(&s.PreCPUStats, before)
+	}
+	s.Read = now.Time
+	fillCPU(&s.CPUStats, now)
+}
+
 func fillCPU(to *container.CPUStats, r *sampler.Reading) {
-	to.CPUUsage.TotalUsage, to.CPUUsage.UsageInUsermode, to.CPUUsage.UsageInKernelmode = r.CPUUsage, r.CPUUser, r.CPUSystem
+	to.CPUUsage = container.CPUUsage{
+		TotalUsage: r.CPUUsage, UsageInUsermode: r.CPUUser, UsageInKernelmode: r.CPUSystem, PercpuUsage: r.PerCPU,
+	}
 	to.ThrottlingData = container.ThrottlingData{
 		Periods: r.CPUPeriods, ThrottledPeriods: r.CPUThrottledPeriods, ThrottledTime: r.CPUThrottled,
 	}
 	to.SystemUsage = r.HostCPU
+}
+
+// interfacesForm is nil in the host's network, whose counters are not the container's own.
+func interfacesForm(r *sampler.Reading) map[string]container.NetworkStats {
+	if r.Known&sample.KnownNetwork == 0 {
+		return nil
+	}
+	out := make(map[string]container.NetworkStats, len(r.Interfaces))
+	for _, i := range r.Interfaces {
+		out[i.Name] = container.NetworkStats{
+			RxBytes: i.RxBytes, RxPackets: i.RxPackets, RxErrors: i.RxErrors, RxDropped: i.RxDropped,
+			TxBytes: i.TxBytes, TxPackets: i.TxPackets, TxErrors: i.TxErrors, TxDropped: i.TxDropped,
+		}
+	}
+	return out
 }

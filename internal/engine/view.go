@@ -81,6 +81,8 @@ type ctr struct {
 	snap atomic.Pointer[view]
 	turn turn
 	gone chan struct{} // closed when the container was removed
+	// detail is what the streams of statistics share.
+	detail atomic.Pointer[statsDetail]
 	// adopting is held while a container of an earlier daemon, whose shim did not answer, is taken up or given up.
 	adopting sync.Mutex
 

@@ -11,6 +11,7 @@ import (
 	"github.com/moby/moby/api/types/volume"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/portholehq/porthole/api"
 	"github.com/portholehq/porthole/internal/engine"
 	"github.com/portholehq/porthole/internal/engine/state"
 	"github.com/portholehq/porthole/internal/ledger"
@@ -71,7 +72,8 @@ type archiveBackend interface {
 type streamBackend interface {
 	ContainerTTY(ref string) (bool, error)
 	ContainerLogs(ctx context.Context, ref string, o engine.LogsOptions, fn func(engine.LogEntry) error) error
-	ContainerStats(ctx context.Context, ref string, stream, oneShot bool, fn func(*container.StatsResponse) error) error
+	ContainerStats(ctx context.Context, ref string, stream, oneShot bool, fn func(*api.Stats) error) error
+	ContainerSamples(ctx context.Context, ref string, o engine.SamplesOptions, fn func(*api.Sample) error) error
 	ContainerAttach(ctx context.Context, ref string, o engine.AttachOptions, open func() (engine.Stream, error)) error
 	ContainerResize(ctx context.Context, ref string, height, width uint) error
 }

@@ -112,6 +112,7 @@ func (s *Server) routes() []route {
 		{get, "/porthole/system/df", s.ledger},
 		{post, "/porthole/orphans/prune", s.orphansPrune},
 		{get, "/porthole/containers/{name}/isolation", s.isolation},
+		{get, "/porthole/containers/{name}/samples", s.containerSamples},
 
 		{get, "/debug/vars", s.debugVars},
 		{get, "/debug/pprof/", s.debugPprof},

@@ -13,7 +13,6 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types"
-	"github.com/moby/moby/api/types/container"
 
 	"github.com/portholehq/porthole/api"
 	"github.com/portholehq/porthole/internal/engine"
@@ -296,7 +295,7 @@ func (s *Server) containerStats(r *request) error {
 	ctx, cancel := s.endless(r)
 	defer cancel()
 	out := jsonStream{w: flushWriter{r.w}}
-	err := s.backend.ContainerStats(ctx, r.name, stream, oneShot, func(st *container.StatsResponse) error {
+	err := s.backend.ContainerStats(ctx, r.name, stream, oneShot, func(st *api.Stats) error {
 		if r.w.status == 0 {
 			r.w.Header().Set("Content-Type", "application/json")
 		}
@@ -308,6 +307,34 @@ func (s *Server) containerStats(r *request) error {
 		return nil
 	}
 	return err
+}
+
+// containerSamples answers with one sample per line.
+func (s *Server) containerSamples(r *request) error {
+	o := engine.SamplesOptions{Follow: r.flag("follow")}
+	var err error
+	if o.Since, err = r.timestamp("since"); err != nil {
+		return invalid(`invalid value for "since": %w`, err)
+	}
+	if o.Until, err = r.timestamp("until"); err != nil {
+		return invalid(`invalid value for "until": %w`, err)
+	}
+	if o.Last, _, err = r.number("last"); err != nil || o.Last < 0 {
+		return invalid(`invalid value for "last": %q is no number of samples`, r.form.Get("last"))
+	}
+	ctx, cancel := s.endless(r)
+	defer cancel()
+	w := newLazyWriter(r.w, func() { r.w.Header().Set("Content-Type", "application/x-ndjson") })
+	defer w.stop()
+	out := jsonStream{w: w}
+	err = s.backend.ContainerSamples(ctx, r.name, o, func(sample *api.Sample) error { return out.write(sample) })
+	if ctx.Err() != nil || errors.Is(err, errClientGone) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return w.flush()
 }
 
 func (s *Server) containerResize(r *request) error {

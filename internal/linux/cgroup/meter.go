@@ -56,6 +56,10 @@ type Counters struct {
 	CPUPressureSome, CPUPressureFull       uint64
 	MemoryPressureSome, MemoryPressureFull uint64
 	IOPressureSome, IOPressureFull         uint64
+
+	// PerCPU is the CPU time by processor, which v1 alone counts; nil elsewhere.
+	// The next Read into the same Counters may use its memory again.
+	PerCPU []uint64
 }
 
 // Meter reads the counters of one group again and again, as cheaply as it can be
@@ -134,7 +138,7 @@ type Scratch struct{ buf []byte }
 // Read fills in all of c. It returns ErrGone when the group does not exist any
 // more.
 func (m *Meter) Read(c *Counters, s *Scratch) error {
-	*c = Counters{MemoryLimit: NoLimit, PidsLimit: NoLimit}
+	*c = Counters{MemoryLimit: NoLimit, PidsLimit: NoLimit, PerCPU: c.PerCPU[:0]}
 	if len(m.files) == 0 {
 		return fmt.Errorf("read counters of cgroup %q: %w", m.path, fs.ErrClosed)
 	}
@@ -218,6 +222,7 @@ func (g *Group) meterSourcesV1(sub Sub) []meterSource {
 		add("cpuacct", "cpuacct.usage", KnownCPU, func(c *Counters, b []byte) bool { return setNumber(&c.CPUUsage, b) })
 		add("cpuacct", "cpuacct.stat", 0, parseCPUTicks)
 	}
+	add("cpuacct", "cpuacct.usage_percpu", 0, parsePerCPU)
 	add("cpu", "cpu.stat", KnownThrottling, parseThrottlingV1)
 	add("memory", "memory.usage_in_bytes", 0, func(c *Counters, b []byte) bool { return setNumber(&c.MemoryUsage, b) })
 	add("memory", "memory.stat", KnownMemory, parseMemoryStatV1)
@@ -318,6 +323,18 @@ func parseCPUTicks(c *Counters, b []byte) bool {
 			c.CPUSystem = n * unit
 		}
 	})
+	return true
+}
+
+// parsePerCPU reads numbers with spaces between, one for each possible processor.
+func parsePerCPU(c *Counters, b []byte) bool {
+	for len(b) > 0 {
+		var word []byte
+		word, b, _ = bytes.Cut(b, []byte{' '})
+		if n, ok := number(word); ok {
+			c.PerCPU = append(c.PerCPU, n)
+		}
+	}
 	return true
 }
 

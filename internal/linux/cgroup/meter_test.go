@@ -29,6 +29,7 @@ func TestMeterParsers(t *testing.T) {
 		},
 		{"v2 cpu.stat without the controller", parseCPUStatV2, "usage_usec 11\nuser_usec 5\nsystem_usec 6\n", Counters{CPUUsage: 11000, CPUUser: 5000, CPUSystem: 6000}},
 		{"v1 cpu.stat", parseThrottlingV1, "nr_periods 3\nnr_throttled 1\nthrottled_time 77\n", Counters{CPUPeriods: 3, CPUThrottledPeriods: 1, CPUThrottled: 77}},
+		{"v1 cpuacct.usage_percpu", parsePerCPU, "12 0 77 \n", Counters{PerCPU: []uint64{12, 0, 77}}},
 		{"cpuacct.stat", parseCPUTicks, "user 644\nsystem 526\n", Counters{CPUUser: 6_440_000_000, CPUSystem: 5_260_000_000}},
 		{
 			"v2 memory.stat", parseMemoryStatV2, "anon 1\nfile 2\nkernel 3\nkernel_stack 99\ninactive_file 4\npgfault 5\npgmajfault 6\n",
@@ -75,7 +76,7 @@ func FuzzMeterParsers(f *testing.F) {
 	f.Add([]byte("=\n = =\nfull =max"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		for _, parse := range []func(*Counters, []byte) bool{
-			parseCPUStatV2, parseThrottlingV1, parseCPUTicks, parseMemoryStatV2, parseMemoryStatV1, parseOOMKills,
+			parseCPUStatV2, parseThrottlingV1, parseCPUTicks, parsePerCPU, parseMemoryStatV2, parseMemoryStatV1, parseOOMKills,
 			parseIOStat, parseIOBytesV1, parseIOOpsV1, parseCPUPressure,
 		} {
 			var c Counters

@@ -44,7 +44,7 @@ type CPUStats struct {
 // none.
 type MemoryStats struct {
 	Usage, MaxUsage, Limit uint64
-	Failures               uint64 // how often the limit was hit (v1: failcnt, v2: events max)
+	Failures               uint64 // how often the limit was hit (v1: failcnt), or led to the OOM killer (v2: events oom); as Docker has it
 	SwapUsage, SwapLimit   uint64 // memory and swap together, on both versions
 
 	// Detail holds memory.stat as the kernel writes it. Its keys differ between
@@ -99,7 +99,7 @@ func (g *Group) Stats() (*Stats, error) {
 		return nil, err
 	}
 	if g.tree.mode == V2 {
-		s.Memory.Failures = g.memoryEvent("max")
+		s.Memory.Failures = g.memoryEvent("oom")
 	}
 	if g.tree.v2 != "" {
 		s.CPU.Pressure = readPressure(filepath.Join(g.Dir(App), "cpu.pressure"))

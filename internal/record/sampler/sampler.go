@@ -34,6 +34,7 @@ type Reading struct {
 	Seq uint64 // counts the readings of this container since Add; 0 is none
 	sample.Sample
 	Interfaces []ifstat.Interface // loopback aside
+	PerCPU     []uint64           // CPU time by processor in nanoseconds; nil on cgroup v2, which does not count it
 }
 
 // A Source reads the counters of one container. Its methods are called by one
@@ -85,8 +86,8 @@ type container struct {
 	source Source
 	ring   *sample.Writer
 
-	// The fields below are guarded by Sampler.mu. last.Interfaces and
-	// previous.Interfaces are never changed in place.
+	// The fields below are guarded by Sampler.mu. What the lists of last and
+	// previous hold is never changed in place.
 	previous, last Reading
 	ended, failing bool
 }
@@ -196,9 +197,11 @@ func (s *Sampler) Latest(id string) (previous, last Reading, err error) {
 	return c.previous, c.last, nil
 }
 
-// Next is Latest once there is a reading after number seq. It returns ErrUnknown
-// when the container's sampling ends, ErrEnded when the source has told so, and
-// the cause of ctx when that ends.
+// Next is Latest once there is another reading than number seq, which is that
+// after it unless the container was given a new source meanwhile. However many
+// wait here, they cost the sampler one wake-up. Next returns ErrUnknown when the
+// container's sampling ends, ErrEnded when the source has told so, and the cause
+// of ctx when that ends.
 func (s *Sampler) Next(ctx context.Context, id string, seq uint64) (previous, last Reading, err error) {
 	for {
 		s.mu.Lock()
@@ -211,7 +214,7 @@ func (s *Sampler) Next(ctx context.Context, id string, seq uint64) (previous, la
 		switch {
 		case c == nil:
 			return Reading{}, Reading{}, ErrUnknown
-		case last.Seq > seq:
+		case last.Seq > 0 && last.Seq != seq:
 			return previous, last, nil
 		case ended:
 			return previous, last, ErrEnded

@@ -106,7 +106,11 @@ func TestRemove(t *testing.T) {
 	path := add(t, s, "a", source)
 	result := make(chan error, 1)
 	go func() {
-		_, _, err := s.Next(t.Context(), "a", 1000)
+		var last Reading
+		var err error
+		for last.Seq = 1; err == nil; {
+			_, last, err = s.Next(t.Context(), "a", last.Seq) // the last reading is one, too
+		}
 		result <- err
 	}()
 	if err := s.Remove("a"); err != nil {
@@ -220,5 +224,13 @@ func TestParseHostCPU(t *testing.T) {
 				t.Errorf("got %d, %v", got, ok)
 			}
 		})
+	}
+}
+
+func TestNextAfterRestart(t *testing.T) {
+	s := start(t)
+	add(t, s, "a", &counter{})
+	if _, last, err := s.Next(t.Context(), "a", 5000); err != nil || last.Seq != 1 {
+		t.Errorf("after a new source began to count: reading %d, %v", last.Seq, err)
 	}
 }

@@ -61,6 +61,9 @@ func (s *source) Read(r *Reading, scratch *Scratch) error {
 		return err
 	}
 	r.Sample = fromCounters(c)
+	if len(c.PerCPU) > 0 {
+		r.PerCPU = slices.Clone(c.PerCPU) // readings are handed out
+	}
 	if s.net == nil {
 		return nil
 	}
