@@ -56,7 +56,7 @@ func (c *Client) Samples(ctx context.Context, container string, o SamplesOptions
 	if o.Follow {
 		q.Set("follow", "1")
 	}
-	resp, err := c.do(ctx, "/porthole/containers/"+url.PathEscape(container)+"/samples?"+q.Encode())
+	resp, err := c.do(ctx, http.MethodGet, "/porthole/containers/"+url.PathEscape(container)+"/samples?"+q.Encode())
 	if err != nil {
 		return err
 	}

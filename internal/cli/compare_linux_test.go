@@ -134,7 +134,6 @@ var compareCases = []struct{ line, undo string }{
 	{"cp web:/etc -", ""},
 	{"cp /etc/hostname web:/nosuch/dir/x", ""},
 	{"stats --no-stream --format {{.Name}}|{{.PIDs}}|{{.NetIO}} web", ""},
-	{"stats --no-stream --format {{.Name}}|{{.CPUPerc}}|{{.MemUsage}}|{{.PIDs}} old", ""},
 	{"stats --no-stream nosuch", ""},
 	{"stop -t 5 web", "start web"},
 	{"restart -t 0 old nosuch", "stop -t 0 old"},

@@ -402,6 +402,7 @@ var ours = regexp.MustCompile(`(?s)` + strings.Join([]string{
 	`      --actor .*?asked for it\n`,
 	`      --after uint .*?Seq\)\n`,
 	`      --orphans .*?see df -v\n`,
+	`      --(plot|since|until|wide) [^\n]*(network over time|then|then \(e.g. "10m"\)|waited for)\n`,
 	`"HealthStatus":"[a-z]*",`,
 }, "|"))
 

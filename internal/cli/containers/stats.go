@@ -21,6 +21,8 @@ import (
 type statsOptions struct {
 	command.ListFlags
 	all, noStream, noTrunc bool
+	wide, plot             bool
+	since, until           string
 }
 
 // redrawEvery is how often the screen is drawn again; the daemon has news
@@ -44,17 +46,39 @@ func NewStats(a *command.App) *cobra.Command {
 	set.BoolVarP(&o.all, "all", "a", false, "Show all containers (default shows just running)")
 	set.BoolVar(&o.noStream, "no-stream", false, "Disable streaming stats and only pull the first result")
 	set.BoolVar(&o.noTrunc, "no-trunc", false, "Do not truncate output")
+	set.BoolVar(&o.wide, "wide", false, "Show kinds of memory, rates, and what was waited for")
+	set.BoolVar(&o.plot, "plot", false, "Draw CPU, memory, I/O and network over time")
+	set.StringVar(&o.since, "since", "", "Show what was sampled since then (e.g. \"10m\")")
+	set.StringVar(&o.until, "until", "", "Show what was sampled before then")
 	o.Add(set)
 	return command.Common(cmd, 0, "container stats", "stats")
 }
 
+func (o *statsOptions) check() error {
+	switch {
+	case o.wide && (o.Format != "" || o.plot), o.plot && o.Format != "":
+		return errors.New("conflicting options: cannot specify more than one of --format, --wide and --plot")
+	case o.until != "" && o.since == "":
+		return errors.New("--until needs --since")
+	case o.since != "" && (o.all || o.noStream):
+		return errors.New("conflicting options: --since is about the past, and excludes --all and --no-stream")
+	}
+	return nil
+}
+
 func (o *statsOptions) run(ctx context.Context, a *command.App, names []string) error {
+	if err := o.check(); err != nil {
+		return err
+	}
+	if o.since != "" {
+		return o.runHistory(ctx, a, names)
+	}
 	c, err := a.Client()
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	w := &watch{client: c, stream: !o.noStream}
+	w := &watch{client: c, stream: !o.noStream, recall: o.plot}
 	defer func() { cancel(nil); w.running.Wait() }()
 	if len(names) == 0 {
 		err = w.addAll(ctx, o.all, cancel)
@@ -64,7 +88,12 @@ func (o *statsOptions) run(ctx context.Context, a *command.App, names []string) 
 	if err != nil {
 		return err
 	}
-	if !o.noStream {
+	switch {
+	case o.plot && o.noStream:
+		return w.plotOnce(ctx, a)
+	case o.plot:
+		return w.plot(ctx, a, len(names) == 0)
+	case !o.noStream:
 		return o.draw(ctx, a, w, len(names) == 0)
 	}
 	entries := w.snapshot()
@@ -78,20 +107,42 @@ func (o *statsOptions) run(ctx context.Context, a *command.App, names []string) 
 }
 
 func (o *statsOptions) write(a *command.App, w io.Writer, entries []statsEntry) error {
+	if o.wide {
+		return o.writeAs(w, statsWide, entries)
+	}
 	format := o.Or(a.Config().StatsFormat)
 	if format == formatter.TableFormatKey {
 		format = statsTable
 	}
+	return writeEntries(w, format, entries, o.noTrunc)
+}
+
+// writeAs writes in the format that was asked for, or else as given.
+func (o *statsOptions) writeAs(w io.Writer, format string, entries []statsEntry) error {
+	return writeEntries(w, o.Or(format), entries, o.noTrunc)
+}
+
+func writeEntries(w io.Writer, format string, entries []statsEntry, long bool) error {
 	rows := make([]formatter.SubContext, len(entries))
 	for n, e := range entries {
-		rows[n] = &statsRow{e: e, short: !o.noTrunc}
+		rows[n] = &ownRow{&statsRow{e: e, short: !long}}
 	}
 	return command.WriteRows(w, format, statsHeader(), rows)
 }
 
-// draw shows a frame now and then until ctx ends, or until none is left of
-// the containers that were named.
+// draw shows the table until ctx ends, or until none is left of the containers
+// that were named.
 func (o *statsOptions) draw(ctx context.Context, a *command.App, w *watch, follow bool) error {
+	return w.frames(ctx, a, follow, func() (string, error) {
+		var text bytes.Buffer
+		err := o.write(a, &text, w.snapshot())
+		return text.String(), err
+	})
+}
+
+// frames draws now and then until ctx ends, or until no container is left and
+// none is to be expected.
+func (w *watch) frames(ctx context.Context, a *command.App, follow bool, draw func() (string, error)) error {
 	tick := time.NewTicker(redrawEvery)
 	defer tick.Stop()
 	for {
@@ -100,22 +151,25 @@ func (o *statsOptions) draw(ctx context.Context, a *command.App, w *watch, follo
 			return endOfStats(ctx)
 		case <-tick.C:
 		}
-		entries := w.snapshot()
-		if len(entries) == 0 && !follow {
-			_, _ = io.WriteString(a.Out, home+clearBelow)
-			return nil
-		}
-		var text bytes.Buffer
-		if err := o.write(a, &text, entries); err != nil {
+		if !follow && len(w.snapshot()) == 0 {
+			_, err := io.WriteString(a.Out, home+clearBelow)
 			return err
 		}
-		// One write, so that the frame does not flicker; each line clears
-		// what a longer one has left behind.
-		frame := home + strings.ReplaceAll(text.String(), "\n", clearLine+"\n") + clearLine + "\n" + clearBelow
-		if _, err := io.WriteString(a.Out, frame); err != nil {
+		text, err := draw()
+		if err != nil {
+			return err
+		}
+		if err := drawFrame(a.Out, text); err != nil {
 			return err
 		}
 	}
+}
+
+// drawFrame replaces what is on the screen by one write, so that it does not
+// flicker; each line clears what a longer one has left behind.
+func drawFrame(w io.Writer, text string) error {
+	_, err := io.WriteString(w, home+strings.ReplaceAll(text, "\n", clearLine+"\n")+clearLine+"\n"+clearBelow)
+	return err
 }
 
 // Control sequences of terminals (ECMA-48).
@@ -139,6 +193,7 @@ func endOfStats(ctx context.Context) error {
 type watch struct {
 	client *client.Client
 	stream bool
+	recall bool // ask for what was sampled before as well
 
 	running sync.WaitGroup
 
@@ -160,7 +215,12 @@ func (w *watch) add(ctx context.Context, name string, first *sync.WaitGroup) {
 	s := &source{entry: statsEntry{Container: name}}
 	w.sources = append(w.sources, s)
 	first.Add(1)
-	w.running.Go(func() { s.collect(ctx, w.client, w.stream, sync.OnceFunc(first.Done)) })
+	w.running.Go(func() {
+		if w.recall {
+			s.recall(ctx, w.client)
+		}
+		s.collect(ctx, w.client, w.stream, sync.OnceFunc(first.Done))
+	})
 }
 
 func (w *watch) remove(id string) {

@@ -4,10 +4,13 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/docker/cli/cli/command/formatter"
 	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/container"
+
+	"github.com/portholehq/porthole/api"
 )
 
 const statsTable = `table {{.ID}}\t{{.Name}}\t{{.CPUPerc}}\t{{.MemUsage}}\t{{.MemPerc}}\t{{.NetIO}}\t{{.BlockIO}}\t{{.PIDs}}`
@@ -26,10 +29,17 @@ type statsEntry struct {
 	Pids                uint64
 	// Invalid tells that there are no numbers.
 	Invalid bool
+	// Stopped tells that there are none because the container does not run.
+	Stopped bool `json:",omitempty"`
+	// Sample is what Porthole's daemon adds; nil from others.
+	Sample *api.Sample `json:",omitempty"`
+
+	read time.Time
 }
 
-func newStatsEntry(v *container.StatsResponse) statsEntry {
+func newStatsEntry(v *api.Stats) statsEntry {
 	e := statsEntry{
+		Stopped: v.Read.IsZero() && v.CPUStats.SystemUsage == 0, Sample: v.Porthole, read: v.Read,
 		Name: v.Name, ID: v.ID, Pids: v.PidsStats.Current,
 		CPUPercent: cpuPercent(&v.PreCPUStats, &v.CPUStats),
 		Memory:     usedMemory(&v.MemoryStats), MemoryLimit: float64(v.MemoryStats.Limit),
@@ -86,10 +96,14 @@ type statsRow struct {
 }
 
 func statsHeader() *statsRow {
-	return &statsRow{HeaderContext: formatter.HeaderContext{Header: formatter.SubHeaderContext{
+	header := formatter.SubHeaderContext{
 		"Container": "CONTAINER", "Name": "NAME", "ID": "CONTAINER ID", "CPUPerc": "CPU %",
 		"MemUsage": "MEM USAGE / LIMIT", "MemPerc": "MEM %", "NetIO": "NET I/O", "BlockIO": "BLOCK I/O", "PIDs": "PIDS",
-	}}}
+	}
+	for name, title := range ownColumns {
+		header[name] = title
+	}
+	return &statsRow{HeaderContext: formatter.HeaderContext{Header: header}}
 }
 
 const noValue = "--"
@@ -116,8 +130,13 @@ func (r *statsRow) CPUPerc() string { return r.percent(r.e.CPUPercent) }
 func (r *statsRow) MemPerc() string { return r.percent(r.e.MemoryPercent) }
 
 func (r *statsRow) MemUsage() string {
-	if r.e.Invalid {
+	switch {
+	case r.e.Invalid:
 		return "-- / --"
+	case r.e.Stopped:
+		return nothing
+	case r.e.MemoryLimit == 0 && r.e.Sample != nil: // the past does not know the host
+		return units.BytesSize(r.e.Memory) + " / " + nothing
 	}
 	return units.BytesSize(r.e.Memory) + " / " + units.BytesSize(r.e.MemoryLimit)
 }
@@ -126,22 +145,24 @@ func (r *statsRow) NetIO() string   { return r.pair(r.e.NetworkRx, r.e.NetworkTx
 func (r *statsRow) BlockIO() string { return r.pair(r.e.BlockRead, r.e.BlockWrite) }
 
 func (r *statsRow) PIDs() string {
-	if r.e.Invalid {
-		return noValue
-	}
-	return strconv.FormatUint(r.e.Pids, 10)
+	return r.or(func() string { return strconv.FormatUint(r.e.Pids, 10) })
 }
 
 func (r *statsRow) percent(v float64) string {
-	if r.e.Invalid {
-		return noValue
-	}
-	return fmt.Sprintf("%.2f%%", v)
+	return r.or(func() string { return fmt.Sprintf("%.2f%%", v) })
 }
 
 func (r *statsRow) pair(in, out float64) string {
-	if r.e.Invalid {
+	return r.or(func() string { return sizes(in, out) })
+}
+
+// or is text, unless there are no numbers.
+func (r *statsRow) or(text func() string) string {
+	switch {
+	case r.e.Invalid:
 		return noValue
+	case r.e.Stopped:
+		return nothing
 	}
-	return units.HumanSizeWithPrecision(in, 3) + " / " + units.HumanSizeWithPrecision(out, 3)
+	return text()
 }

@@ -8,9 +8,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/moby/moby/api/types/container"
 	mobyclient "github.com/moby/moby/client"
 
+	"github.com/portholehq/porthole/api"
 	"github.com/portholehq/porthole/client"
 )
 
@@ -23,6 +23,8 @@ type source struct {
 	mu    sync.Mutex
 	entry statsEntry
 	err   error
+	// points are what a plot shows.
+	points points
 }
 
 func (s *source) get() statsEntry {
@@ -41,6 +43,7 @@ func (s *source) set(e statsEntry) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e.Container = s.entry.Container
+	s.points.add(s.entry, e)
 	s.entry, s.err = e, nil
 }
 
@@ -90,7 +93,7 @@ func (s *source) collect(ctx context.Context, c *client.Client, stream bool, fir
 }
 
 type sample struct {
-	stats container.StatsResponse
+	stats api.Stats
 	err   error
 }
 
