@@ -164,6 +164,10 @@ func (p *process) reload() {
 		return
 	}
 	merged, ignored := p.config.Load().Reload(next)
+	if err := p.parts.registries.Set(registryOptions(merged)); err != nil {
+		p.log.Error("settings were not reloaded", "err", err)
+		return
+	}
 	p.config.Store(merged)
 	p.level.Set(merged.Level())
 	if len(ignored) > 0 {

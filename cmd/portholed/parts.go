@@ -16,6 +16,7 @@ import (
 	"github.com/portholehq/porthole/internal/engine/state"
 	"github.com/portholehq/porthole/internal/event"
 	"github.com/portholehq/porthole/internal/image"
+	"github.com/portholehq/porthole/internal/image/remote"
 	"github.com/portholehq/porthole/internal/linux/apparmor"
 	"github.com/portholehq/porthole/internal/network"
 	"github.com/portholehq/porthole/internal/record/sampler"
@@ -28,15 +29,16 @@ import (
 
 // parts are what the daemon is made of, from the bottom to the top.
 type parts struct {
-	state   *state.DB
-	events  *event.Journal
-	sampler *sampler.Sampler
-	images  *image.Store
-	volumes *volume.Store
-	network *network.Manager
-	runtime *runtime.Runtime
-	engine  *engine.Engine
-	log     *slog.Logger
+	state      *state.DB
+	events     *event.Journal
+	sampler    *sampler.Sampler
+	images     *image.Store
+	registries *remote.Registries
+	volumes    *volume.Store
+	network    *network.Manager
+	runtime    *runtime.Runtime
+	engine     *engine.Engine
+	log        *slog.Logger
 }
 
 // open opens the parts and puts their closing onto steps, in the order of the
@@ -60,7 +62,14 @@ func open(ctx context.Context, p *process, steps *undo.Stack) (*parts, error) {
 		return nil, err
 	}
 	steps.Add(out.sampler.Close)
-	if out.images, err = image.Open(ctx, image.Options{Root: filepath.Join(c.DataRoot, "images"), Logger: log}); err != nil {
+	if out.registries, err = remote.New(registryOptions(c)); err != nil {
+		return nil, err
+	}
+	out.images, err = image.Open(ctx, image.Options{
+		Root: filepath.Join(c.DataRoot, "images"), Logger: log, Registries: out.registries,
+		Transfers: image.Transfers{Downloads: c.Downloads, Uploads: c.Uploads, Attempts: c.DownloadAttempts},
+	})
+	if err != nil {
 		return nil, err
 	}
 	steps.Add(out.images.Close)
@@ -133,7 +142,7 @@ func (o *parts) openEngine(ctx context.Context, p *process) (*engine.Engine, err
 			StopTimeout: time.Duration(c.DefaultStopTimeout) * time.Second,
 		},
 		State: o.state, Events: o.events, Sampler: o.sampler, Host: host, AppArmor: appArmor,
-		Runtime: engine.NewRuntime(o.runtime), Images: o.images, Network: o.network, Volumes: o.volumes,
+		Runtime: engine.NewRuntime(o.runtime), Images: o.images, Registries: o.registries, Network: o.network, Volumes: o.volumes,
 		NetworkID: o.networkID,
 	})
 }
@@ -157,6 +166,14 @@ func (o *parts) appArmor(ctx context.Context, host *spec.Host) func(context.Cont
 func (o *parts) networkID(name string) (string, error) {
 	n, err := o.network.Inspect(name)
 	return n.ID, err
+}
+
+// registryOptions are the settings of registries.
+func registryOptions(c *daemon.Config) remote.Options {
+	return remote.Options{
+		Mirrors: c.RegistryMirrors, Insecure: c.InsecureRegistries, CertDirs: c.CertDirs,
+		UserAgent: "porthole/" + version,
+	}
 }
 
 // reloaded tells those who follow events that the settings have changed.

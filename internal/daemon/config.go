@@ -32,6 +32,9 @@ const (
 	defaultCertDir      = "/etc/porthole"
 )
 
+// defaultCertDirs hold the certificates of registries; Docker's are found too.
+var defaultCertDirs = []string{"/etc/porthole/certs.d", "/etc/docker/certs.d"}
+
 // Config holds the daemon's settings. Times are in seconds, as in the file.
 type Config struct {
 	Debug     bool
@@ -52,6 +55,13 @@ type Config struct {
 	CgroupParent string
 	ShimPath     string // empty: found beside the daemon
 	Labels       []string
+
+	InsecureRegistries []string // "host[:port]" or networks
+	RegistryMirrors    []string // URLs, of Docker Hub
+	CertDirs           []string // directories like Docker's certs.d, the first that has a host counts
+	Downloads          int      // layers at once
+	Uploads            int
+	DownloadAttempts   int
 
 	Bridge     string // name of the default bridge; empty: the network's own choice
 	BIP        string
@@ -104,6 +114,12 @@ func (c *Config) options() []option {
 		{flag: "cgroup-parent", target: &c.CgroupParent, usage: "Set parent cgroup for all containers"},
 		{flag: "shim", target: &c.ShimPath, usage: "Path of porthole-shim (default beside portholed, or in ../libexec/porthole)"},
 		{flag: "label", key: "labels", target: &c.Labels, reload: true, usage: "Set key=value labels to the daemon"},
+		{flag: "insecure-registry", key: "insecure-registries", target: &c.InsecureRegistries, reload: true, usage: "Registry, or network of registries, that may be asked without TLS"},
+		{flag: "registry-mirror", key: "registry-mirrors", target: &c.RegistryMirrors, reload: true, usage: "Preferred registry mirror of Docker Hub"},
+		{flag: "registry-certs-dir", key: "registry-certs-dirs", target: &c.CertDirs, reload: true, usage: "Directory with certificates of registries (default " + strings.Join(defaultCertDirs, ", ") + ")"},
+		{flag: "max-concurrent-downloads", target: &c.Downloads, usage: "Set the max concurrent downloads"},
+		{flag: "max-concurrent-uploads", target: &c.Uploads, usage: "Set the max concurrent uploads"},
+		{flag: "max-download-attempts", target: &c.DownloadAttempts, usage: "Set the max download attempts for each pull"},
 		{flag: "bridge", short: "b", target: &c.Bridge, usage: "Name of the default bridge (default porthole0)"},
 		{flag: "ip-masq", target: &c.IPMasq, usage: "Enable IP masquerading for the default bridge"},
 		{flag: "bip", target: &c.BIP, usage: "IPv4 address for the default bridge, as in 10.9.0.1/24"},
@@ -132,6 +148,9 @@ func Defaults() *Config {
 		ExecRoot:           DefaultExecRoot,
 		CgroupParent:       DefaultCgroupParent,
 		LogOptions:         map[string]string{},
+		Downloads:          3,
+		Uploads:            5,
+		DownloadAttempts:   5,
 		ShutdownTimeout:    15,
 		DefaultStopTimeout: 10,
 		LiveRestore:        true,
@@ -288,6 +307,9 @@ func (c *Config) complete() error {
 		c.Hosts = []string{"unix://" + filepath.Join(c.ExecRoot, "porthole.sock")}
 	}
 	c.TLS = c.TLS || c.TLSVerify
+	if len(c.CertDirs) == 0 {
+		c.CertDirs = slices.Clone(defaultCertDirs)
+	}
 	_, limits := c.LogLimits()
 	return errors.Join(limits, c.checkLog(), c.checkPaths(), c.checkHosts(), c.checkLabels(), c.checkNetwork(), c.checkTimes())
 }
@@ -370,6 +392,13 @@ func (c *Config) checkNetwork() error {
 }
 
 func (c *Config) checkTimes() error {
+	for name, n := range map[string]int{
+		"max-concurrent-downloads": c.Downloads, "max-concurrent-uploads": c.Uploads, "max-download-attempts": c.DownloadAttempts,
+	} {
+		if n < 1 {
+			return fmt.Errorf("invalid %s: %d", name, n)
+		}
+	}
 	if c.ShutdownTimeout < 0 {
 		return fmt.Errorf("invalid shutdown-timeout: %d", c.ShutdownTimeout)
 	}

@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/container"
 	mobyimage "github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/api/types/jsonstream"
@@ -19,6 +20,7 @@ import (
 	"github.com/portholehq/porthole/internal/engine/state"
 	"github.com/portholehq/porthole/internal/event"
 	"github.com/portholehq/porthole/internal/image"
+	"github.com/portholehq/porthole/internal/image/remote"
 	"github.com/portholehq/porthole/internal/ledger"
 	"github.com/portholehq/porthole/internal/network"
 	"github.com/portholehq/porthole/internal/record/sampler"
@@ -38,10 +40,11 @@ type Deps struct {
 	Runtime Runtime
 	Host    spec.Host // what documents are made for
 	// AppArmor makes sure that Host.AppArmorProfile is loaded; nil where there is no such profile.
-	AppArmor func(ctx context.Context) error
-	Images   Images
-	Network  Networks
-	Volumes  Volumes
+	AppArmor   func(ctx context.Context) error
+	Images     Images
+	Registries Registries
+	Network    Networks
+	Volumes    Volumes
 	// NetworkID finds a network's id by its name; nil: the name stands for it.
 	NetworkID func(name string) (string, error)
 }
@@ -147,6 +150,11 @@ type Images interface {
 	Prune(ctx context.Context, o image.PruneOptions) (mobyimage.PruneReport, error)
 	DiskUsage(ctx context.Context) (image.DiskUsage, error)
 	Claims(ctx context.Context) ([]ledger.Claim, error)
+	Pull(ctx context.Context, ref reference.Named, o image.PullOptions, progress func(jsonstream.Message)) (image.Pulled, error)
+	PullAll(ctx context.Context, repo reference.Named, o image.PullOptions, progress func(jsonstream.Message)) ([]image.Pulled, error)
+	Push(ctx context.Context, ref reference.NamedTagged, o image.PushOptions, progress func(jsonstream.Message)) (image.Pushed, error)
+	PushNames(ctx context.Context, repo reference.Named) ([]reference.NamedTagged, error)
+	Distribution(ctx context.Context, ref reference.Named, creds remote.Credentials) (image.Distribution, error)
 }
 
 // Networks gives containers addresses.

@@ -19,7 +19,7 @@ type entry struct {
 func (e entry) names() []string {
 	names := []string{}
 	for _, r := range e.records {
-		if !isDangling(r.Name) {
+		if !isDangling(r.Name) && !isByDigest(r.Name) {
 			names = append(names, familiar(r.Name))
 		}
 	}

@@ -20,6 +20,10 @@ func danglingName(target digest.Digest) string { return danglingPrefix + target.
 
 func isDangling(name string) bool { return strings.HasPrefix(name, danglingPrefix) }
 
+// isByDigest tells records of images that were pulled by digest: repository and
+// digest, without a tag.
+func isByDigest(name string) bool { return !isDangling(name) && strings.Contains(name, "@") }
+
 // hexID matches what may be an image ID or the beginning of one.
 var hexID = regexp.MustCompile(`^(sha256:)?[0-9a-f]{1,64}$`)
 

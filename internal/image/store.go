@@ -26,6 +26,9 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/sirupsen/logrus"
 	"go.etcd.io/bbolt"
+	"golang.org/x/sync/semaphore"
+
+	"github.com/portholehq/porthole/internal/image/remote"
 )
 
 const (
@@ -51,6 +54,9 @@ type Options struct {
 	Limits Limits
 	// Platform is what images have to run on; zero means this machine.
 	Platform ocispec.Platform
+	// Registries are the way to registries; nil leaves the store without.
+	Registries *remote.Registries
+	Transfers  Transfers
 }
 
 // Store is an open image store. It is safe for concurrent use; one process at
@@ -63,6 +69,12 @@ type Store struct {
 	limits     Limits
 	platform   ocispec.Platform
 	matcher    platforms.MatchComparer
+
+	registries *remote.Registries
+	transfers  Transfers
+	downloads  *semaphore.Weighted // layers on their way in
+	uploads    *semaphore.Weighted // blobs on their way out
+	fetches    digestLocks
 
 	db       *metadata.DB
 	overlay  snapshots.Snapshotter // below the metadata database; closed by Close
@@ -138,6 +150,9 @@ func newStore(opts Options) *Store {
 		s.platform = platforms.DefaultSpec()
 	}
 	s.platform = platforms.Normalize(s.platform)
+	s.registries, s.transfers = opts.Registries, opts.Transfers.withDefaults()
+	s.downloads = semaphore.NewWeighted(int64(s.transfers.Downloads))
+	s.uploads = semaphore.NewWeighted(int64(s.transfers.Uploads))
 	s.matcher = platforms.Only(s.platform)
 	s.stopped, s.stop = context.WithCancel(context.Background())
 	return s

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 
+	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/api/types/network"
@@ -26,6 +27,7 @@ type Backend interface {
 	streamBackend
 	execBackend
 	imageBackend
+	registryBackend
 	networkBackend
 	volumeBackend
 }
@@ -95,6 +97,14 @@ type imageBackend interface {
 	ImageTag(ctx context.Context, src, dst string) error
 	ImageRemove(ctx context.Context, ref string, o engine.ImageRemoveOptions) ([]image.DeleteResponse, error)
 	ImagesPrune(ctx context.Context, f engine.Filters) (image.PruneReport, error)
+}
+
+type registryBackend interface {
+	ImagePull(ctx context.Context, ref reference.Named, o engine.ImagePullOptions, progress func(any)) error
+	ImagePush(ctx context.Context, ref reference.Named, all bool, o engine.ImagePushOptions, progress func(any), pushed func(engine.ImagePushed)) error
+	ImageDistribution(ctx context.Context, ref reference.Named, creds engine.RegistryCredentials) (engine.ImageDistribution, error)
+	RegistryLogin(ctx context.Context, server string, creds engine.RegistryCredentials) (identity string, err error)
+	RegistrySearch(ctx context.Context, term string, limit int, creds engine.RegistryCredentials) ([]engine.RegistryFound, error)
 }
 
 type networkBackend interface {

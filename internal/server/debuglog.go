@@ -14,7 +14,7 @@ import (
 const maxLoggedBody = 4096
 
 // secretKeys are masked wherever they occur in a body, in any case.
-var secretKeys = []string{"data", "jointoken", "password", "secret", "signingcakey", "unlockkey"}
+var secretKeys = []string{"auth", "data", "identitytoken", "jointoken", "password", "registrytoken", "secret", "signingcakey", "unlockkey"}
 
 // secretHeaders are shown masked.
 var secretHeaders = []string{"X-Registry-Auth", "X-Registry-Config", "Authorization"}

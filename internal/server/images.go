@@ -307,12 +307,12 @@ func (s *Server) imageSave(r *request) error {
 
 // imageCreate imports an archive, or pulls an image.
 func (s *Server) imageCreate(r *request) error {
-	if name := r.form.Get("fromImage"); name != "" {
-		return s.imagePull(name)
+	if r.form.Get("fromImage") != "" {
+		return s.imagePull(r)
 	}
 	source := r.form.Get("fromSrc")
 	if source != "-" {
-		return problem.WithHint(errNoRegistry("import from a URL"),
+		return problem.WithHint(errdefs.ErrNotImplemented.WithMessage("import from a URL is not available: the daemon fetches nothing that is no image"),
 			"download it first, then: porthole import FILE.tar NAME")
 	}
 	dst, err := repoTag(r.form.Get("repo"), r.form.Get("tag"))
@@ -339,24 +339,3 @@ func (s *Server) imageCreate(r *request) error {
 	}
 	return r.progress().write(jsonstream.Message{Status: id})
 }
-
-// imagePull refuses, in words that say what to do instead.
-func (s *Server) imagePull(name string) error {
-	ref, err := reference.ParseNormalizedNamed(strings.TrimSuffix(name, ":"))
-	if err != nil {
-		return argumentError{err}
-	}
-	if reference.FamiliarName(ref) == "scratch" {
-		return invalid("'scratch' is a reserved name")
-	}
-	return problem.WithHint(errNoRegistry("pull of "+reference.FamiliarString(ref)),
-		"bring the image in as a file: porthole load -i FILE.tar")
-}
-
-func (s *Server) imagePush(*request) error {
-	return problem.WithHint(errNoRegistry("push"), "write the image to a file: porthole save -o FILE.tar NAME")
-}
-
-func (s *Server) imageSearch(*request) error { return errNoRegistry("search") }
-
-func (s *Server) distribution(*request) error { return errNoRegistry("asking a registry") }

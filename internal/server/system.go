@@ -139,15 +139,6 @@ func (s *Server) buildPrune(r *request) error {
 	return r.json(http.StatusOK, build.CachePruneReport{})
 }
 
-func (s *Server) auth(*request) error {
-	return errNoRegistry("login")
-}
-
-// errNoRegistry tells that this build reaches no registries.
-func errNoRegistry(what string) error {
-	return errdefs.ErrNotImplemented.WithMessage(what + " is not available: this build of Porthole does not speak to registries")
-}
-
 // unavailable returns the handler of an endpoint that this build does not have.
 func unavailable(what string) handler {
 	return func(*request) error {

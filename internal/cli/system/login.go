@@ -191,15 +191,7 @@ func store(a *command.App, auth types.AuthConfig) error {
 	if auth.ServerAddress != hubServer {
 		auth.ServerAddress = hostname(auth.ServerAddress)
 	}
-	config := a.Config()
-	if err := config.GetCredentialsStore(auth.ServerAddress).Store(auth); err != nil {
-		return err
-	}
-	if config.CredentialsStore == "" && config.CredentialHelpers[auth.ServerAddress] == "" {
-		_, _ = fmt.Fprintf(a.Err, "\nWARNING! Your credentials are stored unencrypted in '%s'.\nConfigure a credential helper to remove this warning.\n\n",
-			config.Filename)
-	}
-	return nil
+	return a.Config().GetCredentialsStore(auth.ServerAddress).Store(auth)
 }
 
 // hostname strips the scheme and path of a registry's address.
