@@ -19,6 +19,7 @@ dockerd docker.io
 umoci umoci
 skopeo skopeo
 mmdebstrap mmdebstrap
+docker-registry docker-registry
 linux.uml user-mode-linux
 mkfs.ext4 e2fsprogs
 modprobe kmod

@@ -32,9 +32,6 @@ const (
 	defaultCertDir      = "/etc/porthole"
 )
 
-// defaultCertDirs hold the certificates of registries; Docker's are found too.
-var defaultCertDirs = []string{"/etc/porthole/certs.d", "/etc/docker/certs.d"}
-
 // Config holds the daemon's settings. Times are in seconds, as in the file.
 type Config struct {
 	Debug     bool
@@ -116,7 +113,7 @@ func (c *Config) options() []option {
 		{flag: "label", key: "labels", target: &c.Labels, reload: true, usage: "Set key=value labels to the daemon"},
 		{flag: "insecure-registry", key: "insecure-registries", target: &c.InsecureRegistries, reload: true, usage: "Registry, or network of registries, that may be asked without TLS"},
 		{flag: "registry-mirror", key: "registry-mirrors", target: &c.RegistryMirrors, reload: true, usage: "Preferred registry mirror of Docker Hub"},
-		{flag: "registry-certs-dir", key: "registry-certs-dirs", target: &c.CertDirs, reload: true, usage: "Directory with certificates of registries (default " + strings.Join(defaultCertDirs, ", ") + ")"},
+		{flag: "registry-certs-dir", key: "registry-certs-dirs", target: &c.CertDirs, reload: true, usage: "Directory with certificates of registries, as HOST[:PORT]/ca.crt"},
 		{flag: "max-concurrent-downloads", target: &c.Downloads, usage: "Set the max concurrent downloads"},
 		{flag: "max-concurrent-uploads", target: &c.Uploads, usage: "Set the max concurrent uploads"},
 		{flag: "max-download-attempts", target: &c.DownloadAttempts, usage: "Set the max download attempts for each pull"},
@@ -148,6 +145,7 @@ func Defaults() *Config {
 		ExecRoot:           DefaultExecRoot,
 		CgroupParent:       DefaultCgroupParent,
 		LogOptions:         map[string]string{},
+		CertDirs:           []string{"/etc/porthole/certs.d", "/etc/docker/certs.d"},
 		Downloads:          3,
 		Uploads:            5,
 		DownloadAttempts:   5,
@@ -307,9 +305,6 @@ func (c *Config) complete() error {
 		c.Hosts = []string{"unix://" + filepath.Join(c.ExecRoot, "porthole.sock")}
 	}
 	c.TLS = c.TLS || c.TLSVerify
-	if len(c.CertDirs) == 0 {
-		c.CertDirs = slices.Clone(defaultCertDirs)
-	}
 	_, limits := c.LogLimits()
 	return errors.Join(limits, c.checkLog(), c.checkPaths(), c.checkHosts(), c.checkLabels(), c.checkNetwork(), c.checkTimes())
 }

@@ -54,19 +54,19 @@ func (e *Engine) ImagePull(ctx context.Context, ref reference.Named, o ImagePull
 	if o.All {
 		pulled, err := e.deps.Images.PullAll(ctx, ref, options, forward)
 		for _, p := range pulled {
-			e.emitPulled(ref, p)
+			e.emitPulled(ctx, ref, p)
 		}
 		return err
 	}
 	p, err := e.deps.Images.Pull(ctx, reference.TagNameOnly(ref), options, forward)
 	if err == nil {
-		e.emitPulled(ref, p)
+		e.emitPulled(ctx, ref, p)
 	}
 	return err
 }
 
-func (e *Engine) emitPulled(ref reference.Named, p image.Pulled) {
-	e.emitOther(events.ImageEventType, events.ActionPull, p.Name, map[string]string{"name": reference.FamiliarName(ref)})
+func (e *Engine) emitPulled(ctx context.Context, ref reference.Named, p image.Pulled) {
+	e.emitOther(ctx, events.ImageEventType, events.ActionPull, p.Name, map[string]string{"name": reference.FamiliarName(ref)})
 }
 
 func messages(progress func(any)) func(jsonstream.Message) {
@@ -103,7 +103,7 @@ func (e *Engine) ImagePush(ctx context.Context, ref reference.Named, all bool, o
 			failures = append(failures, err)
 			continue
 		}
-		e.emitOther(events.ImageEventType, events.ActionPush, reference.FamiliarString(name), map[string]string{"name": reference.FamiliarName(name)})
+		e.emitOther(ctx, events.ImageEventType, events.ActionPush, reference.FamiliarString(name), map[string]string{"name": reference.FamiliarName(name)})
 		pushed(p)
 	}
 	return errors.Join(failures...)

@@ -3,6 +3,7 @@ package server
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -13,10 +14,12 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	"github.com/distribution/reference"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/image"
+	"github.com/moby/moby/api/types/jsonstream"
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/system"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -306,4 +309,31 @@ func (d *daemon) ask(t *testing.T, method, path, body string, headers ...string)
 		t.Fatal(err)
 	}
 	return resp, string(text)
+}
+
+func (f *fake) ImagePull(_ context.Context, ref reference.Named, o engine.ImagePullOptions, progress func(any)) error {
+	if o.Credentials.Username == "nobody" {
+		return errdefs.ErrNotFound.WithMessage("pull access denied for " + reference.FamiliarName(ref))
+	}
+	progress(jsonstream.Message{Status: fmt.Sprintf("%s for %s, all %v", ref, o.Credentials.Username, o.All)})
+	if o.Credentials.Username == "late" {
+		return errdefs.ErrUnavailable.WithMessage("toomanyrequests")
+	}
+	return nil
+}
+
+func (f *fake) ImagePush(_ context.Context, ref reference.Named, all bool, _ engine.ImagePushOptions, _ func(any), pushed func(engine.ImagePushed)) error {
+	pushed(engine.ImagePushed{Tag: fmt.Sprint(all), Digest: "sha256:1", Size: 7})
+	return nil
+}
+
+func (f *fake) RegistryLogin(_ context.Context, server string, creds engine.RegistryCredentials) (string, error) {
+	if creds.Password != "secret" {
+		return "", errdefs.ErrUnauthenticated.WithMessage("Get \"" + server + "\": unauthorized")
+	}
+	return "identity", nil
+}
+
+func (f *fake) RegistrySearch(_ context.Context, _ string, limit int, _ engine.RegistryCredentials) ([]engine.RegistryFound, error) {
+	return []engine.RegistryFound{{Name: "a", StarCount: limit, IsOfficial: true}, {Name: "b", StarCount: 1}}, nil
 }

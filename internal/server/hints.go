@@ -21,7 +21,7 @@ type hintRule struct {
 // counts.
 var hintRules = []hintRule{
 	{"/containers/create", http.StatusConflict, "is already in use by container", "free the name with: porthole rm %[1]s"},
-	{"/containers/create", http.StatusNotFound, "No such image", "see what there is with: porthole images; bring one in with: porthole load -i FILE.tar"},
+	{"/containers/create", http.StatusNotFound, "No such image", "see what there is with: porthole images; bring one in with: porthole pull NAME, or porthole load -i FILE.tar"},
 	{"/containers/", http.StatusNotFound, "No such container", "see all containers with: porthole ps -a"},
 	{"/containers/", http.StatusConflict, "is paused", "let it go on with: porthole unpause %[1]s"},
 	{"/containers/", http.StatusConflict, "container is running", "end it first with: porthole stop %[1]s"},

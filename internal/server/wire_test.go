@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -58,7 +59,7 @@ func TestAnswers(t *testing.T) {
 		{"create", post, "/containers/create?name=web", `{"Image":"nginx","Unknown":1}`, nil, 201, `{"Id":"` + fakeID + `","Warnings":[]}`},
 		{
 			"create without image", post, "/containers/create", `{"Image":"missing"}`, nil, 404,
-			`{"message":"No such image: missing:latest","hint":"see what there is with: porthole images; bring one in with: porthole load -i FILE.tar"}`,
+			`{"message":"No such image: missing:latest","hint":"see what there is with: porthole images; bring one in with: porthole pull NAME, or porthole load -i FILE.tar"}`,
 		},
 		{"create, empty object", post, "/containers/create", `{}`, nil, 400, `{"message":"config cannot be empty in order to create a container"}`},
 		{"create, broken", post, "/containers/create", `{"Image":`, nil, 400, `{"message":"invalid JSON: unexpected EOF"}`},
@@ -79,10 +80,18 @@ func TestAnswers(t *testing.T) {
 		{"logs since when", get, "/containers/web/logs?stdout=1&since=x", "", nil, 400, `{"message":"invalid value for \"since\": invalid timestamp \"x\": invalid seconds \"x\": invalid syntax"}`},
 		{"events backwards", get, "/events?since=20&until=10", "", nil, 400, "{\"message\":\"`since` time (20) cannot be after `until` time (10)\"}"},
 		{"events of what", get, "/events?filters=" + url.QueryEscape(`{"tea":["x"]}`), "", nil, 400, `{"message":"invalid filter 'tea'"}`},
-		{
-			"pull", post, "/images/create?fromImage=alpine&tag=3", "", nil, 501,
-			`{"message":"pull of alpine is not available: this build of Porthole does not speak to registries","hint":"bring the image in as a file: porthole load -i FILE.tar"}`,
-		},
+		{"pull", post, "/images/create?fromImage=alpine&tag=3", "", nil, 200, "{\"status\":\"docker.io/library/alpine:3 for , all false\"}"},
+		{"pull all", post, "/images/create?fromImage=alpine", "", nil, 200, "{\"status\":\"docker.io/library/alpine for , all true\"}"},
+		{"pull in a name", post, "/images/create?fromImage=alpine&tag=3", "", []string{"X-Registry-Auth", urlBase64(`{"username":"tester"}`)}, 200, "{\"status\":\"docker.io/library/alpine:3 for tester, all false\"}"},
+		{"pull in an old way", post, "/images/create?fromImage=alpine&tag=3", "", []string{"X-Registry-Auth", base64.StdEncoding.EncodeToString([]byte(`{"auth":"b2xkOnB3"}`))}, 200, "{\"status\":\"docker.io/library/alpine:3 for old, all false\"}"},
+		{"pull is denied", post, "/images/create?fromImage=alpine&tag=3", "", []string{"X-Registry-Auth", urlBase64(`{"username":"nobody"}`)}, 404, `{"message":"pull access denied for alpine"}`},
+		{"pull fails late", post, "/images/create?fromImage=alpine&tag=3", "", []string{"X-Registry-Auth", urlBase64(`{"username":"late"}`)}, 200, "{\"status\":\"docker.io/library/alpine:3 for late, all false\"}\r\n{\"errorDetail\":{\"message\":\"toomanyrequests\"},\"error\":\"toomanyrequests\"}"},
+		{"pull with broken credentials", post, "/images/create?fromImage=alpine", "", []string{"X-Registry-Auth", "c2VjcmV0"}, 400, `{"message":"invalid X-Registry-Auth header: not base64url-encoded JSON"}`},
+		{"push", post, "/images/alpine/push?tag=3", "", nil, 200, "{\"aux\":{\"Tag\":\"false\",\"Digest\":\"sha256:1\",\"Size\":7}}"},
+		{"login", post, "/auth", `{"username":"u","password":"secret","serveraddress":"r"}`, nil, 200, `{"IdentityToken":"identity","Status":"Login Succeeded"}`},
+		{"login is refused", post, "/auth", `{"username":"u","password":"no","serveraddress":"r"}`, nil, 401, `{"message":"Get \"r\": unauthorized"}`},
+		{"search", get, "/images/search?term=a&filters=" + url.QueryEscape(`{"stars":["2"]}`), "", nil, 200, `[{"name":"a","description":"","star_count":25,"is_official":true,"is_automated":false}]`},
+		{"search too much", get, "/images/search?term=a&limit=101", "", nil, 400, `{"message":"limit 101 is outside the range of [1, 100]"}`},
 		{"pull with a bad name", post, "/images/create?fromImage=UP", "", nil, 400, `{"message":"invalid reference format: repository name (library/UP) must be lowercase"}`},
 		{"checkpoints", get, "/containers/web/checkpoints", "", nil, 501, `{"message":"checkpoint is not available in this build of Porthole"}`},
 		{"swarm", get, "/services", "", nil, 503, `{"message":"This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to swarm and try again."}`},
@@ -755,3 +764,5 @@ func TestDebugEndpoints(t *testing.T) {
 		}
 	}
 }
+
+func urlBase64(text string) string { return base64.URLEncoding.EncodeToString([]byte(text)) }
