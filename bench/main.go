@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -85,7 +86,9 @@ func run() error {
 func measureAll(ctx context.Context, s settings, engines []*engine) error {
 	fmt.Printf("\n"+row, "what", "porthole min", "median", "docker min", "median", "times", "budget")
 	failed := 0
-	for _, b := range benchmarks {
+	pull, done := pulls(s.images)
+	defer done()
+	for _, b := range append(slices.Clone(benchmarks), pull) {
 		if s.only != "" && !contains(s.only, b.name) {
 			continue
 		}
