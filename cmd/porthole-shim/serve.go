@@ -7,6 +7,7 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"strconv"
 	"syscall"
 
 	"github.com/portholehq/porthole/internal/shim"
@@ -17,6 +18,7 @@ const (
 	listenFD   = 3
 	stateDirFD = 4
 	logDirFD   = 5
+	cgroupFD   = 6 // with --cgroup
 )
 
 // gcPercent has the garbage collected when the heap reaches a fifth of the
@@ -25,7 +27,7 @@ const (
 const gcPercent = 20
 
 // serve runs a shim until its container has ended.
-func serve([]string) int {
+func serve(args []string) int {
 	// The main thread stands for the process in /proc and cannot be thrown
 	// away: no exec may change its namespaces.
 	runtime.LockOSThread()
@@ -40,6 +42,10 @@ func serve([]string) int {
 	for fd := listenFD; fd <= logDirFD; fd++ {
 		syscall.CloseOnExec(fd)
 	}
+	early, err := earlyStage(args)
+	if err != nil {
+		return complain("serve", err)
+	}
 	l, err := listener(listenFD)
 	if err != nil {
 		return complain("serve", err)
@@ -51,12 +57,34 @@ func serve([]string) int {
 		Executable: "/proc/self/exe",
 		StageArgs:  []string{stageName},
 		ServeArgs:  []string{os.Args[0], "serve"},
+		Early:      early,
 		Version:    version,
 	}).Serve()
 	if err != nil {
 		return complain("serve", err)
 	}
 	return 0
+}
+
+// earlyStage reads what comes after the verb: nothing, or
+// --early FLAGS [--cgroup].
+func earlyStage(args []string) (*shim.Early, error) {
+	if len(args) == 0 {
+		return nil, nil
+	}
+	if args[0] != "--early" || len(args) < 2 || len(args) > 3 || len(args) == 3 && args[2] != "--cgroup" {
+		return nil, fmt.Errorf("arguments %q are not understood", args)
+	}
+	flags, err := strconv.ParseUint(args[1], 10, 64)
+	if err != nil {
+		return nil, fmt.Errorf("clone flags: %w", err)
+	}
+	early := &shim.Early{CloneFlags: uintptr(flags)}
+	if len(args) == 3 {
+		syscall.CloseOnExec(cgroupFD)
+		early.Cgroup = os.NewFile(cgroupFD, "cgroup")
+	}
+	return early, nil
 }
 
 func listener(fd uintptr) (*net.UnixListener, error) {

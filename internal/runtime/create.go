@@ -318,7 +318,7 @@ func (cr *creation) startShim() error {
 			err = cr.c.group.Add(cr.shimPid, cgroup.Shims)
 		}
 	} else {
-		cr.shimPid, err = cr.r.forkShim(cr.c.group, cr.b.IDs, files)
+		cr.shimPid, err = cr.forkShim(files)
 	}
 	pid := cr.shimPid
 	if pid != 0 {
@@ -350,13 +350,26 @@ func (cr *creation) joined() *Container {
 
 // forkShim has the shim forked right into its cgroups: by the forker where a user
 // namespace is to begin, else by this process, whose vfork costs nothing.
-func (r *Runtime) forkShim(g *cgroup.Group, ids IDRange, files []*os.File) (int, error) {
-	entrance, err := g.Entrance(cgroup.Shims)
+func (cr *creation) forkShim(files []*os.File) (int, error) {
+	r, ids := cr.r, cr.b.IDs
+	entrance, err := cr.c.group.Entrance(cgroup.Shims)
 	if err != nil {
 		return 0, err
 	}
 	defer entrance.Close()
 	req := forker.Request{Host: ids.Host, Size: ids.Size, Tasks: len(entrance.Tasks), Dir: entrance.Dir != nil}
+	if !cr.joinsPID() {
+		req.Stage = &forker.Stage{Flags: cr.compiled.cloneFlags}
+		dir, err := cr.c.groupDir(cgroup.App)
+		if err != nil {
+			return 0, err
+		}
+		if dir != nil {
+			defer dir.Close()
+			req.Stage.Cgroup = true
+			files = append(files, dir)
+		}
+	}
 	files = slices.Concat(files, entrance.Files())
 	if ids.Size > 0 {
 		pid, err := r.forkElsewhere(req, files)
@@ -466,8 +479,8 @@ func (cr *creation) stage() (err error) {
 		spec.IntoCgroup = true
 		files = append(files, dir)
 	}
-	if other := cr.b.Join[specs.PIDNamespace]; other != nil || cr.compiled.pidNS != "" {
-		f, err := cr.pidNS(other)
+	if cr.joinsPID() {
+		f, err := cr.pidNS(cr.b.Join[specs.PIDNamespace])
 		if err != nil {
 			return err
 		}
@@ -485,6 +498,11 @@ func (cr *creation) stage() (err error) {
 	}
 	cr.c.pid = created.PID
 	return nil
+}
+
+// joinsPID says whether the process is born in a pid namespace that is there.
+func (cr *creation) joinsPID() bool {
+	return cr.b.Join[specs.PIDNamespace] != nil || cr.compiled.pidNS != ""
 }
 
 func (cr *creation) pidNS(other *Container) (*os.File, error) {

@@ -82,11 +82,11 @@ func (s *Server) enter(first *process, spec wire.ExecSpec, stdio [3]*os.File, gr
 		return nil, nil, fmt.Errorf("exec: %w", err)
 	}
 	defer mnt.Close()
-	p, err := s.launch(spec.ID, spec.Args, stdio, birth{cgroup: group, beside: first})
+	p, err := s.launch(spec.ID, spec.Args, birth{cgroup: group, beside: first})
 	if err != nil {
 		return nil, nil, err
 	}
-	pty, err := p.prepare(c.payload, append([]*os.File{mnt}, c.files...))
+	pty, err := p.prepare(c.payload, stdio, append([]*os.File{mnt}, c.files...))
 	if err == nil && spec.Terminal && pty == nil {
 		err = &wire.Error{Step: "pty", Message: "pty: the stage opened no terminal"}
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -80,9 +81,14 @@ func (b birth) attr() *syscall.SysProcAttr {
 	return attr
 }
 
-// fork starts the stage with stdio as descriptors 0 to 2 and its end of the
-// sync socket as 3.
-func (s *Server) fork(id string, args []string, stdio [3]*os.File, at birth) (*process, error) {
+// fork starts a stage with its end of the sync socket as descriptor 3. Whose it
+// is to be it learns with the plan.
+func (s *Server) fork(at birth) (*process, error) {
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return nil, fmt.Errorf("start stage: %w", err)
+	}
+	defer null.Close()
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("make stage socket: %w", err)
@@ -94,11 +100,11 @@ func (s *Server) fork(id string, args []string, stdio [3]*os.File, at birth) (*p
 		return nil, err
 	}
 	p := &process{
-		id: id, args: args, stage: wire.NewConn(ours),
+		stage:  wire.NewConn(ours),
 		exited: make(chan struct{}), settled: make(chan struct{}), told: make(chan struct{}),
 	}
 	start := func() error {
-		return p.start(s.cfg.Executable, s.cfg.StageArgs, []*os.File{stdio[0], stdio[1], stdio[2], theirs}, at.attr())
+		return p.start(s.cfg.Executable, s.cfg.StageArgs, []*os.File{null, null, null, theirs}, at.attr())
 	}
 	switch {
 	case at.beside != nil:
@@ -261,10 +267,11 @@ func oomScoreAdj(pid int) *int {
 	return &n
 }
 
-// prepare hands the plan to the stage and waits until it is ready. The result
-// is the master of its terminal, if it opened one; the caller closes it.
-func (p *process) prepare(plan []byte, files []*os.File) (pty *os.File, err error) {
-	if err := p.stage.SendPayload(wire.StagePlan, plan, files...); err != nil {
+// prepare hands standard streams and plan to the stage and waits until it is
+// ready. The result is the master of its terminal, if it opened one; the caller
+// closes it.
+func (p *process) prepare(plan []byte, stdio [3]*os.File, files []*os.File) (pty *os.File, err error) {
+	if err := p.stage.SendPayload(wire.StagePlan, plan, slices.Concat(stdio[:], files)...); err != nil {
 		return nil, p.diagnose("plan", err)
 	}
 	for {

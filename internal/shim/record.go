@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -14,29 +15,29 @@ import (
 // ExitFile is the name of the exit record in the state directory.
 const ExitFile = "exit.json"
 
-// writeExit makes the exit record: whoever finds the file finds it whole.
-func writeExit(dir *os.File, e wire.Exit) error {
+// writeExit makes the exit record: whoever finds the file finds it whole, as
+// long as the machine runs. The result, which the caller closes, syncs it for a
+// machine that stops.
+func writeExit(dir *os.File, e wire.Exit) (*os.File, error) {
 	b, err := json.Marshal(e)
 	if err != nil {
-		return fmt.Errorf("encode exit record: %w", err)
+		return nil, fmt.Errorf("encode exit record: %w", err)
 	}
 	const scratch = ExitFile + ".tmp"
 	fd, err := unix.Openat(int(dir.Fd()), scratch, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o640)
 	if err != nil {
-		return fmt.Errorf("write exit record: %w", err)
+		return nil, fmt.Errorf("write exit record: %w", err)
 	}
 	f := os.NewFile(uintptr(fd), scratch)
-	defer f.Close()
 	if _, err := f.Write(append(b, '\n')); err != nil {
-		return fmt.Errorf("write exit record: %w", err)
-	}
-	if err := unix.Fdatasync(fd); err != nil {
-		return fmt.Errorf("sync exit record: %w", err)
+		f.Close()
+		return nil, fmt.Errorf("write exit record: %w", err)
 	}
 	if err := unix.Renameat(int(dir.Fd()), scratch, int(dir.Fd()), ExitFile); err != nil {
-		return fmt.Errorf("publish exit record: %w", err)
+		f.Close()
+		return nil, fmt.Errorf("publish exit record: %w", err)
 	}
-	return nil
+	return f, nil
 }
 
 // RemoveExit removes the record of an earlier run; there need not be one.
@@ -48,7 +49,8 @@ func RemoveExit(dir *os.File) error {
 }
 
 // ReadExit reads the exit record in a state directory. The error is
-// fs.ErrNotExist if no end was recorded. The directory belongs to the
+// fs.ErrNotExist if no end was recorded, or the machine stopped before the
+// record was on disk: the file is then there, but empty. The directory belongs to the
 // container's root, so only a regular file of moderate size is read.
 func ReadExit(dir string) (wire.Exit, error) {
 	fd, err := unix.Open(dir+"/"+ExitFile, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
@@ -67,6 +69,9 @@ func ReadExit(dir string) (wire.Exit, error) {
 	b, err := io.ReadAll(io.LimitReader(f, 64<<10))
 	if err != nil {
 		return wire.Exit{}, fmt.Errorf("read exit record in %q: %w", dir, err)
+	}
+	if len(b) == 0 {
+		return wire.Exit{}, fmt.Errorf("read exit record in %q: it is empty: %w", dir, fs.ErrNotExist)
 	}
 	var e wire.Exit
 	if err := json.Unmarshal(b, &e); err != nil {

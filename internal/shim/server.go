@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/portholehq/porthole/internal/shim/wire"
@@ -25,6 +26,9 @@ type Config struct {
 	// it the stage and another shim.
 	Executable           string
 	StageArgs, ServeArgs []string
+	// Early is the birth of a stage that is forked before anything else, nil for
+	// none.
+	Early *Early
 	// Version is shown in the state.
 	Version string
 }
@@ -65,6 +69,7 @@ type Server struct {
 	out      *output  // of the first process
 	reserved bool     // create is making out
 	spec     wire.StartSpec
+	early    *process   // forked before it was asked for; nil when taken
 	exit     *wire.Exit // of the first process
 	flushing int        // work that must end before the shim does
 	exits    []wire.Exited
@@ -84,6 +89,8 @@ func New(cfg Config) *Server {
 // Serve answers daemons until the container has ended, or shutdown was asked
 // for, or nobody has been there for a while and there is no container.
 func (s *Server) Serve() error {
+	s.forkEarly()
+	defer s.dropEarly()
 	s.mu.Lock()
 	s.idle = time.AfterFunc(idleTimeout, s.endIfIdle)
 	s.mu.Unlock()
@@ -175,34 +182,43 @@ func parseRequest(f wire.Frame) (wire.Request, []byte, error) {
 	return req, f.Payload, nil
 }
 
-// send writes one frame, but does not wait for ever.
-func (s *Server) send(nc *net.UnixConn, c *wire.Conn, f wire.Frame, files ...*os.File) {
+// send writes one frame, but does not wait for ever. It says whether the frame
+// is out.
+func (s *Server) send(nc *net.UnixConn, c *wire.Conn, f wire.Frame, files ...*os.File) bool {
 	nc.SetWriteDeadline(time.Now().Add(sendTimeout))
 	if err := c.Send(f, files...); err != nil {
 		_ = nc.CloseRead() // half a frame may be out: the conversation is over
+		return false
 	}
+	return true
 }
 
 // broadcast tells an event to every connected daemon and returns when each has
-// it, or was given up.
-func (s *Server) broadcast(name string, body any) {
+// it, or was given up. The result is how many have it.
+func (s *Server) broadcast(name string, body any) int {
 	raw, err := json.Marshal(body)
 	if err == nil {
 		raw, err = json.Marshal(wire.Event{Name: name, Body: raw})
 	}
 	if err != nil {
 		s.note(fmt.Errorf("encode event %s: %w", name, err))
-		return
+		return 0
 	}
 	s.mu.Lock()
 	conns := make(map[*net.UnixConn]*wire.Conn, len(s.conns))
 	maps.Copy(conns, s.conns)
 	s.mu.Unlock()
 	var sent sync.WaitGroup
+	var told atomic.Int32
 	for nc, c := range conns {
-		sent.Go(func() { s.send(nc, c, wire.Frame{Kind: wire.KindEvent, JSON: raw}) })
+		sent.Go(func() {
+			if s.send(nc, c, wire.Frame{Kind: wire.KindEvent, JSON: raw}) {
+				told.Add(1)
+			}
+		})
 	}
 	sent.Wait()
+	return int(told.Load())
 }
 
 // note keeps a problem that no call can be told of, for the state.

@@ -33,6 +33,12 @@ type rig struct {
 
 func newRig(t testing.TB) *rig {
 	t.Helper()
+	return newRigWith(t, nil)
+}
+
+// newRigWith is newRig with an early stage.
+func newRigWith(t testing.TB, early *Early) *rig {
+	t.Helper()
 	dir := t.TempDir()
 	r := &rig{t: t, dir: dir, stateDir: filepath.Join(dir, "shim"), logDir: filepath.Join(dir, "logs"), served: make(chan error, 1)}
 	for _, d := range []string{r.stateDir, r.logDir} {
@@ -48,6 +54,7 @@ func newRig(t testing.TB) *rig {
 	s := New(Config{
 		Listener: l, StateDir: state, LogDir: logs, Executable: "/proc/self/exe",
 		StageArgs: []string{fakeStageName}, ServeArgs: []string{"none"},
+		Early: early,
 	})
 	go func() { r.served <- s.Serve() }()
 	r.client = r.dial()

@@ -74,6 +74,9 @@ func fakeStage() {
 			fail(point, unix.EACCES)
 		}
 	}
+	if files, err = wire.TakeStdio(files); err != nil {
+		fail("plan", err)
+	}
 	if len(files) != plan.Files {
 		fail("plan", fmt.Errorf("%d files came, not %d", len(files), plan.Files))
 	}

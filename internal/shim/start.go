@@ -7,6 +7,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/portholehq/porthole/internal/crilog"
 	"github.com/portholehq/porthole/internal/shim/wire"
 )
@@ -34,16 +36,17 @@ func (s *Server) create(c *call) (any, error) {
 		s.forgetFirst(nil)
 		return nil, err
 	}
-	p, err := s.launch(wire.Init, spec.Args, stdio, at)
-	closeFiles(stdio[:]) // the stage has them; the pipes must have an end
+	p, err := s.launch(wire.Init, spec.Args, at)
 	if err != nil {
+		closeFiles(stdio[:])
 		s.forgetFirst(out)
 		return nil, err
 	}
 	s.mu.Lock()
 	s.first = p
 	s.mu.Unlock()
-	pty, err := p.prepare(c.payload, c.files)
+	pty, err := p.prepare(c.payload, stdio, c.files)
+	closeFiles(stdio[:]) // the stage has them; the pipes must have an end
 	if err == nil && spec.Terminal && pty == nil {
 		err = &wire.Error{Step: "pty", Message: "pty: the stage opened no terminal"}
 	}
@@ -112,8 +115,9 @@ func (c *call) birth(spec wire.StartSpec) (birth, error) {
 	return at, nil
 }
 
-// launch forks a stage and starts to watch it.
-func (s *Server) launch(id string, args []string, stdio [3]*os.File, at birth) (*process, error) {
+// launch takes a stage that was forked early, or forks one, and starts to watch
+// it.
+func (s *Server) launch(id string, args []string, at birth) (*process, error) {
 	s.mu.Lock()
 	if _, taken := s.procs[id]; taken || s.ending {
 		s.mu.Unlock()
@@ -121,13 +125,18 @@ func (s *Server) launch(id string, args []string, stdio [3]*os.File, at birth) (
 	}
 	s.procs[id] = nil // taken; nobody finds a process yet
 	s.mu.Unlock()
-	p, err := s.fork(id, args, stdio, at)
+	p := s.takeEarly(at)
+	var err error
+	if p == nil {
+		p, err = s.fork(at)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err != nil {
 		delete(s.procs, id)
 		return nil, err
 	}
+	p.id, p.args = id, args
 	s.procs[id] = p
 	s.wg.Go(func() { s.watch(p) })
 	return p, nil
@@ -267,14 +276,22 @@ func (s *Server) finish(p *process) {
 	}
 	out.drain()
 	out.closeLog()
-	if err := writeExit(s.cfg.StateDir, p.exit); err != nil {
+	record, err := writeExit(s.cfg.StateDir, p.exit)
+	if err != nil {
 		s.note(err)
 	}
+	defer record.Close() // nil is fine
 	s.mu.Lock()
 	s.exit = &p.exit
 	delete(s.procs, p.id)
 	s.mu.Unlock()
-	s.broadcast(wire.EventExited, wire.Exited{Process: p.id, Exit: p.exit})
+	if s.broadcast(wire.EventExited, wire.Exited{Process: p.id, Exit: p.exit}) == 0 && record != nil {
+		// Nobody else knows it. A daemon that does keeps it in its own state,
+		// and need not wait for the disk.
+		if err := unix.Fdatasync(int(record.Fd())); err != nil {
+			s.note(fmt.Errorf("sync exit record: %w", err))
+		}
+	}
 	out.finish()
 }
 

@@ -14,7 +14,8 @@
 //	daemon                              forker
 //	  │ fork: Request                      │
 //	  │   files: listener, state, log,     │
-//	  │   tasks..., [cgroup dir] ─────────▶│ fork, exec of itself as shim
+//	  │   [stage's cgroup dir], tasks...,  │
+//	  │   [cgroup dir] ───────────────────▶│ fork, exec of itself as shim
 //	  │◀─────────────── forked: Answer     │
 //
 // Requests may be sent without waiting for answers; an answer names its request.
@@ -44,8 +45,8 @@ const (
 )
 
 // Request asks for a shim. Its first three files become the shim's descriptors
-// 3, 4 and 5; then come Tasks files of v1 cgroups and, with Dir, the directory
-// of a v2 cgroup, all of which the shim is born into.
+// 3, 4 and 5, with Stage.Cgroup one more 6; then come Tasks files of v1 cgroups
+// and, with Dir, the directory of a v2 cgroup, all of which the shim is born into.
 type Request struct {
 	ID uint64 `json:"id"`
 	// Host and Size are the id range; Size 0 stays in the user namespace.
@@ -53,6 +54,35 @@ type Request struct {
 	Size  uint32 `json:"size"`
 	Tasks int    `json:"tasks"`
 	Dir   bool   `json:"dir"`
+	// Stage has the shim fork the stage of the first process early.
+	Stage *Stage `json:"stage,omitempty"`
+}
+
+// Stage says how an early stage is born: with the CLONE_NEW* Flags and, with
+// Cgroup, in the v2 cgroup whose directory comes along.
+type Stage struct {
+	Flags  uintptr `json:"flags"`
+	Cgroup bool    `json:"cgroup,omitempty"`
+}
+
+// own is how many files become the shim's.
+func (r *Request) own() int {
+	if r.Stage != nil && r.Stage.Cgroup {
+		return 4
+	}
+	return 3
+}
+
+// args is the shim's command line.
+func (r *Request) args() []string {
+	args := []string{"porthole-shim", "serve"}
+	if r.Stage != nil {
+		args = append(args, "--early", strconv.FormatUint(uint64(r.Stage.Flags), 10))
+		if r.Stage.Cgroup {
+			args = append(args, "--cgroup")
+		}
+	}
+	return args
 }
 
 // Answer tells what became of the request of the same ID.
@@ -95,7 +125,7 @@ func Serve(fd int) error {
 
 // Fork starts a shim from the executable path and reaps it in the background.
 func Fork(path string, req Request, files []*os.File) (int, error) {
-	const own = 3
+	own := req.own()
 	n := own + req.Tasks
 	if req.Dir {
 		n++
@@ -126,7 +156,7 @@ func Fork(path string, req Request, files []*os.File) (int, error) {
 	}
 	var proc *os.Process
 	err = enter.Run(files[own:own+req.Tasks], func() (err error) {
-		proc, err = os.StartProcess(path, []string{"porthole-shim", "serve"}, attr)
+		proc, err = os.StartProcess(path, req.args(), attr)
 		return err
 	})
 	if err != nil {

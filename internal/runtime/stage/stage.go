@@ -1,9 +1,9 @@
 // Package stage executes a plan: it is the short-lived process between the
 // clone of new namespaces and the user's program.
 //
-// The shim starts it with one end of a socket pair as descriptor 3 and the
-// future standard streams as 0, 1 and 2, and sends it a [plan.Plan] with file
-// descriptors; the conversation is drawn in internal/shim/wire. [Main] never
+// The shim starts it with one end of a socket pair as descriptor 3 and sends it a
+// [plan.Plan] with file descriptors, of which the first three are the future
+// standard streams; the conversation is drawn in internal/shim/wire. [Main] never
 // returns: it ends in execve or, after telling what failed, in exit.
 //
 // Everything that the kernel keeps per thread (credentials, capabilities,
@@ -102,6 +102,9 @@ func (s *stage) receive() error {
 	}
 	s.took("receive plan", begin)
 	begin = time.Now()
+	if files, err = wire.TakeStdio(files); err != nil {
+		return err
+	}
 	s.files = files
 	if err := json.Unmarshal(ev.Payload, &s.plan); err != nil {
 		return fmt.Errorf("decode plan: %w", err)

@@ -1,10 +1,17 @@
 package wire
 
+import (
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
 // The conversation between a shim and the stage it forked, in order. The
 // stage's end of the socket pair is its descriptor 3.
 //
 //	shim                                   stage
-//	 |-- plan (payload: plan; its files) --> |
+//	 |-- plan (payload; stdio and files) --> |
 //	 |                                       | arranges mounts, ...
 //	 | <-------------- pty (file: master) -- |  with a terminal only
 //	 | <------------------------- ready --- |
@@ -17,13 +24,13 @@ package wire
 // stream without timings before it means that the stage died; timings, then
 // failed, means that exec itself was refused.
 //
-// In exec mode the first file that comes with the plan is the container's
-// mount namespace; the plan's own files follow it.
+// The first three files that come with the plan are the standard input, output
+// and error of the future process ([TakeStdio]). In exec mode the container's
+// mount namespace comes next; the plan's own files follow. The stage may
+// have been forked long before it gets all that.
 //
-// Standard input, output and error of the future process are the stage's
-// descriptors 0, 1 and 2. Without a terminal the stage gives them to the user
-// whom it becomes (fchown), because /dev/stdout is opened by its owner's
-// rights.
+// Without a terminal the stage gives the standard streams to the user whom it
+// becomes (fchown), because /dev/stdout is opened by its owner's rights.
 const (
 	StagePlan    = "plan"
 	StagePTY     = "pty"
@@ -35,3 +42,22 @@ const (
 
 // StageFD is the descriptor at which a stage finds its end of the socket pair.
 const StageFD = 3
+
+// stdioFiles is how many of the files that come with a plan are standard streams.
+const stdioFiles = 3
+
+// TakeStdio makes the first three files that came with a plan the standard
+// streams of this process and closes them. The others, which are the plan's, it
+// gives back.
+func TakeStdio(files []*os.File) ([]*os.File, error) {
+	if len(files) < stdioFiles {
+		return nil, fmt.Errorf("%d files came where at least %d are due", len(files), stdioFiles)
+	}
+	for i, f := range files[:stdioFiles] {
+		if err := unix.Dup3(int(f.Fd()), i, 0); err != nil {
+			return nil, os.NewSyscallError("dup3", err)
+		}
+		f.Close()
+	}
+	return files[stdioFiles:], nil
+}
