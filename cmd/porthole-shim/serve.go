@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"syscall"
 
+	"github.com/portholehq/porthole/internal/runtime/plan"
 	"github.com/portholehq/porthole/internal/shim"
 )
 
@@ -58,6 +59,7 @@ func serve(args []string) int {
 		StageArgs:  []string{stageName},
 		ServeArgs:  []string{os.Args[0], "serve"},
 		Early:      early,
+		PlanFormat: plan.Format,
 		Version:    version,
 	}).Serve()
 	if err != nil {

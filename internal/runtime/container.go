@@ -37,7 +37,7 @@ type Container struct {
 	// shimProcess is the shim, if it was recorded.
 	shimProcess shimID
 	plan        *plan.Plan
-	planJSON    []byte
+	planFormat  int // what its shim's stages read, see plan.Plan.Encode
 	warnings    []string
 	pid         int
 
@@ -83,13 +83,13 @@ type record struct {
 	Warnings []string          `json:"warnings,omitempty"`
 	Labels   map[string]string `json:"labels,omitempty"`
 	Timings  []plan.Timing     `json:"timings,omitempty"`
-	Plan     json.RawMessage   `json:"plan"`
+	Plan     *plan.Plan        `json:"plan"`
 }
 
 func (c *Container) save() error {
 	b, err := json.Marshal(record{
 		ID: c.id, IDs: c.ids, Shim: c.shimProcess, Cgroup: c.group.Path(), StateDir: c.stateDir, LogDir: c.logDir, Terminal: c.terminal,
-		Warnings: c.warnings, Labels: c.labels, Timings: c.Timings(), Plan: c.planJSON,
+		Warnings: c.warnings, Labels: c.labels, Timings: c.Timings(), Plan: c.plan,
 	})
 	if err != nil {
 		return fmt.Errorf("encode record: %w", err)
@@ -182,20 +182,16 @@ func (c *Container) load() error {
 	if err := json.Unmarshal(b, &rec); err != nil {
 		return fmt.Errorf("decode record: %w", err)
 	}
-	p := new(plan.Plan)
-	if err := json.Unmarshal(rec.Plan, p); err != nil {
-		return fmt.Errorf("decode plan: %w", err)
-	}
 	c.group = c.r.tree.Group(rec.Cgroup)
 	c.shimProcess = rec.Shim
 	c.ids, c.terminal, c.warnings, c.labels, c.timings = rec.IDs, rec.Terminal, rec.Warnings, rec.Labels, rec.Timings
-	c.plan, c.planJSON = p, rec.Plan
+	c.plan = rec.Plan
 	return nil
 }
 
 // adopt takes over what the shim knows.
 func (c *Container) adopt(st wire.State) {
-	c.pid, c.startedAt = st.PID, st.StartedAt
+	c.pid, c.startedAt, c.planFormat = st.PID, st.StartedAt, st.PlanFormat
 	c.started = !st.StartedAt.IsZero()
 	for _, s := range st.Steps {
 		c.timings = append(c.timings, plan.Timing{Name: s.Name, Microseconds: s.Microseconds})

@@ -3,7 +3,6 @@ package runtime
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -230,7 +229,7 @@ func (cr *creation) compile() (err error) {
 	if err != nil {
 		return err
 	}
-	cr.c.plan = cr.compiled.plan
+	cr.c.plan, cr.c.planFormat = cr.compiled.plan, plan.Format // the shim is of this build
 	cr.c.labels = cr.b.Labels
 	return nil
 }
@@ -456,11 +455,10 @@ func (cr *creation) connect() error {
 // stage has the shim start the stage and waits until that waits.
 // It also records what a later daemon needs to adopt the container.
 func (cr *creation) stage() (err error) {
-	raw, err := json.Marshal(cr.c.plan)
+	raw, err := cr.c.plan.Encode(cr.c.planFormat)
 	if err != nil {
-		return fmt.Errorf("encode plan: %w", err)
+		return err
 	}
-	cr.c.planJSON = raw
 	spec := wire.StartSpec{
 		CloneFlags: cr.compiled.cloneFlags,
 		Plan:       raw,

@@ -2,7 +2,6 @@ package runtime
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -141,9 +140,9 @@ func (c *Container) filter() *plan.Seccomp {
 }
 
 func (ex *execution) call(p *Process) error {
-	raw, err := json.Marshal(p.plan)
+	raw, err := p.plan.Encode(ex.c.planFormat)
 	if err != nil {
-		return fmt.Errorf("encode plan: %w", err)
+		return err
 	}
 	o := ex.o
 	spec := wire.ExecSpec{

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/portholehq/porthole/internal/linux/cgroup"
 	"github.com/portholehq/porthole/internal/linux/mount"
 	"github.com/portholehq/porthole/internal/linux/ns"
 	"github.com/portholehq/porthole/internal/runtime/plan"
@@ -75,7 +76,7 @@ func (p *preparer) source(s *source) (*os.File, error) {
 	case sourceJoinedShm:
 		return joinedShm(s.join)
 	case sourceTasks:
-		return os.OpenFile(s.path, os.O_WRONLY, 0)
+		return cgroup.OpenTasks(s.path)
 	case sourceInit:
 		return p.r.initBinary()
 	case sourceMountNS:

@@ -271,65 +271,62 @@ func oomScoreAdj(pid int) *int {
 // ready. The result is the master of its terminal, if it opened one; the caller
 // closes it.
 func (p *process) prepare(plan []byte, stdio [3]*os.File, files []*os.File) (pty *os.File, err error) {
-	if err := p.stage.SendPayload(wire.StagePlan, plan, slices.Concat(stdio[:], files)...); err != nil {
+	if err := p.stage.SendWord(wire.StagePlan, plan, slices.Concat(stdio[:], files)...); err != nil {
 		return nil, p.diagnose("plan", err)
 	}
 	for {
-		ev, files, err := p.stage.RecvEvent()
-		if err == nil && ev.Name == wire.StagePTY && len(files) == 1 && pty == nil {
+		word, files, err := p.stage.RecvWord()
+		if err == nil && word.Name == wire.StagePTY && len(files) == 1 && pty == nil {
 			pty = files[0]
 			continue
 		}
 		closeFiles(files)
-		if err == nil && ev.Name == wire.StageReady {
+		if err == nil && word.Name == wire.StageReady {
 			return pty, nil
 		}
 		if pty != nil {
 			pty.Close()
 		}
-		return nil, p.refusal("prepare", ev, err)
+		return nil, p.refusal("prepare", word, err)
 	}
 }
 
 // release lets the stage go on and waits until it has become the user's
 // program.
 func (p *process) release() ([]wire.Step, error) {
-	if err := p.stage.SendEvent(wire.StageGo, nil); err != nil {
+	if err := p.stage.SendWord(wire.StageGo, nil); err != nil {
 		return nil, p.diagnose("go", err)
 	}
 	var steps []wire.Step
 	for {
-		ev, files, err := p.stage.RecvEvent()
+		word, files, err := p.stage.RecvWord()
 		closeFiles(files)
 		switch {
-		case err == nil && ev.Name == wire.StageTimings:
-			if err := decode(ev.Body, &steps); err != nil {
+		case err == nil && word.Name == wire.StageTimings:
+			if steps, err = wire.ParseSteps(word.Payload); err != nil {
 				return nil, fmt.Errorf("timings of the stage: %w", err)
-			}
-			if steps == nil {
-				steps = []wire.Step{}
 			}
 		case errors.Is(err, io.EOF) && steps != nil:
 			return steps, nil
 		default:
-			return nil, p.refusal("go", ev, err)
+			return nil, p.refusal("go", word, err)
 		}
 	}
 }
 
 // refusal turns what came instead of the expected word into an error.
-func (p *process) refusal(step string, ev wire.Event, err error) error {
+func (p *process) refusal(step string, word wire.Word, err error) error {
 	switch {
 	case err != nil:
 		return p.diagnose(step, err)
-	case ev.Name == wire.StageFailed:
+	case word.Name == wire.StageFailed:
 		e := &wire.Error{Step: step, Message: "the stage gave no reason"}
-		if err := decode(ev.Body, e); err != nil {
+		if err := decode(word.Payload, e); err != nil {
 			return fmt.Errorf("failure of the stage: %w", err)
 		}
 		return e
 	default:
-		return &wire.Error{Step: step, Message: fmt.Sprintf("%s: unexpected word %q from the stage", step, ev.Name)}
+		return &wire.Error{Step: step, Message: fmt.Sprintf("%s: unexpected word %q from the stage", step, word.Name)}
 	}
 }
 

@@ -29,6 +29,9 @@ type Config struct {
 	// Early is the birth of a stage that is forked before anything else, nil for
 	// none.
 	Early *Early
+	// PlanFormat is the newest form of a plan that the stage reads; see
+	// wire.State.
+	PlanFormat int
 	// Version is shown in the state.
 	Version string
 }

@@ -54,10 +54,11 @@ func fakeStage() {
 	fail := func(step string, err error) {
 		e := &wire.Error{Step: step, Message: fmt.Sprintf("%s: %v", step, err)}
 		_ = errors.As(err, &e.Errno)
-		conn.SendEvent(wire.StageFailed, e)
+		raw, _ := json.Marshal(e)
+		conn.SendWord(wire.StageFailed, raw)
 		os.Exit(1)
 	}
-	ev, files, err := conn.RecvEvent()
+	ev, files, err := conn.RecvWord()
 	if err != nil || ev.Name != wire.StagePlan {
 		fail("plan", fmt.Errorf("got %q, %w", ev.Name, err))
 	}
@@ -94,15 +95,15 @@ func fakeStage() {
 			fail("pty", err)
 		}
 	}
-	if err := conn.SendEvent(wire.StageReady, nil); err != nil {
+	if err := conn.SendWord(wire.StageReady, nil); err != nil {
 		os.Exit(1)
 	}
 	at("ready")
-	if ev, _, err := conn.RecvEvent(); err != nil || ev.Name != wire.StageGo {
+	if ev, _, err := conn.RecvWord(); err != nil || ev.Name != wire.StageGo {
 		os.Exit(1)
 	}
 	at("go")
-	conn.SendEvent(wire.StageTimings, []wire.Step{{Name: "fake", Microseconds: 1}})
+	conn.SendWord(wire.StageTimings, wire.AppendSteps(nil, []wire.Step{{Name: "fake", Microseconds: 1}}))
 	path, err := exec.LookPath(plan.Args[0])
 	if err == nil {
 		err = syscall.Exec(path, plan.Args, []string{"PATH=/usr/bin:/bin", "LC_ALL=C"})
@@ -137,5 +138,5 @@ func fakeTerminal(conn *wire.Conn) error {
 			return err
 		}
 	}
-	return conn.SendEvent(wire.StagePTY, nil, master)
+	return conn.SendWord(wire.StagePTY, nil, master)
 }

@@ -13,7 +13,7 @@ import (
 // long, so it answers whatever the container does.
 func (s *Server) state(*call) (any, error) {
 	s.mu.Lock()
-	st := wire.State{Status: wire.StatusNone, Exit: s.exit, Exited: s.exit != nil}
+	st := wire.State{Status: wire.StatusNone, Exit: s.exit, Exited: s.exit != nil, PlanFormat: s.cfg.PlanFormat}
 	if p := s.first; p != nil {
 		st.Status, st.PID, st.StartedAt, st.Steps = p.status.String(), p.pid, p.startedAt, p.steps
 	}

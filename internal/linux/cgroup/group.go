@@ -265,14 +265,25 @@ func (g *Group) Entrance(sub Sub) (*Entrance, error) {
 // openTasks opens a v1 `tasks` file, making the sub-group if it is not there.
 func (g *Group) openTasks(root string, sub Sub) (*os.File, error) {
 	name := filepath.Join(g.dirV1(root, sub), "tasks")
-	file, err := os.OpenFile(name, os.O_WRONLY, 0)
+	file, err := OpenTasks(name)
 	if !errors.Is(err, fs.ErrNotExist) || sub == App {
 		return file, err
 	}
 	if err := g.makeGroup(root, sub); err != nil {
 		return nil, err
 	}
-	return os.OpenFile(name, os.O_WRONLY, 0)
+	return OpenTasks(name)
+}
+
+// OpenTasks opens a v1 `tasks` file for writing. Unlike [os.OpenFile] it leaves
+// the file blocking: the network pollers of this process, and of those that the
+// file is handed to, need not look after it.
+func OpenTasks(name string) (*os.File, error) {
+	fd, err := unix.Open(name, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: name, Err: err}
+	}
+	return os.NewFile(uintptr(fd), name), nil
 }
 
 // Files returns the open files: Tasks, then Dir if there is one.

@@ -219,7 +219,7 @@ func (s *stage) finish(steps []plan.Step) error {
 		return os.NewSyscallError("close_range", err)
 	}
 	s.took("prepare exec", begin)
-	if err := s.conn.SendEvent(wire.StageTimings, s.timings); err != nil {
+	if err := s.conn.SendWord(wire.StageTimings, wire.AppendSteps(nil, s.timings)); err != nil {
 		return err
 	}
 	if err := s.confine(filter); err != nil {

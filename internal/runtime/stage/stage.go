@@ -54,7 +54,7 @@ func Main() {
 // stage is the state that steps share.
 type stage struct {
 	conn  *wire.Conn
-	plan  plan.Plan
+	plan  *plan.Plan
 	files []*os.File
 
 	root    *os.File // the container's root directory
@@ -93,12 +93,12 @@ func (s *stage) took(name string, begin time.Time) {
 
 func (s *stage) receive() error {
 	begin := time.Now()
-	ev, files, err := s.conn.RecvEvent()
+	word, files, err := s.conn.RecvWord()
 	if err != nil {
 		return err
 	}
-	if ev.Name != wire.StagePlan {
-		return fmt.Errorf("message %q where the plan was due", ev.Name)
+	if word.Name != wire.StagePlan {
+		return fmt.Errorf("message %q where the plan was due", word.Name)
 	}
 	s.took("receive plan", begin)
 	begin = time.Now()
@@ -106,8 +106,8 @@ func (s *stage) receive() error {
 		return err
 	}
 	s.files = files
-	if err := json.Unmarshal(ev.Payload, &s.plan); err != nil {
-		return fmt.Errorf("decode plan: %w", err)
+	if s.plan, err = plan.Decode(word.Payload); err != nil {
+		return err
 	}
 	if len(files) != len(s.plan.Files) {
 		return fmt.Errorf("plan has %d files, %d came", len(s.plan.Files), len(files))
@@ -183,15 +183,15 @@ func (s *stage) do(st *plan.Step) error {
 
 // barrier waits for the daemon, which has its own part to do.
 func (s *stage) barrier() error {
-	if err := s.conn.SendEvent(wire.StageReady, nil); err != nil {
+	if err := s.conn.SendWord(wire.StageReady, nil); err != nil {
 		return err
 	}
-	ev, _, err := s.conn.RecvEvent()
+	word, _, err := s.conn.RecvWord()
 	if err != nil {
 		return err
 	}
-	if ev.Name != wire.StageGo {
-		return fmt.Errorf("message %q where go was due", ev.Name)
+	if word.Name != wire.StageGo {
+		return fmt.Errorf("message %q where go was due", word.Name)
 	}
 	return nil
 }
@@ -234,6 +234,10 @@ func (s *stage) fail(err error) {
 	if pe := (*os.PathError)(nil); errors.As(err, &pe) {
 		f.Path = pe.Path
 	}
+	raw, err := json.Marshal(f)
+	if err != nil {
+		return // of strings and a number: it cannot be
+	}
 	// A shim that has gone is the only reason for an error, and then nobody is left to tell.
-	_ = s.conn.SendEvent(wire.StageFailed, f)
+	_ = s.conn.SendWord(wire.StageFailed, raw)
 }

@@ -40,7 +40,7 @@ func (s *stage) terminal(st *plan.Step) error {
 			return fmt.Errorf("set size of terminal: %w", err)
 		}
 	}
-	if err := s.conn.SendEvent(wire.StagePTY, nil, master); err != nil {
+	if err := s.conn.SendWord(wire.StagePTY, nil, master); err != nil {
 		return err
 	}
 	if err := newSession(); err != nil {

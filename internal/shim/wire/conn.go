@@ -22,6 +22,9 @@ const (
 	KindRequest Kind = 1
 	KindReply   Kind = 2
 	KindEvent   Kind = 3
+	// KindWord is what shim and stage say to each other: the JSON is a bare
+	// word, not JSON. A stage lives too briefly to learn to read that.
+	KindWord Kind = 4
 )
 
 // Limits of one frame. A plan with a large seccomp program takes some hundred
@@ -73,7 +76,7 @@ func parseHeader(h []byte) (length int, kind Kind, err error) {
 	switch {
 	case n > MaxFrame:
 		return 0, 0, fmt.Errorf("%w: length %d", ErrMalformed, n)
-	case kind < KindRequest || kind > KindEvent:
+	case kind < KindRequest || kind > KindWord:
 		return 0, 0, fmt.Errorf("%w: kind %d", ErrMalformed, kind)
 	case h[5] != 0 || h[6] != 0 || h[7] != 0:
 		return 0, 0, fmt.Errorf("%w: reserved bytes are not zero", ErrMalformed)
@@ -249,6 +252,27 @@ func parseFiles(oob []byte) ([]*os.File, error) {
 	return files, nil
 }
 
+// SendWord sends a word between shim and stage; payload may be nil.
+func (c *Conn) SendWord(name string, payload []byte, files ...*os.File) error {
+	if err := c.Send(Frame{Kind: KindWord, JSON: []byte(name), Payload: payload}, files...); err != nil {
+		return fmt.Errorf("word %s: %w", name, err)
+	}
+	return nil
+}
+
+// RecvWord receives a frame that must be a word.
+func (c *Conn) RecvWord() (Word, []*os.File, error) {
+	f, files, err := c.Recv()
+	if err != nil {
+		return Word{}, nil, err
+	}
+	if f.Kind != KindWord {
+		closeAll(files)
+		return Word{}, nil, fmt.Errorf("%w: kind %d where a word was due", ErrMalformed, f.Kind)
+	}
+	return Word{Name: string(f.JSON), Payload: f.Payload}, files, nil
+}
+
 // SendEvent sends an event with a JSON body, which may be nil.
 func (c *Conn) SendEvent(name string, body any, files ...*os.File) error {
 	ev := Event{Name: name}
@@ -262,17 +286,12 @@ func (c *Conn) SendEvent(name string, body any, files ...*os.File) error {
 	return c.sendEvent(ev, files...)
 }
 
-// SendPayload sends an event that carries bytes which are not JSON of ours.
-func (c *Conn) SendPayload(name string, payload []byte, files ...*os.File) error {
-	return c.sendEvent(Event{Name: name, Payload: payload}, files...)
-}
-
 func (c *Conn) sendEvent(ev Event, files ...*os.File) error {
 	raw, err := json.Marshal(ev)
 	if err != nil {
 		return fmt.Errorf("encode event %s: %w", ev.Name, err)
 	}
-	if err := c.Send(Frame{Kind: KindEvent, JSON: raw, Payload: ev.Payload}, files...); err != nil {
+	if err := c.Send(Frame{Kind: KindEvent, JSON: raw}, files...); err != nil {
 		return fmt.Errorf("event %s: %w", ev.Name, err)
 	}
 	return nil
@@ -300,7 +319,6 @@ func decodeEvent(f Frame) (Event, error) {
 	if err := json.Unmarshal(f.JSON, &ev); err != nil {
 		return Event{}, fmt.Errorf("%w: event: %w", ErrMalformed, err)
 	}
-	ev.Payload = f.Payload
 	return ev, nil
 }
 

@@ -47,13 +47,10 @@ type Reply struct {
 	Body  json.RawMessage `json:"body,omitempty"`
 }
 
-// Event is told to every connection without having been asked for. The
-// conversation between shim and stage consists of events only.
+// Event is told to every connection without having been asked for.
 type Event struct {
 	Name string          `json:"name"`
 	Body json.RawMessage `json:"body,omitempty"`
-	// Payload is what follows the JSON in the frame: the plan, in StagePlan.
-	Payload []byte `json:"-"`
 }
 
 // Error is a failure told across a socket. Step names what was being done
@@ -98,8 +95,8 @@ type StartSpec struct {
 	// JoinPID says that the next file of the call is a pid namespace in which
 	// the stage is forked; CloneFlags then have no CLONE_NEWPID.
 	JoinPID bool `json:"join_pid,omitempty"`
-	// Plan goes to the stage as it is.
-	Plan json.RawMessage `json:"-"`
+	// Plan goes to the stage as it is, in a form that State says is understood.
+	Plan []byte `json:"-"`
 	// Args is shown in State and used for nothing else.
 	Args []string `json:"args,omitempty"`
 	// Terminal has the stage open a pty and send its master end (StagePTY)
@@ -118,11 +115,11 @@ type StartSpec struct {
 // first three files of the call are its stdin, stdout and stderr; then comes
 // the cgroup directory, with IntoCgroup; all further ones belong to the plan.
 type ExecSpec struct {
-	ID       string          `json:"id"`
-	Plan     json.RawMessage `json:"-"`
-	Args     []string        `json:"args,omitempty"`
-	Terminal bool            `json:"terminal,omitempty"`
-	Size     Size            `json:"size,omitzero"`
+	ID       string   `json:"id"`
+	Plan     []byte   `json:"-"` // see StartSpec
+	Args     []string `json:"args,omitempty"`
+	Terminal bool     `json:"terminal,omitempty"`
+	Size     Size     `json:"size,omitzero"`
 	// IntoCgroup is as in StartSpec.
 	IntoCgroup bool `json:"into_cgroup,omitempty"`
 }
@@ -231,10 +228,13 @@ type State struct {
 	Processes []ProcessInfo `json:"processes,omitempty"`
 	// Ended holds the last exits of execs, so that one which ended while no
 	// daemon was there is not lost.
-	Ended   []Exited    `json:"ended,omitempty"`
-	Clients int         `json:"clients"`
-	Log     LogInfo     `json:"log"`
-	Self    Diagnostics `json:"self"`
+	Ended []Exited `json:"ended,omitempty"`
+	// PlanFormat is the newest form of a plan that the shim's stage reads,
+	// Config.PlanFormat; every stage reads 0, too, which is JSON.
+	PlanFormat int         `json:"plan_format,omitempty"`
+	Clients    int         `json:"clients"`
+	Log        LogInfo     `json:"log"`
+	Self       Diagnostics `json:"self"`
 }
 
 // ProcessInfo is one living process that the shim started.

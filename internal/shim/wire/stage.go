@@ -1,8 +1,10 @@
 package wire
 
 import (
+	"bytes"
 	"fmt"
 	"os"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,10 +19,10 @@ import (
 //	 | <------------------------- ready --- |
 //	 |-- go ------------------------------> |
 //	 |                                       | drops rights
-//	 | <------------- timings ([]Step) ----- |  the last word before exec
+//	 | <------------- timings (payload) ---- |  the last word before exec
 //	 | <------------------- end of stream -- |  close-on-exec: exec succeeded
 //
-// At any point the stage may send failed (body: Error) and exit. An end of
+// At any point the stage may send failed (payload: Error as JSON) and exit. An end of
 // stream without timings before it means that the stage died; timings, then
 // failed, means that exec itself was refused.
 //
@@ -60,4 +62,39 @@ func TakeStdio(files []*os.File) ([]*os.File, error) {
 		f.Close()
 	}
 	return files[stdioFiles:], nil
+}
+
+// Word is one thing said between shim and stage.
+type Word struct {
+	Name    string
+	Payload []byte
+}
+
+// AppendSteps adds the payload of StageTimings: for each step its microseconds,
+// a space, its name and a NUL.
+func AppendSteps(b []byte, steps []Step) []byte {
+	for _, s := range steps {
+		b = strconv.AppendInt(b, s.Microseconds, 10)
+		b = append(b, ' ')
+		b = append(b, s.Name...)
+		b = append(b, 0)
+	}
+	return b
+}
+
+// ParseSteps is the reverse of AppendSteps. The result is never nil without an
+// error, which is ErrMalformed.
+func ParseSteps(b []byte) ([]Step, error) {
+	steps := []Step{}
+	for len(b) > 0 {
+		line, rest, whole := bytes.Cut(b, []byte{0})
+		number, name, two := bytes.Cut(line, []byte{' '})
+		took, err := strconv.ParseInt(string(number), 10, 64)
+		if !whole || !two || err != nil {
+			return nil, fmt.Errorf("%w: step %q", ErrMalformed, line)
+		}
+		steps = append(steps, Step{Name: string(name), Microseconds: took})
+		b = rest
+	}
+	return steps, nil
 }

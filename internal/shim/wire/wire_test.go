@@ -34,6 +34,7 @@ func TestFrameBytes(t *testing.T) {
 		{"reply", Frame{Kind: KindReply, JSON: []byte(`{"id":1}`)}, "\x08\x00\x00\x00\x02\x00\x00\x00{\"id\":1}"},
 		{"event with payload", Frame{Kind: KindEvent, JSON: []byte(`{}`), Payload: []byte("a\x00b")}, "\x06\x00\x00\x00\x03\x00\x00\x00{}\x00a\x00b"},
 		{"empty payload", Frame{Kind: KindEvent, JSON: []byte(`{}`), Payload: []byte{}}, "\x03\x00\x00\x00\x03\x00\x00\x00{}\x00"},
+		{"word", Frame{Kind: KindWord, JSON: []byte("go")}, "\x02\x00\x00\x00\x04\x00\x00\x00go"},
 		{"nothing", Frame{Kind: KindEvent, JSON: []byte{}}, "\x00\x00\x00\x00\x03\x00\x00\x00"},
 	}
 	for _, tt := range tests {
@@ -139,7 +140,7 @@ func TestFilesStayWithTheirFrame(t *testing.T) {
 					files = append(files, wr)
 				}
 				payload := bytes.Repeat([]byte{byte(i)}, i*20000)
-				if err := from.SendPayload("n", payload, files...); err != nil {
+				if err := from.SendWord("n", payload, files...); err != nil {
 					t.Error(err)
 				}
 				closeAll(files)
@@ -147,12 +148,12 @@ func TestFilesStayWithTheirFrame(t *testing.T) {
 			from.Close()
 		})
 		for i := range frames {
-			ev, files, err := to.RecvEvent()
+			word, files, err := to.RecvWord()
 			if err != nil {
 				t.Fatal(err)
 			}
-			if len(files) != i%4 || len(ev.Payload) != i*20000 || i > 0 && ev.Payload[len(ev.Payload)-1] != byte(i) {
-				t.Errorf("frame %d: %d files, %d bytes", i, len(files), len(ev.Payload))
+			if len(files) != i%4 || word.Name != "n" || len(word.Payload) != i*20000 || i > 0 && word.Payload[len(word.Payload)-1] != byte(i) {
+				t.Errorf("frame %d: word %q, %d files, %d bytes", i, word.Name, len(files), len(word.Payload))
 			}
 			for _, f := range files {
 				if flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC == 0 {
@@ -161,7 +162,7 @@ func TestFilesStayWithTheirFrame(t *testing.T) {
 			}
 			closeAll(files)
 		}
-		if _, _, err := to.RecvEvent(); !errors.Is(err, io.EOF) {
+		if _, _, err := to.RecvWord(); !errors.Is(err, io.EOF) {
 			t.Errorf("at the end: %v", err)
 		}
 		sender.Wait()
@@ -369,3 +370,20 @@ func (m *memory) read(p, _ []byte) (n, oobn int, truncated bool, err error) {
 }
 func (m *memory) write(p, _ []byte) (int, error) { return len(p), nil }
 func (m *memory) Close() error                   { return nil }
+
+func TestSteps(t *testing.T) {
+	for _, want := range [][]Step{{}, {{Name: "mount /a b\n", Microseconds: 12}, {Name: "", Microseconds: 0}}} {
+		got, err := ParseSteps(AppendSteps(nil, want))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("steps (-want +got):\n%s", diff)
+		}
+	}
+	for _, bad := range []string{"12 mount", "12\x00", "x mount\x00", "1 a\x00\x00"} {
+		if got, err := ParseSteps([]byte(bad)); !errors.Is(err, ErrMalformed) {
+			t.Errorf("%q: got %v, %v", bad, got, err)
+		}
+	}
+}
