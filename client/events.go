@@ -69,30 +69,7 @@ func streamFailure(ctx context.Context, err error) error {
 	return err
 }
 
-// errCaught ends a request that is only looked at.
-var errCaught = errors.New("request was caught")
-
-type roundTripper func(*http.Request) (*http.Response, error)
-
-func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
-
-// eventsQuery returns the parameters that Docker's library would send: it knows
-// all forms of a time, and keeps the function that reads them to itself.
+// eventsQuery returns the parameters that Docker's library would send.
 func eventsQuery(ctx context.Context, o mobyclient.EventsListOptions) (url.Values, error) {
-	var query url.Values
-	lib, err := mobyclient.New(
-		mobyclient.WithHTTPClient(&http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
-			query = r.URL.Query()
-			return nil, errCaught
-		})}),
-		mobyclient.WithAPIVersion(mobyclient.MaxAPIVersion),
-	)
-	if err != nil {
-		return nil, err
-	}
-	err = <-lib.Events(ctx, o).Err
-	if query == nil {
-		return nil, err
-	}
-	return query, nil
+	return queryOf(func(lib *mobyclient.Client) error { return <-lib.Events(ctx, o).Err })
 }

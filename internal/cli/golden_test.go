@@ -403,6 +403,10 @@ var ours = regexp.MustCompile(`(?s)` + strings.Join([]string{
 	`      --after uint .*?Seq\)\n`,
 	`      --orphans .*?see df -v\n`,
 	`      --(plot|since|until|wide) [^\n]*(network over time|then|then \(e.g. "10m"\)|waited for)\n`,
+	` \("always": over restarts, too\)`,
+	`      --grep .*?\(RE2\)\n`,
+	`      --run int .*?has written\n`,
+	`      --stream name .*?stdout, stderr\n`,
 	`"HealthStatus":"[a-z]*",`,
 }, "|"))
 

@@ -35,6 +35,11 @@ type ReadOptions struct {
 	Match func(line []byte) bool
 	// Follow goes on with lines as they are written.
 	Follow bool
+	// Whole keeps a line back until it is complete, also while following.
+	Whole bool
+	// Positions has entries without a line and without a loss, while following,
+	// that tell by their Number how far the log has been read.
+	Positions bool
 	// Unpack opens the text of a compressed segment of so many bytes. It is
 	// left to the caller so that a shim, which writes only, holds no decoder.
 	Unpack func(file io.ReaderAt, size int64) (Unpacked, error)
@@ -124,6 +129,8 @@ type reader struct {
 	after    uint64 // lines up to this number are left out
 	last     uint64 // and those behind it
 	runs     []runStart
+	told     uint64 // the last position
+	placed   bool   // there was one
 	runsSize int64  // of the file that runs were read from
 	skip     uint64 // wanted lines to leave out yet, for Tail
 	dropped  uint64 // not yet told
@@ -515,7 +522,7 @@ func (r *reader) endJoins() error {
 // to read. In the end it also tells what was dropped after the last line.
 func (r *reader) flush(end bool) error {
 	for s := Stdout; s <= Stderr; s++ {
-		if len(r.joins[s].head) > 0 && (end || r.skip == 0 && r.opts.Match == nil) {
+		if len(r.joins[s].head) > 0 && (end || r.skip == 0 && r.opts.Match == nil && !r.opts.Whole) {
 			if err := r.unfinished(s, end); err != nil {
 				return err
 			}
@@ -523,6 +530,10 @@ func (r *reader) flush(end bool) error {
 	}
 	if end {
 		return r.tellDropped()
+	}
+	if r.opts.Positions && (r.line > r.told || !r.placed) {
+		r.told, r.placed = r.line, true
+		return r.fn(Entry{Number: r.line})
 	}
 	return nil
 }

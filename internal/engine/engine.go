@@ -59,6 +59,13 @@ type LogsOptions struct {
 	Details        bool // as Timestamps
 	Since, Until   time.Time
 	Tail           int // last lines; negative: all
+
+	After     uint64                 // lines up to this number are left out, see LogEntry.Number
+	Run       int                    // only what this run wrote; 0: all runs
+	Match     func(line []byte) bool // leaves out lines for which it is false; nil: none
+	Always    bool                   // with Follow: until the container is removed, over all its runs
+	Whole     bool                   // keep a line back until it is complete
+	Positions bool                   // with Follow: entries without Line and Dropped tell how far the log was read
 }
 
 // StreamKind names one of a container's output streams, with the numbers of the API's framing.
@@ -72,14 +79,17 @@ const (
 )
 
 // LogEntry is one line that a container wrote. Line ends in a newline if the container wrote one; it is valid until the
-// callback returns. Dropped counts the lines that are missing in front of this one because the log was rotated away.
+// callback returns. Dropped counts the lines that are missing in front of this one: rotated away, or lost.
 type LogEntry struct {
 	Time   time.Time
 	Stream StreamKind
-	Line   []byte // nil: the entry only tells of dropped lines
+	Line   []byte // nil: the entry only tells of dropped lines, or how far the log was read
 	// Continued says that Line goes on where the last one of the stream, which had no newline, ended.
 	Continued bool
 	Dropped   uint64
+	Damaged   bool   // some of the dropped lines were where the log file is damaged
+	Number    uint64 // how many lines of the whole log end with this one; see crilog.Entry
+	Run       int    // 0: not known
 	Details   string // "k=v,k=v" of the log options label, env; only when asked for
 }
 

@@ -36,30 +36,66 @@ func (e *Engine) logs(ctx context.Context, c *ctr, o LogsOptions, fn func(LogEnt
 	if o.Details {
 		details = logDetails(v)
 	}
-	ended, stop := e.logEnd(c, v)
+	follow := o.Follow && (v.live() || o.Always)
+	ended, stop := e.logEnd(c, v, follow, o.Always)
 	defer stop()
-	read := crilog.ReadOptions{Stdout: o.Stdout, Stderr: o.Stderr, Since: o.Since, Until: o.Until, Tail: o.Tail, Follow: o.Follow && v.live(), Unpack: unpackLog}
-	err := crilog.Read(ctx, e.logDir(c.id), read, ended, func(entry crilog.Entry) error {
-		return fn(LogEntry{Time: entry.Time, Stream: StreamKind(entry.Stream), Line: entry.Line, Continued: entry.Continued, Dropped: entry.Dropped, Details: details})
-	})
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // it never ran
+	read := crilog.ReadOptions{
+		Stdout: o.Stdout, Stderr: o.Stderr, Since: o.Since, Until: o.Until, Tail: o.Tail, After: o.After, Run: o.Run, Match: o.Match,
+		Follow: follow, Whole: o.Whole, Positions: o.Positions, Unpack: unpackLog,
 	}
-	return err
+	give := func(entry crilog.Entry) error {
+		return fn(LogEntry{
+			Time: entry.Time, Stream: StreamKind(entry.Stream), Line: entry.Line, Continued: entry.Continued,
+			Dropped: entry.Dropped, Damaged: entry.Damaged, Number: entry.Number, Run: entry.Run, Details: details,
+		})
+	}
+	for {
+		next := c.view().next
+		err := crilog.Read(ctx, e.logDir(c.id), read, ended, give)
+		switch {
+		case errors.Is(err, crilog.ErrNoRun), o.Run > 0 && errors.Is(err, fs.ErrNotExist):
+			return notFound("container %s has no run %d in its log", c.id, o.Run)
+		case errors.Is(err, fs.ErrNotExist) && follow && o.Always:
+			select { // it never ran yet
+			case <-next:
+				continue
+			case <-ended:
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+			err = nil
+		case errors.Is(err, fs.ErrNotExist):
+			err = nil // it never ran
+		}
+		if err == nil && follow && e.life.Err() != nil {
+			return ErrShutdown
+		}
+		return err
+	}
 }
 
-// logEnd returns a channel that is closed once the run that v shows writes no more.
-func (e *Engine) logEnd(c *ctr, v *view) (ended <-chan struct{}, stop func()) {
+// ErrShutdown tells that following has ended because the daemon does: the log may go on.
+var ErrShutdown = errShutdown
+
+// logEnd returns a channel that is closed once nothing more is to be followed: the run that v shows writes no more, or
+// always, the container is removed. It is also closed when the daemon ends: a client that follows should not hold it up.
+func (e *Engine) logEnd(c *ctr, v *view, follow, always bool) (ended <-chan struct{}, stop func()) {
 	ctx, cancel := context.WithCancel(e.life)
 	done := make(chan struct{})
-	if !v.live() {
+	if !follow {
 		close(done)
 		return done, cancel
 	}
 	e.goWork(func() {
-		// Also when the daemon ends: a client that follows should not hold it up.
 		defer close(done)
-		e.await(ctx, c, v, container.WaitConditionNotRunning)
+		if !always {
+			e.await(ctx, c, v, container.WaitConditionNotRunning)
+			return
+		}
+		select {
+		case <-c.gone:
+		case <-ctx.Done():
+		}
 	})
 	return done, cancel
 }

@@ -286,6 +286,7 @@ func (e *Engine) bundle(ctx context.Context, v *view) (Bundle, error) {
 	if err != nil {
 		return Bundle{}, err
 	}
+	logs.Run = v.Life.Run + 1
 	useInit := e.config.Init
 	if v.HostConfig.Init != nil {
 		useInit = *v.HostConfig.Init

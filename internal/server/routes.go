@@ -113,6 +113,7 @@ func (s *Server) routes() []route {
 		{post, "/porthole/orphans/prune", s.orphansPrune},
 		{get, "/porthole/containers/{name}/isolation", s.isolation},
 		{get, "/porthole/containers/{name}/samples", s.containerSamples},
+		{get, "/porthole/containers/{name}/logs", s.ownLogs},
 
 		{get, "/debug/vars", s.debugVars},
 		{get, "/debug/pprof/", s.debugPprof},

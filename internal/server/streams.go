@@ -47,7 +47,7 @@ func (s *Server) containerLogs(r *request) error {
 	defer out.w.stop()
 	err = s.backend.ContainerLogs(ctx, r.name, o, out.entry)
 	switch {
-	case ctx.Err() != nil || errors.Is(err, errClientGone):
+	case ctx.Err() != nil || errors.Is(err, errClientGone) || errors.Is(err, engine.ErrShutdown):
 		return nil
 	case err != nil && out.w.begun():
 		// Too late for a status: the daemon's own stream carries the error.
@@ -137,7 +137,7 @@ func (l *logWriter) gap(e engine.LogEntry) error {
 		return nil
 	}
 	l.begin(engine.Stderr, e.Time, false)
-	l.buf = fmt.Appendf(l.buf, "porthole: %d log lines are missing here: they were rotated away\n", e.Dropped)
+	l.buf = fmt.Appendf(l.buf, "porthole: %s\n", api.LogNotice{Dropped: e.Dropped, Damaged: e.Damaged})
 	return l.send()
 }
 

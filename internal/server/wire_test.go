@@ -489,8 +489,8 @@ func TestLogs(t *testing.T) {
 		return nil
 	}
 	const (
-		gap  = "porthole: 7 log lines are missing here: they were rotated away\n"
-		last = "porthole: 2 log lines are missing here: they were rotated away\n"
+		gap  = "porthole: 7 lines dropped here: rotated away or not written\n"
+		last = "porthole: 2 lines dropped here: rotated away or not written\n"
 	)
 	tests := []struct {
 		name, query string
