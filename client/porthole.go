@@ -77,6 +77,29 @@ func (c *Client) Samples(ctx context.Context, container string, o SamplesOptions
 	}
 }
 
+// Execs lists the processes that were started by exec in a container and run,
+// the oldest first.
+func (c *Client) Execs(ctx context.Context, container string) ([]api.Exec, error) {
+	var out []api.Exec
+	err := c.get(ctx, "/porthole/containers/"+url.PathEscape(container)+"/execs", &out)
+	return out, err
+}
+
+// ExecSignal sends a signal, empty for SIGKILL, to an exec that runs. Its id may
+// be cut as long as it is the only one of the daemon's that begins so.
+func (c *Client) ExecSignal(ctx context.Context, exec, signal string) (api.Exec, error) {
+	var out api.Exec
+	err := c.post(ctx, "/porthole/exec/"+url.PathEscape(exec)+"/signal?signal="+url.QueryEscape(signal), &out)
+	return out, err
+}
+
+// ExecDieWithClient makes an exec that was created, and not yet started, end
+// when the client that starts it goes away. With dies false it takes that back,
+// before it goes away to detach.
+func (c *Client) ExecDieWithClient(ctx context.Context, exec string, dies bool) error {
+	return c.post(ctx, "/porthole/exec/"+url.PathEscape(exec)+"/die-with-client?set="+strconv.FormatBool(dies), new(struct{}))
+}
+
 // DaemonState returns what the daemon's inspector shows of the daemon itself.
 func (c *Client) DaemonState(ctx context.Context) (api.Daemon, error) {
 	var out api.Daemon

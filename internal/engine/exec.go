@@ -29,12 +29,17 @@ type execution struct {
 	c   *ctr
 	req container.ExecCreateRequest
 
-	mu      sync.Mutex
-	started bool
-	proc    Process // nil until it runs
-	ended   bool
-	code    int
-	endedAt time.Time
+	mu        sync.Mutex
+	started   bool
+	proc      Process // nil until it runs
+	startedAt time.Time
+	ended     bool
+	code      int
+	endedAt   time.Time
+
+	client        *event.Origin // who started it
+	attached      bool          // a client is connected to its streams
+	dieWithClient bool
 }
 
 // execTable remembers the execs.
@@ -220,8 +225,19 @@ func (e *Engine) runAttached(ctx context.Context, x *execution, v *view, o ExecS
 	} else {
 		input <- nil
 	}
-	p.await(ctx, e.life, conn, input, func() { e.emit(ctx, x.c.view(), events.ActionExecDetach, map[string]string{"execID": x.id}) })
+	x.setAttached(true)
+	left := p.await(ctx, e.life, conn, input, func() { e.emit(ctx, x.c.view(), events.ActionExecDetach, map[string]string{"execID": x.id}) })
+	x.setAttached(false)
+	if left {
+		e.clientGone(x)
+	}
 	return nil
+}
+
+func (x *execution) setAttached(is bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.attached = is
 }
 
 // execStreams are our ends of an exec's standard streams.
@@ -272,7 +288,7 @@ func (e *Engine) startExec(ctx context.Context, x *execution, v *view, o ExecSta
 	}
 	// exec_start comes before whatever the process does, exec_die after it.
 	x.mu.Lock()
-	x.proc = proc
+	x.proc, x.startedAt, x.client = proc, time.Now(), event.OriginOf(ctx)
 	x.mu.Unlock()
 	e.emitExec(ctx, x, events.ActionExecStart)
 	if err := proc.Start(ctx); err != nil {
@@ -355,8 +371,9 @@ func (s *execStreams) copyInput(conn io.Reader, keys []byte, tty bool) error {
 	return err
 }
 
-// await returns when the process has ended and all was passed on, or the client is gone or has detached.
-func (s *execStreams) await(ctx, life context.Context, conn Stream, input <-chan error, detached func()) {
+// await returns when the process has ended and all was passed on, or the client is gone or has detached. It tells whether
+// the client has left without a word, other than when this daemon ends.
+func (s *execStreams) await(ctx, life context.Context, conn Stream, input <-chan error, detached func()) (left bool) {
 	var gone goneWatch
 	defer func() {
 		if gone.stop != nil {
@@ -367,20 +384,20 @@ func (s *execStreams) await(ctx, life context.Context, conn Stream, input <-chan
 		select {
 		case <-s.drained:
 			_ = conn.CloseWrite()
-			return
+			return false
 		case err := <-input:
 			if errors.Is(err, detachkeys.ErrDetached) {
 				detached()
-				return
+				return false
 			}
 			input = nil
 			gone = watchGone(conn, true)
 		case <-gone.c:
-			return
+			return true
 		case <-ctx.Done():
-			return
+			return errors.Is(context.Cause(ctx), context.Canceled) // any other cause is the end of the daemon
 		case <-life.Done():
-			return
+			return false
 		}
 	}
 }

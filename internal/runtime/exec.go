@@ -3,8 +3,10 @@ package runtime
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 
@@ -263,6 +265,13 @@ func (c *Container) Process(id string) *Process {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.processes[id]
+}
+
+// Execs are all processes that were prepared by Exec and have not ended.
+func (c *Container) Execs() []*Process {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Collect(maps.Values(c.processes))
 }
 
 // ID is the process's.

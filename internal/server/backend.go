@@ -84,6 +84,9 @@ type execBackend interface {
 	ContainerExecCreate(ctx context.Context, ref string, req container.ExecCreateRequest) (string, error)
 	ContainerExecStart(ctx context.Context, execID string, o engine.ExecStartOptions, open func() (engine.Stream, error)) error
 	ContainerExecInspect(ctx context.Context, execID string) (*container.ExecInspectResponse, error)
+	ContainerExecs(ctx context.Context, ref string) ([]engine.ExecSession, error)
+	ExecSignal(ctx context.Context, ref, signal string) (engine.ExecSession, error)
+	ExecDieWithClient(ctx context.Context, execID string, dies bool) error
 	ContainerExecResize(ctx context.Context, execID string, height, width uint) error
 }
 

@@ -5,6 +5,7 @@ import (
 
 	"github.com/moby/moby/api/types/container"
 
+	"github.com/portholehq/porthole/api"
 	"github.com/portholehq/porthole/internal/engine"
 )
 
@@ -73,4 +74,43 @@ func (s *Server) execInspect(r *request) error {
 		return err
 	}
 	return r.json(http.StatusOK, out)
+}
+
+// execForm is the wire's form of an exec that runs.
+func execForm(s engine.ExecSession) api.Exec {
+	return api.Exec{
+		ID: s.ID, ContainerID: s.ContainerID, PID: s.Pid, User: s.User, Command: nonNil(s.Command), TTY: s.TTY,
+		StartedAt: s.StartedAt, Client: actorOrNil(s.Client), Attached: s.Attached, DieWithClient: s.DieWithClient,
+	}
+}
+
+func (s *Server) execList(r *request) error {
+	list, err := s.backend.ContainerExecs(r.ctx(), r.name)
+	if err != nil {
+		return err
+	}
+	out := make([]api.Exec, len(list))
+	for i, session := range list {
+		out[i] = execForm(session)
+	}
+	return r.json(http.StatusOK, out)
+}
+
+// execSignal answers with what it has sent the signal to.
+func (s *Server) execSignal(r *request) error {
+	session, err := s.backend.ExecSignal(r.ctx(), r.name, r.form.Get("signal"))
+	if err != nil {
+		return err
+	}
+	return r.json(http.StatusOK, execForm(session))
+}
+
+// execDieWithClient belongs between the creation of an exec and its start,
+// whose requests are Docker's and have no place for it. It is taken back with
+// set=0, as by a client that is about to detach.
+func (s *Server) execDieWithClient(r *request) error {
+	if err := s.backend.ExecDieWithClient(r.ctx(), r.name, r.flagOr("set", true)); err != nil {
+		return err
+	}
+	return r.json(http.StatusOK, struct{}{})
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/moby/moby/api/types/system"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/portholehq/porthole/api"
 	"github.com/portholehq/porthole/internal/engine"
 	"github.com/portholehq/porthole/internal/engine/state"
 	"github.com/portholehq/porthole/internal/event"
@@ -336,4 +337,30 @@ func (f *fake) RegistryLogin(_ context.Context, server string, creds engine.Regi
 
 func (f *fake) RegistrySearch(_ context.Context, _ string, limit int, _ engine.RegistryCredentials) ([]engine.RegistryFound, error) {
 	return []engine.RegistryFound{{Name: "a", StarCount: limit, IsOfficial: true}, {Name: "b", StarCount: 1}}, nil
+}
+
+func (f *fake) ContainerSamples(_ context.Context, ref string, o engine.SamplesOptions, fn func(*api.Sample) error) error {
+	if err := f.find(ref); err != nil {
+		return err
+	}
+	pids := uint64(o.Last)
+	return fn(&api.Sample{Time: time.Unix(5, 0).UTC(), Pids: &pids})
+}
+
+func (f *fake) ContainerExecs(_ context.Context, ref string) ([]engine.ExecSession, error) {
+	return []engine.ExecSession{{ID: "e1", ContainerID: fakeID, Pid: 7, User: "root", StartedAt: time.Unix(5, 0).UTC()}}, f.find(ref)
+}
+
+func (f *fake) ExecSignal(_ context.Context, ref, signal string) (engine.ExecSession, error) {
+	if ref != "e1" {
+		return engine.ExecSession{}, errdefs.ErrNotFound.WithMessage("No such exec instance: " + ref)
+	}
+	return engine.ExecSession{ID: ref, User: signal}, nil
+}
+
+func (f *fake) ExecDieWithClient(_ context.Context, ref string, dies bool) error {
+	if ref != "e1" || !dies {
+		return errdefs.ErrConflict.WithMessage("exec command " + ref + " is already running")
+	}
+	return nil
 }

@@ -114,6 +114,9 @@ func (s *Server) routes() []route {
 		{get, "/porthole/containers/{name}/isolation", s.isolation},
 		{get, "/porthole/containers/{name}/samples", s.containerSamples},
 		{get, "/porthole/containers/{name}/logs", s.ownLogs},
+		{get, "/porthole/containers/{name}/execs", s.execList},
+		{post, "/porthole/exec/{name}/signal", s.execSignal},
+		{post, "/porthole/exec/{name}/die-with-client", s.execDieWithClient},
 
 		{get, "/debug/vars", s.debugVars},
 		{get, "/debug/pprof/", s.debugPprof},

@@ -157,3 +157,110 @@ func TestClientsGoAway(t *testing.T) {
 		t.Errorf("container runs: %q, %v", out, err)
 	}
 }
+
+// manyExecs is how many execs TestExecs runs by each command line.
+var manyExecs = map[string]int{"porthole": 700, "docker": 300}
+
+// TestExecs runs many execs, some of which leave processes that hold their
+// pipes: each returns when its own process has ended, and neither the daemon nor
+// the shim keeps anything.
+func TestExecs(t *testing.T) {
+	testenv.NeedsRoot(t)
+	docker := testenv.NeedsProgram(t, "docker")
+	ctx := t.Context()
+	if err := loadImage(ctx, "busybox"); err != nil {
+		t.Fatal(err)
+	}
+	before, err := daemon.Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	logged := len(daemon.LogTail(1 << 30))
+	t.Cleanup(func() { tidy(t, before, logged) })
+	if _, err := daemon.Porthole(ctx, "run", "-d", "--name", "box", "busybox", "sleep", "100000"); err != nil {
+		t.Fatal(err)
+	}
+	programs := map[string]string{"porthole": daemon.Program("porthole"), "docker": docker}
+	run := func(ctx context.Context, program string, args ...string) error {
+		cmd := exec.CommandContext(ctx, program, append([]string{"exec", "box"}, args...)...)
+		cmd.Env = append(os.Environ(), "DOCKER_HOST="+daemon.Host())
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("%s %v: %w\n%s", program, args, err, out)
+		}
+		return nil
+	}
+	for name, program := range programs {
+		if err := run(ctx, program, "true"); err != nil { // what is made once
+			t.Fatal(err)
+		}
+		quickest := time.Hour
+		for range 20 {
+			began := time.Now()
+			short, cancel := context.WithTimeout(ctx, 10*time.Second)
+			err := run(short, program, "sh", "-c", "sleep 300 &")
+			cancel()
+			if err != nil {
+				t.Fatal(err)
+			}
+			took := time.Since(began)
+			quickest = min(quickest, took)
+			if took > 5*time.Second { // a second on a machine that has nothing else to do
+				t.Errorf("%s: an exec whose child lives on took %v", name, took)
+			}
+		}
+		if quickest > time.Second {
+			t.Errorf("%s: the quickest exec whose child lives on took %v", name, quickest)
+		}
+		t.Logf("%s: the quickest exec whose child lives on took %v", name, quickest)
+	}
+	running, err := daemon.Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	shim := shimOf(t, "box")
+	files, threads := countIn(t, shim, "fd"), countIn(t, shim, "task")
+	for name, program := range programs {
+		began := time.Now()
+		inParallel(t, manyExecs[name], func(int) error { return run(ctx, program, "true") })
+		t.Logf("%s: %d execs in %v", name, manyExecs[name], time.Since(began))
+	}
+	if err := settled(ctx, running); err != nil {
+		t.Error(err)
+	}
+	if got := countIn(t, shim, "fd"); got > files+slack {
+		t.Errorf("the shim holds %d files, before it were %d", got, files)
+	}
+	// Threads that were needed at once stay for later; they do not grow with the number of execs.
+	if got := countIn(t, shim, "task"); got > threads+2*slack {
+		t.Errorf("the shim has %d threads, before it were %d", got, threads)
+	}
+}
+
+// shimOf is the pid of a container's shim, the parent of its first process.
+func shimOf(t *testing.T, name string) int {
+	t.Helper()
+	pid, err := daemon.Porthole(t.Context(), "inspect", "-f", "{{.State.Pid}}", name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile("/proc/" + pid + "/stat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')'):]))
+	shim, err := strconv.Atoi(fields[2])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return shim
+}
+
+// countIn counts what is in a directory of a process.
+func countIn(t *testing.T, pid int, dir string) int {
+	t.Helper()
+	list, err := os.ReadDir(fmt.Sprintf("/proc/%d/%s", pid, dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(list)
+}

@@ -32,6 +32,11 @@ type ListFlags struct {
 // Add declares the flags.
 func (f *ListFlags) Add(set *pflag.FlagSet) {
 	set.StringVar(&f.Format, "format", "", FormatHelp)
+	f.AddJSON(set)
+}
+
+// AddJSON declares --json alone.
+func (f *ListFlags) AddJSON(set *pflag.FlagSet) {
 	set.BoolVar(&f.json, "json", false, "Print the daemon's answer as a JSON array, for machines")
 }
 

@@ -10,12 +10,16 @@ import (
 
 	"github.com/portholehq/porthole/client"
 	"github.com/portholehq/porthole/internal/cli/command"
+	"github.com/portholehq/porthole/internal/cli/tty"
 )
 
 type execOptions struct {
 	detachKeys, user, workdir            string
 	interactive, tty, detach, privileged bool
 	env, envFile                         opts.ListOpts
+	dieWithClient                        bool
+
+	sessions execSessions
 }
 
 // NewExec returns "exec".
@@ -24,8 +28,16 @@ func NewExec(a *command.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "exec [OPTIONS] CONTAINER COMMAND [ARG...]",
 		Short: "Execute a command in a running container",
-		Args:  command.MinArgs(2),
+		Args: func(cmd *cobra.Command, args []string) error {
+			if check := o.sessions.args(); check != nil {
+				return check(cmd, args)
+			}
+			return command.MinArgs(2)(cmd, args)
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if o.sessions.asked() {
+				return o.sessions.run(cmd.Context(), a, args)
+			}
 			return o.run(cmd.Context(), a, args[0], args[1:])
 		},
 		ValidArgsFunction:     a.CompleteContainers(1, command.Running),
@@ -42,10 +54,15 @@ func NewExec(a *command.App) *cobra.Command {
 	set.VarP(&o.env, "env", "e", "Set environment variables")
 	set.Var(&o.envFile, "env-file", "Read in a file of environment variables")
 	set.StringVarP(&o.workdir, "workdir", "w", "", "Working directory inside the container")
+	set.BoolVar(&o.dieWithClient, "die-with-client", false, "End the command when this client is gone")
+	o.sessions.add(set)
 	return command.Common(cmd, 2, "container exec", "exec")
 }
 
 func (o *execOptions) run(ctx context.Context, a *command.App, name string, argv []string) error {
+	if o.dieWithClient && o.detach {
+		return errors.New("conflicting options: a detached command has no client to end with")
+	}
 	req, err := o.request(a, argv)
 	if err != nil {
 		return err
@@ -75,11 +92,16 @@ func (o *execOptions) run(ctx context.Context, a *command.App, name string, argv
 	if created.ID == "" {
 		return errors.New("exec ID empty")
 	}
+	if o.dieWithClient {
+		if err := c.ExecDieWithClient(ctx, created.ID, true); err != nil {
+			return err
+		}
+	}
 	if o.detach {
 		_, err := c.ExecStart(ctx, created.ID, mobyclient.ExecStartOptions{Detach: true, TTY: req.TTY, ConsoleSize: req.ConsoleSize})
 		return err
 	}
-	return execAttached(ctx, a, c, created.ID, req)
+	return o.attached(ctx, a, c, created.ID, req)
 }
 
 func (o *execOptions) request(a *command.App, argv []string) (mobyclient.ExecCreateOptions, error) {
@@ -95,7 +117,7 @@ func (o *execOptions) request(a *command.App, argv []string) (mobyclient.ExecCre
 	return req, err
 }
 
-func execAttached(ctx context.Context, a *command.App, c *client.Client, id string, req mobyclient.ExecCreateOptions) error {
+func (o *execOptions) attached(ctx context.Context, a *command.App, c *client.Client, id string, req mobyclient.ExecCreateOptions) error {
 	resp, err := c.ExecAttach(ctx, id, mobyclient.ExecAttachOptions{TTY: req.TTY, ConsoleSize: req.ConsoleSize})
 	if err != nil {
 		return err
@@ -117,6 +139,10 @@ func execAttached(ctx context.Context, a *command.App, c *client.Client, id stri
 		}, a.Log, func() { resizeFailed(a) })
 	}
 	if err := <-done; err != nil {
+		var detached tty.EscapeError
+		if o.dieWithClient && errors.As(err, &detached) {
+			err = errors.Join(err, c.ExecDieWithClient(ctx, id, false))
+		}
 		return err
 	}
 	return execExit(ctx, c, id)
