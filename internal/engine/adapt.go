@@ -48,6 +48,10 @@ func (a runtimeAdapter) Load(ctx context.Context, id, stateDir, logDir string) (
 	return taskAdapter{c}, nil
 }
 
+func (a runtimeAdapter) Alive(id string) bool { return a.r.Alive(id) }
+
+func (a runtimeAdapter) IDs(id string) (runtime.IDRange, error) { return a.r.IDs(id) }
+
 func (a runtimeAdapter) Discard(ctx context.Context, id string) error { return a.r.Discard(ctx, id) }
 
 func (a runtimeAdapter) ReadExit(stateDir string) (Exit, error) { return runtime.ReadExit(stateDir) }

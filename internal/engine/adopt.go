@@ -13,54 +13,160 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
 	mobynet "github.com/moby/moby/api/types/network"
 
 	"github.com/portholehq/porthole/internal/engine/state"
 	"github.com/portholehq/porthole/internal/event"
 )
 
-// adoptAll takes up the containers of an earlier daemon: those that run go on, the ends of others are noted, and what
-// belongs to no container is removed. A container that cannot be taken up is an error that is logged and no obstacle to
-// the others.
+// adoptionsAtOnce bounds how many shims are asked at the same time. Most of an adoption is waiting.
+const adoptionsAtOnce = 32
+
+// adoptAll makes the containers of an earlier daemon known, as they were saved, and begins to take them up: those that
+// run go on, the ends of others are noted, and what belongs to no container is removed. It returns before that is done,
+// so that the daemon can answer; who needs a container's processes waits for its own adoption only, see operate. A
+// container that cannot be taken up is an error that is logged and no obstacle to the others.
 func (e *Engine) adoptAll(ctx context.Context) error {
-	records, err := e.deps.State.Containers()
-	if err != nil {
+	if err := e.loadRecords(); err != nil {
 		return err
 	}
+	leftovers := e.findLeftovers(ctx)
+	// The network is put in order before anybody can be connected to it. A shim that is there counts, whatever it answers.
 	live := map[string]bool{}
-	var again []*ctr
-	for _, rec := range records {
-		c := newCtr(e.deps.State, rec)
-		if err := e.registry.adopt(c); err != nil {
-			return err
-		}
-		e.ids.share(rec.IDs)
-	}
 	for _, c := range e.registry.all() {
-		task, err := e.deps.Runtime.Load(ctx, c.id, e.stateDir(c.id), e.logDir(c.id))
-		switch {
-		case err == nil:
-			e.takeUp(c, task)
-			live[c.id] = true
-		case errdefs.IsNotFound(err):
-			e.noteExit(c)
-			if e.restartsAtBoot(c.view()) {
-				again = append(again, c)
-			}
-		default:
-			e.log.Error("container was not adopted", "container", c.id, "err", err)
-			live[c.id] = true // its address must not go to another one
-			e.goWork(func() { e.adoptLater(c) })
-		}
+		live[c.id] = e.deps.Runtime.Alive(c.id)
 	}
-	e.removeLeftovers(ctx)
 	if err := e.deps.Network.Reconcile(ctx, live); err != nil {
 		return err
 	}
-	for _, c := range again {
-		e.goWork(func() { e.startAgain(c) })
+	slots := make(chan struct{}, adoptionsAtOnce)
+	bounded := func(done func(), f func()) {
+		e.goWork(func() {
+			defer done()
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			f()
+		})
+	}
+	for _, c := range e.registry.all() {
+		if !c.damaged {
+			bounded(e.begin(e.life, "adoption", c), func() { e.adoptFirst(c, live[c.id]) })
+		}
+	}
+	for id, ids := range leftovers {
+		bounded(e.beginNamed(e.life, "removal of a leftover", id), func() {
+			ctx, cancel := context.WithTimeout(e.life, leftoverTimeout)
+			defer cancel()
+			if e.removeLeftover(ctx, id) {
+				e.ids.release(ids)
+			}
+		})
 	}
 	return nil
+}
+
+// loadRecords makes the saved containers known. What is wrong with one of them is put right, or it is kept as what it is
+// so that it can be removed; it is never a reason not to start.
+func (e *Engine) loadRecords() error {
+	records, damaged, err := e.deps.State.Containers()
+	if err != nil {
+		return err
+	}
+	for _, rec := range records {
+		if !wholeID.MatchString(rec.ID) {
+			e.log.Error("record of a container has an id that is none and is left alone", "container", rec.ID)
+			continue
+		}
+		e.register(newCtr(e.deps.State, rec))
+	}
+	for _, d := range damaged {
+		if !wholeID.MatchString(d.ID) {
+			e.log.Error("record of a container cannot be read and is left alone", "container", d.ID, "err", d.Err)
+			continue
+		}
+		c := newCtr(e.deps.State, e.salvage(d))
+		c.damaged = true
+		close(c.adopted)
+		close(c.booted)
+		e.register(c)
+		e.log.Error("record of a container cannot be read; the container can only be removed", "container", d.ID, "name", c.view().Name, "err", d.Err)
+	}
+	return nil
+}
+
+// salvage makes of what is left of a record one that is dead and can be removed.
+func (e *Engine) salvage(d state.Damaged) *state.Container {
+	rec := *d.Rest
+	rec.Life = state.Life{Status: container.StateDead, Error: d.Err.Error(), ExitCode: exitOther}
+	if rec.Config == nil {
+		rec.Config = &container.Config{}
+	}
+	if rec.HostConfig == nil {
+		rec.HostConfig = &container.HostConfig{}
+	}
+	if rec.Name == "" {
+		rec.Name = "damaged_" + d.ID[:12]
+	}
+	if rec.IDs.Size == 0 {
+		// What runs of it has them still: nobody else may get them.
+		if ids, err := e.deps.Runtime.IDs(d.ID); err == nil {
+			rec.IDs = state.IDRange(ids)
+		}
+	}
+	return &rec
+}
+
+// register adds a container from the state file. Of two with the same name the newer one keeps it.
+func (e *Engine) register(c *ctr) {
+	e.ids.share(c.view().IDs)
+	older := e.registry.adopt(c)
+	if older == nil {
+		return
+	}
+	old := older.view().Name
+	name := e.registry.rename(older, old+"_"+older.id[:8])
+	e.log.Error("two containers had the same name, and the older one got another", "container", older.id, "name", name, "other", c.id, "old_name", old)
+	if older.damaged {
+		older.update(func(v *view) { v.Name = name })
+	} else {
+		e.saved(older, older.updateSaved(func(v *view) { v.Name = name }))
+	}
+	e.emit(e.life, older.view(), events.ActionRename, map[string]string{"oldName": "/" + old})
+}
+
+// awaitAdoption returns when it is known what became of a container that an earlier daemon has left, or that its shim
+// does not answer. That is a matter of seconds.
+func (e *Engine) awaitAdoption(ctx context.Context, c *ctr) error {
+	select {
+	case <-c.adopted:
+		return nil
+	default:
+	}
+	select {
+	case <-c.adopted:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-e.life.Done():
+		return errShutdown
+	}
+}
+
+// adoptFirst is the first attempt to take a container up. One whose shim does not answer is tried again, beside.
+func (e *Engine) adoptFirst(c *ctr, alive bool) {
+	adopted := e.adoptNow(c, attempt{first: true, alive: alive})
+	close(c.adopted)
+	if !adopted && e.life.Err() == nil {
+		e.log.Error("container was not adopted", "container", c.id, "err", c.view().unadopted)
+		e.goWork(func() { e.adoptLater(c) })
+	}
+}
+
+// attempt is one try to take a container up.
+type attempt struct {
+	first bool
+	alive bool // there was a shim, so that there may be an endpoint
 }
 
 // adoptRetry is how often a shim that does not answer is asked again.
@@ -77,51 +183,72 @@ func (e *Engine) adoptLater(c *ctr) {
 			return
 		case <-time.After(adoptRetry):
 		}
-		if e.adoptNow(c) {
+		if e.adoptNow(c, attempt{alive: true}) {
 			return
 		}
 	}
 }
 
 // adoptNow tells whether nothing remains to be done.
-func (e *Engine) adoptNow(c *ctr) bool {
+func (e *Engine) adoptNow(c *ctr, a attempt) bool {
 	c.adopting.Lock()
 	defer c.adopting.Unlock()
-	if v := c.view(); v.task != nil || !v.live() {
-		return true
+	if !a.first && c.view().unadopted == nil {
+		return true // somebody has given it up
 	}
 	task, err := e.deps.Runtime.Load(e.life, c.id, e.stateDir(c.id), e.logDir(c.id))
 	switch {
 	case err == nil:
 		e.takeUp(c, task)
 	case errdefs.IsNotFound(err):
+		if a.alive {
+			e.detachEnded(e.life, c.view())
+		}
+		c.update(func(v *view) { v.unadopted = nil })
 		e.noteExit(c)
 		if e.restartsAtBoot(c.view()) {
-			e.goWork(func() { e.startAgain(c) })
+			e.goWork(func() {
+				defer close(c.booted)
+				e.startAgain(c)
+			})
+			return true
 		}
 	default:
+		c.update(func(v *view) { v.unadopted = err })
 		return false
 	}
+	close(c.booted)
 	return true
 }
 
-// discard ends a container that counts as running but could not be adopted, and notes its end.
+// detachEnded takes a container off its network that has ended without this daemon.
+func (e *Engine) detachEnded(ctx context.Context, v *view) {
+	if !isBridged(v) || v.ResolvedNet != "" {
+		return
+	}
+	if err := e.deps.Network.Detach(ctx, v.ID); err != nil {
+		e.log.Error("container was not taken off its network", "container", v.ID, "err", err)
+	}
+}
+
+// discard ends a container that could not be adopted, or whose record is damaged, and notes its end.
 func (e *Engine) discard(ctx context.Context, c *ctr) error {
 	c.adopting.Lock()
 	defer c.adopting.Unlock()
 	v := c.view()
-	if v.task != nil || !v.live() {
+	if v.task != nil || v.unadopted == nil && !c.damaged {
 		return nil
 	}
 	if err := e.deps.Runtime.Discard(ctx, c.id); err != nil {
 		return err
 	}
-	if isBridged(v) && v.ResolvedNet == "" {
-		if err := e.deps.Network.Detach(ctx, c.id); err != nil {
-			e.log.Error("container was not taken off its network", "container", c.id, "err", err)
-		}
+	if c.damaged {
+		return e.deps.Network.Detach(ctx, c.id)
 	}
+	e.detachEnded(ctx, v)
+	c.update(func(v *view) { v.unadopted = nil })
 	e.noteExit(c)
+	close(c.booted)
 	return nil
 }
 
@@ -137,7 +264,7 @@ func (e *Engine) takeUp(c *ctr, task Task) {
 		// an OOM kill that is noted was in an earlier run.
 		known = v.live() && v.Life.OOMKilled
 		v.Life.Status = status
-		v.task, v.settled = task, settled
+		v.task, v.settled, v.unadopted = task, settled, nil
 		v.endpoints = e.endpointsOf(v)
 		if at := task.StartedAt().UTC(); !at.IsZero() {
 			if last, ok := v.Life.Last(); !ok || !last.StartedAt.Equal(at) {
@@ -259,6 +386,19 @@ func (e *Engine) restartsAtBoot(v *view) bool {
 }
 
 func (e *Engine) startAgain(c *ctr) {
+	// Those whose namespaces it joins go first.
+	for _, ref := range []state.Reference{c.view().ResolvedNet, c.view().ResolvedIPC, c.view().ResolvedPID} {
+		donor, err := e.registry.find(string(ref))
+		if ref == "" || err != nil {
+			continue // the start will tell
+		}
+		select {
+		case <-donor.booted:
+		case <-e.life.Done():
+			return
+		}
+	}
+	defer e.begin(e.life, "start with the daemon", c)()
 	release, err := c.turn.take(e.life, "restart policy")
 	if err != nil {
 		return
@@ -276,18 +416,22 @@ func (e *Engine) startAgain(c *ctr) {
 
 var wholeID = regexp.MustCompile(`^[0-9a-f]{64}$`)
 
-// removeLeftovers removes what no record knows: of creations that were interrupted, and of removals.
-func (e *Engine) removeLeftovers(ctx context.Context) {
-	known := func(id string) bool { c, err := e.registry.find(id); return err == nil && c.id == id }
+// findLeftovers lists what no record knows: of creations that were interrupted, and of removals. The ids on the host that
+// they have, if they ran, are given to nobody else until they are gone.
+func (e *Engine) findLeftovers(ctx context.Context) map[string]state.IDRange {
+	left := map[string]state.IDRange{}
+	look := func(id string) {
+		if c, err := e.registry.find(id); wholeID.MatchString(id) && (err != nil || c.id != id) {
+			left[id] = state.IDRange{}
+		}
+	}
 	for _, dir := range []string{e.config.ExecRoot, filepath.Join(e.config.DataRoot, containersDir)} {
 		entries, err := os.ReadDir(dir)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			e.log.Error("leftovers were not looked for", "dir", dir, "err", err)
 		}
 		for _, entry := range entries {
-			if id := entry.Name(); wholeID.MatchString(id) && !known(id) {
-				e.removeLeftover(ctx, id)
-			}
+			look(entry.Name())
 		}
 	}
 	roots, err := e.deps.Images.RootFSList(ctx)
@@ -295,19 +439,24 @@ func (e *Engine) removeLeftovers(ctx context.Context) {
 		e.log.Error("leftovers were not looked for", "what", "root filesystems", "err", err)
 	}
 	for _, id := range roots {
-		if !known(id) {
-			e.removeLeftover(ctx, id)
+		look(id)
+	}
+	for id := range left {
+		if ids, err := e.deps.Runtime.IDs(id); err == nil {
+			left[id] = state.IDRange(ids)
+			e.ids.share(left[id])
 		}
 	}
+	return left
 }
 
-func (e *Engine) removeLeftover(ctx context.Context, id string) {
+// leftoverTimeout bounds the removal of a leftover. What cannot be removed is tried again by the next daemon.
+const leftoverTimeout = time.Minute
+
+// removeLeftover tells whether nothing of it is left. It asks no shim.
+func (e *Engine) removeLeftover(ctx context.Context, id string) bool {
 	err := func() error {
-		task, err := e.deps.Runtime.Load(ctx, id, e.stateDir(id), e.logDir(id))
-		if err == nil {
-			err = errors.Join(task.Kill(ctx), task.Delete(ctx))
-		}
-		if err != nil && !errdefs.IsNotFound(err) {
+		if err := e.deps.Runtime.Discard(ctx, id); err != nil {
 			return fmt.Errorf("end what runs: %w", err)
 		}
 		if err := e.deps.Images.RemoveRootFS(ctx, id); err != nil && !errdefs.IsNotFound(err) {
@@ -317,9 +466,10 @@ func (e *Engine) removeLeftover(ctx context.Context, id string) {
 	}()
 	if err != nil {
 		e.log.Error("leftover of a container was not removed", "container", id, "err", err)
-		return
+		return false
 	}
 	e.log.Info("leftover of a container removed", "container", id)
+	return true
 }
 
 // noteEnd records how a run ended.

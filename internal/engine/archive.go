@@ -25,10 +25,11 @@ import (
 // ContainerStatPath looks at a path in a container, which may run or not. A link is looked at itself, unless path ends in
 // a slash; what it leads to is told.
 func (e *Engine) ContainerStatPath(ctx context.Context, ref, name string) (container.PathStat, error) {
-	c, err := e.registry.find(ref)
+	c, done, err := e.operate(ctx, "copy", ref)
 	if err != nil {
 		return container.PathStat{}, err
 	}
+	defer done()
 	f, err := e.openFS(ctx, c, fsUse{verb: "cp"})
 	if err != nil {
 		return container.PathStat{}, err
@@ -41,10 +42,11 @@ func (e *Engine) ContainerStatPath(ctx context.Context, ref, name string) (conta
 // ContainerArchive packs a path of a container, with all that is in it, as tar. open is called once it is known that
 // there is something to pack, and gives the writer.
 func (e *Engine) ContainerArchive(ctx context.Context, ref, name string, open func(container.PathStat) (io.Writer, error)) error {
-	c, err := e.registry.find(ref)
+	c, done, err := e.operate(ctx, "copy", ref)
 	if err != nil {
 		return err
 	}
+	defer done()
 	f, err := e.openFS(ctx, c, fsUse{verb: "cp"})
 	if err != nil {
 		return err
@@ -86,10 +88,11 @@ type ExtractOptions struct {
 
 // ContainerExtract unpacks a tar archive, packed or not, into a directory of a container, which may run or not.
 func (e *Engine) ContainerExtract(ctx context.Context, ref, name string, archive io.Reader, o ExtractOptions) error {
-	c, err := e.registry.find(ref)
+	c, done, err := e.operate(ctx, "copy", ref)
 	if err != nil {
 		return err
 	}
+	defer done()
 	f, err := e.openFS(ctx, c, fsUse{verb: "cp", write: true})
 	if err != nil {
 		return err
@@ -279,10 +282,11 @@ func fileMode(mode uint32) fs.FileMode {
 // ContainerExport packs a container's root filesystem, without what is mounted in it, as tar. open is as for
 // [Engine.ContainerArchive].
 func (e *Engine) ContainerExport(ctx context.Context, ref string, open func() (io.Writer, error)) error {
-	c, err := e.registry.find(ref)
+	c, done, err := e.operate(ctx, "export", ref)
 	if err != nil {
 		return err
 	}
+	defer done()
 	if err := notGoing(c.view(), "export"); err != nil {
 		return err
 	}

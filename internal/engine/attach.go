@@ -83,10 +83,11 @@ func (c *ctr) forgetPending(p *pendingAttach) {
 // With Logs and Stream together the old output is followed by the new; what is written in the very moment of the
 // change-over may come twice, never not at all.
 func (e *Engine) ContainerAttach(ctx context.Context, ref string, o AttachOptions, open func() (Stream, error)) error {
-	c, err := e.registry.find(ref)
+	c, done, err := e.operate(ctx, "attach", ref)
 	if err != nil {
 		return err
 	}
+	defer done()
 	keys, err := detachkeys.Parse(o.DetachKeys)
 	if err != nil {
 		return invalid("Invalid detach keys (%s) provided", o.DetachKeys)
@@ -99,7 +100,7 @@ func (e *Engine) ContainerAttach(ctx context.Context, ref string, o AttachOption
 		return conflict("container %s is restarting, wait until the container is running", ref)
 	default: // the others run, or are waited for
 	}
-	a := &attachment{e: e, c: c, v: v, o: o, keys: keys}
+	a := &attachment{e: e, c: c, v: v, o: o, keys: keys, joined: done}
 	return a.run(ctx, open)
 }
 
@@ -110,10 +111,13 @@ type attachment struct {
 	v    *view
 	o    AttachOptions
 	keys []byte
+	// joined ends the operation: once the streams are connected, nobody waits for anything but the container's output.
+	joined func()
 }
 
 func (a *attachment) run(ctx context.Context, open func() (Stream, error)) error {
 	streams, pending, err := a.join(ctx)
+	a.joined()
 	if err != nil {
 		return err
 	}
@@ -155,6 +159,10 @@ func (a *attachment) join(ctx context.Context) (*os.File, *pendingAttach, error)
 	}
 	a.c.mu.Lock()
 	v := a.c.view()
+	if v.task == nil && v.live() && v.status() != container.StateRestarting {
+		a.c.mu.Unlock()
+		return nil, nil, errNoTask(v)
+	}
 	if v.task == nil && !a.c.deleted {
 		p := &pendingAttach{options: options, ready: make(chan *os.File, 1)}
 		a.c.pending = append(a.c.pending, p)

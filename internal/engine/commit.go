@@ -24,10 +24,11 @@ type CommitOptions struct {
 
 // ContainerChanges lists the paths of a container that are not as in its image.
 func (e *Engine) ContainerChanges(ctx context.Context, ref string) ([]container.FilesystemChange, error) {
-	c, err := e.registry.find(ref)
+	c, done, err := e.operate(ctx, "diff", ref)
 	if err != nil {
 		return nil, err
 	}
+	defer done()
 	changes, err := e.deps.Images.RootFSChanges(ctx, c.id, mountTargets(c.view()))
 	if err != nil {
 		return nil, err
@@ -50,10 +51,11 @@ func mountTargets(v *view) []string {
 
 // ContainerCommit makes an image of a container, which may run or not, and returns its id.
 func (e *Engine) ContainerCommit(ctx context.Context, ref string, o CommitOptions) (string, error) {
-	c, err := e.registry.find(ref)
+	c, done, err := e.operate(ctx, "commit", ref)
 	if err != nil {
 		return "", err
 	}
+	defer done()
 	v := c.view()
 	if err := notGoing(v, "commit"); err != nil {
 		return "", err

@@ -26,6 +26,8 @@ type Engine struct {
 	registry *registry
 	ids      *idRanges
 	execs    *execTable
+	// operations are what is under way, for whoever wonders.
+	operations *operations
 	pins     *pinboard
 	host     hostFacts
 	mapper   mapper
@@ -47,7 +49,7 @@ var errShutdown = errors.New("the daemon is shutting down")
 // removes leftovers that are its own.
 func New(ctx context.Context, deps Deps) (*Engine, error) {
 	e := &Engine{
-		deps: deps, config: deps.Config, log: deps.Logger, registry: newRegistry(), ids: newIDRanges(), execs: newExecTable(), pins: newPinboard(), started: time.Now(),
+		deps: deps, config: deps.Config, log: deps.Logger, registry: newRegistry(), ids: newIDRanges(), execs: newExecTable(), operations: newOperations(), pins: newPinboard(), started: time.Now(),
 		expected: make(chan struct{}, expectMost), meter: ledger.NewMeter(),
 	}
 	if e.log == nil {

@@ -39,6 +39,7 @@ func (e *Engine) ContainerCreate(ctx context.Context, name string, req container
 	if req.Config == nil {
 		return container.CreateResponse{}, invalid("config cannot be empty in order to create a container")
 	}
+	defer e.beginNamed(ctx, "create", name)()
 	n := &creation{e: e, rec: &state.Container{ID: randomID(), Created: time.Now().UTC()}}
 	defer n.steps.Run() // does nothing after Keep
 	defer n.close()
@@ -49,6 +50,8 @@ func (e *Engine) ContainerCreate(ctx context.Context, name string, req container
 		return container.CreateResponse{}, err
 	}
 	c := newCtr(e.deps.State, n.rec)
+	close(c.adopted)
+	close(c.booted)
 	e.registry.add(c)
 	n.steps.Keep()
 	e.emit(ctx, c.view(), events.ActionCreate, nil)

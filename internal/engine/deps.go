@@ -71,6 +71,10 @@ type Runtime interface {
 	Create(ctx context.Context, b Bundle) (Task, error)
 	// Load finds the task of an earlier daemon; errdefs.ErrNotFound when there is none.
 	Load(ctx context.Context, id, stateDir, logDir string) (Task, error)
+	// Alive tells whether a container has a shim, without asking it anything.
+	Alive(id string) bool
+	// IDs are the host ids of what an earlier daemon has started; an error if that is not known.
+	IDs(id string) (runtime.IDRange, error)
 	// Discard ends what cannot be loaded and takes away what it leaves.
 	Discard(ctx context.Context, id string) error
 	// ReadExit reads the exit that a shim has recorded; errdefs.ErrNotFound when there is none.

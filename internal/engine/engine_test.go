@@ -90,7 +90,7 @@ func (w *world) empty() {
 	if err := w.deps.State.Flush(context.Background()); err != nil {
 		w.t.Error(err)
 	}
-	if recs, err := w.deps.State.Containers(); err != nil || len(recs) != 0 {
+	if recs, _, err := w.deps.State.Containers(); err != nil || len(recs) != 0 {
 		w.t.Errorf("records are left: %d %v", len(recs), err)
 	}
 	if n := len(w.ids.used); n != 0 {

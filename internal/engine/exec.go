@@ -116,17 +116,18 @@ func execTarget(v *view, ref string) error {
 	case v.status() == container.StateRestarting:
 		return errRestarting(v.ID)
 	case v.status() != container.StateRunning || v.task == nil:
-		return errNotRunning(v.ID)
+		return errNoTask(v)
 	}
 	return nil
 }
 
 // ContainerExecCreate prepares one more process in a running container.
 func (e *Engine) ContainerExecCreate(ctx context.Context, ref string, req container.ExecCreateRequest) (string, error) {
-	c, err := e.registry.find(ref)
+	c, done, err := e.operate(ctx, "exec create", ref)
 	if err != nil {
 		return "", err
 	}
+	defer done()
 	if len(req.Cmd) == 0 {
 		return "", invalid("No exec command specified")
 	}
@@ -275,6 +276,7 @@ func (e *Engine) startExec(ctx context.Context, x *execution, v *view, o ExecSta
 	}
 	// The process belongs to the container and not to the request.
 	ctx = context.WithoutCancel(ctx)
+	defer e.begin(ctx, "exec start", x.c)()
 	proc, err := v.task.Exec(ctx, options)
 	if err == nil {
 		if pty := proc.PTY(); pty != nil {

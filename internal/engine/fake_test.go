@@ -70,6 +70,12 @@ func (r *fakeRuntime) Load(_ context.Context, id, _, _ string) (Task, error) {
 	return nil, errdefs.ErrNotFound
 }
 
+func (r *fakeRuntime) Alive(id string) bool { return r.task(id) != nil }
+
+func (r *fakeRuntime) IDs(string) (runtime.IDRange, error) {
+	return runtime.IDRange{}, errdefs.ErrNotFound
+}
+
 func (r *fakeRuntime) Discard(_ context.Context, id string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -479,6 +485,21 @@ func (w *world) open() {
 	})
 	if err != nil {
 		w.t.Fatal(err)
+	}
+	settleAdoption(w.t, w.Engine)
+}
+
+// settleAdoption waits until an engine has looked at all that the one before it has left.
+func settleAdoption(t testing.TB, e *Engine) {
+	t.Helper()
+	eventually(t, "the end of adoption", func() bool {
+		under, err := e.Operations("")
+		return err == nil && !slices.ContainsFunc(under, func(o Operation) bool {
+			return o.Verb == "adoption" || o.Verb == "removal of a leftover"
+		})
+	})
+	for _, c := range e.registry.all() {
+		<-c.adopted
 	}
 }
 

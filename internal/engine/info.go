@@ -229,6 +229,7 @@ func (e *Engine) warnings() []string {
 			list = append(list, w.text)
 		}
 	}
+	list = append(list, e.slowOperations()...)
 	if e.noMapping != nil {
 		list = append(list, "WARNING: Containers have no user namespaces of their own: "+e.noMapping.Error())
 	}
@@ -251,15 +252,8 @@ func (e *Engine) Version(context.Context) (*system.VersionResponse, error) {
 // Inspector tells what the engine is doing: verbs under way with their age, listeners, queues.
 func (e *Engine) Inspector() Inspection {
 	in := Inspection{EventListeners: e.deps.Events.Readers(), Execs: e.execs.len(), StatePending: e.deps.State.Pending()}
-	now := time.Now()
-	for _, c := range e.registry.all() {
-		in.Containers++
-		if h := c.turn.holder.Load(); h != nil {
-			in.Operations = append(in.Operations, Operation{
-				Container: c.id, Name: c.view().Name, Verb: h.verb, Since: h.since, Age: now.Sub(h.since), Waiting: int(c.turn.waiting.Load()),
-			})
-		}
-	}
+	in.Containers = len(e.registry.all())
+	in.Operations, _ = e.Operations("") // without a reference there is none to be wrong
 	return in
 }
 

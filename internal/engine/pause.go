@@ -14,10 +14,11 @@ const freezeTimeout = 10 * time.Second
 
 // ContainerPause freezes all processes of a container.
 func (e *Engine) ContainerPause(ctx context.Context, ref string) error {
-	c, err := e.registry.find(ref)
+	c, done, err := e.operate(ctx, "pause", ref)
 	if err != nil {
 		return err
 	}
+	defer done()
 	release, err := c.turn.take(ctx, "pause")
 	if err != nil {
 		return err
@@ -30,7 +31,7 @@ func (e *Engine) ContainerPause(ctx context.Context, ref string) error {
 	case v.status() == container.StateRestarting:
 		return errRestarting(c.id)
 	case v.status() != container.StateRunning || v.task == nil:
-		return errNotRunning(c.id)
+		return errNoTask(v)
 	}
 	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), freezeTimeout)
 	defer cancel()
@@ -55,10 +56,11 @@ func (e *Engine) ContainerPause(ctx context.Context, ref string) error {
 
 // ContainerUnpause thaws a paused container.
 func (e *Engine) ContainerUnpause(ctx context.Context, ref string) error {
-	c, err := e.registry.find(ref)
+	c, done, err := e.operate(ctx, "unpause", ref)
 	if err != nil {
 		return err
 	}
+	defer done()
 	release, err := c.turn.take(ctx, "unpause")
 	if err != nil {
 		return err

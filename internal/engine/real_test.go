@@ -140,6 +140,7 @@ func (w *realWorld) open() {
 		Runtime: NewRuntime(w.rt), Images: w.store, Network: &fakeNetworks{attached: map[string]bool{}}, Volumes: volumes,
 	})
 	check(err)
+	settleAdoption(w.t, w.Engine)
 }
 
 // shut ends the daemon's parts. Containers go on.

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -98,16 +97,30 @@ func (r *registry) add(c *ctr) {
 	r.byID[c.id] = c
 }
 
-// adopt adds a container that was loaded from the state file.
-func (r *registry) adopt(c *ctr) error {
+// adopt adds a container that was loaded from the state file. If another one has the same name, the newer of the two gets
+// it and the older one is returned: it has none until [registry.rename].
+func (r *registry) adopt(c *ctr) (older *ctr) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	name := c.view().Name
-	if owner, taken := r.names[name]; taken {
-		return fmt.Errorf("containers %s and %s have the same name %q", owner, c.id, name)
+	older = r.byID[r.names[name]]
+	if older != nil && older.view().Created.After(c.view().Created) {
+		r.byID[c.id] = c
+		return c
 	}
 	r.names[name], r.byID[c.id] = c.id, c
-	return nil
+	return older
+}
+
+// rename gives a container without a name the wanted one or, if that is taken, one that is made up.
+func (r *registry) rename(c *ctr, wanted string) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, taken := r.names[wanted]; taken {
+		wanted = r.free(c.id)
+	}
+	r.names[wanted] = c.id
+	return wanted
 }
 
 // remove forgets a container and frees its name.

@@ -27,10 +27,11 @@ func (e *Engine) ContainerRemove(ctx context.Context, ref string, o RemoveOption
 	if o.Link {
 		return invalid("legacy links are not supported: there is no link to remove")
 	}
-	c, err := e.registry.find(ref)
+	c, done, err := e.operate(ctx, "remove", ref)
 	if err != nil {
 		return err
 	}
+	defer done()
 	if !c.claimRemoval() {
 		return conflict("removal of container %s is already in progress", ref)
 	}
@@ -103,7 +104,7 @@ func (e *Engine) endForRemoval(ctx context.Context, c *ctr) error {
 	e.stopRestarting(c)
 	first := c.view()
 	if !first.live() {
-		return nil
+		return e.discard(ctx, c)
 	}
 	e.saved(c, c.updateSaved(func(v *view) { v.Life.Asked = asks(ctx, askRemove, syscall.SIGKILL) }))
 	err := e.killHard(ctx, c, first)

@@ -13,10 +13,11 @@ func (e *Engine) ContainerRename(ctx context.Context, ref, name string) error {
 	if ref == "" || strings.TrimPrefix(name, "/") == "" {
 		return invalid("Neither old nor new names may be empty")
 	}
-	c, err := e.registry.find(ref)
+	c, done, err := e.operate(ctx, "rename", ref)
 	if err != nil {
 		return err
 	}
+	defer done()
 	release, err := c.turn.take(ctx, "rename")
 	if err != nil {
 		return err
@@ -41,12 +42,14 @@ func (e *Engine) ContainerRename(ctx context.Context, ref, name string) error {
 
 // ContainerResize sets the size of a container's terminal.
 func (e *Engine) ContainerResize(ctx context.Context, ref string, height, width uint) error {
-	v, err := e.viewOf(ref)
+	c, done, err := e.operate(ctx, "resize", ref)
 	if err != nil {
 		return err
 	}
+	defer done()
+	v := c.view()
 	if v.task == nil || !v.live() {
-		return errNotRunning(v.ID)
+		return errNoTask(v)
 	}
 	if err := v.task.Resize(ctx, uint16(height), uint16(width)); err != nil {
 		return err

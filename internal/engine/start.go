@@ -31,10 +31,11 @@ const startTimeout = 2 * time.Minute
 // ContainerStart starts a created or exited container. A running one gives errdefs.ErrNotModified. The start goes on
 // when the client goes away.
 func (e *Engine) ContainerStart(ctx context.Context, ref string) error {
-	c, err := e.registry.find(ref)
+	c, done, err := e.operate(ctx, "start", ref)
 	if err != nil {
 		return err
 	}
+	defer done()
 	release, err := c.turn.take(ctx, "start")
 	if err != nil {
 		return err
@@ -48,6 +49,8 @@ func (e *Engine) ContainerStart(ctx context.Context, ref string) error {
 		return notModified("container %s is already running", c.id)
 	case v.removing || v.status() == container.StateDead || v.status() == container.StateRemoving:
 		return conflict("container is marked for removal and cannot be started")
+	case v.unadopted != nil:
+		return errUnadopted(v)
 	}
 	if err := c.updateSaved(func(v *view) { v.Life.Stopped, v.noRestart, v.Life.RestartCount = false, false, 0 }); err != nil {
 		return err

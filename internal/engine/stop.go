@@ -27,10 +27,11 @@ const (
 // stop goes on when the client goes away. It does not take the container's turn: stopping must be possible whatever else
 // is under way.
 func (e *Engine) ContainerStop(ctx context.Context, ref string, o StopOptions) error {
-	c, err := e.registry.find(ref)
+	c, done, err := e.operate(ctx, "stop", ref)
 	if err != nil {
 		return err
 	}
+	defer done()
 	sig, err := stopSignal(c.view(), o.Signal)
 	if err != nil {
 		return err
@@ -237,10 +238,11 @@ func hasEnded(task Task) bool {
 
 // ContainerKill sends a signal (name or number; empty: SIGKILL). Only SIGKILL is waited for.
 func (e *Engine) ContainerKill(ctx context.Context, ref, name string) error {
-	c, err := e.registry.find(ref)
+	c, done, err := e.operate(ctx, "kill", ref)
 	if err != nil {
 		return err
 	}
+	defer done()
 	sig := syscall.SIGKILL
 	if name != "" {
 		if sig, err = parseSignal(name); err != nil {
@@ -281,10 +283,11 @@ func (e *Engine) kill(ctx context.Context, c *ctr, sig syscall.Signal) error {
 
 // ContainerRestart stops and starts. Once the stop has begun the client cannot interrupt it.
 func (e *Engine) ContainerRestart(ctx context.Context, ref string, o StopOptions) error {
-	c, err := e.registry.find(ref)
+	c, done, err := e.operate(ctx, "restart", ref)
 	if err != nil {
 		return err
 	}
+	defer done()
 	sig, err := stopSignal(c.view(), o.Signal)
 	if err != nil {
 		return err

@@ -26,15 +26,17 @@ var renamedPID = regexp.MustCompile(`\s+(\S*)=\s*(PID\S*)`)
 // ContainerTop lists the processes of a container in the columns that ps options ask for; none mean -ef. Pids are the
 // host's; users are the container's, with the names that it has for them (-o huid shows the host's ids).
 func (e *Engine) ContainerTop(ctx context.Context, ref, psArgs string) (*container.TopResponse, error) {
-	v, err := e.viewOf(ref)
+	c, done, err := e.operate(ctx, "top", ref)
 	if err != nil {
 		return nil, err
 	}
+	defer done()
+	v := c.view()
 	switch {
 	case v.status() == container.StateRestarting:
 		return nil, errRestarting(v.ID)
 	case v.task == nil || !v.live():
-		return nil, errNotRunning(v.ID)
+		return nil, errNoTask(v)
 	}
 	for _, m := range renamedPID.FindAllStringSubmatch(" "+psArgs, -1) {
 		if m[1] != "pid" {

@@ -11,9 +11,8 @@ import (
 
 // turn lets the mutating verbs of one container happen one after the other, and tells who is at it.
 type turn struct {
-	slot    chan struct{}
-	holder  *atomic.Pointer[holder]
-	waiting *atomic.Int32
+	slot   chan struct{}
+	holder *atomic.Pointer[holder]
 }
 
 type holder struct {
@@ -22,7 +21,7 @@ type holder struct {
 }
 
 func newTurn() turn {
-	return turn{slot: make(chan struct{}, 1), holder: new(atomic.Pointer[holder]), waiting: new(atomic.Int32)}
+	return turn{slot: make(chan struct{}, 1), holder: new(atomic.Pointer[holder])}
 }
 
 // take waits until it is the caller's turn and returns the function that ends it. When ctx ends first, the error names
@@ -31,8 +30,6 @@ func (t turn) take(ctx context.Context, verb string) (release func(), err error)
 	select {
 	case t.slot <- struct{}{}:
 	default:
-		t.waiting.Add(1)
-		defer t.waiting.Add(-1)
 		select {
 		case t.slot <- struct{}{}:
 		case <-ctx.Done():

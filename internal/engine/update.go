@@ -12,10 +12,11 @@ import (
 
 // ContainerUpdate changes limits and restart policy, of a running container at once.
 func (e *Engine) ContainerUpdate(ctx context.Context, ref string, u container.UpdateConfig) (container.UpdateResponse, error) {
-	c, err := e.registry.find(ref)
+	c, done, err := e.operate(ctx, "update", ref)
 	if err != nil {
 		return container.UpdateResponse{}, err
 	}
+	defer done()
 	warnings, err := spec.ValidateUpdate(e.deps.Host, &u.Resources)
 	if err != nil {
 		return container.UpdateResponse{}, err

@@ -50,6 +50,7 @@ type view struct {
 	lastExit     int           // exit code of the last time, not reset by a start
 	restartDelay time.Duration // last delay of the restart policy
 	noRestart    bool          // the restart policy is off until the next start by hand
+	unadopted    error         // why the shim of an earlier daemon could not be taken up
 	removing     bool          // claimed by a removal, which may still wait for the end
 	next         chan struct{}
 }
@@ -83,6 +84,13 @@ type ctr struct {
 	gone chan struct{} // closed when the container was removed
 	// detail is what the streams of statistics share.
 	detail atomic.Pointer[statsDetail]
+	// adopted is closed once the shim that an earlier daemon may have left was asked, whether or not it has answered.
+	adopted chan struct{}
+	// booted is closed when the daemon has done with such a container what it does at its start: it goes on, rests, or was
+	// started by its restart policy.
+	booted chan struct{}
+	// damaged is set if the record could not be read: of the container not more is known than its id.
+	damaged bool
 	// adopting is held while a container of an earlier daemon, whose shim did not answer, is taken up or given up.
 	adopting sync.Mutex
 
@@ -98,7 +106,7 @@ type ctr struct {
 }
 
 func newCtr(db *state.DB, rec *state.Container) *ctr {
-	c := &ctr{id: rec.ID, gone: make(chan struct{}), db: db, turn: newTurn()}
+	c := &ctr{id: rec.ID, gone: make(chan struct{}), adopted: make(chan struct{}), booted: make(chan struct{}), db: db, turn: newTurn()}
 	settled := make(chan struct{})
 	close(settled)
 	c.snap.Store(&view{Container: rec, settled: settled, lastExit: rec.Life.ExitCode, next: make(chan struct{})})

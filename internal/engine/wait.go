@@ -25,6 +25,9 @@ func (e *Engine) ContainerWait(ctx context.Context, ref string, condition contai
 	result := make(chan container.WaitResponse, 1)
 	e.goWork(func() {
 		defer close(result)
+		if e.awaitAdoption(ctx, c) != nil {
+			return
+		}
 		if v := e.await(ctx, c, first, condition); v != nil {
 			result <- waitResponse(v, condition)
 		}

@@ -67,6 +67,8 @@ func (r *Runtime) newContainer(id, stateDir, logDir string) *Container {
 	}
 }
 
+func (c *Container) socket() string { return filepath.Join(c.runDir, socketName) }
+
 // recordName is the file in the run directory from which a container is adopted.
 const recordName = "runtime.json"
 
@@ -119,7 +121,7 @@ func (r *Runtime) Load(ctx context.Context, id, stateDir, logDir string) (*Conta
 	if err := c.load(); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("adopt container %s: %w", id, err)
 	}
-	client, err := wire.Dial(filepath.Join(c.runDir, socketName))
+	client, err := wire.Dial(c.socket())
 	if err != nil {
 		if !errors.Is(err, unix.ECONNREFUSED) && !errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("adopt container %s: %w", id, err)
@@ -162,6 +164,32 @@ func (r *Runtime) Discard(ctx context.Context, id string) error {
 		return fmt.Errorf("discard container %s: %w", id, err)
 	}
 	return nil
+}
+
+// Alive tells whether a container has a shim. It asks the shim nothing, so that
+// one which is stopped is alive, too.
+func (r *Runtime) Alive(id string) bool {
+	if !idPattern.MatchString(id) {
+		return false
+	}
+	client, err := wire.Dial(r.newContainer(id, "", "").socket())
+	if err != nil {
+		return errors.Is(err, unix.EAGAIN) // it does not get to taking connections
+	}
+	client.Close()
+	return true
+}
+
+// IDs are those that the record of a container of this or an earlier daemon has.
+func (r *Runtime) IDs(id string) (IDRange, error) {
+	if !idPattern.MatchString(id) {
+		return IDRange{}, invalid("container id %q is not usable", id)
+	}
+	c := r.newContainer(id, "", "")
+	if err := c.load(); err != nil {
+		return IDRange{}, fmt.Errorf("ids of container %s: %w", id, err)
+	}
+	return c.ids, nil
 }
 
 // ask calls a method that takes the shim no time.
@@ -439,7 +467,7 @@ func (c *Container) reconnect() bool {
 		if err != nil || len(pids) == 0 || c.isDeleted() {
 			return false
 		}
-		client, err := wire.Dial(filepath.Join(c.runDir, socketName))
+		client, err := wire.Dial(c.socket())
 		if err == nil {
 			var st wire.State
 			if _, err = client.Call(ctx, wire.MethodState, nil, &st); err == nil {

@@ -102,22 +102,38 @@ func prepare(b *bolt.DB) error {
 	})
 }
 
-// Containers returns all records in the order of their creation. A record that cannot be read is an error: to go on
-// without it would mean to treat its container as a leftover.
-func (d *DB) Containers() ([]*Container, error) {
-	var all []*Container
-	err := d.bolt.View(func(tx *bolt.Tx) error {
-		return tx.Bucket(bucketContainers).ForEach(func(id, value []byte) error {
-			c := new(Container)
-			if err := json.Unmarshal(value, c); err != nil {
-				return fmt.Errorf("read record of container %s: %w", id, err)
+// Damaged is a record that cannot be read.
+type Damaged struct {
+	ID  string // under which it is kept
+	Err error
+	// Rest is what could be read of it, with ID set; the other fields may be zero.
+	Rest *Container
+}
+
+// Containers returns all records in the order of their creation, and those that are damaged. A damaged one still stands
+// for a container: to go on without it would mean to treat what the container has as a leftover.
+func (d *DB) Containers() (all []*Container, damaged []Damaged, err error) {
+	err = d.bolt.View(func(tx *bolt.Tx) error {
+		return tx.Bucket(bucketContainers).ForEach(func(key, value []byte) error {
+			id, c := string(key), new(Container)
+			err := json.Unmarshal(value, c)
+			switch {
+			case err == nil && c.ID != id:
+				err = fmt.Errorf("it is that of %q", c.ID)
+			case err == nil && (c.Config == nil || c.HostConfig == nil):
+				err = errors.New("it has no configuration")
+			}
+			if err != nil {
+				c.ID = id
+				damaged = append(damaged, Damaged{ID: id, Err: fmt.Errorf("read record of container %s: %w", id, err), Rest: c})
+				return nil
 			}
 			all = append(all, c)
 			return nil
 		})
 	})
 	slices.SortFunc(all, func(a, b *Container) int { return a.Created.Compare(b.Created) })
-	return all, err
+	return all, damaged, err
 }
 
 // Put saves a record and returns when it is on disk. When ctx ends first the record may still be written.

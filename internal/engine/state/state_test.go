@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/moby/moby/api/types/container"
+	bolt "go.etcd.io/bbolt"
 )
 
 func open(t *testing.T) (*DB, string) {
@@ -24,14 +26,17 @@ func open(t *testing.T) (*DB, string) {
 }
 
 func record(n int) *Container {
-	return &Container{ID: fmt.Sprintf("id%03d", n), Name: fmt.Sprintf("n%d", n), Created: time.Unix(int64(n), 0).UTC()}
+	return &Container{
+		ID: fmt.Sprintf("id%03d", n), Name: fmt.Sprintf("n%d", n), Created: time.Unix(int64(n), 0).UTC(),
+		Config: &container.Config{}, HostConfig: &container.HostConfig{},
+	}
 }
 
 func ids(t *testing.T, d *DB) []string {
 	t.Helper()
-	all, err := d.Containers()
-	if err != nil {
-		t.Fatal(err)
+	all, damaged, err := d.Containers()
+	if err != nil || len(damaged) > 0 {
+		t.Fatal(damaged, err)
 	}
 	got := []string{}
 	for _, c := range all {
@@ -139,7 +144,7 @@ func TestFailedWritesAreTriedAgain(t *testing.T) {
 		return d.apply(changes)
 	}
 	d.OnFailure(func(err error) { reported <- err })
-	if err := d.PutLater(&Container{ID: "later"}); err != nil {
+	if err := d.PutLater(&Container{ID: "later", Config: &container.Config{}, HostConfig: &container.HostConfig{}}); err != nil {
 		t.Fatal(err)
 	}
 	if err := d.Flush(t.Context()); !errors.Is(err, full) {
@@ -169,8 +174,46 @@ func TestFailedWritesAreTriedAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer again.Close()
-	all, err := again.Containers()
-	if err != nil || len(all) != 1 || all[0].ID != "later" {
-		t.Errorf("records: %v %v", all, err)
+	all, damaged, err := again.Containers()
+	if err != nil || len(damaged) > 0 || len(all) != 1 || all[0].ID != "later" {
+		t.Errorf("records: %v %v %v", all, damaged, err)
+	}
+}
+
+// TestDamagedRecords: they are told of one by one, with what is left of them, and hide nobody else's.
+func TestDamagedRecords(t *testing.T) {
+	d, _ := open(t)
+	if err := d.Put(t.Context(), record(1)); err != nil {
+		t.Fatal(err)
+	}
+	err := d.bolt.Update(func(tx *bolt.Tx) error {
+		for id, value := range map[string]string{
+			"cut":   `{"id":"cut","name":"web","con`,
+			"type":  `{"id":"type","name":"db","args":7,"config":{},"host_config":{}}`,
+			"other": `{"id":"id001","config":{},"host_config":{}}`,
+			"bare":  `{"id":"bare"}`,
+		} {
+			if err := tx.Bucket(bucketContainers).Put([]byte(id), []byte(value)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, damaged, err := d.Containers()
+	if err != nil || len(all) != 1 || all[0].ID != "id001" {
+		t.Fatalf("records: %v %v", all, err)
+	}
+	got := map[string]string{}
+	for _, bad := range damaged {
+		if bad.Err == nil || bad.Rest.ID != bad.ID {
+			t.Errorf("%+v", bad)
+		}
+		got[bad.ID] = bad.Rest.Name
+	}
+	if diff := cmp.Diff(map[string]string{"cut": "", "type": "db", "other": "", "bare": ""}, got); diff != "" {
+		t.Errorf("damaged records and their names (-want +got):\n%s", diff)
 	}
 }
