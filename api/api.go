@@ -76,6 +76,29 @@ type Operation struct {
 	Hijacked bool `json:"Hijacked,omitempty"`
 }
 
+// EngineOperation is something that the engine has under way, from before its
+// first wait to its end: a request that changes a container or needs its
+// processes, or what the daemon does by itself. What merely goes on, such as an
+// attached stream or a running exec, is none.
+type EngineOperation struct {
+	ID uint64 `json:"Id"`
+	// Verb is what is done, as people would say it: "start", "exec start".
+	Verb string `json:"Verb"`
+	// Container is the id of the container; empty if it is about none, or one that
+	// does not exist yet.
+	Container string `json:"Container,omitempty"`
+	Name      string `json:"Name,omitempty"`
+	// By is who asked for it; nil if it was the daemon itself, or is not known.
+	By    *Actor    `json:"By,omitempty"`
+	Since time.Time `json:"Since"`
+	// AgeMilliseconds is the time it has taken when it was asked.
+	AgeMilliseconds int64 `json:"AgeMilliseconds"`
+	// Slow is set once it has taken longer than anything usually does, 10 s.
+	Slow bool `json:"Slow,omitempty"`
+	// WaitsFor is another operation on the container that has to end first.
+	WaitsFor string `json:"WaitsFor,omitempty"`
+}
+
 // Fd is one open file descriptor of the daemon.
 type Fd struct {
 	Fd int `json:"Fd"`

@@ -10,6 +10,8 @@ type Container struct {
 	// Runs are the last runs, the oldest first. GET /porthole/containers/{id}/deaths
 	// knows of more.
 	Runs []Run `json:"Runs"`
+	// Operations are under way on the container, the oldest first.
+	Operations []EngineOperation `json:"Operations"`
 }
 
 // Run is one life of a container, from a start to its end, or an attempt at it.

@@ -57,6 +57,9 @@ func daemon(t *testing.T) *Client {
 	mux.HandleFunc("GET /porthole/daemon", func(w http.ResponseWriter, _ *http.Request) {
 		_ = json.NewEncoder(w).Encode(api.Daemon{Pid: 7})
 	})
+	mux.HandleFunc("GET /porthole/operations", func(w http.ResponseWriter, _ *http.Request) {
+		_ = json.NewEncoder(w).Encode([]api.EngineOperation{{ID: 3, Verb: "start"}})
+	})
 	mux.HandleFunc("GET /porthole/containers/nope/isolation", func(w http.ResponseWriter, _ *http.Request) {
 		refuse(w, 404, api.Error{Message: "No such container: nope", Hint: "porthole ps -a"})
 	})
@@ -135,6 +138,9 @@ func TestOwnEndpoints(t *testing.T) {
 	c := daemon(t)
 	if state, err := c.DaemonState(t.Context()); err != nil || state.Pid != 7 {
 		t.Errorf("%+v, %v", state, err)
+	}
+	if list, err := c.Operations(t.Context()); err != nil || len(list) != 1 || list[0].Verb != "start" {
+		t.Errorf("operations: %+v, %v", list, err)
 	}
 	_, err := c.Isolation(t.Context(), "nope")
 	if !errdefs.IsNotFound(err) || c.Hint(err) != "porthole ps -a" {

@@ -100,6 +100,13 @@ func (c *Client) ExecDieWithClient(ctx context.Context, exec string, dies bool) 
 	return c.post(ctx, "/porthole/exec/"+url.PathEscape(exec)+"/die-with-client?set="+strconv.FormatBool(dies), new(struct{}))
 }
 
+// Operations lists what the engine has under way, the oldest first.
+func (c *Client) Operations(ctx context.Context) ([]api.EngineOperation, error) {
+	var out []api.EngineOperation
+	err := c.get(ctx, "/porthole/operations", &out)
+	return out, err
+}
+
 // DaemonState returns what the daemon's inspector shows of the daemon itself.
 func (c *Client) DaemonState(ctx context.Context) (api.Daemon, error) {
 	var out api.Daemon

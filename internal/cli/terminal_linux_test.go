@@ -27,6 +27,7 @@ import (
 type session struct {
 	api *fakeAPI
 
+	mux     *http.ServeMux
 	mu      sync.Mutex
 	conns   []net.Conn
 	sizes   [][2]int
@@ -88,7 +89,7 @@ func newSession(t *testing.T, hasTTY bool) *session {
 		s.mu.Unlock()
 		w.WriteHeader(http.StatusNoContent)
 	})
-	s.api = newFakeAPI(t, mux)
+	s.mux, s.api = mux, newFakeAPI(t, mux)
 	t.Cleanup(s.die)
 	return s
 }
@@ -388,6 +389,45 @@ func TestInterrupted(t *testing.T) {
 			_ = cmd.Process.Signal(syscall.SIGINT)
 			_ = cmd.Wait()
 			if code := cmd.ProcessState.ExitCode(); code != 128+int(syscall.SIGINT) {
+				t.Errorf("exit code = %d", code)
+			}
+		})
+	}
+}
+
+// TestAttachEndsWithoutAnswer holds that a signal ends attach when the daemon
+// does not answer: before the streams are connected, and when it does not take
+// the signal for the container.
+func TestAttachEndsWithoutAnswer(t *testing.T) {
+	for _, refusal := range []string{"attach", "kill"} {
+		t.Run(refusal, func(t *testing.T) {
+			t.Parallel()
+			s := newSession(t, false)
+			asked, release := make(chan struct{}, 16), make(chan struct{})
+			t.Cleanup(func() { close(release) })
+			mux := http.NewServeMux()
+			mux.HandleFunc("POST /containers/c/"+refusal, func(w http.ResponseWriter, r *http.Request) {
+				asked <- struct{}{}
+				if refusal == "kill" {
+					answer(w, http.StatusServiceUnavailable, map[string]string{"message": "the shim does not answer"})
+					return
+				}
+				<-release
+			})
+			mux.Handle("/", s.mux)
+			cmd := porthole(t).command(t, newFakeAPI(t, mux).host, "attach", "c")
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			sc := &screen{t: t}
+			if refusal == "attach" {
+				<-asked
+			} else {
+				sc.await("attach", func() bool { s.mu.Lock(); defer s.mu.Unlock(); return len(s.conns) > 0 })
+			}
+			_ = cmd.Process.Signal(syscall.SIGTERM)
+			_ = cmd.Wait()
+			if code := cmd.ProcessState.ExitCode(); code != 128+int(syscall.SIGTERM) {
 				t.Errorf("exit code = %d", code)
 			}
 		})

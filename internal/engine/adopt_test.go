@@ -1,13 +1,20 @@
 package engine
 
 import (
+	"context"
+	"errors"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/google/go-cmp/cmp"
 	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
+	bolt "go.etcd.io/bbolt"
 )
 
 // restart ends the daemon and starts another.
@@ -228,4 +235,192 @@ func TestShimThatDoesNotAnswer(t *testing.T) {
 		}
 	}
 	w.empty()
+}
+
+// TestAdoptionHoldsUpNobody: with shims that do not answer within any time, the daemon is there at once, the others are
+// taken up, reads show what was saved, and whoever needs such a container waits and is seen to.
+func TestAdoptionHoldsUpNobody(t *testing.T) {
+	w := newWorld(t)
+	stuck, fine := w.create("stuck", nil, "sleep"), w.create("fine", nil, "sleep")
+	for _, id := range []string{stuck, fine} {
+		w.start(id)
+	}
+	w.close()
+	w.runtime.hang(stuck)
+	w.openUnsettled()
+	eventually(t, "adoption of the other", func() bool { v, err := w.viewOf(fine); return err == nil && v.task != nil })
+	if s := w.inspect(stuck).State; s.Status != container.StateRunning {
+		t.Errorf("a container that is being adopted: %+v", s)
+	}
+	result := make(chan error, 1)
+	go func() { result <- w.ContainerKill(context.Background(), stuck, "HUP") }()
+	eventually(t, "the operation", func() bool {
+		list, err := w.Operations("stuck")
+		return err == nil && len(list) == 2 && list[0].Verb == "adoption" && list[1].Verb == "kill" && list[1].Name == "stuck"
+	})
+	w.runtime.hang("")
+	if err := <-result; err != nil {
+		t.Errorf("kill after adoption: %v", err)
+	}
+	for _, id := range []string{stuck, fine} {
+		if err := w.ContainerRemove(t.Context(), id, RemoveOptions{Force: true, Volumes: true}); err != nil {
+			t.Error(err)
+		}
+	}
+	if list, err := w.Operations(""); err != nil || len(list) != 0 {
+		t.Errorf("operations are left: %+v %v", list, err)
+	}
+	w.empty()
+}
+
+// TestUnadoptedIsNamed: who needs what the engine cannot reach is told why, and not that it does not run.
+func TestUnadoptedIsNamed(t *testing.T) {
+	w := newWorld(t)
+	id := w.create("mute", nil, "sleep")
+	w.start(id)
+	w.close()
+	w.runtime.setMute(id, true)
+	w.open()
+	_, execErr := w.ContainerExecCreate(t.Context(), id, container.ExecCreateRequest{Cmd: []string{"true"}})
+	for verb, err := range map[string]error{
+		"exec":   execErr,
+		"pause":  w.ContainerPause(t.Context(), id),
+		"kill":   w.ContainerKill(t.Context(), id, "HUP"),
+		"resize": w.ContainerResize(t.Context(), id, 1, 1),
+		"attach": w.ContainerAttach(t.Context(), id, AttachOptions{Stream: true, Stdout: true}, func() (Stream, error) { return nil, errors.New("opened") }),
+	} {
+		if !errdefs.IsUnavailable(err) || !strings.Contains(err.Error(), "the shim does not answer") {
+			t.Errorf("%s: %v", verb, err)
+		}
+	}
+	if err := w.ContainerRemove(t.Context(), id, RemoveOptions{Force: true, Volumes: true}); err != nil {
+		t.Error(err)
+	}
+	w.empty()
+}
+
+// spoil changes a saved record behind the daemon's back.
+func (w *world) spoil(id string, value []byte) {
+	w.t.Helper()
+	db, err := bolt.Open(filepath.Join(w.dir, "state.db"), 0o600, nil)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	err = db.Update(func(tx *bolt.Tx) error {
+		b := tx.Bucket([]byte("containers"))
+		if value == nil {
+			value = b.Get([]byte(id))[:40] // torn in the middle
+		}
+		return b.Put([]byte(id), value)
+	})
+	if err := errors.Join(err, db.Close()); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// TestDamagedRecord: it is no reason not to start, what runs of it is left alone, and all of it can be removed.
+func TestDamagedRecord(t *testing.T) {
+	w := newWorld(t)
+	bad, good := w.create("bad", nil, "sleep"), w.create("good", nil, "sleep")
+	w.start(bad)
+	w.start(good)
+	w.close()
+	w.spoil(bad, nil)
+	w.spoil("../../etc", []byte(`{"id":"../../etc"}`)) // is nobody's, and touches nothing
+	w.open()
+	if s := w.inspect(good).State; !s.Running {
+		t.Errorf("the other container: %+v", s)
+	}
+	r := w.inspect(bad)
+	if r.State.Status != container.StateDead || !strings.Contains(r.State.Error, "read record of container "+bad) || r.Name != "/damaged_"+bad[:12] {
+		t.Errorf("the damaged one: %s %+v", r.Name, r.State)
+	}
+	if w.runtime.task(bad) == nil {
+		t.Error("what runs of it was ended")
+	}
+	if err := w.ContainerStart(t.Context(), bad); !errdefs.IsConflict(err) {
+		t.Errorf("start: %v", err)
+	}
+	w.restart() // is the same again
+	for _, id := range []string{bad, good} {
+		if err := w.ContainerRemove(t.Context(), id, RemoveOptions{Force: true, Volumes: true}); err != nil {
+			t.Errorf("remove: %v", err)
+		}
+	}
+	if w.runtime.task(bad) != nil {
+		t.Error("what runs of it is left")
+	}
+}
+
+// TestSameNameTwice: the newer one keeps it, and the other says what it is called now.
+func TestSameNameTwice(t *testing.T) {
+	w := newWorld(t)
+	older, newer := w.create("web", nil, "sleep"), w.create("db", nil, "sleep")
+	c, err := w.registry.find(newer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec := *c.view().Container
+	rec.Name = "web"
+	if err := w.deps.State.Put(t.Context(), &rec); err != nil {
+		t.Fatal(err)
+	}
+	w.restart()
+	w.restart() // it was saved
+	if got := w.inspect("web").ID; got != newer {
+		t.Errorf("web is %s", got)
+	}
+	if got := w.inspect(older).Name; got != "/web_"+older[:8] {
+		t.Errorf("the older one is called %s", got)
+	}
+	renames := 0
+	for _, a := range w.actions() {
+		if a == string(events.ActionRename) {
+			renames++
+		}
+	}
+	if renames != 1 {
+		t.Errorf("%d rename events", renames)
+	}
+	for _, ref := range []string{"web", "web_" + older[:8]} {
+		if err := w.ContainerRemove(t.Context(), ref, RemoveOptions{Volumes: true}); err != nil {
+			t.Error(err)
+		}
+	}
+	w.empty()
+}
+
+// TestRestartPolicyWaitsForDonors: a container that joins another's network is started with the daemon after that one.
+func TestRestartPolicyWaitsForDonors(t *testing.T) {
+	w := newWorld(t)
+	always := func(net container.NetworkMode) func(r *container.CreateRequest) {
+		return func(r *container.CreateRequest) {
+			r.HostConfig.RestartPolicy.Name = container.RestartPolicyAlways
+			r.HostConfig.NetworkMode = net
+		}
+	}
+	donor := w.create("donor", always("bridge"), "sleep")
+	var ids []string
+	for range 5 {
+		ids = append(ids, w.create("", always(container.NetworkMode("container:"+donor)), "sleep"))
+	}
+	for _, id := range slices.Concat([]string{donor}, ids) {
+		w.start(id)
+	}
+	w.close()
+	for _, id := range slices.Concat([]string{donor}, ids) {
+		w.vanish(id, 0, time.Now())
+	}
+	w.runtime.hang(donor)
+	w.openUnsettled()
+	eventually(t, "their adoption", func() bool {
+		return !slices.ContainsFunc(ids, func(id string) bool { return w.inspect(id).State.Status != container.StateExited })
+	})
+	w.runtime.hang("")
+	for _, id := range ids {
+		eventually(t, "start", func() bool { s := w.inspect(id).State; return s.Running || s.Error != "" })
+		if s := w.inspect(id).State; !s.Running {
+			t.Errorf("%+v", s)
+		}
+	}
 }

@@ -28,10 +28,10 @@ type Engine struct {
 	execs    *execTable
 	// operations are what is under way, for whoever wonders.
 	operations *operations
-	pins     *pinboard
-	host     hostFacts
-	mapper   mapper
-	expected chan struct{} // one for each start that is expected
+	pins       *pinboard
+	host       hostFacts
+	mapper     mapper
+	expected   chan struct{} // one for each start that is expected
 	// noMapping is why no container can have a user namespace of its own; nil: they can.
 	noMapping error
 	started   time.Time

@@ -43,6 +43,8 @@ type fakeRuntime struct {
 	exits    map[string]Exit              // recorded by shims, by state directory
 	mute     map[string]bool              // containers whose shims do not answer
 	created  int
+	hanging  string        // a container whose shim answers when hang is called again
+	hangs    chan struct{} // closed then
 }
 
 func newFakeRuntime() *fakeRuntime {
@@ -58,8 +60,27 @@ func (r *fakeRuntime) Create(_ context.Context, b Bundle) (Task, error) {
 	return t, nil
 }
 
-func (r *fakeRuntime) Load(_ context.Context, id, _, _ string) (Task, error) {
+// hang makes the shim of one container hang, and none of the others.
+func (r *fakeRuntime) hang(id string) {
 	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.hangs != nil {
+		close(r.hangs)
+	}
+	r.hanging, r.hangs = id, make(chan struct{})
+}
+
+func (r *fakeRuntime) Load(ctx context.Context, id, _, _ string) (Task, error) {
+	r.mu.Lock()
+	if hangs := r.hangs; r.hanging == id {
+		r.mu.Unlock()
+		select {
+		case <-hangs:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+		r.mu.Lock()
+	}
 	defer r.mu.Unlock()
 	if r.mute[id] {
 		return nil, errors.New("the shim does not answer")
@@ -466,6 +487,13 @@ func newWorld(t testing.TB) *world {
 
 func (w *world) open() {
 	w.t.Helper()
+	w.openUnsettled()
+	settleAdoption(w.t, w.Engine)
+}
+
+// openUnsettled is open that does not wait for the adoption of what is there.
+func (w *world) openUnsettled() {
+	w.t.Helper()
 	db, err := state.Open(filepath.Join(w.dir, "state.db"))
 	if err != nil {
 		w.t.Fatal(err)
@@ -486,7 +514,6 @@ func (w *world) open() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	settleAdoption(w.t, w.Engine)
 }
 
 // settleAdoption waits until an engine has looked at all that the one before it has left.

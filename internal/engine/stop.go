@@ -275,6 +275,9 @@ func (e *Engine) kill(ctx context.Context, c *ctr, sig syscall.Signal) error {
 	if ends && e.stopRestarting(c) {
 		return nil
 	}
+	if sig != syscall.SIGKILL && first.task == nil {
+		return errNoTask(first)
+	}
 	if sig != syscall.SIGKILL {
 		return e.signal(ctx, c, sig)
 	}

@@ -107,6 +107,10 @@ func (c *Container) save() error {
 // at once. One that somebody has stopped must not hold up a whole daemon.
 const answerTimeout = 3 * time.Second
 
+// patience is how long a shim may take for what depends on the container,
+// without a sign of life.
+const patience = 20 * time.Second
+
 var errNoAnswer = errors.New("the shim does not answer")
 
 // Load adopts a container whose shim still runs. The error is
@@ -194,10 +198,7 @@ func (r *Runtime) IDs(id string) (IDRange, error) {
 
 // ask calls a method that takes the shim no time.
 func (c *Container) ask(ctx context.Context, method string, out any) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, answerTimeout, errNoAnswer)
-	defer cancel()
-	_, err := c.shim().Call(ctx, method, nil, out)
-	return err
+	return c.callShort(ctx, method, nil, out)
 }
 
 // load reads the record.
@@ -245,7 +246,7 @@ func (c *Container) IDs() IDRange { return c.ids }
 func (c *Container) Start(ctx context.Context) error {
 	begin := time.Now()
 	var started wire.Started
-	if _, err := c.shim().Call(ctx, wire.MethodGo, wire.ProcessRef{Process: wire.Init}, &started); err != nil {
+	if _, err := c.callLong(ctx, wire.MethodGo, wire.ProcessRef{Process: wire.Init}, &started); err != nil {
 		return fmt.Errorf("start container %s: %w", c.id, startError(c.plan, err))
 	}
 	c.mu.Lock()
@@ -308,7 +309,7 @@ func (c *Container) namespace(kind ns.Kind) (*os.File, error) {
 // spawn has the shim start another one in its user namespace.
 func (c *Container) spawn(ctx context.Context, files []*os.File) (int, error) {
 	var created wire.Created
-	if _, err := c.shim().Call(ctx, wire.MethodSpawn, wire.SpawnSpec{}, &created, files...); err != nil {
+	if _, err := c.callLong(ctx, wire.MethodSpawn, wire.SpawnSpec{}, &created, files...); err != nil {
 		return 0, fmt.Errorf("start shim beside container %s: %w", c.id, err)
 	}
 	return created.PID, nil
@@ -325,7 +326,7 @@ func (c *Container) Attach(ctx context.Context, o AttachOptions) (*os.File, erro
 	ours, theirs := os.NewFile(uintptr(pair[0]), "attach"), os.NewFile(uintptr(pair[1]), "attach")
 	defer theirs.Close()
 	spec := wire.AttachSpec{Stdin: o.Stdin, Stdout: o.Stdout, Stderr: o.Stderr, CloseStdin: o.CloseStdin}
-	if _, err := c.shim().Call(ctx, wire.MethodAttach, spec, nil, theirs); err != nil {
+	if _, err := c.callLong(ctx, wire.MethodAttach, spec, nil, theirs); err != nil {
 		ours.Close()
 		return nil, fmt.Errorf("attach to container %s: %w", c.id, err)
 	}
@@ -348,9 +349,7 @@ func (c *Container) CloseStdin(ctx context.Context) error {
 }
 
 func (c *Container) call(ctx context.Context, method string, in any) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, answerTimeout, errNoAnswer)
-	defer cancel()
-	if _, err := c.shim().Call(ctx, method, in, nil); err != nil {
+	if err := c.callShort(ctx, method, in, nil); err != nil {
 		return fmt.Errorf("container %s: %w", c.id, err)
 	}
 	return nil
@@ -458,31 +457,38 @@ func (c *Container) heard(ev wire.Event) {
 
 // reconnect takes the conversation up again with a shim that still lives: it
 // cuts off whoever reads nothing for long, and this process may have been
-// stopped. What happened meanwhile is in the shim's state.
+// stopped. What happened meanwhile is in the shim's state. One that does not
+// answer may have been stopped itself: it is no reason to end its container.
 func (c *Container) reconnect() bool {
-	ctx, cancel := cleanup()
-	defer cancel()
-	for wait := time.Millisecond; ; wait *= 2 {
+	told := false
+	for wait := time.Millisecond; ; wait = min(2*wait, time.Second) {
 		pids, err := c.shimPids()
-		if err != nil || len(pids) == 0 || c.isDeleted() {
+		if err != nil || len(pids) == 0 || c.isOver() {
 			return false
 		}
 		client, err := wire.Dial(c.socket())
 		if err == nil {
 			var st wire.State
-			if _, err = client.Call(ctx, wire.MethodState, nil, &st); err == nil {
+			if err = c.greet(client, &st); err == nil {
 				c.catchUp(client, st)
 				return true
 			}
 			client.Close()
 		}
-		select {
-		case <-ctx.Done():
-			c.r.log.Warn("shim does not answer", "container", c.id, "err", err)
-			return false
-		case <-time.After(wait):
+		if !told && wait == time.Second {
+			told = true
+			c.r.log.Warn("shim does not answer", "container", c.id, "pids", pids, "err", err)
 		}
+		<-time.After(wait)
 	}
+}
+
+// greet asks a shim that has just been connected with for its state.
+func (c *Container) greet(client *wire.Client, st *wire.State) error {
+	ctx, cancel := context.WithTimeoutCause(context.Background(), answerTimeout, errNoAnswer)
+	defer cancel()
+	_, err := client.Call(ctx, wire.MethodState, nil, st)
+	return err
 }
 
 // catchUp settles what ended while nobody listened.
@@ -510,6 +516,13 @@ func (c *Container) catchUp(client *wire.Client, st wire.State) {
 	if st.Exit != nil {
 		c.finish(c.observed(*st.Exit))
 	}
+}
+
+// isOver tells that nobody is interested in the shim any more.
+func (c *Container) isOver() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.deleted || c.released
 }
 
 func (c *Container) isDeleted() bool {

@@ -48,6 +48,8 @@ type Runtime struct {
 	init     *os.File // the same, readable: it becomes a process of the container
 	initErr  error
 
+	// patience is how long a shim is waited for that gives no sign of life.
+	patience time.Duration
 	// attachLayers takes the way of older kernels, for tests.
 	attachLayers bool
 	// failAt makes a step fail, for tests of what is left behind.
@@ -79,7 +81,7 @@ func New(opts Options) (*Runtime, error) {
 		bin.Close()
 		return nil, err
 	}
-	return &Runtime{opts: opts, log: opts.Logger, tree: tree, oom: oom, shim: bin}, nil
+	return &Runtime{opts: opts, log: opts.Logger, tree: tree, oom: oom, shim: bin, patience: patience}, nil
 }
 
 // Close gives back what New took. Containers go on.

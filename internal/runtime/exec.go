@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -165,8 +166,9 @@ func (ex *execution) call(p *Process) error {
 		files = append(files, ex.entrance.Dir)
 	}
 	var created wire.Created
-	got, err := ex.c.shim().Call(ex.ctx, wire.MethodExec, spec, &created, append(files, ex.entrance.Tasks...)...)
+	got, err := ex.c.callLong(ex.ctx, wire.MethodExec, spec, &created, append(files, ex.entrance.Tasks...)...)
 	if err != nil {
+		p.endLate(err)
 		return startError(p.plan, err)
 	}
 	p.pid = created.PID
@@ -290,7 +292,8 @@ func (p *Process) Plan() *plan.Plan { return p.plan }
 // process is gone.
 func (p *Process) Start(ctx context.Context) error {
 	var started wire.Started
-	if _, err := p.c.shim().Call(ctx, wire.MethodGo, wire.ProcessRef{Process: p.id}, &started); err != nil {
+	if _, err := p.c.callLong(ctx, wire.MethodGo, wire.ProcessRef{Process: p.id}, &started); err != nil {
+		p.endLate(err)
 		p.c.forget(p)
 		if p.plan != nil {
 			err = startError(p.plan, err)
@@ -298,6 +301,31 @@ func (p *Process) Start(ctx context.Context) error {
 		return fmt.Errorf("exec in container %s: %w", p.c.id, err)
 	}
 	return nil
+}
+
+// endLate ends a process that a shim makes after all, although it did not answer
+// in time: whoever asked for it was told that it failed.
+func (p *Process) endLate(err error) {
+	if !errors.Is(err, errNoAnswer) {
+		return
+	}
+	client := p.c.shim()
+	paid := client.Owing()
+	if paid == nil {
+		return
+	}
+	go func() {
+		select {
+		case <-paid:
+		case <-client.Done():
+			return
+		}
+		ctx, cancel := cleanup()
+		defer cancel()
+		if err := p.Signal(ctx, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+			p.c.r.log.Warn("process that came too late was not ended", "container", p.c.id, "process", p.id, "err", err)
+		}
+	}()
 }
 
 // Done is closed when the process has ended.

@@ -40,6 +40,7 @@ type systemBackend interface {
 	Ledger(ctx context.Context) (*ledger.Ledger, error)
 	OrphansPrune(ctx context.Context) ([]ledger.Account, error)
 	Inspector() engine.Inspection
+	Operations(ref string) ([]engine.Operation, error)
 }
 
 type containerBackend interface {

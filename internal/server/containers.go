@@ -59,10 +59,16 @@ func (s *Server) containerInspect(r *request) error {
 	if err != nil {
 		return err
 	}
-	return r.json(http.StatusOK, inspectForm(r, *c, portholeMember(runs)))
+	operations, err := s.backend.Operations(c.ID)
+	if err != nil {
+		return err // it was removed meanwhile
+	}
+	ours := portholeMember(runs)
+	ours.Operations = showOperations(operations)
+	return r.json(http.StatusOK, inspectForm(r, *c, ours))
 }
 
-// inspectForm returns c as the client's version knows it. It leaves what c
+// inspectForm returns c as the client's version knows it, with what is ours. It leaves what c
 // points to alone.
 func inspectForm(r *request, c container.InspectResponse, more api.Container) any {
 	if r.before(48) {

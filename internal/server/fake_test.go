@@ -79,6 +79,16 @@ func (f *fake) OrphansPrune(context.Context) ([]ledger.Account, error) {
 	return []ledger.Account{{Claim: ledger.Claim{Owner: ledger.Orphan, Path: "x"}, Size: ledger.Size{Disk: 4096}}}, nil
 }
 
+func (f *fake) Operations(ref string) ([]engine.Operation, error) {
+	if ref != "" && f.find(ref) != nil {
+		return nil, f.find(ref)
+	}
+	return []engine.Operation{{
+		ID: 3, Verb: "exec start", Container: fakeID, Name: "web", Age: 12 * time.Second, Slow: true, WaitsFor: "pause",
+		By: &event.Origin{UID: new(uint32(1000)), PID: 42, Command: []string{"docker", "exec", "web", "true"}},
+	}}, nil
+}
+
 func (f *fake) Inspector() engine.Inspection { return engine.Inspection{Containers: 1} }
 
 func (f *fake) Events(ctx context.Context, o engine.EventsOptions, fn engine.EventFunc) error {

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/portholehq/porthole/api"
+	"github.com/portholehq/porthole/internal/engine"
 	"github.com/portholehq/porthole/internal/runtime/plan"
 )
 
@@ -47,6 +48,26 @@ func (s *Server) isolation(r *request) error {
 		}
 	}
 	return r.json(http.StatusOK, out)
+}
+
+// engineOperations lists what the engine has under way, the oldest first.
+func (s *Server) engineOperations(r *request) error {
+	list, err := s.backend.Operations("")
+	if err != nil {
+		return err
+	}
+	return r.json(http.StatusOK, showOperations(list))
+}
+
+func showOperations(list []engine.Operation) []api.EngineOperation {
+	out := make([]api.EngineOperation, 0, len(list))
+	for _, o := range list {
+		out = append(out, api.EngineOperation{
+			ID: o.ID, Verb: o.Verb, Container: o.Container, Name: o.Name, By: actorOrNil(o.By), Since: o.Since,
+			AgeMilliseconds: o.Age.Milliseconds(), Slow: o.Slow, WaitsFor: o.WaitsFor,
+		})
+	}
+	return out
 }
 
 // daemonState is the daemon's inspector: what it works on, since when, for

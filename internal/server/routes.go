@@ -111,6 +111,7 @@ func (s *Server) routes() []route {
 		{get, "/porthole/daemon", s.daemonState},
 		{get, "/porthole/system/df", s.ledger},
 		{post, "/porthole/orphans/prune", s.orphansPrune},
+		{get, "/porthole/operations", s.engineOperations},
 		{get, "/porthole/containers/{name}/isolation", s.isolation},
 		{get, "/porthole/containers/{name}/samples", s.containerSamples},
 		{get, "/porthole/containers/{name}/logs", s.ownLogs},

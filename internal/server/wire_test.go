@@ -733,6 +733,31 @@ func TestDaemonState(t *testing.T) {
 	f.waits <- container.WaitResponse{}
 }
 
+// TestOperations: what the engine has under way is shown by itself, and with the container that it is about.
+func TestOperations(t *testing.T) {
+	d := serve(t, &fake{})
+	want := []api.EngineOperation{{
+		ID: 3, Verb: "exec start", Container: fakeID, Name: "web", By: &api.Actor{UID: new(uint32(1000)), PID: 42, Command: []string{"docker", "exec", "web", "true"}},
+		AgeMilliseconds: 12000, Slow: true, WaitsFor: "pause",
+	}}
+	_, body := d.ask(t, get, "/porthole/operations", "")
+	var list []api.EngineOperation
+	if err := json.Unmarshal([]byte(body), &list); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, list); diff != "" {
+		t.Error(diff)
+	}
+	_, body = d.ask(t, get, "/containers/web/json", "")
+	var inspected struct{ Porthole api.Container }
+	if err := json.Unmarshal([]byte(body), &inspected); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, inspected.Porthole.Operations); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestIsolation(t *testing.T) {
 	d := serve(t, &fake{})
 	resp, body := d.ask(t, get, "/porthole/containers/web/isolation", "")

@@ -55,12 +55,25 @@ func (o *attachOptions) run(ctx context.Context, a *command.App, name string) er
 	if err := a.Check(!o.noStdin, info.Config.Tty); err != nil {
 		return err
 	}
-	if o.sigProxy && !info.Config.Tty {
-		defer forwardSignals(ctx, a, c, name)()
-		// The signals go to the container, so they do not end the copying.
-		ctx = context.WithoutCancel(ctx)
+	// Until the streams are there, a signal ends the command: the daemon may
+	// wait for a container that does not answer.
+	resp, err := connect(ctx, c, name, info.Config, !o.noStdin, keys)
+	if err != nil {
+		return err
 	}
-	at, err := attachNow(ctx, a, c, name, info.Config, !o.noStdin, keys)
+	if o.sigProxy && !info.Config.Tty {
+		// The signals go to the container, so they do not end the copying,
+		// unless they do not get there.
+		proxied, giveUp := context.WithCancel(context.WithoutCancel(ctx))
+		defer giveUp()
+		defer forwardSignals(ctx, a, c, name, giveUp)()
+		if ctx.Err() != nil { // by a signal that came before
+			resp.Close()
+			return context.Cause(ctx)
+		}
+		ctx = proxied
+	}
+	at, err := attachNow(ctx, a, c, name, info.Config, resp, !o.noStdin, keys)
 	if err != nil {
 		return err
 	}
@@ -70,14 +83,31 @@ func (o *attachOptions) run(ctx context.Context, a *command.App, name string) er
 	return exitCode(exit)
 }
 
-// attachNow attaches to a running container and lets it redraw its terminal.
-func attachNow(ctx context.Context, a *command.App, c *client.Client, name string, config *container.Config, stdin bool, keys string) (*attachment, error) {
-	resp, err := c.ContainerAttach(ctx, name, mobyclient.ContainerAttachOptions{
-		Stream: true, Stdin: stdin && config.OpenStdin, Stdout: true, Stderr: true, DetachKeys: keys,
-	})
-	if err != nil {
-		return nil, err
+// connect attaches to a container. The request itself cannot be broken off, so
+// it is left behind when ctx ends.
+func connect(ctx context.Context, c *client.Client, name string, config *container.Config, stdin bool, keys string) (mobyclient.ContainerAttachResult, error) {
+	type outcome struct {
+		resp mobyclient.ContainerAttachResult
+		err  error
 	}
+	result := make(chan outcome, 1)
+	go func() {
+		resp, err := c.ContainerAttach(ctx, name, mobyclient.ContainerAttachOptions{
+			Stream: true, Stdin: stdin && config.OpenStdin, Stdout: true, Stderr: true, DetachKeys: keys,
+		})
+		result <- outcome{resp, err}
+	}()
+	select {
+	case r := <-result:
+		return r.resp, r.err
+	case <-ctx.Done():
+		return mobyclient.ContainerAttachResult{}, context.Cause(ctx)
+	}
+}
+
+// attachNow copies the streams of a running container and lets it redraw its
+// terminal.
+func attachNow(ctx context.Context, a *command.App, c *client.Client, name string, config *container.Config, resp mobyclient.ContainerAttachResult, stdin bool, keys string) (*attachment, error) {
 	// A container that stopped since it was looked at would never end the
 	// stream.
 	if _, err := attachable(ctx, c, name); err != nil {

@@ -61,7 +61,7 @@ func (o *runOptions) run(cmd *cobra.Command, a *command.App, req *createflags.Re
 		return command.WithHelp(cmd, startFailure(err), err)
 	}
 	if o.sigProxy {
-		defer forwardSignals(cmd.Context(), a, c, id)()
+		defer forwardSignals(cmd.Context(), a, c, id, nil)()
 	}
 	r := &running{cmd: cmd, app: a, client: c, id: id, config: req.Config, autoRemove: o.flags.AutoRemove()}
 	return r.run(keys)

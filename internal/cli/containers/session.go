@@ -6,8 +6,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
 	mobyclient "github.com/moby/moby/client"
 
@@ -86,12 +89,27 @@ func resizeFailed(a *command.App) {
 	_, _ = fmt.Fprintln(a.Err, "failed to resize tty, using default size")
 }
 
+// forwardTimeout is how long the daemon may take for a signal that is passed on.
+const forwardTimeout = 5 * time.Second
+
+// endNames are the signals that are meant to end what gets them.
+var endNames = []string{"INT", "TERM", "HUP", "QUIT"}
+
 // forwardSignals sends the signals that this process gets to a container's
-// first process, until the returned function is called.
-func forwardSignals(ctx context.Context, a *command.App, c *client.Client, id string) (stop func()) {
+// first process, until the returned function is called. undelivered, if not
+// nil, is called when one that is meant to end it does not get there, because
+// the daemon does not answer or cannot reach the container.
+func forwardSignals(ctx context.Context, a *command.App, c *client.Client, id string, undelivered func()) (stop func()) {
 	return tty.ForwardSignals(context.WithoutCancel(ctx), func(ctx context.Context, name string) {
-		if _, err := c.ContainerKill(ctx, id, mobyclient.ContainerKillOptions{Signal: name}); err != nil {
-			a.Log.Debug("forward signal", "signal", name, "err", err)
+		bounded, cancel := context.WithTimeout(ctx, forwardTimeout)
+		defer cancel()
+		_, err := c.ContainerKill(bounded, id, mobyclient.ContainerKillOptions{Signal: name})
+		if err == nil {
+			return
+		}
+		a.Log.Debug("forward signal", "signal", name, "err", err)
+		if undelivered != nil && slices.Contains(endNames, name) && (bounded.Err() != nil || errdefs.IsUnavailable(err)) {
+			undelivered()
 		}
 	})
 }

@@ -92,7 +92,7 @@ func (o *startOptions) runAttached(ctx context.Context, a *command.App, name, ke
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if !ctr.Config.Tty {
-		defer forwardSignals(ctx, a, c, ctr.ID)()
+		defer forwardSignals(ctx, a, c, ctr.ID, nil)()
 		// The signals go to the container, so they do not end the waiting.
 		ctx, cancel = context.WithCancel(context.WithoutCancel(ctx))
 		defer cancel()

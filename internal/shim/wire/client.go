@@ -8,19 +8,25 @@ import (
 	"net"
 	"os"
 	"sync"
+	"time"
 )
 
 // Client is the daemon's end of a conversation with a shim. All methods may be
 // called from several goroutines.
 type Client struct {
-	conn   *Conn
-	events chan Event
-	done   chan struct{} // closed when the receiver has ended
+	conn *Conn
+	nc   *net.UnixConn // below conn
+	// sending has a token while a frame is being sent.
+	sending chan struct{}
+	events  chan Event
+	done    chan struct{} // closed when the receiver has ended
 
 	// mu guards what follows.
 	mu      sync.Mutex
 	nextID  uint64
 	waiting map[uint64]chan answer
+	owed    map[uint64]bool // calls that were given up, and not answered since
+	paid    chan struct{}   // closed when owed becomes empty; nil while it is
 	backlog []Event
 	wake    chan struct{} // one token: backlog changed
 	err     error         // why the conversation ended
@@ -45,6 +51,9 @@ func Dial(path string) (*Client, error) {
 func NewClient(c *net.UnixConn) *Client {
 	cl := &Client{
 		conn:    NewConn(c),
+		nc:      c,
+		sending: make(chan struct{}, 1),
+		owed:    map[uint64]bool{},
 		events:  make(chan Event),
 		done:    make(chan struct{}),
 		waiting: map[uint64]chan answer{},
@@ -71,10 +80,15 @@ func (c *Client) Close() error {
 	return err
 }
 
+// sendTimeout is how long a shim may take nothing of a request: only one that
+// has not read the requests before does.
+const sendTimeout = 3 * time.Second
+
 // Call asks the shim for method with in as body and decodes the answer into
 // out; both may be nil. The files stay the caller's; those received are the
 // caller's, too. An error that the shim answered with is an *Error. When ctx
-// ends, Call returns at once, but the shim goes on with what it was asked for.
+// ends, Call returns at once, but the shim goes on with what it was asked for,
+// see [Client.Owing]. A shim that takes no requests gives os.ErrDeadlineExceeded.
 func (c *Client) Call(ctx context.Context, method string, in, out any, files ...*os.File) ([]*os.File, error) {
 	frame := Frame{Kind: KindRequest}
 	req := Request{Method: method}
@@ -96,13 +110,14 @@ func (c *Client) Call(ctx context.Context, method string, in, out any, files ...
 	if frame.JSON, err = json.Marshal(req); err != nil {
 		return nil, fmt.Errorf("shim %s: encode: %w", method, err)
 	}
-	if err := c.conn.Send(frame, files...); err != nil {
+	if err := c.send(ctx, frame, files); err != nil {
 		return nil, fmt.Errorf("shim %s: %w", method, err)
 	}
 	var a answer
 	select {
 	case a = <-ch:
 	case <-ctx.Done():
+		c.owe(req.ID)
 		return nil, fmt.Errorf("shim %s: %w", method, context.Cause(ctx))
 	case <-c.done:
 		select {
@@ -112,6 +127,46 @@ func (c *Client) Call(ctx context.Context, method string, in, out any, files ...
 		}
 	}
 	return finishCall(method, a, out)
+}
+
+func (c *Client) send(ctx context.Context, frame Frame, files []*os.File) error {
+	select {
+	case c.sending <- struct{}{}:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-c.done:
+		return c.cause()
+	}
+	defer func() { <-c.sending }()
+	c.nc.SetWriteDeadline(time.Now().Add(sendTimeout))
+	err := c.conn.Send(frame, files...)
+	if errors.Is(err, errTorn) {
+		c.fail(err)
+		c.conn.Close()
+	}
+	return err
+}
+
+// owe notes that a call was given up, unless it has been answered meanwhile.
+func (c *Client) owe(id uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.waiting[id] == nil {
+		return
+	}
+	c.owed[id] = true
+	if c.paid == nil {
+		c.paid = make(chan struct{})
+	}
+}
+
+// Owing tells whether the shim has not answered a call that was given up. The
+// channel is closed once it has answered all of them. It is nil if it owes
+// nothing.
+func (c *Client) Owing() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.paid
 }
 
 func finishCall(method string, a answer, out any) ([]*os.File, error) {
@@ -198,6 +253,11 @@ func (c *Client) dispatchReply(f Frame, files []*os.File) error {
 	c.mu.Lock()
 	ch := c.waiting[r.ID]
 	delete(c.waiting, r.ID)
+	delete(c.owed, r.ID)
+	if len(c.owed) == 0 && c.paid != nil {
+		close(c.paid)
+		c.paid = nil
+	}
 	if ch != nil {
 		ch <- answer{r, files} // has room: one answer per call
 	}

@@ -126,6 +126,9 @@ func NewStageConn(fd int) *Conn {
 // Close closes the connection; a blocked Recv on a net.UnixConn returns.
 func (c *Conn) Close() error { return c.t.Close() }
 
+// errTorn is for a frame of which a part was sent: nothing can follow it.
+var errTorn = errors.New("torn off")
+
 // Send writes one frame with files. The files stay the caller's.
 func (c *Conn) Send(f Frame, files ...*os.File) error {
 	if len(files) > MaxFiles {
@@ -145,9 +148,12 @@ func (c *Conn) Send(f Frame, files ...*os.File) error {
 	}
 	c.sendMu.Lock()
 	defer c.sendMu.Unlock()
-	for len(buf) > 0 {
+	for whole := len(buf); len(buf) > 0; {
 		n, err := c.t.write(buf, oob)
-		if err != nil {
+		switch {
+		case err != nil && len(buf) < whole:
+			return fmt.Errorf("send frame: %w: %w", errTorn, err)
+		case err != nil:
 			return fmt.Errorf("send frame: %w", err)
 		}
 		buf, oob = buf[n:], nil
