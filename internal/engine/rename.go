@@ -31,13 +31,27 @@ func (e *Engine) ContainerRename(ctx context.Context, ref, name string) error {
 	if err != nil {
 		return fmt.Errorf("Error when allocating new name: %w", err)
 	}
-	if err := c.updateSaved(func(v *view) { v.Name = name }); err != nil {
+	err = e.saveOrUndo(ctx, c, func(v *view) { v.Name = name }, func(v *view) { v.Name = old })
+	if err != nil {
 		e.registry.release(name, c.id)
 		return err
 	}
 	e.registry.release(old, c.id)
 	e.emit(ctx, c.view(), events.ActionRename, map[string]string{"oldName": "/" + old})
-	return e.deps.State.Flush(ctx)
+	return nil
+}
+
+// saveOrUndo makes a change of the saved part and returns when it is on disk. What could not be saved does not hold: undo
+// takes it back.
+func (e *Engine) saveOrUndo(ctx context.Context, c *ctr, change, undo func(*view)) error {
+	err := c.updateSaved(change)
+	if err == nil {
+		err = e.deps.State.Flush(context.WithoutCancel(ctx))
+	}
+	if err != nil {
+		e.saved(c, c.updateSaved(undo))
+	}
+	return err
 }
 
 // ContainerResize sets the size of a container's terminal.

@@ -42,8 +42,14 @@ func (e *Engine) ContainerStop(ctx context.Context, ref string, o StopOptions) e
 	if err := e.stop(context.WithoutCancel(ctx), c, askStop, sig, e.stopTimeout(c.view(), o.Timeout)); err != nil {
 		return fmt.Errorf("cannot stop container: %s: %w", ref, err)
 	}
-	// That somebody stopped it must outlive the daemon: the restart policy asks.
-	return e.deps.State.Flush(context.WithoutCancel(ctx))
+	e.saveStop(ctx, c)
+	return nil
+}
+
+// saveStop returns when it is on disk that somebody has stopped a container: the restart policy of the next daemon asks.
+// A disk that is full makes the stop none the less done, and what is to be saved is tried again.
+func (e *Engine) saveStop(ctx context.Context, c *ctr) {
+	e.saved(c, e.deps.State.Flush(context.WithoutCancel(ctx)))
 }
 
 // stopSignal is the signal named, else the container's, else SIGTERM.
@@ -252,7 +258,8 @@ func (e *Engine) ContainerKill(ctx context.Context, ref, name string) error {
 	if err := e.kill(ctx, c, sig); err != nil {
 		return err // the server names the container in front, as Docker does
 	}
-	return e.deps.State.Flush(context.WithoutCancel(ctx))
+	e.saveStop(ctx, c)
+	return nil
 }
 
 func (e *Engine) kill(ctx context.Context, c *ctr, sig syscall.Signal) error {

@@ -42,13 +42,14 @@ func (e *Engine) ContainerUpdate(ctx context.Context, ref string, u container.Up
 	if err := e.applyLimits(v, h); err != nil {
 		return container.UpdateResponse{}, fmt.Errorf("Cannot update container %s: %w", c.id, err)
 	}
-	if err := c.updateSaved(func(v *view) { v.HostConfig, v.document = h, nil }); err != nil {
+	err = e.saveOrUndo(ctx, c, func(w *view) { w.HostConfig, w.document = h, nil }, func(w *view) { w.HostConfig = v.HostConfig })
+	if err != nil {
+		if back := e.applyLimits(v, v.HostConfig); back != nil {
+			e.log.Error("limits were not set back", "container", c.id, "err", back)
+		}
 		return container.UpdateResponse{}, err
 	}
 	e.emit(ctx, c.view(), events.ActionUpdate, nil)
-	if err := e.deps.State.Flush(ctx); err != nil {
-		return container.UpdateResponse{}, err
-	}
 	return container.UpdateResponse{Warnings: append([]string{}, warnings...)}, nil
 }
 

@@ -18,7 +18,10 @@
 // newest event is older than MaxAge, are removed, but never the one that is being written.
 //
 // An event is with the kernel when Publish returns, so that it outlives the process; it is forced to the disk within a
-// second. What a crash of the machine leaves behind the last good line is cut off by the next Open. A line that was
+// second. Where it cannot be written, to a full disk, it waits in memory with those after it, in order and with its
+// number, and is written as soon as that works: readers get it late. More than MaxWaiting are dropped, which is told
+// then by an event of type "daemon" and action "events-dropped", whose attributes are count, since and until.
+// What a crash of the machine leaves behind the last good line is cut off by the next Open. A line that was
 // damaged elsewhere is passed over and counted.
 //
 // Filters are the business of the caller.
@@ -53,6 +56,8 @@ type Options struct {
 	MaxSize     int64
 	MaxSegments int
 	MaxAge      time.Duration
+	// MaxWaiting is how many events are kept in memory that could not be written; 0 means 2,000.
+	MaxWaiting int
 }
 
 func (o Options) withDefaults() Options {
@@ -64,6 +69,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.MaxAge <= 0 {
 		o.MaxAge = 90 * 24 * time.Hour
+	}
+	if o.MaxWaiting <= 0 {
+		o.MaxWaiting = 2000
 	}
 	return o
 }
@@ -88,6 +96,8 @@ type Journal struct {
 	grown    chan struct{} // closed and replaced when an event was appended
 	closed   bool
 	buf      []byte
+	backlog  backlog
+	write    func(f *os.File, line []byte) (int, error) // File.Write, but in tests
 }
 
 // Open opens or creates the journal in dir.
@@ -95,7 +105,7 @@ func Open(dir string, o Options) (*Journal, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open event journal: %w", err)
 	}
-	j := &Journal{dir: dir, options: o.withDefaults(), grown: make(chan struct{})}
+	j := &Journal{dir: dir, options: o.withDefaults(), grown: make(chan struct{}), write: (*os.File).Write}
 	if err := j.load(); err != nil {
 		return nil, fmt.Errorf("open event journal %q: %w", dir, err)
 	}
@@ -213,22 +223,34 @@ func (j *Journal) PublishBy(by *Origin, m events.Message) (Record, error) {
 	}
 	rec := Record{Seq: j.seq + 1, By: by, Message: m}
 	line, err := encodeLine(j.buf[:0], &rec)
-	if err == nil {
-		j.buf = line
-		err = j.append(line, now)
-	}
 	if err != nil {
 		return Record{}, fmt.Errorf("append event: %w", err)
 	}
+	j.buf = line
+	j.drainBacklog()
+	if j.backlog.empty() {
+		if err = j.append(rec.Seq, line, now); err == nil {
+			j.seq, j.last = rec.Seq, now
+			j.wake()
+			return rec, nil
+		}
+	}
+	if !j.wait(rec.Seq, line, now, err) {
+		return Record{}, fmt.Errorf("append event: %w", j.backlog.cause)
+	}
 	j.seq, j.last = rec.Seq, now
-	close(j.grown)
-	j.grown = make(chan struct{})
 	return rec, nil
 }
 
-func (j *Journal) append(line []byte, now int64) error {
+// wake tells the followers that there is more.
+func (j *Journal) wake() {
+	close(j.grown)
+	j.grown = make(chan struct{})
+}
+
+func (j *Journal) append(seq uint64, line []byte, now int64) error {
 	if j.size >= j.options.MaxSize || j.begun > 0 && now-j.begun >= j.segmentAge() {
-		if err := j.rotate(); err != nil {
+		if err := j.rotate(seq); err != nil {
 			return err
 		}
 	}
@@ -240,7 +262,7 @@ func (j *Journal) append(line []byte, now int64) error {
 	if j.torn {
 		line = append([]byte{'\n'}, line...)
 	}
-	n, err := j.active.Write(line)
+	n, err := j.write(j.active, line)
 	j.size += int64(n)
 	if err != nil {
 		// Readers may have seen the half line: it stays, and the next one does not join it.
@@ -260,8 +282,8 @@ func (j *Journal) segmentAge() int64 {
 	return max(int64(j.options.MaxAge)/int64(j.options.MaxSegments), 1)
 }
 
-func (j *Journal) rotate() error {
-	if err := j.begin(j.seq + 1); err != nil {
+func (j *Journal) rotate(seq uint64) error {
+	if err := j.begin(seq); err != nil {
 		return err
 	}
 	for len(j.segments) > j.options.MaxSegments {
@@ -309,9 +331,11 @@ func (j *Journal) Close() error {
 }
 
 func (j *Journal) close() error {
+	j.drainBacklog() // a last try
+	j.stopRetry()
 	j.closed = true
 	close(j.grown)
-	return j.sync.close()
+	return errors.Join(j.backlogLost(), j.sync.close())
 }
 
 // Stats tell how the journal does.
@@ -320,13 +344,15 @@ type Stats struct {
 	Segments    int
 	Readers     int
 	Damaged     uint64 // lines that readers passed over
+	Waiting     int    // events in memory that could not be written
+	Dropped     uint64 // events that could not even be kept there, and of which the journal does not tell yet
 }
 
 // Stats tell how the journal does.
 func (j *Journal) Stats() Stats {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return Stats{First: j.segments[0], Last: j.seq, Segments: len(j.segments), Readers: j.Readers(), Damaged: j.damaged.Load()}
+	return Stats{First: j.segments[0], Last: j.seq, Segments: len(j.segments), Readers: j.Readers(), Damaged: j.damaged.Load(), Waiting: len(j.backlog.lines), Dropped: j.backlog.dropped}
 }
 
 // Readers is the number of Reads under way.

@@ -60,8 +60,8 @@ type DB struct {
 	closed  bool
 	failed  error // of the last write; nil after one that succeeded
 
-	commit func(changes map[string][]byte) error // apply, but in tests
-	report func(error)                           // see OnFailure; nil: nobody is told
+	report func(error)  // see OnFailure; nil: nobody is told
+	fail   func() error // see FailPoint; nil: nothing fails
 }
 
 // Open opens or creates the file. It waits a second at most for another process to let go of it.
@@ -78,7 +78,6 @@ func Open(path string) (*DB, error) {
 		return nil, fmt.Errorf("open state file %q: %w", path, err)
 	}
 	d := &DB{bolt: b, wake: make(chan struct{}, 1), done: make(chan struct{}), pending: map[string][]byte{}}
-	d.commit = d.apply
 	go d.write()
 	return d, nil
 }
@@ -239,6 +238,13 @@ func (d *DB) OnFailure(f func(error)) {
 	d.report = f
 }
 
+// FailPoint has f called before each write; its error makes that one fail. It is for tests.
+func (d *DB) FailPoint(f func() error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.fail = f
+}
+
 func (d *DB) enqueue(id string, value []byte, written chan error) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -291,10 +297,16 @@ func (d *DB) awaited() bool {
 
 func (d *DB) flush() {
 	d.mu.Lock()
-	changes, waiters := d.pending, d.waiters
+	changes, waiters, fail := d.pending, d.waiters, d.fail
 	d.pending, d.waiters, d.writing = map[string][]byte{}, nil, len(changes) > 0
 	d.mu.Unlock()
-	err := d.commit(changes)
+	var err error
+	if fail != nil {
+		err = fail()
+	}
+	if err == nil {
+		err = d.apply(changes)
+	}
 	d.settle(changes, err)
 	for _, w := range waiters {
 		w <- err

@@ -137,12 +137,12 @@ func TestFailedWritesAreTriedAgain(t *testing.T) {
 	d, path := open(t)
 	full, reported := errors.New("no space left on device"), make(chan error, 10)
 	var room atomic.Bool
-	d.commit = func(changes map[string][]byte) error {
+	d.FailPoint(func() error {
 		if !room.Load() {
 			return full
 		}
-		return d.apply(changes)
-	}
+		return nil
+	})
 	d.OnFailure(func(err error) { reported <- err })
 	if err := d.PutLater(&Container{ID: "later", Config: &container.Config{}, HostConfig: &container.HostConfig{}}); err != nil {
 		t.Fatal(err)
