@@ -23,9 +23,17 @@ import (
 // adoptionsAtOnce bounds how many shims are asked at the same time. Most of an adoption is waiting.
 const adoptionsAtOnce = 32
 
+// What was saved last may be older than what is so by 50 ms, and after a kill of the daemon that can be seen until a
+// container is adopted. So the daemon's start gives adoption startGrace, and an inspect gives that of its container
+// readGrace. Neither ever waits longer.
+const (
+	startGrace = 300 * time.Millisecond
+	readGrace  = 500 * time.Millisecond
+)
+
 // adoptAll makes the containers of an earlier daemon known, as they were saved, and begins to take them up: those that
-// run go on, the ends of others are noted, and what belongs to no container is removed. It returns before that is done,
-// so that the daemon can answer; who needs a container's processes waits for its own adoption only, see operate. A
+// run go on, the ends of others are noted, and what belongs to no container is removed. It does not wait for the end of
+// that, so that the daemon can answer; who needs a container's processes waits for its own adoption only, see operate. A
 // container that cannot be taken up is an error that is logged and no obstacle to the others.
 func (e *Engine) adoptAll(ctx context.Context) error {
 	if err := e.loadRecords(); err != nil {
@@ -62,6 +70,14 @@ func (e *Engine) adoptAll(ctx context.Context) error {
 				e.ids.release(ids)
 			}
 		})
+	}
+	// Most of it is done before anybody can have asked.
+	grace, cancel := context.WithTimeout(ctx, startGrace)
+	defer cancel()
+	for _, c := range e.registry.all() {
+		if e.awaitAdoption(grace, c) != nil {
+			break
+		}
 	}
 	return nil
 }

@@ -15,6 +15,8 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
 	bolt "go.etcd.io/bbolt"
+
+	"github.com/portholehq/porthole/internal/event"
 )
 
 // restart ends the daemon and starts another.
@@ -422,5 +424,44 @@ func TestRestartPolicyWaitsForDonors(t *testing.T) {
 		if s := w.inspect(id).State; !s.Running {
 			t.Errorf("%+v", s)
 		}
+	}
+}
+
+// TestSlowOperationsAreShown: those that take longer than anything usually does are warned of, with what they wait for.
+func TestSlowOperationsAreShown(t *testing.T) {
+	w := newWorld(t)
+	id := w.create("web", nil, "sleep")
+	c, err := w.registry.find(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	release, err := c.turn.take(t.Context(), "pause")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := event.WithOrigin(t.Context(), &event.Origin{UID: 7, PID: 8})
+	done := w.begin(ctx, "rename", c)
+	if list := w.slowOperations(); len(list) != 0 {
+		t.Errorf("young operations: %q", list)
+	}
+	w.operations.mu.Lock()
+	for _, op := range w.operations.open {
+		op.since = op.since.Add(-12 * time.Second)
+	}
+	w.operations.mu.Unlock()
+	if diff := cmp.Diff([]string{"WARNING: rename of web has been under way for 12s and waits for pause"}, w.slowOperations()); diff != "" {
+		t.Errorf("warnings (-want +got):\n%s", diff)
+	}
+	list, err := w.Operations("web")
+	if err != nil || len(list) != 1 || !list[0].Slow || list[0].By == nil || list[0].By.PID != 8 || list[0].WaitsFor != "pause" {
+		t.Errorf("operations: %+v %v", list, err)
+	}
+	release()
+	done()
+	if list, err := w.Operations(""); err != nil || len(list) != 0 {
+		t.Errorf("operations are left: %+v %v", list, err)
+	}
+	if _, err := w.Operations("nope"); !errdefs.IsNotFound(err) {
+		t.Errorf("of no container: %v", err)
 	}
 }

@@ -17,10 +17,14 @@ const driverName = "overlayfs" // of containerd's snapshotter, as Docker's conta
 
 // ContainerInspect tells all about one container. It reads the snapshot and, with size, walks the root filesystem.
 func (e *Engine) ContainerInspect(ctx context.Context, ref string, size bool) (*container.InspectResponse, error) {
-	v, err := e.viewOf(ref)
+	c, err := e.registry.find(ref)
 	if err != nil {
 		return nil, err
 	}
+	grace, cancel := context.WithTimeout(ctx, readGrace)
+	defer cancel()
+	_ = e.awaitAdoption(grace, c) // else it is shown as it was saved
+	v := c.view()
 	files := e.files(v)
 	r := &container.InspectResponse{
 		ID: v.ID, Created: v.Created.Format(time.RFC3339Nano), Path: v.Path, Args: slices.Concat([]string{}, v.Args),
