@@ -439,7 +439,7 @@ func TestSlowOperationsAreShown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx := event.WithOrigin(t.Context(), &event.Origin{UID: 7, PID: 8})
+	ctx := event.WithOrigin(t.Context(), &event.Origin{PID: 8})
 	done := w.begin(ctx, "rename", c)
 	if list := w.slowOperations(); len(list) != 0 {
 		t.Errorf("young operations: %q", list)
