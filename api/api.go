@@ -159,3 +159,46 @@ type OrphansPruned struct {
 	Removed        []DiskAccount `json:"Removed"`
 	SpaceReclaimed int64         `json:"SpaceReclaimed"`
 }
+
+// Info is what "info" tells beyond Docker's fields.
+type Info struct {
+	Isolation InfoIsolation `json:"Isolation"`
+	Cgroup    InfoCgroup    `json:"Cgroup"`
+	Journal   InfoJournal   `json:"Journal"`
+	Log       InfoLog       `json:"Log"`
+}
+
+// InfoIsolation is how containers are kept apart unless they say otherwise.
+type InfoIsolation struct {
+	// UserNamespaces tells whether each container has a range of ids of its own,
+	// with its files ID-mapped; if not, Why says what is missing.
+	UserNamespaces   bool   `json:"UserNamespaces"`
+	Why              string `json:"Why,omitempty"`
+	IDsPerContainer  int    `json:"IDsPerContainer,omitempty"`
+	Seccomp          string `json:"Seccomp,omitempty"`
+	AppArmorProfile  string `json:"AppArmorProfile,omitempty"`
+	CgroupNamespaces bool   `json:"CgroupNamespaces"`
+}
+
+// InfoCgroup is where containers' control groups are.
+type InfoCgroup struct {
+	Mode   string `json:"Mode"` // as "cgroup v2" or "cgroup v1 hybrid"
+	Parent string `json:"Parent"`
+}
+
+// InfoJournal is what is kept of events, and its bounds.
+type InfoJournal struct {
+	First         uint64 `json:"First"`
+	Last          uint64 `json:"Last"`
+	Segments      int    `json:"Segments"`
+	MaxSegments   int    `json:"MaxSegments"`
+	MaxSize       int64  `json:"MaxSize"` // of a segment, in bytes
+	MaxAgeSeconds int64  `json:"MaxAgeSeconds"`
+}
+
+// InfoLog is how much is kept of the output of a container that does not say.
+type InfoLog struct {
+	MaxSize  int64 `json:"MaxSize"` // of a file, in bytes; negative: not bounded
+	MaxFiles int   `json:"MaxFiles"`
+	Compress bool  `json:"Compress"`
+}

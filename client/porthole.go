@@ -114,6 +114,13 @@ func (c *Client) DaemonState(ctx context.Context) (api.Daemon, error) {
 	return out, err
 }
 
+// Facts returns what the daemon's info has no place for.
+func (c *Client) Facts(ctx context.Context) (api.Info, error) {
+	var out api.Info
+	err := c.get(ctx, "/porthole/system/info", &out)
+	return out, err
+}
+
 // DiskLedger returns whose the bytes below the daemon's data root are.
 func (c *Client) DiskLedger(ctx context.Context) (api.DiskLedger, error) {
 	var out api.DiskLedger

@@ -137,7 +137,7 @@ func (o *parts) openEngine(ctx context.Context, p *process) (*engine.Engine, err
 		Config: engine.Config{
 			DataRoot: c.DataRoot, ExecRoot: c.ExecRoot, CgroupParent: c.CgroupParent,
 			Version: version, GitCommit: commit, BuildTime: built,
-			Labels: p.labels, Debug: p.debug, Init: c.Init, Log: limits,
+			Labels: p.labels, Debug: p.debug, Init: c.Init, Log: limits, Warnings: c.Warnings(),
 			DNS: c.DNS, DNSSearch: c.DNSSearch, DNSOptions: c.DNSOptions,
 			StopTimeout: time.Duration(c.DefaultStopTimeout) * time.Second,
 		},

@@ -403,6 +403,7 @@ var ours = regexp.MustCompile(`(?s)` + strings.Join([]string{
 	`      --after uint .*?Seq\)\n`,
 	`      --orphans .*?see df -v\n`,
 	`      --(die-with-client|kill|list|signal) [^\n]*(is gone|EXEC ID|by exec)\n`,
+	`      --tree .*?\(EXPERIMENTAL\)\n`,
 	`      --(plot|since|until|wide) [^\n]*(network over time|then|then \(e.g. "10m"\)|waited for)\n`,
 	` \("always": over restarts, too\)`,
 	`      --grep .*?\(RE2\)\n`,

@@ -493,3 +493,23 @@ func (c *Config) LogLimits() (crilog.Options, error) {
 	}
 	return out, nil
 }
+
+// Warnings tells, in Docker's words, of settings by which others than root get at the daemon.
+func (c *Config) Warnings() []string {
+	const surface = `
+         Access to the remote API is equivalent to root access on the host. Refer
+         to the 'Docker daemon attack surface' section in the documentation for
+         more information: https://docs.docker.com/go/attack-surface/`
+	var list []string
+	for _, host := range c.Hosts {
+		addr, tcp := strings.CutPrefix(host, "tcp://")
+		switch {
+		case !tcp:
+		case !c.TLS:
+			list = append(list, "WARNING: API is accessible on http://"+addr+" without encryption."+surface)
+		case !c.TLSVerify:
+			list = append(list, "WARNING: API is accessible on https://"+addr+" without TLS client verification."+surface)
+		}
+	}
+	return list
+}

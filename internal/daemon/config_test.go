@@ -230,3 +230,26 @@ func TestRedirectLogrus(t *testing.T) {
 		t.Errorf("log %q", text)
 	}
 }
+
+func TestWarnings(t *testing.T) {
+	for name, c := range map[string]struct {
+		config Config
+		want   []string // beginnings
+	}{
+		"a socket":             {Config{Hosts: []string{"unix:///run/s"}}, nil},
+		"plain":                {Config{Hosts: []string{"unix:///run/s", "tcp://127.0.0.1:2375"}}, []string{"WARNING: API is accessible on http://127.0.0.1:2375 without encryption."}},
+		"TLS":                  {Config{Hosts: []string{"tcp://[::]:2376"}, TLS: true}, []string{"WARNING: API is accessible on https://[::]:2376 without TLS client verification."}},
+		"TLS and certificates": {Config{Hosts: []string{"tcp://[::]:2376"}, TLS: true, TLSVerify: true}, nil},
+	} {
+		got := c.config.Warnings()
+		if len(got) != len(c.want) {
+			t.Errorf("%s: %q", name, got)
+			continue
+		}
+		for i := range got {
+			if !strings.HasPrefix(got[i], c.want[i]) {
+				t.Errorf("%s: %q, want %q", name, got[i], c.want[i])
+			}
+		}
+	}
+}

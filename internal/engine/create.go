@@ -115,11 +115,8 @@ func (n *creation) decide(ctx context.Context, name string, req container.Create
 
 // knownRuntime accepts our own name and those by which clients ask for the usual way to run containers.
 func knownRuntime(name string) bool {
-	switch name {
-	case "", "porthole", "runc", "io.containerd.runc.v2":
-		return true
-	}
-	return false
+	_, ok := runtimes()[name]
+	return ok || name == ""
 }
 
 // hostname is the one that nobody asked for. Containers in the host's UTS or network namespace have the host's.

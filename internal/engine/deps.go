@@ -62,6 +62,8 @@ type Config struct {
 	StopTimeout  time.Duration   // 0: 10 s
 	Init         bool            // run an init in containers that do not say
 	Log          crilog.Options  // of containers that do not say
+	// Warnings are about the daemon's own settings, in Docker's words.
+	Warnings []string
 	// DNS, DNSSearch and DNSOptions are for the resolv.conf of containers that do not say; empty: the host's.
 	DNS, DNSSearch, DNSOptions []string
 }

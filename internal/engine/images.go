@@ -90,7 +90,7 @@ func (e *Engine) ImageList(ctx context.Context, o ImageListOptions) ([]mobyimage
 	uses := e.imageUses()
 	return e.deps.Images.List(ctx, image.ListOptions{
 		All: o.All, Filters: image.Filters(o.Filters), SharedSize: o.SharedSize, Manifests: o.Manifests,
-		InUse: func(id string) int64 { return int64(len(uses[id])) },
+		Used: func(id string) []image.Use { return uses[id] },
 	})
 }
 

@@ -114,7 +114,8 @@ func (e *Engine) Info(ctx context.Context) (*system.Info, error) {
 		IndexServerAddress: "https://index.docker.io/v1/", NCPU: e.deps.Host.NCPU, MemTotal: h.memTotal, DockerRootDir: e.config.DataRoot,
 		HTTPProxy: os.Getenv("HTTP_PROXY"), HTTPSProxy: os.Getenv("HTTPS_PROXY"), NoProxy: os.Getenv("NO_PROXY"),
 		Name: h.name, Labels: e.labels(), ServerVersion: e.config.Version,
-		Runtimes: map[string]system.RuntimeWithStatus{"porthole": {Runtime: system.Runtime{Path: "porthole-shim"}}}, DefaultRuntime: "porthole",
+		Runtimes: runtimes(), DefaultRuntime: ourRuntime, FirewallBackend: &system.FirewallInfo{Driver: "nftables"},
+		ContainerdCommit: system.Commit{ID: library(containerdModule)}, RuncCommit: system.Commit{ID: e.config.GitCommit}, InitCommit: system.Commit{ID: e.config.GitCommit},
 		LiveRestoreEnabled: true, InitBinary: "porthole-shim", SecurityOptions: e.securityOptions(), CDISpecDirs: []string{}, Warnings: e.warnings(),
 		Isolation: "",
 	}
@@ -131,6 +132,17 @@ func (e *Engine) Info(ctx context.Context) (*system.Info, error) {
 		}
 	}
 	return i, nil
+}
+
+// ourRuntime is the name of our runtime, which also answers to the names by which clients ask for the usual one.
+const ourRuntime = "porthole"
+
+func runtimes() map[string]system.RuntimeWithStatus {
+	list := map[string]system.RuntimeWithStatus{}
+	for _, name := range []string{ourRuntime, "runc", "io.containerd.runc.v2"} {
+		list[name] = system.RuntimeWithStatus{Runtime: system.Runtime{Path: "porthole-shim"}}
+	}
+	return list
 }
 
 func cgroupVersion(m cgroup.Mode) string {
@@ -188,15 +200,7 @@ func (e *Engine) securityOptions() []string {
 	if host.AppArmor {
 		options = append(options, "name=apparmor")
 	}
-	if host.Seccomp {
-		profile := "builtin"
-		switch host.SeccompProfile {
-		case "":
-		case "unconfined":
-			profile = "unconfined"
-		default:
-			profile = "custom"
-		}
+	if profile := e.seccompProfile(); profile != "" {
 		options = append(options, "name=seccomp,profile="+profile)
 	}
 	if host.CgroupNamespaces {
@@ -211,18 +215,32 @@ func (e *Engine) securityOptions() []string {
 // warnings name what this host cannot give, in Docker's words.
 func (e *Engine) warnings() []string {
 	sup := e.deps.Host.Cgroup
-	list := []string{}
+	list := append([]string{}, e.config.Warnings...)
+	v2 := sup.Mode == cgroup.V2
 	for _, w := range []struct {
 		missing bool
 		text    string
 	}{
 		{!sup.Memory, "WARNING: No memory limit support"},
 		{sup.Memory && !sup.Swap, "WARNING: No swap limit support"},
+		{sup.Memory && !v2 && !sup.OOMKillDisable, "WARNING: No oom kill disable support"},
 		{!sup.CPUShares, "WARNING: No cpu shares support"},
 		{!sup.CPUQuota, "WARNING: No cpu cfs quota support"},
 		{!sup.CPUQuota, "WARNING: No cpu cfs period support"},
 		{!sup.Cpuset, "WARNING: No cpuset support"},
 		{!sup.Pids, "WARNING: No pids limit support"},
+		{v2 && !sup.IOWeight, "WARNING: No io.weight support"},
+		{v2 && !sup.IOWeightDevice, "WARNING: No io.weight (per device) support"},
+		{v2 && !sup.IOReadBps, "WARNING: No io.max (rbps) support"},
+		{v2 && !sup.IOWriteBps, "WARNING: No io.max (wbps) support"},
+		{v2 && !sup.IOReadIOPS, "WARNING: No io.max (riops) support"},
+		{v2 && !sup.IOWriteIOPS, "WARNING: No io.max (wiops) support"},
+		{!v2 && !sup.IOWeight, "WARNING: No blkio weight support"},
+		{!v2 && !sup.IOWeightDevice, "WARNING: No blkio weight_device support"},
+		{!v2 && !sup.IOReadBps, "WARNING: No blkio throttle.read_bps_device support"},
+		{!v2 && !sup.IOWriteBps, "WARNING: No blkio throttle.write_bps_device support"},
+		{!v2 && !sup.IOReadIOPS, "WARNING: No blkio throttle.read_iops_device support"},
+		{!v2 && !sup.IOWriteIOPS, "WARNING: No blkio throttle.write_iops_device support"},
 		{!e.deps.Host.IPv4Forwarding, "WARNING: IPv4 forwarding is disabled"},
 	} {
 		if w.missing {
@@ -245,7 +263,11 @@ func (e *Engine) Version(context.Context) (*system.VersionResponse, error) {
 	return &system.VersionResponse{
 		Platform: system.PlatformInfo{Name: "Porthole"}, Version: e.config.Version, Os: runtime.GOOS, Arch: runtime.GOARCH,
 		GitCommit: e.config.GitCommit, GoVersion: runtime.Version(), KernelVersion: e.host.kernel, BuildTime: e.config.BuildTime,
-		Components: []system.ComponentVersion{{Name: "Engine", Version: e.config.Version, Details: details}},
+		Components: []system.ComponentVersion{
+			{Name: "Engine", Version: e.config.Version, Details: details},
+			{Name: "containerd", Version: library(containerdModule), Details: map[string]string{"GitCommit": ""}},
+			{Name: "porthole-shim", Version: e.config.Version, Details: map[string]string{"GitCommit": e.config.GitCommit}},
+		},
 	}, nil
 }
 

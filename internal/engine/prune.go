@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/moby/moby/api/types/container"
@@ -12,6 +11,7 @@ import (
 	mobyvolume "github.com/moby/moby/api/types/volume"
 
 	"github.com/portholehq/porthole/internal/image"
+	"github.com/portholehq/porthole/internal/moment"
 )
 
 // ContainersPrune removes containers that do not run.
@@ -57,18 +57,11 @@ func untilFilter(f Filters) (time.Time, error) {
 	default:
 		return time.Time{}, invalid("more than one until filter specified")
 	}
-	if d, err := time.ParseDuration(values[0]); err == nil {
-		return time.Now().Add(-d), nil
+	at, err := moment.Parse(values[0], time.Now())
+	if err != nil {
+		return time.Time{}, invalid("%v", err)
 	}
-	if s, err := strconv.ParseFloat(values[0], 64); err == nil {
-		return time.Unix(0, int64(s*1e9)), nil
-	}
-	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02T15:04", "2006-01-02T15", "2006-01-02"} {
-		if t, err := time.ParseInLocation(layout, values[0], time.Local); err == nil {
-			return t, nil
-		}
-	}
-	return time.Time{}, invalid("invalid filter 'until=%s'", values[0])
+	return at, nil
 }
 
 // SystemDiskUsage tells what occupies the data root; no kinds means all. The items are listed if verbose.
@@ -115,7 +108,7 @@ func (e *Engine) containerUsage(ctx context.Context, du *system.DiskUsage, verbo
 
 func (e *Engine) imageUsage(ctx context.Context, du *system.DiskUsage, verbose bool) error {
 	uses := e.imageUses()
-	list, err := e.deps.Images.List(ctx, image.ListOptions{All: true, SharedSize: true, InUse: func(id string) int64 { return int64(len(uses[id])) }})
+	list, err := e.deps.Images.List(ctx, image.ListOptions{All: true, SharedSize: true, Used: func(id string) []image.Use { return uses[id] }})
 	if err != nil {
 		return err
 	}

@@ -55,6 +55,7 @@ func (r *registry) find(ref string) (*ctr, error) {
 func (r *registry) reserve(name, id string) (string, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	given := name
 	name = strings.TrimPrefix(name, "/")
 	if name == "" {
 		name = r.free(id)
@@ -62,7 +63,7 @@ func (r *registry) reserve(name, id string) (string, error) {
 		return name, nil
 	}
 	if !names.Valid(name) {
-		return "", invalid("Invalid container name (%s), only %s are allowed", name, names.Allowed)
+		return "", invalid("Invalid container name (%s), only %s are allowed", given, names.Allowed)
 	}
 	if owner, taken := r.names[name]; taken {
 		return "", conflict(`Conflict. The container name "/%s" is already in use by container "%s". You have to remove (or rename) that container to be able to reuse that name.`, name, owner)

@@ -27,7 +27,7 @@ func (e *Engine) ContainerRename(ctx context.Context, ref, name string) error {
 	if strings.TrimPrefix(name, "/") == old {
 		return invalid("Renaming a container with the same name as its current name")
 	}
-	name, err = e.registry.reserve(name, c.id)
+	name, err = e.registry.reserve("/"+strings.TrimPrefix(name, "/"), c.id)
 	if err != nil {
 		return fmt.Errorf("Error when allocating new name: %w", err)
 	}

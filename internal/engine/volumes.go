@@ -20,7 +20,7 @@ import (
 // VolumeCreate makes a volume or returns the one that exists under that name.
 func (e *Engine) VolumeCreate(ctx context.Context, req mobyvolume.CreateRequest) (*mobyvolume.Volume, error) {
 	if req.Driver != "" && req.Driver != "local" {
-		return nil, notFound("error looking up volume plugin %s: plugin %q not found", req.Driver, req.Driver)
+		return nil, notFound("create %s: error looking up volume plugin %s: plugin %q not found", req.Name, req.Driver, req.Driver)
 	}
 	if req.ClusterVolumeSpec != nil {
 		return nil, invalid("cluster volumes are not supported")
@@ -33,6 +33,9 @@ func (e *Engine) VolumeCreate(ctx context.Context, req mobyvolume.CreateRequest)
 		name = randomID()
 	}
 	info, err := e.deps.Volumes.Create(name, req.Labels, req.Name == "")
+	if errdefs.IsInvalidArgument(err) {
+		return nil, fmt.Errorf("create %s: %w", name, err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -42,11 +45,15 @@ func (e *Engine) VolumeCreate(ctx context.Context, req mobyvolume.CreateRequest)
 	return apiVolume(info), nil
 }
 
+// apiVolume is a volume as the API has it. As with Docker, labels and options that there are none of are null.
 func apiVolume(info volume.Info) *mobyvolume.Volume {
-	return &mobyvolume.Volume{
-		Name: info.Name, Driver: "local", Mountpoint: info.Path, Labels: info.Labels, Scope: "local",
-		CreatedAt: info.CreatedAt.Format(time.RFC3339), Options: map[string]string{},
+	v := &mobyvolume.Volume{
+		Name: info.Name, Driver: "local", Mountpoint: info.Path, Scope: "local", CreatedAt: info.CreatedAt.Format(time.RFC3339),
 	}
+	if len(info.Labels) > 0 {
+		v.Labels = info.Labels
+	}
+	return v
 }
 
 // VolumeList lists volumes by name.

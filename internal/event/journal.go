@@ -355,5 +355,8 @@ func (j *Journal) Stats() Stats {
 	return Stats{First: j.segments[0], Last: j.seq, Segments: len(j.segments), Readers: j.Readers(), Damaged: j.damaged.Load(), Waiting: len(j.backlog.lines), Dropped: j.backlog.dropped}
 }
 
+// Bounds are the journal's, with the defaults filled in.
+func (j *Journal) Bounds() Options { return j.options }
+
 // Readers is the number of Reads under way.
 func (j *Journal) Readers() int { return int(j.readers.Load()) }

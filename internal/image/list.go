@@ -6,13 +6,15 @@ import (
 	"path"
 	"slices"
 	"sort"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/image"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/portholehq/porthole/internal/moment"
 )
 
 // Filters are Docker's filters: values by key. Values of one key are
@@ -26,10 +28,10 @@ type ListOptions struct {
 	Filters Filters
 	// SharedSize asks for the size of the layers that an image shares.
 	SharedSize bool
-	// Manifests adds the descriptor of each image's target.
+	// Manifests adds the descriptor of each image's target and its manifests.
 	Manifests bool
-	// InUse tells how many containers use an image; nil means not known.
-	InUse func(imageID string) int64
+	// Used tells which containers use an image; nil means not known.
+	Used func(imageID string) []Use
 }
 
 // List returns the images that pass the filters, newest first.
@@ -84,14 +86,58 @@ func (s *Store) summary(ctx context.Context, e *entry, names, digests []string, 
 		SharedSize:  -1,
 		Containers:  -1,
 	}
-	if opts.InUse != nil {
-		sum.Containers = opts.InUse(sum.ID)
+	var uses []Use
+	if opts.Used != nil {
+		uses = opts.Used(sum.ID)
+		sum.Containers = int64(len(uses))
 	}
 	if opts.Manifests {
 		target := c.target
 		sum.Descriptor = &target
+		if sum.Manifests, err = s.manifestSummaries(ctx, c, uses); err != nil {
+			return image.Summary{}, err
+		}
 	}
 	return sum, nil
+}
+
+// manifestSummaries tells of each platform of an image that is here.
+func (s *Store) manifestSummaries(ctx context.Context, c *contents, uses []Use) ([]image.ManifestSummary, error) {
+	manifests, err := s.manifests(ctx, c.target)
+	if err != nil {
+		return nil, err
+	}
+	list := []image.ManifestSummary{}
+	for _, m := range manifests {
+		sum := image.ManifestSummary{
+			ID: m.desc.Digest.String(), Descriptor: m.desc, Available: true, Kind: image.ManifestKindImage,
+			ImageData: &image.ImageProperties{Platform: m.platform, Containers: []string{}},
+		}
+		for _, blob := range append([]ocispec.Descriptor{m.desc, m.manifest.Config}, m.manifest.Layers...) {
+			info, err := s.content.Info(ctx, blob.Digest)
+			if errdefs.IsNotFound(err) {
+				sum.Available = false
+				continue
+			}
+			if err != nil {
+				return nil, fmt.Errorf("blob %s: %w", blob.Digest, err)
+			}
+			sum.Size.Content += info.Size
+		}
+		if m.desc.Digest == c.manifest.Digest {
+			for _, u := range uses {
+				sum.ImageData.Containers = append(sum.ImageData.Containers, u.ID)
+			}
+			if c.snapshot != "" {
+				if sum.ImageData.Size.Unpacked, err = s.chainSize(ctx, c.snapshot); err != nil {
+					return nil, err
+				}
+			}
+		}
+		sum.Size.Total = sum.Size.Content + sum.ImageData.Size.Unpacked
+		list = append(list, sum)
+	}
+	return list, nil
 }
 
 // created is when an image was made; 1970 when it does not say.
@@ -233,42 +279,15 @@ func (f *imageFilter) setDangling(values []string) error {
 
 func (f *imageFilter) setUntil(values []string) error {
 	for _, v := range values {
-		at, err := parseTime(v, time.Now())
+		at, err := moment.Parse(v, time.Now())
 		if err != nil {
-			return failf(errdefs.ErrInvalidArgument, "invalid filter 'until=%s': %s", v, err)
+			return failf(errdefs.ErrInvalidArgument, "%w", err)
 		}
 		if f.until.IsZero() || at.Before(f.until) {
 			f.until = at
 		}
 	}
 	return nil
-}
-
-// parseTime reads a time as Docker's filters take it: seconds since 1970 with
-// an optional fraction, RFC 3339 or its beginning, or a duration before now.
-func parseTime(v string, now time.Time) (time.Time, error) {
-	if d, err := time.ParseDuration(v); err == nil {
-		return now.Add(-d), nil
-	}
-	for _, layout := range []string{
-		time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02T15:04", "2006-01-02T15", "2006-01-02Z07:00", "2006-01-02",
-	} {
-		if t, err := time.ParseInLocation(layout, v, now.Location()); err == nil {
-			return t, nil
-		}
-	}
-	sec, frac, _ := strings.Cut(v, ".")
-	n, err := strconv.ParseInt(sec, 10, 64)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("%q is neither a time nor a duration", v)
-	}
-	var nano int64
-	if frac != "" {
-		if nano, err = strconv.ParseInt((frac + "000000000")[:9], 10, 64); err != nil {
-			return time.Time{}, fmt.Errorf("%q is neither a time nor a duration", v)
-		}
-	}
-	return time.Unix(n, nano), nil
 }
 
 // match tells whether an image passes, and with which of its names.

@@ -64,12 +64,12 @@ func TestList(t *testing.T) {
 		{name: "until duration", filters: Filters{"until": {"1h"}}, want: map[string][]string{one: {"app:1", "app:2"}, two: {"reg.test/base:latest"}, nameless: {}}},
 		{name: "unknown filter", filters: Filters{"colour": {"red"}}, error: "invalid filter 'colour'"},
 		{name: "bad dangling", filters: Filters{"dangling": {"maybe"}}, error: "invalid filter 'dangling=[maybe]'"},
-		{name: "bad until", filters: Filters{"until": {"yesterday"}}, error: "invalid filter 'until=yesterday'"},
+		{name: "bad until", filters: Filters{"until": {"yesterday"}}, error: `failed to parse value as time or duration: "yesterday"`},
 		{name: "unknown image", filters: Filters{"before": {"nothing"}}, error: "No such image: nothing:latest"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			list, err := s.List(t.Context(), ListOptions{Filters: tt.filters, SharedSize: true, InUse: func(string) int64 { return 3 }})
+			list, err := s.List(t.Context(), ListOptions{Filters: tt.filters, SharedSize: true, Used: func(string) []Use { return make([]Use, 3) }})
 			if tt.error != "" {
 				if err == nil || !strings.HasPrefix(err.Error(), tt.error) {
 					t.Errorf("error %v, want %q", err, tt.error)

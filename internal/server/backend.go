@@ -37,6 +37,7 @@ type systemBackend interface {
 	Version(ctx context.Context) (*system.VersionResponse, error)
 	Events(ctx context.Context, o engine.EventsOptions, fn engine.EventFunc) error
 	SystemDiskUsage(ctx context.Context, kinds []system.DiskUsageObject, verbose bool) (*system.DiskUsage, error)
+	Facts() engine.Facts
 	Ledger(ctx context.Context) (*ledger.Ledger, error)
 	OrphansPrune(ctx context.Context) ([]ledger.Account, error)
 	Inspector() engine.Inspection

@@ -3,6 +3,7 @@ package server
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -69,6 +70,10 @@ func (f *fake) Version(context.Context) (*system.VersionResponse, error) {
 	return &system.VersionResponse{Version: "0.1", Os: "linux", Components: []system.ComponentVersion{
 		{Name: "Engine", Version: "0.1", Details: map[string]string{"ApiVersion": ""}},
 	}}, nil
+}
+
+func (f *fake) Facts() engine.Facts {
+	return engine.Facts{NoUserNamespaces: errors.New("no mapping"), IDsPerContainer: 65536, CgroupMode: "v2"}
 }
 
 func (f *fake) Ledger(context.Context) (*ledger.Ledger, error) {

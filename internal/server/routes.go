@@ -110,6 +110,7 @@ func (s *Server) routes() []route {
 
 		{get, "/porthole/daemon", s.daemonState},
 		{get, "/porthole/system/df", s.ledger},
+		{get, "/porthole/system/info", s.facts},
 		{post, "/porthole/orphans/prune", s.orphansPrune},
 		{get, "/porthole/operations", s.engineOperations},
 		{get, "/porthole/containers/{name}/isolation", s.isolation},

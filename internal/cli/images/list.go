@@ -8,6 +8,7 @@ import (
 
 	"github.com/docker/cli/cli/command/formatter"
 	"github.com/docker/cli/opts"
+	"github.com/moby/moby/api/types/image"
 	mobyclient "github.com/moby/moby/client"
 	"github.com/spf13/cobra"
 
@@ -16,8 +17,8 @@ import (
 
 type listOptions struct {
 	command.ListFlags
-	quiet, all, noTrunc, digests bool
-	filter                       opts.FilterOpt
+	quiet, all, noTrunc, digests, tree bool
+	filter                             opts.FilterOpt
 }
 
 // NewImages returns "images".
@@ -46,12 +47,18 @@ func NewImages(a *command.App) *cobra.Command {
 	set.BoolVarP(&o.all, "all", "a", false, "Show all images (default hides intermediate images)")
 	set.BoolVar(&o.noTrunc, "no-trunc", false, "Don't truncate output")
 	set.BoolVar(&o.digests, "digests", false, "Show digests")
+	set.BoolVar(&o.tree, "tree", false, "List multi-platform images as a tree (EXPERIMENTAL)")
 	o.Add(set)
 	set.VarP(&o.filter, "filter", "f", "Filter output based on conditions provided")
 	return command.Common(cmd, 7, "image ls", "image list", "images")
 }
 
 func (o *listOptions) run(ctx context.Context, a *command.App, match string) (found int, err error) {
+	if o.tree {
+		if err := o.checkTree(); err != nil {
+			return 0, err
+		}
+	}
 	filter := o.filter.Value()
 	if match != "" {
 		filter.Add("reference", match)
@@ -60,12 +67,18 @@ func (o *listOptions) run(ctx context.Context, a *command.App, match string) (fo
 	if err != nil {
 		return 0, err
 	}
-	res, err := c.ImageList(ctx, mobyclient.ImageListOptions{All: o.all, Filters: filter})
+	res, err := c.ImageList(ctx, mobyclient.ImageListOptions{All: o.all, Filters: filter, Manifests: o.tree})
 	if err != nil {
 		return 0, err
 	}
 	if done, err := o.JSON(a.Out, res.Items); done {
 		return len(res.Items), err
+	}
+	if o.tree {
+		if !o.all {
+			res.Items = slices.DeleteFunc(res.Items, func(i image.Summary) bool { return len(i.RepoTags) == 0 })
+		}
+		return len(res.Items), writeTree(a.Out, res.Items)
 	}
 	format := o.Format
 	if format == "" {
@@ -82,6 +95,19 @@ func (o *listOptions) run(ctx context.Context, a *command.App, match string) (fo
 		},
 		Digest: o.digests,
 	}, res.Items)
+}
+
+// checkTree refuses what a tree does not go with.
+func (o *listOptions) checkTree() error {
+	for _, other := range []struct {
+		flag string
+		set  bool
+	}{{"quiet", o.quiet}, {"no-trunc", o.noTrunc}, {"digests", o.digests}, {"format", o.Format != ""}} {
+		if other.set {
+			return fmt.Errorf("--%s is not yet supported with --tree", other.flag)
+		}
+	}
+	return nil
 }
 
 // warnAmbiguous helps those who typed "images ls" for "image ls".

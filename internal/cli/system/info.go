@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/docker/cli/templates"
 	"github.com/docker/go-units"
@@ -17,6 +18,8 @@ import (
 	"github.com/moby/moby/client/pkg/security"
 	"github.com/spf13/cobra"
 
+	"github.com/portholehq/porthole/api"
+	"github.com/portholehq/porthole/client"
 	"github.com/portholehq/porthole/internal/cli/command"
 )
 
@@ -27,6 +30,8 @@ type info struct {
 	ServerErrors    []string    `json:",omitempty"`
 	ClientInfo      *clientInfo `json:",omitempty"`
 	ClientErrors    []string    `json:",omitempty"`
+	// Porthole is what only our daemon tells; nil: it is another one.
+	Porthole *api.Info `json:",omitempty"`
 }
 
 type clientInfo struct {
@@ -81,6 +86,14 @@ func (v *info) ask(ctx context.Context, a *command.App, format string) error {
 	res, err := c.Info(ctx, mobyclient.InfoOptions{})
 	if err == nil {
 		v.Info = &res.Info
+		facts, err := c.Facts(ctx)
+		switch {
+		case errors.Is(err, client.ErrNotPorthole):
+		case err != nil:
+			v.ServerErrors = append(v.ServerErrors, err.Error())
+		default:
+			v.Porthole = &facts
+		}
 		return nil
 	}
 	if format == "" {
@@ -135,6 +148,8 @@ func (v *info) write(a *command.App) error {
 	p.line("Server:")
 	if v.Info != nil {
 		p.server(v.Info, a.Global.Debug())
+		p.ours(v.Porthole)
+		p.line()
 		for _, warning := range v.Info.Warnings {
 			_, _ = fmt.Fprintln(a.Err, warning)
 		}
@@ -215,7 +230,32 @@ func (p printer) server(i *apisystem.Info, clientDebug bool) {
 			p.line("  " + pair)
 		}
 	}
-	p.line()
+}
+
+// ours writes what only our daemon tells.
+func (p printer) ours(i *api.Info) {
+	if i == nil {
+		return
+	}
+	p.line(" Isolation:")
+	if i.Isolation.UserNamespaces {
+		p.line(fmt.Sprintf("  User Namespaces: one for each container, %d ids, files ID-mapped", i.Isolation.IDsPerContainer))
+	} else {
+		p.line("  User Namespaces: the host's:", i.Isolation.Why)
+	}
+	p.some("  Seccomp Profile:", i.Isolation.Seccomp)
+	p.some("  AppArmor Profile:", i.Isolation.AppArmorProfile)
+	p.line("  Cgroup Namespaces:", i.Isolation.CgroupNamespaces)
+	p.line(fmt.Sprintf(" Cgroups: %s, below %s", i.Cgroup.Mode, i.Cgroup.Parent))
+	j := i.Journal
+	kept := j.Last + 1 - j.First
+	p.line(fmt.Sprintf(" Events Kept: %d, at most %s and %s", kept, units.HumanSize(float64(j.MaxSize)*float64(j.MaxSegments)),
+		units.HumanDuration(time.Duration(j.MaxAgeSeconds)*time.Second)))
+	size := "without limit"
+	if i.Log.MaxSize >= 0 {
+		size = fmt.Sprintf("%d files of %s", i.Log.MaxFiles, units.HumanSize(float64(i.Log.MaxSize)))
+	}
+	p.line(" Output Kept of a Container:", size)
 }
 
 func (p printer) plugins(i *apisystem.Info) {

@@ -1,0 +1,63 @@
+package engine
+
+import (
+	"runtime/debug"
+
+	"github.com/portholehq/porthole/internal/crilog"
+	"github.com/portholehq/porthole/internal/event"
+)
+
+// Facts are what Docker's info has no place for.
+type Facts struct {
+	// NoUserNamespaces tells why containers have no user namespaces of their own; nil: they have.
+	NoUserNamespaces error
+	IDsPerContainer  int
+	Seccomp          string // builtin, custom or unconfined; empty: the kernel has none
+	AppArmorProfile  string // of containers that name none; empty: none
+	CgroupNamespaces bool
+	CgroupMode       string // as "cgroup v2" or "cgroup v1 hybrid"
+	CgroupParent     string
+
+	Journal       event.Stats
+	JournalBounds event.Options
+	Log           crilog.Options // of containers that do not say
+}
+
+// Facts tells how containers are kept apart on this host, and how much is kept of what happens.
+func (e *Engine) Facts() Facts {
+	host := e.deps.Host
+	return Facts{
+		NoUserNamespaces: e.noMapping, IDsPerContainer: idRangeSize, Seccomp: e.seccompProfile(), AppArmorProfile: host.AppArmorProfile,
+		CgroupNamespaces: host.CgroupNamespaces, CgroupMode: host.Cgroup.Mode.String(), CgroupParent: e.config.CgroupParent,
+		Journal: e.deps.Events.Stats(), JournalBounds: e.deps.Events.Bounds(), Log: e.config.Log.WithDefaults(),
+	}
+}
+
+// seccompProfile names the profile of containers that name none.
+func (e *Engine) seccompProfile() string {
+	switch {
+	case !e.deps.Host.Seccomp:
+		return ""
+	case e.deps.Host.SeccompProfile == "":
+		return "builtin"
+	case e.deps.Host.SeccompProfile == "unconfined":
+		return "unconfined"
+	}
+	return "custom"
+}
+
+// library is the version of a module that the program was built with; empty if that is not known.
+func library(path string) string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return ""
+	}
+	for _, m := range info.Deps {
+		if m.Path == path {
+			return m.Version
+		}
+	}
+	return ""
+}
+
+const containerdModule = "github.com/containerd/containerd/v2"

@@ -1,0 +1,29 @@
+package server
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/portholehq/porthole/api"
+)
+
+// facts is what Docker's info has no place for.
+func (s *Server) facts(r *request) error {
+	f := s.backend.Facts()
+	out := api.Info{
+		Isolation: api.InfoIsolation{
+			UserNamespaces: f.NoUserNamespaces == nil, IDsPerContainer: f.IDsPerContainer, Seccomp: f.Seccomp,
+			AppArmorProfile: f.AppArmorProfile, CgroupNamespaces: f.CgroupNamespaces,
+		},
+		Cgroup: api.InfoCgroup{Mode: f.CgroupMode, Parent: f.CgroupParent},
+		Journal: api.InfoJournal{
+			First: f.Journal.First, Last: f.Journal.Last, Segments: f.Journal.Segments, MaxSegments: f.JournalBounds.MaxSegments,
+			MaxSize: f.JournalBounds.MaxSize, MaxAgeSeconds: int64(f.JournalBounds.MaxAge / time.Second),
+		},
+		Log: api.InfoLog{MaxSize: f.Log.MaxSize, MaxFiles: f.Log.MaxFiles, Compress: f.Log.Compress},
+	}
+	if f.NoUserNamespaces != nil {
+		out.Isolation.Why, out.Isolation.IDsPerContainer = f.NoUserNamespaces.Error(), 0
+	}
+	return r.json(http.StatusOK, out)
+}
