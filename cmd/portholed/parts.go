@@ -19,6 +19,7 @@ import (
 	"github.com/portholehq/porthole/internal/image/remote"
 	"github.com/portholehq/porthole/internal/linux/apparmor"
 	"github.com/portholehq/porthole/internal/network"
+	"github.com/portholehq/porthole/internal/record/death"
 	"github.com/portholehq/porthole/internal/record/sampler"
 	"github.com/portholehq/porthole/internal/runtime"
 	"github.com/portholehq/porthole/internal/runtime/spec"
@@ -32,6 +33,7 @@ type parts struct {
 	state      *state.DB
 	events     *event.Journal
 	sampler    *sampler.Sampler
+	deaths     *death.Store
 	images     *image.Store
 	registries *remote.Registries
 	volumes    *volume.Store
@@ -58,6 +60,9 @@ func open(ctx context.Context, p *process, steps *undo.Stack) (*parts, error) {
 		return nil, err
 	}
 	steps.Add(out.events.Close)
+	if out.deaths, err = death.Open(filepath.Join(c.DataRoot, "deaths"), death.Options{}); err != nil {
+		return nil, err
+	}
 	if out.sampler, err = sampler.New(sampler.Options{Logger: log}); err != nil {
 		return nil, err
 	}
@@ -141,7 +146,7 @@ func (o *parts) openEngine(ctx context.Context, p *process) (*engine.Engine, err
 			DNS: c.DNS, DNSSearch: c.DNSSearch, DNSOptions: c.DNSOptions,
 			StopTimeout: time.Duration(c.DefaultStopTimeout) * time.Second,
 		},
-		State: o.state, Events: o.events, Sampler: o.sampler, Host: host, AppArmor: appArmor,
+		State: o.state, Events: o.events, Sampler: o.sampler, Deaths: o.deaths, KernelLog: true, Host: host, AppArmor: appArmor,
 		Runtime: engine.NewRuntime(o.runtime), Images: o.images, Registries: o.registries, Network: o.network, Volumes: o.volumes,
 		NetworkID: o.networkID,
 	})

@@ -48,6 +48,7 @@ func verbs(b system.Build) []verb {
 		{"commit", containers.NewCommit},
 		{"cp", containers.NewCp},
 		{"create", containers.NewCreate},
+		{"deaths", containers.NewDeaths},
 		{"diff", containers.NewDiff},
 		{"events", system.NewEvents},
 		{"export", containers.NewExport},

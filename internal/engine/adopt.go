@@ -39,6 +39,8 @@ func (e *Engine) adoptAll(ctx context.Context) error {
 	if err := e.loadRecords(); err != nil {
 		return err
 	}
+	e.openKernelLog(len(e.registry.all()) > 0)
+	e.recorded = e.knownDeaths()
 	leftovers := e.findLeftovers(ctx)
 	// The network is put in order before anybody can be connected to it. A shim that is there counts, whatever it answers.
 	live := map[string]bool{}
@@ -212,6 +214,7 @@ func (e *Engine) adoptNow(c *ctr, a attempt) bool {
 	if !a.first && c.view().unadopted == nil {
 		return true // somebody has given it up
 	}
+	kills := e.orphanKills(c.id)
 	task, err := e.deps.Runtime.Load(e.life, c.id, e.stateDir(c.id), e.logDir(c.id))
 	switch {
 	case err == nil:
@@ -221,7 +224,9 @@ func (e *Engine) adoptNow(c *ctr, a attempt) bool {
 			e.detachEnded(e.life, c.view())
 		}
 		c.update(func(v *view) { v.unadopted = nil })
-		e.noteExit(c)
+		if !e.noteExit(c, unseen(kills)) {
+			e.recordMissing(c)
+		}
 		if e.restartsAtBoot(c.view()) {
 			e.goWork(func() {
 				defer close(c.booted)
@@ -255,6 +260,7 @@ func (e *Engine) discard(ctx context.Context, c *ctr) error {
 	if v.task != nil || v.unadopted == nil && !c.damaged {
 		return nil
 	}
+	exit := unseen(e.orphanKills(c.id))
 	if err := e.deps.Runtime.Discard(ctx, c.id); err != nil {
 		return err
 	}
@@ -263,9 +269,18 @@ func (e *Engine) discard(ctx context.Context, c *ctr) error {
 	}
 	e.detachEnded(ctx, v)
 	c.update(func(v *view) { v.unadopted = nil })
-	e.noteExit(c)
+	exit.Observed = true // it has just been killed
+	e.noteExit(c, exit)
 	close(c.booted)
 	return nil
+}
+
+// unseen is the exit of what ended without leaving a record, with the count of OOM kills that it left.
+func unseen(kills uint64) Exit {
+	return Exit{
+		Code: 128 + int(syscall.SIGKILL), Signal: syscall.SIGKILL, WaitStatus: uint32(syscall.SIGKILL), At: time.Now().UTC(),
+		OOMKills: kills, OOMKilled: kills > 0,
+	}
 }
 
 // takeUp goes on with a container whose shim still runs, or has only just ended.
@@ -291,6 +306,7 @@ func (e *Engine) takeUp(c *ctr, task Task) {
 		v.Life.ExitCode, v.Life.Error, v.Life.OOMKilled = 0, "", known
 	})
 	e.saved(c, err)
+	e.earlierKills(c)
 	if known {
 		select {
 		case <-task.OOM(): // told already
@@ -320,17 +336,17 @@ func (e *Engine) endpointsOf(v *view) map[string]*mobynet.EndpointSettings {
 }
 
 // noteExit brings a container without a shim to rest. If it ran when the earlier daemon ended, its end is noted from the
-// record that the shim left.
-func (e *Engine) noteExit(c *ctr) {
+// record that the shim left, else as unrecorded, which also has the count of OOM kills. It tells whether it noted an end.
+func (e *Engine) noteExit(c *ctr, unrecorded Exit) bool {
 	v := c.view()
 	switch v.status() {
 	case container.StateRemoving, container.StateDead:
 		e.finishRemoval(c)
-		return
+		return true
 	case container.StateRestarting:
 		// Its end is known already; the policy is looked at afterwards, as for all others.
 		e.saved(c, c.move(container.StateExited, nil))
-		return
+		return false
 	case container.StateCreated, container.StateRunning, container.StatePaused, container.StateExited: // what became of it is seen below
 	}
 	exit, err := e.deps.Runtime.ReadExit(e.stateDir(c.id))
@@ -340,10 +356,12 @@ func (e *Engine) noteExit(c *ctr) {
 	}
 	if !v.live() && (!recorded || !exit.At.After(v.Life.FinishedAt)) {
 		e.autoRemoveRest(c)
-		return
+		return false
 	}
-	if !recorded {
-		exit = Exit{Code: 128 + int(syscall.SIGKILL), Signal: syscall.SIGKILL, At: time.Now()}
+	if recorded {
+		exit.OOMKills, exit.OOMKilled = unrecorded.OOMKills, unrecorded.OOMKilled
+	} else {
+		exit = unrecorded
 	}
 	// A start and an end that the earlier daemon did not get to save.
 	if !v.live() {
@@ -355,14 +373,20 @@ func (e *Engine) noteExit(c *ctr) {
 	settled := make(chan struct{})
 	c.update(func(v *view) { v.settled = settled })
 	e.exitedWithout(c, exit, settled)
+	return true
 }
 
 // exitedWithout is exited for a run that another daemon started and that has nothing left to clear away.
 func (e *Engine) exitedWithout(c *ctr, exit Exit, settled chan struct{}) {
+	e.earlierKills(c)
+	if exit.OOMKilled || len(c.kills.all()) > 0 {
+		e.oomKilled(c, int(exit.OOMKills))
+	}
 	before := c.view()
 	ctx := behalf(before.endedBy(exit))
 	err := c.moveAnd(container.StateExited, func(v *view) { noteEnd(v, exit) }, func() { e.emitEnd(ctx, before, exit) })
 	e.saved(c, err)
+	e.deathWithout(c, before, exit, exit.At.Before(e.started))
 	close(settled)
 	e.autoRemoveRest(c)
 }

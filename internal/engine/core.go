@@ -16,6 +16,7 @@ import (
 	"github.com/portholehq/porthole/internal/event"
 	"github.com/portholehq/porthole/internal/ledger"
 	"github.com/portholehq/porthole/internal/linux/mount"
+	"github.com/portholehq/porthole/internal/record/death"
 )
 
 // Engine owns the containers of one daemon. Its methods may be called from any goroutine.
@@ -29,6 +30,9 @@ type Engine struct {
 	// operations are what is under way, for whoever wonders.
 	operations *operations
 	pins       *pinboard
+	deaths     *deathLog
+	recorded   map[death.Run]bool // when the daemon started; nil: it does not matter what is missing
+	kernel     kernelLog
 	host       hostFacts
 	mapper     mapper
 	expected   chan struct{} // one for each start that is expected
@@ -49,7 +53,7 @@ var errShutdown = errors.New("the daemon is shutting down")
 // removes leftovers that are its own.
 func New(ctx context.Context, deps Deps) (*Engine, error) {
 	e := &Engine{
-		deps: deps, config: deps.Config, log: deps.Logger, registry: newRegistry(), ids: newIDRanges(), execs: newExecTable(), operations: newOperations(), pins: newPinboard(), started: time.Now(),
+		deps: deps, config: deps.Config, log: deps.Logger, registry: newRegistry(), ids: newIDRanges(), execs: newExecTable(), operations: newOperations(), pins: newPinboard(), deaths: newDeathLog(deps.Deaths), started: time.Now(),
 		expected: make(chan struct{}, expectMost), meter: ledger.NewMeter(),
 	}
 	if e.log == nil {
@@ -72,12 +76,14 @@ func New(ctx context.Context, deps Deps) (*Engine, error) {
 	deps.State.OnFailure(func(err error) {
 		e.log.Error("state was not saved and will be tried again", "err", err)
 	})
+	e.goWork(func() { e.deaths.run(e.life, e.deathNotWritten) })
 	if err := e.adoptAll(ctx); err != nil {
 		e.end(errShutdown)
 		_ = e.meter.Close()
 		e.work.Wait()
 		return nil, err
 	}
+	e.followKernelLog()
 	e.goWork(e.sweepExecs)
 	e.goWork(e.keepLogs)
 	return e, nil
@@ -101,7 +107,12 @@ func (e *Engine) shutdown(ctx context.Context) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+	e.deaths.write(e.deathNotWritten) // of what ended at the very last
 	return e.deps.State.Flush(ctx)
+}
+
+func (e *Engine) deathNotWritten(r *death.Record, err error) {
+	e.log.Error("death record was not written", "container", r.Container, "run", r.Run, "exec", r.Exec, "err", err)
 }
 
 // releaseTasks lets go of the containers that go on.

@@ -23,6 +23,7 @@ import (
 	"github.com/portholehq/porthole/internal/image/remote"
 	"github.com/portholehq/porthole/internal/ledger"
 	"github.com/portholehq/porthole/internal/network"
+	"github.com/portholehq/porthole/internal/record/death"
 	"github.com/portholehq/porthole/internal/record/sampler"
 	"github.com/portholehq/porthole/internal/runtime"
 	"github.com/portholehq/porthole/internal/runtime/spec"
@@ -37,8 +38,12 @@ type Deps struct {
 	Events *event.Journal
 	// Sampler samples the containers that run; nil: nobody does, and statistics are read when they are asked for.
 	Sampler *sampler.Sampler
-	Runtime Runtime
-	Host    spec.Host // what documents are made for
+	// Deaths keeps why containers and execs ended; nil: nobody does.
+	Deaths *death.Store
+	// KernelLog tells that the kernel's log says who was killed for want of memory. It is of the whole machine.
+	KernelLog bool
+	Runtime   Runtime
+	Host      spec.Host // what documents are made for
 	// AppArmor makes sure that Host.AppArmorProfile is loaded; nil where there is no such profile.
 	AppArmor   func(ctx context.Context) error
 	Images     Images

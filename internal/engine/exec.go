@@ -306,6 +306,7 @@ func (e *Engine) startExec(ctx context.Context, x *execution, v *view, o ExecSta
 // follow looks after a process that runs.
 func (e *Engine) follow(ctx context.Context, x *execution, proc Process, p *pipes, conn io.Writer) *execStreams {
 	x.c.update(func(v *view) { v.execs = append(slices.Clone(v.execs), x.id) })
+	started := time.Now().UTC()
 	s := &execStreams{stdin: p.ours[0], tty: x.req.Tty, drained: make(chan struct{})}
 	if conn != nil {
 		s.out = newFrameWriter(conn, x.req.Tty)
@@ -341,6 +342,7 @@ func (e *Engine) follow(ctx context.Context, x *execution, proc Process, p *pipe
 			v.execs = slices.DeleteFunc(slices.Clone(v.execs), func(id string) bool { return id == x.id })
 		})
 		e.emit(behalf(event.OriginOf(ctx).Follows()), x.c.view(), events.ActionExecDie, map[string]string{"execID": x.id, "exitCode": strconv.Itoa(code)})
+		e.goWork(func() { e.execEnded(ctx, x, proc, started) })
 	})
 	return s
 }

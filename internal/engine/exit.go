@@ -11,6 +11,7 @@ import (
 
 	"github.com/portholehq/porthole/internal/engine/state"
 	"github.com/portholehq/porthole/internal/event"
+	"github.com/portholehq/porthole/internal/record/death"
 )
 
 const (
@@ -25,13 +26,11 @@ func (e *Engine) watch(c *ctr, task Task, settled chan struct{}) {
 	for {
 		select {
 		case <-task.OOM():
-			e.oomKilled(c)
+			e.oomKilled(c, e.countKills(c, task))
+		case <-c.kills.news:
+			e.oomKilled(c, 0)
 		case <-task.Done():
-			select {
-			case <-task.OOM():
-				e.oomKilled(c)
-			default:
-			}
+			e.lastKills(c, task)
 			e.exited(c, task, settled)
 			return
 		case <-e.life.Done():
@@ -40,10 +39,19 @@ func (e *Engine) watch(c *ctr, task Task, settled chan struct{}) {
 	}
 }
 
-// oomKilled notes that the kernel has killed processes of the container for want of memory, whether or not it goes on.
-func (e *Engine) oomKilled(c *ctr) {
-	e.saved(c, c.updateSaved(func(v *view) { v.Life.OOMKilled = true }))
-	e.emit(behalf(nil), c.view(), events.ActionOOM, nil)
+// lastKills tells of the kills that nothing has told of before the end.
+func (e *Engine) lastKills(c *ctr, task Task) {
+	n := int(task.Exit().OOMKills)
+	select {
+	case <-task.OOM():
+		n = max(n, e.countKills(c, task))
+	case <-c.kills.news:
+	default:
+		if n == 0 {
+			return
+		}
+	}
+	e.oomKilled(c, n)
 }
 
 // exited notes the end of a run, clears away what it left and does what the restart policy and --rm ask for.
@@ -60,6 +68,10 @@ func (e *Engine) exited(c *ctr, task Task, settled chan struct{}) {
 		to = container.StateRestarting
 	}
 	remove := before.HostConfig.AutoRemove && !again
+	rec := e.deathOf(before, exit)
+	rec.OOMKills, rec.WillRestart = c.kills.all(), again
+	e.markFirst(rec.OOMKills, task.Pid(), exit)
+	pending := e.deaths.begin(rec) // whoever is told of the end finds it
 	err := c.moveAnd(to, func(v *view) {
 		remove = remove && c.held == 0
 		noteEnd(v, exit)
@@ -69,7 +81,11 @@ func (e *Engine) exited(c *ctr, task Task, settled chan struct{}) {
 	}, func() { e.emitEnd(ctx, before, exit) })
 	e.saved(c, err)
 	e.stopSampling(c.id) // its hold on the network namespace must go before what clear takes away
+	left := make(chan remains, 1)
+	go func() { left <- e.gatherRemains(before) }()
 	e.clear(ctx, c, before, task)
+	last := <-left
+	pending.complete(func(r *death.Record) { r.LastLines, r.LastSamples = last.lines, last.samples })
 	close(settled)
 	switch {
 	case again:
@@ -192,7 +208,7 @@ func (v *view) startedBy() *event.Origin {
 
 // endedBy is who asked for an end, else who started what has ended by itself.
 func (v *view) endedBy(exit Exit) *event.Origin {
-	if a := v.Life.Asked; a != nil && (a.Ends || a.Signal == exit.Signal) {
+	if a := v.decisive(exit); a != nil {
 		return a.By
 	}
 	return v.startedBy().Follows()

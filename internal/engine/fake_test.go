@@ -27,6 +27,7 @@ import (
 	"github.com/portholehq/porthole/internal/event"
 	"github.com/portholehq/porthole/internal/image"
 	"github.com/portholehq/porthole/internal/network"
+	"github.com/portholehq/porthole/internal/record/death"
 	"github.com/portholehq/porthole/internal/record/sample"
 	"github.com/portholehq/porthole/internal/record/sampler"
 	"github.com/portholehq/porthole/internal/runtime"
@@ -506,8 +507,12 @@ func (w *world) openUnsettled() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	deaths, err := death.Open(filepath.Join(w.dir, "deaths"), death.Options{})
+	if err != nil {
+		w.t.Fatal(err)
+	}
 	w.Engine, err = New(context.Background(), Deps{
-		Config: Config{DataRoot: w.dir, ExecRoot: w.dir, CgroupParent: "/test"}, State: db, Events: journal, Runtime: w.runtime,
+		Config: Config{DataRoot: w.dir, ExecRoot: w.dir, CgroupParent: "/test"}, State: db, Events: journal, Runtime: w.runtime, Deaths: deaths,
 		Images: w.images, Network: w.network, Volumes: volumes,
 		Host: spec.Host{Arch: "amd64", NCPU: 2, Lookup: noDevices{}, SeccompProfile: "unconfined"},
 	})

@@ -263,3 +263,13 @@ func (k *keeper) String() string {
 	}
 	return k.b.String()
 }
+
+// lastOutput is what the last probe that failed has said; empty: none has.
+func lastOutput(h *container.Health) string {
+	for _, r := range slices.Backward(h.Log) {
+		if r.ExitCode != 0 {
+			return strings.TrimSpace(r.Output)
+		}
+	}
+	return ""
+}

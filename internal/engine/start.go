@@ -76,6 +76,7 @@ func (e *Engine) start(ctx context.Context, c *ctr, cause state.RunCause) error 
 	case <-ctx.Done():
 		return internal("container %s: what its last run left is not cleared away yet: %v", c.id, context.Cause(ctx))
 	}
+	c.kills.begin()
 	s := &starting{e: e, c: c, v: c.view(), cause: cause}
 	defer s.steps.Run() // does nothing after Keep
 	err := s.run(ctx)
@@ -92,6 +93,7 @@ func (e *Engine) start(ctx context.Context, c *ctr, cause state.RunCause) error 
 		})
 		v.lastExit = v.Life.ExitCode
 	}))
+	e.deaths.add(notStarted(c.view(), err))
 	return err
 }
 

@@ -93,6 +93,7 @@ type ctr struct {
 	damaged bool
 	// adopting is held while a container of an earlier daemon, whose shim did not answer, is taken up or given up.
 	adopting sync.Mutex
+	kills    oomKills
 
 	mu      sync.Mutex // guards what follows, and writes of snap
 	deleted bool       // no more saves
@@ -106,7 +107,7 @@ type ctr struct {
 }
 
 func newCtr(db *state.DB, rec *state.Container) *ctr {
-	c := &ctr{id: rec.ID, gone: make(chan struct{}), adopted: make(chan struct{}), booted: make(chan struct{}), db: db, turn: newTurn()}
+	c := &ctr{id: rec.ID, gone: make(chan struct{}), adopted: make(chan struct{}), booted: make(chan struct{}), db: db, turn: newTurn(), kills: oomKills{news: make(chan struct{}, 1)}}
 	settled := make(chan struct{})
 	close(settled)
 	c.snap.Store(&view{Container: rec, settled: settled, lastExit: rec.Life.ExitCode, next: make(chan struct{})})

@@ -392,13 +392,16 @@ func ReadExit(stateDir string) (Exit, error) {
 }
 
 func exitOf(e wire.Exit) Exit {
-	return Exit{Code: e.Code, Signal: e.Signal, Core: e.Core, At: e.At, Observed: true}
+	return Exit{
+		Code: e.Code, Signal: e.Signal, Core: e.Core, At: e.At, Observed: true, WaitStatus: e.Status, Signals: e.Signals,
+	}
 }
 
 // observed completes an exit with what the cgroup knows.
 func (c *Container) observed(e wire.Exit) Exit {
 	exit := exitOf(e)
-	exit.OOMKilled = c.lookForOOM()
+	exit.OOMKills = c.lookForOOM()
+	exit.OOMKilled = exit.OOMKills > 0
 	return exit
 }
 

@@ -1,5 +1,11 @@
 package runtime
 
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+)
+
 // OOM receives a value after the kernel has killed processes of the container
 // for want of memory, be they the first one, children or execs. It tells once of
 // several kills at about the same time, and, before Done is closed, of those that
@@ -17,14 +23,31 @@ func (c *Container) watchOOM() (stop func()) {
 }
 
 // lookForOOM reads the count now.
-func (c *Container) lookForOOM() (killed bool) {
+func (c *Container) lookForOOM() (kills uint64) {
 	n, err := c.group.OOMKills()
 	if err != nil {
 		c.r.log.Warn("OOM kills cannot be counted", "container", c.id, "err", err)
-		return false
+		return 0
 	}
 	c.tellOOM(n)
-	return n > 0
+	return n
+}
+
+// OOMKills counts the processes of the container that the kernel has killed for
+// want of memory so far.
+func (c *Container) OOMKills() (uint64, error) { return c.group.OOMKills() }
+
+// OOMKills is the count of a container without a shim, which is there until Load
+// or Discard clears away what it has left. It is 0 when nothing is left.
+func (r *Runtime) OOMKills(id string) (uint64, error) {
+	if !idPattern.MatchString(id) {
+		return 0, invalid("container id %q is not usable", id)
+	}
+	c := r.newContainer(id, "", "")
+	if err := c.load(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return 0, fmt.Errorf("count OOM kills of container %s: %w", id, err)
+	}
+	return c.OOMKills()
 }
 
 func (c *Container) tellOOM(kills uint64) {

@@ -30,6 +30,7 @@ import (
 
 	"github.com/portholehq/porthole/internal/crilog"
 	"github.com/portholehq/porthole/internal/runtime/plan"
+	"github.com/portholehq/porthole/internal/shim/wire"
 )
 
 // Options are what a [Runtime] needs. All of them but Logger are required.
@@ -105,10 +106,20 @@ type Exit struct {
 	Core      bool           `json:"core,omitempty"`
 	OOMKilled bool           `json:"oom_killed,omitempty"`
 	At        time.Time      `json:"at"`
+	// OOMKills is how many processes of the container the kernel had killed for
+	// want of memory by then; 0 for an exec.
+	OOMKills uint64 `json:"oom_kills,omitempty"`
+	// WaitStatus is as wait(2) has it.
+	WaitStatus uint32 `json:"wait_status,omitempty"`
+	// Signals are the dispositions at the end; nil: not known.
+	Signals *SignalMasks `json:"signals,omitempty"`
 	// Observed is false when nobody saw the end (the shim was killed): then
 	// Code is 137 and At is when it was noticed.
 	Observed bool `json:"observed"`
 }
+
+// SignalMasks are the dispositions of a process's signals.
+type SignalMasks = wire.SignalMasks
 
 // AttachOptions says which streams a client wants.
 type AttachOptions struct {

@@ -16,6 +16,7 @@ import (
 	"github.com/portholehq/porthole/internal/engine"
 	"github.com/portholehq/porthole/internal/engine/state"
 	"github.com/portholehq/porthole/internal/ledger"
+	"github.com/portholehq/porthole/internal/record/death"
 )
 
 // Backend is what the routes of the Engine API need: in the daemon the engine,
@@ -59,6 +60,7 @@ type containerBackend interface {
 	ContainerList(ctx context.Context, o engine.ListOptions) ([]*container.Summary, error)
 	ContainerIsolation(ref string) (engine.Isolation, error)
 	ContainerRuns(ref string) ([]state.Run, error)
+	Deaths(o engine.DeathsOptions) ([]*death.Record, error)
 	ContainerInspect(ctx context.Context, ref string, size bool) (*container.InspectResponse, error)
 	ContainerTop(ctx context.Context, ref, psArgs string) (*container.TopResponse, error)
 	ContainersPrune(ctx context.Context, f engine.Filters) (container.PruneReport, error)

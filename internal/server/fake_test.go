@@ -31,6 +31,7 @@ import (
 	"github.com/portholehq/porthole/internal/event"
 	"github.com/portholehq/porthole/internal/ledger"
 	"github.com/portholehq/porthole/internal/problem"
+	"github.com/portholehq/porthole/internal/record/death"
 	"github.com/portholehq/porthole/internal/runtime/plan"
 )
 
@@ -51,6 +52,8 @@ type fake struct {
 	exec        func(ctx context.Context, o engine.ExecStartOptions, open func() (engine.Stream, error)) error
 	events      []events.Message
 	eventsAsked engine.EventsOptions
+	deaths      []*death.Record
+	deathsAsked engine.DeathsOptions
 	loadErr     error
 	loaded      []byte
 }
@@ -378,4 +381,14 @@ func (f *fake) ExecDieWithClient(_ context.Context, ref string, dies bool) error
 		return errdefs.ErrConflict.WithMessage("exec command " + ref + " is already running")
 	}
 	return nil
+}
+
+func (f *fake) Deaths(o engine.DeathsOptions) ([]*death.Record, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.deathsAsked = o
+	if o.Container == "nosuch" {
+		return nil, f.find(o.Container)
+	}
+	return f.deaths, nil
 }

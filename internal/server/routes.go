@@ -119,6 +119,8 @@ func (s *Server) routes() []route {
 		{get, "/porthole/containers/{name}/execs", s.execList},
 		{post, "/porthole/exec/{name}/signal", s.execSignal},
 		{post, "/porthole/exec/{name}/die-with-client", s.execDieWithClient},
+		{get, "/porthole/containers/{name}/deaths", s.deaths},
+		{get, "/porthole/deaths", s.deaths},
 
 		{get, "/debug/vars", s.debugVars},
 		{get, "/debug/pprof/", s.debugPprof},

@@ -23,6 +23,7 @@ import (
 
 	"github.com/portholehq/porthole/api"
 	"github.com/portholehq/porthole/internal/engine"
+	"github.com/portholehq/porthole/internal/record/death"
 )
 
 func TestAnswers(t *testing.T) {
@@ -801,3 +802,33 @@ func TestDebugEndpoints(t *testing.T) {
 }
 
 func urlBase64(text string) string { return base64.URLEncoding.EncodeToString([]byte(text)) }
+
+func TestDeaths(t *testing.T) {
+	f := &fake{deaths: []*death.Record{{
+		Container: "abc", Name: "web", Run: 2, Cause: death.Killed, Exit: death.Exit{Observed: true, Code: 137, Signal: 9, WaitStatus: 9},
+		Signals:   &death.SignalMasks{Ignored: 1<<(1-1) | 1<<(34-1) | 1<<(36-1)},
+		LastLines: []death.Line{{Stream: "stdout", Text: []byte("a")}, {Stream: "stderr", Text: []byte{0xff}}},
+	}}}
+	d := serve(t, f)
+	resp, body := d.ask(t, get, "/porthole/containers/web/deaths?run=2&execs=1&limit=3", "")
+	var got []api.Death
+	if err := json.Unmarshal([]byte(body), &got); err != nil || resp.StatusCode != http.StatusOK || len(got) != 1 {
+		t.Fatal(resp.Status, body, err)
+	}
+	if diff := cmp.Diff([]string{"SIGHUP", "SIGRTMIN", "SIGRTMIN+2"}, got[0].Signals.Ignored); diff != "" {
+		t.Error(diff)
+	}
+	if g := got[0]; g.Text != "killed by SIGKILL, not by us" || g.SignalFrom != "not-by-us" || g.LastLines[0].Text != "a" || g.LastLines[1].Bytes[0] != 0xff {
+		t.Errorf("got %+v", g)
+	}
+	if want := (engine.DeathsOptions{Container: "web", Run: 2, Execs: true, Limit: 3}); f.deathsAsked != want {
+		t.Errorf("asked for %+v", f.deathsAsked)
+	}
+	for path, status := range map[string]int{
+		"/porthole/deaths": 200, "/porthole/deaths?run=x": 400, "/porthole/deaths?limit=-1": 400, "/porthole/containers/nosuch/deaths": 404,
+	} {
+		if resp, _ := d.ask(t, get, path, ""); resp.StatusCode != status {
+			t.Errorf("%s gives %s, want %d", path, resp.Status, status)
+		}
+	}
+}

@@ -214,13 +214,14 @@ func reap(pid int, pidfd *os.File) (wire.Exit, error) {
 	var ws unix.WaitStatus
 	var ru unix.Rusage
 	var oom *int
+	var masks *wire.SignalMasks
 	var werr error
 	err = rc.Read(func(fd uintptr) bool {
 		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 		if n, err := unix.Poll(fds, 0); err == unix.EINTR || n == 0 && err == nil {
 			return false
 		}
-		oom = oomScoreAdj(pid)
+		oom, masks = oomScoreAdj(pid), signalMasks(pid)
 		for {
 			var got int
 			got, werr = unix.Wait4(pid, &ws, unix.WNOHANG, &ru)
@@ -233,7 +234,9 @@ func reap(pid int, pidfd *os.File) (wire.Exit, error) {
 	if err = errors.Join(err, werr); err != nil {
 		return wire.Exit{At: time.Now().UTC(), Code: 255}, fmt.Errorf("wait for pid %d: %w", pid, err)
 	}
-	return exitOf(ws, ru, oom, time.Now().UTC()), nil
+	e := exitOf(ws, ru, oom, time.Now().UTC())
+	e.Signals = masks
+	return e, nil
 }
 
 func exitOf(ws unix.WaitStatus, ru unix.Rusage, oom *int, at time.Time) wire.Exit {
@@ -265,6 +268,38 @@ func oomScoreAdj(pid int) *int {
 		return nil
 	}
 	return &n
+}
+
+// signalMasks reads what a zombie still tells of its signals: the kernel keeps
+// their handling until it is reaped (release_task).
+func signalMasks(pid int) *wire.SignalMasks {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
+	if err != nil {
+		return nil
+	}
+	m, found := new(wire.SignalMasks), 0
+	for line := range strings.Lines(string(b)) {
+		key, value, _ := strings.Cut(line, ":")
+		var to *uint64
+		switch key {
+		case "SigBlk":
+			to = &m.Blocked
+		case "SigIgn":
+			to = &m.Ignored
+		case "SigCgt":
+			to = &m.Caught
+		default:
+			continue
+		}
+		if *to, err = strconv.ParseUint(strings.TrimSpace(value), 16, 64); err != nil {
+			return nil
+		}
+		found++
+	}
+	if found != 3 {
+		return nil
+	}
+	return m
 }
 
 // prepare hands standard streams and plan to the stage and waits until it is

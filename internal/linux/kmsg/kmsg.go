@@ -113,12 +113,46 @@ func (r *Reader) Follow(ctx context.Context, fn func(Record) error) error {
 	}
 }
 
+// Drain calls fn for each record that is there and returns without waiting for
+// more, or with what fn returned.
+func (r *Reader) Drain(fn func(Record) error) error {
+	raw, err := r.file.SyscallConn()
+	if err != nil {
+		return fmt.Errorf("read kernel log: %w", err)
+	}
+	for {
+		n, inner := 0, error(nil)
+		if err := raw.Read(func(fd uintptr) bool { n, inner = unix.Read(int(fd), r.buf); return true }); err != nil {
+			return fmt.Errorf("read kernel log: %w", err)
+		}
+		switch {
+		case errors.Is(inner, unix.EAGAIN):
+			return nil
+		case errors.Is(inner, unix.EPIPE), errors.Is(inner, unix.EINTR):
+			continue
+		case inner != nil:
+			return fmt.Errorf("read kernel log: %w", inner)
+		}
+		rec, err := r.take(r.buf[:n])
+		if err != nil {
+			continue // malformed
+		}
+		if err := fn(rec); err != nil {
+			return err
+		}
+	}
+}
+
 func (r *Reader) read() (Record, error) {
 	n, err := r.file.Read(r.buf)
 	if err != nil {
 		return Record{}, err
 	}
-	rec, since, err := parse(r.buf[:n])
+	return r.take(r.buf[:n])
+}
+
+func (r *Reader) take(b []byte) (Record, error) {
+	rec, since, err := parse(b)
 	if err != nil {
 		return Record{}, err
 	}

@@ -1,8 +1,13 @@
 package death
 
 import (
+	"fmt"
+	"strconv"
 	"strings"
 	"syscall"
+
+	"github.com/docker/go-units"
+	"golang.org/x/sys/unix"
 
 	"github.com/portholehq/porthole/internal/linux/kmsg"
 )
@@ -59,6 +64,110 @@ func (r *Record) hitByOOM() bool {
 		}
 	}
 	return len(r.OOMKills) == 0 && r.OOMCount > 0 && r.Sender == nil
+}
+
+// From says from where the signal came that ended a process.
+type From string
+
+// The senders. Who else on the host has sent a signal is known only where a
+// [Sender] is.
+const (
+	FromNobody  From = ""             // no signal ended it
+	FromClient  From = "client"       // the engine was asked to send it
+	FromOOM     From = "oom-killer"   // the kernel, for want of memory
+	FromItself  From = "itself"       // the kernel or the program, over an error in the program
+	FromOutside From = "not-by-us"    // neither the engine nor, as far as is known, the kernel
+	FromUnknown From = "not-observed" // nobody saw the end
+)
+
+// SignalFrom says from where the signal came that ended the process.
+func (r *Record) SignalFrom() From {
+	switch {
+	case !r.Exit.Observed:
+		return FromUnknown
+	case r.Exit.Signal == 0:
+		return FromNobody
+	}
+	switch r.Cause {
+	case OutOfMem:
+		return FromOOM
+	case Stopped, TimedOut:
+		return FromClient
+	case Crashed:
+		return FromItself
+	case Completed, Failed, Killed, NotStarted, Lost:
+	}
+	return FromOutside
+}
+
+// Text tells the cause in one short line.
+func (r *Record) Text() string {
+	switch r.Cause {
+	case Completed:
+		return "ended by itself"
+	case Failed:
+		return "failed by itself with code " + strconv.Itoa(r.Exit.Code)
+	case Crashed:
+		return "crashed by " + unix.SignalName(r.Exit.Signal) + coreNote(r.Exit.Core)
+	case OutOfMem:
+		return "out of memory" + r.oomNote()
+	case Stopped:
+		return "ended by " + r.Stop.Action + signalNote(r.Stop.Signal)
+	case TimedOut:
+		return r.late()
+	case Killed:
+		return "killed by " + unix.SignalName(r.Exit.Signal) + ", not by us"
+	case NotStarted:
+		return "not started: " + r.StartError.Message
+	case Lost:
+		return "not observed: nobody was there to see it end"
+	}
+	return string(r.Cause)
+}
+
+func coreNote(core bool) string {
+	if core {
+		return ", core dumped"
+	}
+	return ""
+}
+
+func signalNote(s syscall.Signal) string {
+	if s == 0 {
+		return ""
+	}
+	return " (" + unix.SignalName(s) + ")"
+}
+
+// late tells of a stop that the process did not heed.
+func (r *Record) late() string {
+	what := "did not end the process"
+	if m := r.Signals; m != nil && !m.Handles(r.Stop.Signal) {
+		what = "ignored" // a container's first process is not ended by a signal that it does not handle
+	}
+	return fmt.Sprintf("%s %s, KILL after %g s", strings.TrimPrefix(unix.SignalName(r.Stop.Signal), "SIG"), what, r.Stop.Timeout.Seconds())
+}
+
+func (r *Record) oomNote() string {
+	if len(r.OOMKills) == 0 {
+		return ""
+	}
+	return ": " + r.OOMKills[len(r.OOMKills)-1].Text()
+}
+
+// Text tells of a kill in one line.
+func (k OOMKill) Text() string {
+	text := fmt.Sprintf("%s (pid %d) was killed with %s resident", k.Task, k.PID, units.BytesSize(float64(k.RSS)))
+	switch k.Whose {
+	case MachineLimit:
+		return text + ", the machine had no memory left"
+	case OuterLimit:
+		return text + fmt.Sprintf(", the limit of %s of group %s was reached", units.BytesSize(float64(k.Limit)), k.Group)
+	case InnerLimit:
+		return text + fmt.Sprintf(", the limit of %s of the container's own group %s was reached", units.BytesSize(float64(k.Limit)), k.Group)
+	case OwnLimit:
+	}
+	return text + fmt.Sprintf(", the container's limit of %s was reached", units.BytesSize(float64(k.Limit)))
 }
 
 // crashes reports whether a signal is one that tells of an error in the program.

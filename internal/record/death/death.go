@@ -17,6 +17,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/portholehq/porthole/internal/event"
 	"github.com/portholehq/porthole/internal/record/sample"
 )
 
@@ -48,6 +49,9 @@ type Record struct {
 	Exit  Exit  `json:"exit"`
 	// StartError is why it did not start, with the step of the start plan.
 	StartError *StartError `json:"start_error,omitempty"`
+
+	// StartedBy is who asked for the start, or for what led to it.
+	StartedBy *event.Origin `json:"started_by,omitempty"`
 
 	// Who wanted it to end.
 	Stop   *Stop   `json:"stop,omitempty"`   // what the engine was asked to do
@@ -102,15 +106,12 @@ type StartError struct {
 
 // Stop is what somebody asked the engine to do to a container.
 type Stop struct {
-	Action   string         `json:"action"` // stop, kill, restart, remove, shutdown
+	Action   string         `json:"action"` // stop, kill, restart, remove
 	Signal   syscall.Signal `json:"signal,omitempty"`
 	At       time.Time      `json:"at,omitzero"`
+	Timeout  time.Duration  `json:"timeout,omitempty"`   // how long it might take; negative: for ever
 	TimedOut bool           `json:"timed_out,omitempty"` // it was killed because it did not end in time
-	// Who asked: the peer of the API connection.
-	UID     uint32   `json:"uid"`
-	PID     int32    `json:"pid,omitempty"`
-	Command []string `json:"command,omitempty"`
-	Subject string   `json:"subject,omitempty"` // of its certificate
+	By       *event.Origin  `json:"by,omitempty"`        // who asked; nil: not known
 }
 
 // Sender is the process that sent a signal, as the host sees it.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/portholehq/porthole/internal/event"
 	"github.com/portholehq/porthole/internal/linux/kmsg"
 	"github.com/portholehq/porthole/internal/record/sample"
 )
@@ -142,7 +143,8 @@ func full() Record {
 	r.Created, r.Started = epoch, epoch.Add(time.Millisecond)
 	r.Exit = ExitOf(syscall.WaitStatus(uint32(syscall.SIGSEGV) | 0x80))
 	r.StartError = &StartError{Step: "exec", Path: "/x", Errno: syscall.ENOENT, Message: "no such file"}
-	r.Stop = &Stop{Action: "stop", Signal: syscall.SIGTERM, At: epoch, TimedOut: true, UID: 1, PID: 2, Command: []string{"docker"}, Subject: "CN=x"}
+	r.Stop = &Stop{Action: "stop", Signal: syscall.SIGTERM, At: epoch, Timeout: time.Second, TimedOut: true, By: &event.Origin{UID: new(uint32(1)), PID: 2, Command: []string{"docker"}, Subject: "CN=x"}}
+	r.StartedBy = &event.Origin{PID: 3, Indirect: true}
 	r.Sender = &Sender{PID: 1, UID: 2, Command: "kill", Container: "c2", Source: "tracepoint"}
 	r.OOMKills = []OOMKill{{Time: epoch, Task: "dd", PID: 1, UID: 2, RSS: 3, Whose: OwnLimit, Group: "/g", Limit: 4, Usage: 5, Swap: true, Invoker: "sh", First: true}}
 	r.OOMCount = 1

@@ -21,11 +21,12 @@ import (
 // ErrNotFound says that there is no such record.
 var ErrNotFound = errors.New("no such death record")
 
-// Options bound a store. The zero value means 1,000 records and 30 days. A record
-// has some 25 KiB with all samples, and 100 KiB at the most that output can make of
-// it.
+// Options bound a store. The zero value means 1,000 records of containers, 1,000 of
+// execs, 64 MiB and 30 days. A record has some 25 KiB with all samples, and 100 KiB
+// at the most that output can make of it; of an exec, 1 KiB.
 type Options struct {
-	MaxCount int
+	MaxCount int // of either kind, so that many execs push out no container's end
+	MaxBytes int64
 	MaxAge   time.Duration
 }
 
@@ -50,6 +51,9 @@ type Store struct {
 func Open(dir string, o Options) (*Store, error) {
 	if o.MaxCount <= 0 {
 		o.MaxCount = 1000
+	}
+	if o.MaxBytes <= 0 {
+		o.MaxBytes = 64 << 20
 	}
 	if o.MaxAge <= 0 {
 		o.MaxAge = 30 * 24 * time.Hour
@@ -135,15 +139,10 @@ func (s *Store) Write(r *Record) error {
 		return fmt.Errorf("write death record of container %q, run %d, exec %q: not an id", r.Container, r.Run, r.Exec)
 	}
 	kept := *r
-	kept.Version = Version
-	if kept.Cause == "" {
-		kept.Cause = Judge(&kept)
-	}
-	kept.bound()
+	kept.Complete()
 	text, err := json.Marshal(&kept)
 	if err == nil {
-		k := key{time: max(kept.Finished.UnixNano(), 0), container: kept.Container, run: kept.Run, exec: kept.Exec}
-		err = atomicfile.Write(filepath.Join(s.dir, k.name()), append(text, '\n'), 0o600)
+		err = atomicfile.Write(filepath.Join(s.dir, keyOf(&kept).name()), append(text, '\n'), 0o600)
 	}
 	if err != nil {
 		return fmt.Errorf("write death record of container %.12s: %w", r.Container, err)
@@ -159,6 +158,16 @@ func (s *Store) Write(r *Record) error {
 		_, err = s.Prune(time.Now())
 	}
 	return err
+}
+
+// Complete fills in the version, and the cause if empty, and cuts what is too
+// long, as Write does.
+func (r *Record) Complete() {
+	r.Version = Version
+	if r.Cause == "" {
+		r.Cause = Judge(r)
+	}
+	r.bound()
 }
 
 // bound keeps the newest of each list.
@@ -219,6 +228,37 @@ func (q Query) matchKey(k key) bool {
 	return false
 }
 
+// Match tells whether a record is meant.
+func (q Query) Match(r *Record) bool {
+	return q.matchKey(keyOf(r)) && (q.Name == "" || r.Name == q.Name)
+}
+
+func keyOf(r *Record) key {
+	return key{time: max(r.Finished.UnixNano(), 0), container: r.Container, run: r.Run, exec: r.Exec}
+}
+
+// Known returns the runs of containers that have a record, and whether older ones
+// may have been removed to make room.
+func (s *Store) Known() (runs map[Run]bool, full bool, err error) {
+	keys, err := s.keys()
+	runs = map[Run]bool{}
+	for _, k := range keys {
+		if k.exec == "" {
+			runs[Run{k.container, k.run}] = true
+		}
+	}
+	return runs, len(runs) >= s.options.MaxCount, err
+}
+
+// Run names one run of a container.
+type Run struct {
+	Container string
+	Number    int
+}
+
+// MaxAge is how long records are kept.
+func (s *Store) MaxAge() time.Duration { return s.options.MaxAge }
+
 // List goes through the records, newest first. A document that cannot be read is
 // an error in its place, and the next one follows. Records that are removed
 // meanwhile are left out.
@@ -272,8 +312,19 @@ func (s *Store) Prune(now time.Time) (removed int, err error) {
 		return 0, err
 	}
 	oldest := now.Add(-s.options.MaxAge).UnixNano()
-	for i, k := range keys {
-		if i < s.options.MaxCount && k.time >= oldest {
+	var containers, execs int
+	var bytes int64
+	for _, k := range keys {
+		count := &containers
+		if k.exec != "" {
+			count = &execs
+		}
+		*count++
+		info, err := os.Stat(filepath.Join(s.dir, k.name()))
+		if err == nil {
+			bytes += info.Size()
+		}
+		if *count <= s.options.MaxCount && bytes <= s.options.MaxBytes && k.time >= oldest {
 			continue
 		}
 		if err := os.Remove(filepath.Join(s.dir, k.name())); err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -198,6 +198,17 @@ type Exit struct {
 	// OOMScoreAdj is the adjustment the process ran with, read between its
 	// death and its reaping; nil when it could not be read.
 	OOMScoreAdj *int `json:"oom_score_adj,omitempty"`
+	// Signals are the dispositions that the process had when it died; nil when
+	// they could not be read.
+	Signals *SignalMasks `json:"signals,omitempty"`
+}
+
+// SignalMasks are the dispositions of a process's signals, bit n-1 for signal n,
+// as in /proc/PID/status.
+type SignalMasks struct {
+	Blocked uint64 `json:"blocked"`
+	Ignored uint64 `json:"ignored"`
+	Caught  uint64 `json:"caught"`
 }
 
 // Exited is the body of EventExited.

@@ -1,0 +1,129 @@
+package api
+
+import "time"
+
+// Death is what is known of the end of one process of a container: its first, or
+// that of an exec. GET /porthole/deaths lists them all, newest first;
+// GET /porthole/containers/{id}/deaths those of one container, by name or id, also
+// after it has been removed. Parameters: run=N, execs=1 for execs as well, limit=N,
+// since=UNIX. What is not known is absent.
+type Death struct {
+	ContainerID string   `json:"ContainerId"`
+	Name        string   `json:"Name"` // as it was then, without a slash
+	Image       string   `json:"Image,omitempty"`
+	ImageID     string   `json:"ImageId,omitempty"`
+	Run         int      `json:"Run"`
+	ExecID      string   `json:"ExecId,omitempty"` // absent: the container's first process
+	Command     []string `json:"Command,omitempty"`
+	TTY         bool     `json:"Tty,omitempty"`
+	AutoRemove  bool     `json:"AutoRemove,omitempty"` // the container was to be removed at its end
+
+	CreatedAt  time.Time `json:"CreatedAt,omitzero"`
+	StartedAt  time.Time `json:"StartedAt,omitzero"` // absent: it did not come so far
+	FinishedAt time.Time `json:"FinishedAt"`
+
+	// Cause is one of completed, failed, crashed, oom, stopped, timed-out, killed,
+	// not-started and lost; Text tells it in one line.
+	Cause string `json:"Cause"`
+	Text  string `json:"Text"`
+
+	// Observed is false when nobody was there to see the end: the code is a guess.
+	Observed   bool   `json:"Observed"`
+	ExitCode   int    `json:"ExitCode"`   // as Docker has it: 128 + signal
+	WaitStatus uint32 `json:"WaitStatus"` // as wait(2) has it
+	Signal     string `json:"Signal,omitempty"`
+	Core       bool   `json:"Core,omitempty"` // the kernel dumped its core
+	// SignalFrom tells who sent the signal: client, oom-killer, itself, not-by-us.
+	SignalFrom string `json:"SignalFrom,omitempty"`
+
+	StartedBy  *Actor           `json:"StartedBy,omitempty"`
+	StartError *DeathStartError `json:"StartError,omitempty"`
+	Stop       *DeathStop       `json:"Stop,omitempty"` // what the daemon was asked to do
+	OOMKills   []OOMKill        `json:"OOMKills,omitempty"`
+	OOMCount   uint64           `json:"OOMCount,omitempty"` // what the kernel counted, which may be more than it told of
+	Signals    *SignalMasks     `json:"Signals,omitempty"`
+
+	LastLines   []DeathLine   `json:"LastLines,omitempty"`
+	LastSamples []DeathSample `json:"LastSamples,omitempty"`
+	Health      *DeathHealth  `json:"Health,omitempty"`
+	Plan        []Step        `json:"Plan,omitempty"` // how the start went
+
+	Limits       DeathLimits `json:"Limits"`
+	Restarts     int         `json:"Restarts,omitempty"`     // by the restart policy, before this run
+	WillRestart  bool        `json:"WillRestart,omitempty"`  // the policy starts it again
+	DaemonAbsent bool        `json:"DaemonAbsent,omitempty"` // no daemon ran when it ended: less is known
+}
+
+// DeathStartError is the step of a start that went wrong.
+type DeathStartError struct {
+	Step    string `json:"Step,omitempty"`
+	Path    string `json:"Path,omitempty"`
+	Errno   int    `json:"Errno,omitempty"`
+	Message string `json:"Message"`
+}
+
+// DeathStop is what somebody asked the daemon to do to the container.
+type DeathStop struct {
+	Action         string    `json:"Action"` // stop, kill, restart, remove
+	Signal         string    `json:"Signal,omitempty"`
+	At             time.Time `json:"At,omitzero"`
+	TimeoutSeconds float64   `json:"TimeoutSeconds,omitempty"` // negative: for ever
+	TimedOut       bool      `json:"TimedOut,omitempty"`       // it was killed because it did not end in time
+	By             *Actor    `json:"By,omitempty"`
+}
+
+// OOMKill is one process that the kernel killed for want of memory. Sizes are in
+// bytes, ids those of the host.
+type OOMKill struct {
+	Time    time.Time `json:"Time"`
+	Task    string    `json:"Task"`
+	PID     int       `json:"Pid"`
+	UID     uint32    `json:"Uid"`
+	RSS     uint64    `json:"Rss"`
+	Whose   string    `json:"Whose"` // container, parent, inside, machine: whose limit was reached
+	Group   string    `json:"Group,omitempty"`
+	Limit   uint64    `json:"Limit,omitempty"`
+	Usage   uint64    `json:"Usage,omitempty"`
+	Swap    bool      `json:"Swap,omitempty"`    // it was the limit of memory and swap together
+	Invoker string    `json:"Invoker,omitempty"` // the task that asked for memory
+	First   bool      `json:"First,omitempty"`   // the victim is the process that the record is about
+}
+
+// SignalMasks name the signals that a process had blocked, ignored, or caught by a
+// handler.
+type SignalMasks struct {
+	Blocked []string `json:"Blocked,omitempty"`
+	Ignored []string `json:"Ignored,omitempty"`
+	Caught  []string `json:"Caught,omitempty"`
+}
+
+// DeathLine is one of the last lines of output: Text, or Bytes if it is not UTF-8.
+type DeathLine struct {
+	Time   time.Time `json:"Time"`
+	Stream string    `json:"Stream"`
+	Text   string    `json:"Text,omitempty"`
+	Bytes  []byte    `json:"Bytes,omitempty"`
+}
+
+// DeathSample is what the container used at one moment; nil is not known.
+type DeathSample struct {
+	Time           time.Time `json:"Time"`
+	CPUNanoseconds *uint64   `json:"CpuNanoseconds,omitempty"` // since its start
+	MemoryBytes    *uint64   `json:"MemoryBytes,omitempty"`    // without the page cache that could be dropped
+	Processes      *uint64   `json:"Processes,omitempty"`      // and threads
+}
+
+// DeathHealth is what the last health check said.
+type DeathHealth struct {
+	Status        string `json:"Status"`
+	FailingStreak int    `json:"FailingStreak,omitempty"`
+	LastOutput    string `json:"LastOutput,omitempty"` // of the last one that failed
+}
+
+// DeathLimits are those that the container had; 0 is none.
+type DeathLimits struct {
+	Memory     uint64  `json:"Memory,omitempty"`
+	MemorySwap uint64  `json:"MemorySwap,omitempty"` // together with memory
+	CPUs       float64 `json:"Cpus,omitempty"`
+	Pids       uint64  `json:"Pids,omitempty"`
+}

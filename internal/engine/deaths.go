@@ -1,0 +1,439 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"iter"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/moby/moby/api/types/container"
+
+	"github.com/portholehq/porthole/internal/crilog"
+	"github.com/portholehq/porthole/internal/engine/state"
+	"github.com/portholehq/porthole/internal/event"
+	"github.com/portholehq/porthole/internal/record/death"
+	"github.com/portholehq/porthole/internal/record/sample"
+	"github.com/portholehq/porthole/internal/runtime"
+	"github.com/portholehq/porthole/internal/runtime/plan"
+)
+
+// deathDelay lets the clients of a container that has ended go on before its record is written.
+const deathDelay = 50 * time.Millisecond
+
+// deathLog writes death records in the background, so that nobody waits for the disk, and shows those that are still to
+// be written.
+type deathLog struct {
+	store *death.Store // nil: none are kept
+	wake  chan struct{}
+
+	mu      sync.Mutex
+	pending []*pendingDeath // the oldest first
+}
+
+// pendingDeath is a record that is not written yet. It is there before anybody is told of the death, and complete a
+// little later.
+type pendingDeath struct {
+	log  *deathLog
+	rec  *death.Record // not changed any more once done is closed
+	done chan struct{}
+}
+
+func newDeathLog(s *death.Store) *deathLog { return &deathLog{store: s, wake: make(chan struct{}, 1)} }
+
+// begin takes a record that is still to be completed.
+func (d *deathLog) begin(r *death.Record) *pendingDeath {
+	p := &pendingDeath{log: d, rec: r, done: make(chan struct{})}
+	if d.store == nil {
+		return p
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.pending = append(d.pending, p)
+	return p
+}
+
+// complete has change fill in the rest.
+func (p *pendingDeath) complete(change func(*death.Record)) {
+	if p.log.store == nil {
+		return
+	}
+	if change != nil {
+		change(p.rec)
+	}
+	p.rec.Complete()
+	close(p.done)
+	select {
+	case p.log.wake <- struct{}{}:
+	default:
+	}
+}
+
+// add takes a complete record, which must not be changed afterwards.
+func (d *deathLog) add(r *death.Record) { d.begin(r).complete(nil) }
+
+// run writes until ctx ends, and then what is left.
+func (d *deathLog) run(ctx context.Context, failed func(*death.Record, error)) {
+	for ctx.Err() == nil {
+		select {
+		case <-d.wake:
+		case <-ctx.Done():
+		}
+		delay := time.NewTimer(deathDelay)
+		select {
+		case <-delay.C:
+		case <-ctx.Done():
+		}
+		delay.Stop()
+		d.write(failed)
+	}
+}
+
+// write writes all that is pending and complete. A record that cannot be written is given up: the next one may be luckier.
+func (d *deathLog) write(failed func(*death.Record, error)) {
+	for {
+		p := d.next()
+		if p == nil {
+			return
+		}
+		if err := d.store.Write(p.rec); err != nil {
+			failed(p.rec, err)
+		}
+		d.mu.Lock()
+		d.pending = slices.DeleteFunc(slices.Clone(d.pending), func(q *pendingDeath) bool { return q == p })
+		d.mu.Unlock()
+	}
+}
+
+// next is a record that can be written; nil: none.
+func (d *deathLog) next() *pendingDeath {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, p := range d.pending {
+		select {
+		case <-p.done:
+			return p
+		default:
+		}
+	}
+	return nil
+}
+
+// completeWait is how long a reader waits for a record to be completed.
+const completeWait = time.Second
+
+// list goes through the records, newest first, also those that are still to be written.
+func (d *deathLog) list(q death.Query) iter.Seq2[*death.Record, error] {
+	return func(yield func(*death.Record, error) bool) {
+		if d.store == nil {
+			return
+		}
+		d.mu.Lock()
+		pending := slices.Clone(d.pending)
+		d.mu.Unlock()
+		type name struct {
+			container, exec string
+			run             int
+		}
+		seen := map[name]bool{}
+		patience := time.NewTimer(completeWait)
+		defer patience.Stop()
+		for _, p := range slices.Backward(pending) {
+			if !q.Match(p.rec) { // by what does not change any more
+				continue
+			}
+			select {
+			case <-p.done:
+			case <-patience.C:
+				patience.Reset(0) // others that are not complete are not waited for
+				continue
+			}
+			seen[name{p.rec.Container, p.rec.Exec, p.rec.Run}] = true
+			if !yield(p.rec, nil) {
+				return
+			}
+		}
+		for r, err := range d.store.List(q) {
+			if err == nil && seen[name{r.Container, r.Exec, r.Run}] {
+				continue // it was written meanwhile
+			}
+			if !yield(r, err) {
+				return
+			}
+		}
+	}
+}
+
+// DeathsOptions select death records.
+type DeathsOptions struct {
+	Container string // name or id, or the beginning of one, also of a container that is gone; empty: all
+	Run       int    // 0: any
+	Execs     bool   // those of execs as well
+	Limit     int    // at most so many, newest first; 0: no limit
+	Since     time.Time
+}
+
+// Deaths returns death records, newest first. Without any of a container that does not exist (any more) the error is
+// errdefs.ErrNotFound. A record that cannot be read is logged and left out.
+func (e *Engine) Deaths(o DeathsOptions) ([]*death.Record, error) {
+	q := death.Query{Run: o.Run, AnyExec: o.Execs, Since: o.Since}
+	known := o.Container == ""
+	if !known {
+		c, err := e.registry.find(o.Container)
+		switch {
+		case err == nil:
+			q.Container, known = c.id, true
+		case strings.Contains(err.Error(), "multiple IDs"):
+			return nil, err
+		}
+	}
+	list := []*death.Record{}
+	for r, err := range e.deaths.list(q) {
+		if err != nil {
+			e.log.Warn("death record cannot be read", "err", err)
+			continue
+		}
+		if !known && !strings.HasPrefix(r.Container, o.Container) && r.Name != strings.TrimPrefix(o.Container, "/") {
+			continue
+		}
+		if list = append(list, r); len(list) == o.Limit {
+			break
+		}
+	}
+	if !known && len(list) == 0 {
+		return nil, errNoSuchContainer(o.Container)
+	}
+	return list, nil
+}
+
+// remains is what is left of a run when its process has ended, and goes with the container.
+type remains struct {
+	lines   []death.Line
+	samples []sample.Sample
+}
+
+// gatherRemains reads it. It takes well below a millisecond, and may go on while other things of the run are cleared away.
+func (e *Engine) gatherRemains(v *view) (r remains) {
+	if e.deaths.store == nil {
+		return r
+	}
+	if v.HostConfig.LogConfig.Type != "none" {
+		r.lines = e.lastLines(v)
+	}
+	ring, err := sample.Open(e.dir(v.ID, "samples"))
+	if err == nil {
+		defer ring.Close()
+		r.samples, err = ring.Range(v.Life.StartedAt, time.Time{})
+		r.samples = r.samples[max(0, len(r.samples)-death.MaxSamples):]
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		e.log.Warn("last samples are not in the death record", "container", v.ID, "err", err)
+	}
+	return r
+}
+
+// lastLines are the last lines of a run's output. The pieces of a long line are put together again.
+func (e *Engine) lastLines(v *view) []death.Line {
+	var lines []death.Line
+	o := crilog.ReadOptions{Stdout: true, Stderr: true, Since: v.Life.StartedAt, Tail: death.MaxLines}
+	err := crilog.Read(e.life, e.logDir(v.ID), o, nil, func(entry crilog.Entry) error {
+		text := strings.TrimSuffix(string(entry.Line), "\n")
+		if entry.Line == nil {
+			return nil
+		}
+		if last := len(lines) - 1; entry.Continued && last >= 0 {
+			if l := &lines[last]; len(l.Text) < death.MaxLineBytes {
+				l.Text = append(l.Text, text...)
+			}
+			return nil
+		}
+		stream := "stdout"
+		if StreamKind(entry.Stream) == Stderr {
+			stream = "stderr"
+		}
+		lines = append(lines, death.Line{Time: entry.Time, Stream: stream, Text: []byte(text)})
+		return nil
+	})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		e.log.Warn("last lines are not in the death record", "container", v.ID, "err", err)
+	}
+	return lines
+}
+
+// deathOf is the record of the end of the run that v shows, as it was before the end, without what remains.
+func (e *Engine) deathOf(v *view, exit Exit) *death.Record {
+	rec := deathIn(v)
+	rec.Command, rec.TTY, rec.Removed = append([]string{v.Path}, v.Args...), v.Config.Tty, v.HostConfig.AutoRemove
+	rec.Started, rec.Finished, rec.Exit = v.Life.StartedAt, exit.At.UTC(), exitForm(exit)
+	rec.StartedBy, rec.Stop = v.startedBy(), stopForm(v.decisive(exit))
+	rec.OOMCount, rec.Signals = exit.OOMKills, (*death.SignalMasks)(exit.Signals)
+	rec.Restarts, rec.Limits = v.Life.RestartCount, limitsOf(v.HostConfig)
+	if h := v.health; h != nil {
+		rec.Health = &death.Health{Status: string(h.Status), FailingStreak: h.FailingStreak, LastOutput: lastOutput(h)}
+	}
+	if t, ok := v.task.(interface{ Timings() []plan.Timing }); ok {
+		for _, step := range t.Timings() {
+			rec.Plan = append(rec.Plan, death.Step{Name: step.Name, Took: time.Duration(step.Microseconds) * time.Microsecond})
+		}
+	}
+	return rec
+}
+
+// deathIn begins a record about the container that v shows.
+func deathIn(v *view) *death.Record {
+	return &death.Record{
+		Container: v.ID, Name: v.Name, Image: v.Config.Image, ImageID: v.ImageID, Run: v.Life.Run, Created: v.Created,
+	}
+}
+
+func exitForm(x Exit) death.Exit {
+	return death.Exit{Observed: x.Observed, WaitStatus: x.WaitStatus, Code: x.Code, Signal: x.Signal, Core: x.Core}
+}
+
+// decisiveFor is how long after a signal an end counts as its effect, if it does not show it.
+const decisiveFor = 10 * time.Second
+
+// decisive is what a client has asked for that led to an end; nil: nothing. A signal that the container has handled and
+// survived is not.
+func (v *view) decisive(exit Exit) *state.Asked {
+	a := v.Life.Asked
+	if a == nil || a.Action != askKill || a.Signal == exit.Signal || exit.At.Sub(a.At) < decisiveFor {
+		return a
+	}
+	return nil
+}
+
+func stopForm(a *state.Asked) *death.Stop {
+	if a == nil {
+		return nil
+	}
+	return &death.Stop{Action: a.Action, Signal: a.Signal, At: a.At, Timeout: a.Timeout, TimedOut: !a.KilledAt.IsZero(), By: a.By}
+}
+
+func limitsOf(h *container.HostConfig) death.Limits {
+	const billion = 1e9
+	l := death.Limits{Memory: uint64(max(h.Memory, 0)), MemorySwap: uint64(max(h.MemorySwap, 0)), CPUs: float64(h.NanoCPUs) / billion}
+	if l.CPUs == 0 && h.CPUQuota > 0 && h.CPUPeriod > 0 {
+		l.CPUs = float64(h.CPUQuota) / float64(h.CPUPeriod)
+	}
+	if h.PidsLimit != nil {
+		l.Pids = uint64(max(*h.PidsLimit, 0))
+	}
+	return l
+}
+
+// execDeath is the record of the end of an exec.
+func (e *Engine) execDeath(ctx context.Context, x *execution, proc Process, started time.Time) *death.Record {
+	exit, v := proc.Exit(), x.c.view()
+	rec := deathIn(v)
+	rec.Exec, rec.Command, rec.TTY = x.id, x.req.Cmd, x.req.Tty
+	rec.Started, rec.Finished, rec.Exit = started, exit.At.UTC(), exitForm(exit)
+	rec.StartedBy, rec.Signals = event.OriginOf(ctx), (*death.SignalMasks)(exit.Signals)
+	kills := x.c.kills.all()
+	e.markFirst(kills, proc.Pid(), exit)
+	for _, k := range kills {
+		if k.First {
+			rec.OOMKills = append(rec.OOMKills, k)
+		}
+	}
+	return rec
+}
+
+// execEnded records the end of an exec. For one that was killed it waits until the kernel must have told whether it did
+// that.
+func (e *Engine) execEnded(ctx context.Context, x *execution, proc Process, started time.Time) {
+	if e.deaths.store == nil {
+		return
+	}
+	if proc.Exit().Signal == syscall.SIGKILL && e.kernel.reader != nil {
+		timer := time.NewTimer(oomTellWait)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-e.life.Done():
+		}
+	}
+	e.deaths.add(e.execDeath(ctx, x, proc, started))
+}
+
+// notStarted is the record of a start that failed.
+func notStarted(v *view, err error) *death.Record {
+	rec := deathIn(v)
+	rec.Command, rec.TTY, rec.Removed = append([]string{v.Path}, v.Args...), v.Config.Tty, v.HostConfig.AutoRemove
+	rec.Finished, rec.Exit = time.Now().UTC(), death.Exit{Observed: true, Code: exitCodeOf(err)}
+	rec.StartedBy, rec.Restarts, rec.Limits = v.startedBy(), v.Life.RestartCount, limitsOf(v.HostConfig)
+	rec.StartError = &death.StartError{Message: err.Error()}
+	if se, ok := errors.AsType[*runtime.StartError](err); ok {
+		rec.StartError = &death.StartError{Step: se.Step, Path: se.Path, Errno: se.Errno, Message: se.Message}
+	}
+	return rec
+}
+
+// markFirst marks the kill that has hit the process that ended so. The kernel's log counts processes as its first pid
+// namespace does: from another one, and for a process that this daemon has never seen (pid 0), the time must do.
+func (e *Engine) markFirst(kills []death.OOMKill, pid int, exit Exit) {
+	nearest, distance := -1, oomNear
+	for i := range kills {
+		kills[i].First = e.kernel.samePIDs && pid > 0 && kills[i].PID == pid
+		if d := exit.At.Sub(kills[i].Time).Abs(); d < distance {
+			nearest, distance = i, d
+		}
+	}
+	if exit.Signal == syscall.SIGKILL && nearest >= 0 && (pid == 0 || !e.kernel.samePIDs) {
+		kills[nearest].First = true
+	}
+}
+
+// oomNear is how far the times of a kill and of the victim's end may lie apart: they are of two clocks.
+const oomNear = time.Second
+
+// deathWithout records the end of a run that this daemon has not seen. Absent tells that no daemon ran then.
+func (e *Engine) deathWithout(c *ctr, v *view, exit Exit, absent bool) {
+	if e.deaths.store == nil {
+		return
+	}
+	rec, left := e.deathOf(v, exit), e.gatherRemains(v)
+	rec.LastLines, rec.LastSamples = left.lines, left.samples
+	rec.OOMKills, rec.DaemonAbsent = c.kills.all(), absent
+	e.markFirst(rec.OOMKills, 0, exit)
+	e.deaths.add(rec)
+}
+
+// recordMissing makes up for a record that the last daemon did not get to write.
+func (e *Engine) recordMissing(c *ctr) {
+	v := c.view()
+	run, ok := v.Life.Last()
+	if e.recorded == nil || !ok || run.FinishedAt.IsZero() || e.recorded[death.Run{Container: c.id, Number: run.Number}] ||
+		time.Since(run.FinishedAt) > e.deaths.store.MaxAge() {
+		return
+	}
+	if run.StartedAt.IsZero() {
+		e.deaths.add(notStarted(v, errors.New(run.Error)))
+		return
+	}
+	exit, err := e.deps.Runtime.ReadExit(e.stateDir(c.id))
+	if err != nil {
+		exit = Exit{Code: run.ExitCode, Signal: syscall.Signal(run.Signal), At: run.FinishedAt, Observed: !run.Unobserved}
+	}
+	e.deathWithout(c, v, exit, false)
+}
+
+// knownDeaths are the runs that have a record; nil where a missing one would mean nothing.
+func (e *Engine) knownDeaths() map[death.Run]bool {
+	if e.deaths.store == nil {
+		return nil
+	}
+	runs, full, err := e.deaths.store.Known()
+	if err != nil {
+		e.log.Warn("death records were not compared with the containers", "err", err)
+		return nil
+	}
+	if full {
+		return nil
+	}
+	return runs
+}

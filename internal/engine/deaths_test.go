@@ -1,0 +1,173 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/google/go-cmp/cmp"
+	"github.com/moby/moby/api/types/container"
+
+	"github.com/portholehq/porthole/internal/event"
+	"github.com/portholehq/porthole/internal/record/death"
+)
+
+// causes shows death records in a few words each.
+func (w *world) causes(o DeathsOptions) []string {
+	w.t.Helper()
+	list, err := w.Deaths(o)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	out := []string{}
+	for _, r := range list {
+		text := fmt.Sprintf("%s %d %s", r.Name, r.Run, r.Cause)
+		if r.DaemonAbsent {
+			text += " absent"
+		}
+		out = append(out, text)
+	}
+	return out
+}
+
+func TestDeathsAreRecorded(t *testing.T) {
+	w := newWorld(t)
+	w.runtime.programs["fail"] = func(t *fakeTask) { t.end(Exit{Code: 7, Observed: true, WaitStatus: 7 << 8}) }
+	id := w.create("web", nil, "fail")
+	w.start(id)
+	w.wait(id, container.WaitConditionNotRunning)
+	// Whoever was told of the end finds the record, also before it is written.
+	if diff := cmp.Diff([]string{"web 1 failed"}, w.causes(DeathsOptions{Container: "web"})); diff != "" {
+		t.Errorf("records (-want +got):\n%s", diff)
+	}
+	who := event.WithOrigin(t.Context(), &event.Origin{UID: new(uint32(1000)), PID: 42})
+	id2 := w.create("db", nil, "sleep")
+	if err := w.ContainerStart(who, id2); err != nil {
+		t.Fatal(err)
+	}
+	w.runtime.task(id2).ignore = true
+	if err := w.ContainerStop(who, id2, StopOptions{Timeout: new(0)}); err != nil {
+		t.Fatal(err)
+	}
+	list, err := w.Deaths(DeathsOptions{Container: "db"})
+	if err != nil || len(list) != 1 {
+		t.Fatal(list, err)
+	}
+	r := list[0]
+	if r.Cause != death.TimedOut || r.Stop.By.PID != 42 || r.StartedBy.PID != 42 || r.Stop.Signal != syscall.SIGTERM || !r.Stop.TimedOut {
+		t.Errorf("record %+v, stop %+v", r, r.Stop)
+	}
+	if err := w.ContainerRemove(who, id, RemoveOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		want := []string{"db 1 timed-out", "web 1 failed"}
+		if diff := cmp.Diff(want, w.causes(DeathsOptions{})); diff != "" {
+			t.Errorf("records (-want +got):\n%s", diff)
+		}
+		for _, ref := range []string{"web", "/web", id, id[:12]} {
+			if got := w.causes(DeathsOptions{Container: ref}); len(got) != 1 {
+				t.Errorf("of the removed container %s: %v", ref, got)
+			}
+		}
+		w.close()
+		w.open()
+	}
+	if _, err := w.Deaths(DeathsOptions{Container: "nosuch"}); !errdefs.IsNotFound(err) {
+		t.Errorf("of a container that never was: %v", err)
+	}
+}
+
+func TestDeathOfAFailedStart(t *testing.T) {
+	w := newWorld(t)
+	w.runtime.failing["nosuch"] = fmt.Errorf("it does not start")
+	id := w.create("bad", nil, "nosuch")
+	if err := w.ContainerStart(context.Background(), id); err == nil {
+		t.Fatal("it starts")
+	}
+	if diff := cmp.Diff([]string{"bad 1 not-started"}, w.causes(DeathsOptions{})); diff != "" {
+		t.Errorf("records (-want +got):\n%s", diff)
+	}
+}
+
+// The shim's record, or the lack of it, tells of an end that no daemon saw.
+func TestDeathWithoutADaemon(t *testing.T) {
+	w := newWorld(t)
+	seen, lost := w.create("seen", nil, "sleep"), w.create("lost", nil, "sleep")
+	w.start(seen)
+	w.start(lost)
+	w.close()
+	w.runtime.mu.Lock()
+	w.runtime.exits[w.stateDir(seen)] = Exit{Code: 3, Observed: true, At: time.Now()}
+	delete(w.runtime.tasks, seen)
+	delete(w.runtime.tasks, lost)
+	w.runtime.mu.Unlock()
+	w.open()
+	for ref, want := range map[string]string{"seen": "seen 1 failed absent", "lost": "lost 1 lost"} {
+		if got := w.causes(DeathsOptions{Container: ref}); len(got) != 1 || got[0] != want {
+			t.Errorf("records %v, want %s", got, want)
+		}
+	}
+}
+
+// A daemon that was killed before it wrote a record leaves that to the next.
+func TestMissingDeathIsMadeUpFor(t *testing.T) {
+	w := newWorld(t)
+	w.runtime.programs["fail"] = func(t *fakeTask) { t.end(Exit{Code: 7, Observed: true}) }
+	id := w.create("web", nil, "fail")
+	w.start(id)
+	w.wait(id, container.WaitConditionNotRunning)
+	w.close()
+	files, err := filepath.Glob(filepath.Join(w.dir, "deaths", "*"))
+	if err != nil || len(files) != 1 {
+		t.Fatal(files, err)
+	}
+	if err := os.Remove(files[0]); err != nil {
+		t.Fatal(err)
+	}
+	w.open()
+	if diff := cmp.Diff([]string{"web 1 failed"}, w.causes(DeathsOptions{})); diff != "" {
+		t.Errorf("records (-want +got):\n%s", diff)
+	}
+	w.close()
+	w.open()
+	if got := w.causes(DeathsOptions{}); len(got) != 1 {
+		t.Errorf("after another start: %v", got)
+	}
+}
+
+func TestMarkFirst(t *testing.T) {
+	at := time.Now()
+	kills := func() []death.OOMKill {
+		return []death.OOMKill{{PID: 7, Time: at.Add(-time.Minute)}, {PID: 8, Time: at.Add(-time.Millisecond)}}
+	}
+	killed := Exit{Signal: syscall.SIGKILL, At: at}
+	for _, tt := range []struct {
+		name string
+		same bool
+		pid  int
+		exit Exit
+		want []bool
+	}{
+		{"by pid", true, 7, killed, []bool{true, false}},
+		{"none of them", true, 9, killed, []bool{false, false}},
+		{"another namespace", false, 9, killed, []bool{false, true}},
+		{"never seen", true, 0, killed, []bool{false, true}},
+		{"ended by itself", false, 9, Exit{At: at}, []bool{false, false}},
+		{"killed much later", false, 9, Exit{Signal: syscall.SIGKILL, At: at.Add(time.Hour)}, []bool{false, false}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			e := &Engine{kernel: kernelLog{samePIDs: tt.same}}
+			list := kills()
+			e.markFirst(list, tt.pid, tt.exit)
+			if got := []bool{list[0].First, list[1].First}; !cmp.Equal(tt.want, got) {
+				t.Errorf("%v, want %v", got, tt.want)
+			}
+		})
+	}
+}
