@@ -43,10 +43,10 @@ type Death struct {
 	OOMCount   uint64           `json:"OOMCount,omitempty"` // what the kernel counted, which may be more than it told of
 	Signals    *SignalMasks     `json:"Signals,omitempty"`
 
-	LastLines   []DeathLine   `json:"LastLines,omitempty"`
-	LastSamples []DeathSample `json:"LastSamples,omitempty"`
-	Health      *DeathHealth  `json:"Health,omitempty"`
-	Plan        []Step        `json:"Plan,omitempty"` // how the start went
+	LastLines   []DeathLine  `json:"LastLines,omitempty"`
+	LastSamples []*Sample    `json:"LastSamples,omitempty"`
+	Health      *DeathHealth `json:"Health,omitempty"`
+	Plan        []Step       `json:"Plan,omitempty"` // how the start went
 
 	Limits       DeathLimits `json:"Limits"`
 	Restarts     int         `json:"Restarts,omitempty"`     // by the restart policy, before this run
@@ -103,14 +103,6 @@ type DeathLine struct {
 	Stream string    `json:"Stream"`
 	Text   string    `json:"Text,omitempty"`
 	Bytes  []byte    `json:"Bytes,omitempty"`
-}
-
-// DeathSample is what the container used at one moment; nil is not known.
-type DeathSample struct {
-	Time           time.Time `json:"Time"`
-	CPUNanoseconds *uint64   `json:"CpuNanoseconds,omitempty"` // since its start
-	MemoryBytes    *uint64   `json:"MemoryBytes,omitempty"`    // without the page cache that could be dropped
-	Processes      *uint64   `json:"Processes,omitempty"`      // and threads
 }
 
 // DeathHealth is what the last health check said.

@@ -94,6 +94,17 @@ func (e *Engine) followSamples(ctx context.Context, c *ctr, last, until time.Tim
 	}
 }
 
+// SampleForms brings samples of one container, in the order in which they were taken, into the API's form.
+func SampleForms(list []sample.Sample) []*api.Sample {
+	var out []*api.Sample
+	var before sample.Sample
+	for _, s := range list {
+		out = append(out, sampleForm(before, s))
+		before = s
+	}
+	return out
+}
+
 // sampleForm brings a sample into the API's form, with the rates since the one before.
 func sampleForm(before, s sample.Sample) *api.Sample {
 	known := func(k sample.Known) bool { return s.Known&k != 0 }

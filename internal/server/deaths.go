@@ -12,7 +12,6 @@ import (
 	"github.com/portholehq/porthole/api"
 	"github.com/portholehq/porthole/internal/engine"
 	"github.com/portholehq/porthole/internal/record/death"
-	"github.com/portholehq/porthole/internal/record/sample"
 )
 
 func (s *Server) deaths(r *request) error {
@@ -87,26 +86,10 @@ func deathPast(out *api.Death, d *death.Record) {
 		}
 		out.LastLines = append(out.LastLines, line)
 	}
-	for i := range d.LastSamples {
-		out.LastSamples = append(out.LastSamples, deathSample(&d.LastSamples[i]))
-	}
+	out.LastSamples = engine.SampleForms(d.LastSamples)
 	for _, step := range d.Plan {
 		out.Plan = append(out.Plan, api.Step{Name: step.Name, Microseconds: int64(step.Took / time.Microsecond)})
 	}
-}
-
-func deathSample(s *sample.Sample) api.DeathSample {
-	out := api.DeathSample{Time: s.Time}
-	if s.Known&sample.KnownCPU != 0 {
-		out.CPUNanoseconds = &s.CPUUsage
-	}
-	if s.Known&sample.KnownMemory != 0 {
-		out.MemoryBytes = new(s.WorkingSet())
-	}
-	if s.Known&sample.KnownPids != 0 {
-		out.Processes = &s.Pids
-	}
-	return out
 }
 
 // signalName is as in signal(7); empty for no signal.
