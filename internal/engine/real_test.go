@@ -316,7 +316,10 @@ func TestRealLife(t *testing.T) {
 	if out, code := w.exec("box", container.ExecCreateRequest{Cmd: []string{"sh", "-c", "sleep 1000 & echo started"}, AttachStdout: true}, ""); code != 0 || out != "started\n" {
 		t.Errorf("grandchild holds the pipe: code %d, output %q", code, out)
 	}
+	path := os.Getenv("PATH")
+	t.Setenv("PATH", "") // there need be no ps
 	top, err := w.ContainerTop(t.Context(), "box", "-eo pid,user,args")
+	t.Setenv("PATH", path)
 	if err != nil {
 		t.Fatal(err)
 	}

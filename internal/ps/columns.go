@@ -53,28 +53,38 @@ func group(gid func(p *process) uint32) func(p *process, s *Source) string {
 
 func cpuSeconds(p *process, s *Source) float64 { return float64(p.utime+p.stime) / s.ticks() }
 
-var _ = define(integer("PID", func(p *process) int64 { return int64(p.pid) }), "pid", "tgid") &&
+var _ = define(integer("PID", func(p *process) int64 { return int64(p.pid) }), "pid") &&
+	define(integer("TGID", func(p *process) int64 { return int64(p.pid) }), "tgid") &&
 	define(integer("PPID", func(p *process) int64 { return int64(p.ppid) }), "ppid") &&
-	define(integer("PGID", func(p *process) int64 { return int64(p.pgrp) }), "pgid", "pgrp") &&
-	define(integer("SID", func(p *process) int64 { return int64(p.session) }), "sid", "sess", "session") &&
+	define(integer("PGID", func(p *process) int64 { return int64(p.pgrp) }), "pgid") &&
+	define(integer("PGRP", func(p *process) int64 { return int64(p.pgrp) }), "pgrp") &&
+	define(integer("SID", func(p *process) int64 { return int64(p.session) }), "sid") &&
+	define(integer("SESS", func(p *process) int64 { return int64(p.session) }), "sess", "session") &&
 	define(integer("TPGID", func(p *process) int64 { return int64(p.tpgid) }), "tpgid") &&
-	define(integer("LWP", func(p *process) int64 { return int64(p.tid) }), "lwp", "tid") &&
+	define(integer("LWP", func(p *process) int64 { return int64(p.tid) }), "lwp") &&
+	define(integer("TID", func(p *process) int64 { return int64(p.tid) }), "tid") &&
 	define(integer("SPID", func(p *process) int64 { return int64(p.tid) }), "spid") &&
-	define(integer("NLWP", func(p *process) int64 { return p.threads }), "nlwp", "thcount") &&
+	define(integer("NLWP", func(p *process) int64 { return p.threads }), "nlwp") &&
+	define(integer("THCNT", func(p *process) int64 { return p.threads }), "thcount") &&
 	define(integer("NI", func(p *process) int64 { return p.nice }), "ni", "nice") &&
 	define(integer("PRI", func(p *process) int64 { return 39 - p.priority }), "pri") &&
 	define(integer("PRI", func(p *process) int64 { return 60 + p.priority }), "opri") &&
 	define(integer("PSR", func(p *process) int64 { return p.processor }), "psr") &&
 	define(integer("F", func(p *process) int64 { return int64(p.flags>>6) & 7 }), "f", "flag", "flags") &&
-	define(integer("MINFL", func(p *process) int64 { return p.minflt }), "minflt", "min_flt") &&
-	define(integer("MAJFL", func(p *process) int64 { return p.majflt }), "majflt", "maj_flt") &&
+	define(integer("MINFLT", func(p *process) int64 { return p.minflt }), "minflt") &&
+	define(integer("MINFL", func(p *process) int64 { return p.minflt }), "min_flt") &&
+	define(integer("MAJFLT", func(p *process) int64 { return p.majflt }), "majflt") &&
+	define(integer("MAJFL", func(p *process) int64 { return p.majflt }), "maj_flt") &&
+	define(integer("PAGEIN", func(p *process) int64 { return p.majflt }), "pagein") &&
 	define(integer("VSZ", func(p *process) int64 { return p.vsize / 1024 }), "vsz", "vsize") &&
 	define(integer("SZ", func(p *process) int64 { return p.vsize / pageSize }), "sz") &&
-	define(integer("RSS", func(p *process) int64 { return p.rss * pageSize / 1024 }), "rss", "rssize", "rsz") &&
+	define(integer("RSS", func(p *process) int64 { return p.rss * pageSize / 1024 }), "rss", "rssize") &&
+	define(integer("RSZ", func(p *process) int64 { return p.rss * pageSize / 1024 }), "rsz") &&
 	define(integer("EUID", func(p *process) int64 { return int64(p.euid) }), "euid") &&
 	define(column{"UID", func(p *process, s *Source) string { return strconv.FormatUint(uint64(s.inside(p.euid)), 10) }, func(p *process, _ *Source) float64 { return float64(p.euid) }}, "uid") &&
 	define(column{"RUID", func(p *process, s *Source) string { return strconv.FormatUint(uint64(s.inside(p.ruid)), 10) }, nil}, "ruid") &&
-	define(column{"EGID", func(p *process, s *Source) string { return strconv.FormatUint(uint64(s.inside(p.egid)), 10) }, nil}, "egid", "gid") &&
+	define(column{"EGID", func(p *process, s *Source) string { return strconv.FormatUint(uint64(s.inside(p.egid)), 10) }, nil}, "egid") &&
+	define(column{"GID", func(p *process, s *Source) string { return strconv.FormatUint(uint64(s.inside(p.egid)), 10) }, nil}, "gid") &&
 	define(column{"RGID", func(p *process, s *Source) string { return strconv.FormatUint(uint64(s.inside(p.rgid)), 10) }, nil}, "rgid") &&
 	define(integer("HUID", func(p *process) int64 { return int64(p.euid) }), "huid") &&
 	define(integer("HGID", func(p *process) int64 { return int64(p.egid) }), "hgid") &&
@@ -86,14 +96,15 @@ var _ = define(integer("PID", func(p *process) int64 { return int64(p.pid) }), "
 	define(text("GROUP", group(func(p *process) uint32 { return p.egid })), "group") &&
 	define(text("EGROUP", group(func(p *process) uint32 { return p.egid })), "egroup") &&
 	define(text("RGROUP", group(func(p *process) uint32 { return p.rgid })), "rgroup") &&
-	define(text("TTY", func(p *process, _ *Source) string { return ttyName(p.tty) }), "tname", "tty") &&
-	define(text("TT", func(p *process, _ *Source) string { return ttyName(p.tty) }), "tt") &&
+	define(text("TTY", func(p *process, _ *Source) string { return ttyName(p.tty) }), "tname", "longtname", "tty4", "tty8") &&
+	define(text("TT", func(p *process, _ *Source) string { return ttyName(p.tty) }), "tt", "tty") &&
 	define(text("S", func(p *process, _ *Source) string { return string(p.state) }), "s", "state") &&
 	define(text("STAT", func(p *process, _ *Source) string { return p.stat() }), "stat") &&
 	define(text("ADDR", func(*process, *Source) string { return "-" }), "addr") &&
 	define(text("WCHAN", func(p *process, s *Source) string { return p.wchan(s) }), "wchan") &&
 	define(text("CGROUP", func(p *process, s *Source) string { return p.cgroup(s) }), "cgroup") &&
-	define(text("CLS", func(p *process, _ *Source) string { return p.class() }), "cls", "class", "policy") &&
+	define(text("CLS", func(p *process, _ *Source) string { return p.class() }), "cls", "class") &&
+	define(text("POL", func(p *process, _ *Source) string { return p.class() }), "policy", "pol") &&
 	define(text("RTPRIO", func(p *process, _ *Source) string { return p.rtprio() }), "rtprio") &&
 	define(text("COMMAND", func(p *process, _ *Source) string { return p.name() }), "comm", "ucomm") &&
 	define(text("CMD", func(p *process, _ *Source) string { return p.name() }), "ucmd") &&
@@ -112,7 +123,8 @@ var _ = define(integer("PID", func(p *process) int64 { return int64(p.pid) }), "
 	}, cpuSeconds), "bsdtime") &&
 	define(timed("ELAPSED", func(p *process, s *Source) string { return elapsed(int64(p.age(s).Seconds())) }, func(p *process, s *Source) float64 { return p.age(s).Seconds() }), "etime") &&
 	define(timed("ELAPSED", func(p *process, s *Source) string { return strconv.FormatInt(int64(p.age(s).Seconds()), 10) }, func(p *process, s *Source) float64 { return p.age(s).Seconds() }), "etimes") &&
-	define(timed("STIME", started("15:04", "Jan02", "2006"), startTicks), "stime", "start_time") &&
+	define(timed("STIME", started("15:04", "Jan02", "2006"), startTicks), "stime") &&
+	define(timed("START", started("15:04", "Jan02", "2006"), startTicks), "start_time") &&
 	define(timed("START", started("15:04", "Jan02", "Jan02"), startTicks), "bsdstart") &&
 	define(timed("STARTED", started("15:04:05", "Jan 02", "Jan 02"), startTicks), "start") &&
 	define(timed("STARTED", func(p *process, s *Source) string { return p.started(s).Format("Mon Jan _2 15:04:05 2006") }, startTicks), "lstart")

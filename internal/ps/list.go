@@ -32,6 +32,9 @@ func (f *Format) List(s Source, pids []int) (titles []string, rows [][]string, e
 	if err != nil {
 		return nil, nil, err
 	}
+	list = slices.DeleteFunc(list, func(p *process) bool {
+		return !f.selects(p, &s) || f.running && p.state != 'R' && p.state != 'D'
+	})
 	f.order(list, &s)
 	for _, c := range f.columns {
 		titles = append(titles, c.title)
@@ -50,6 +53,11 @@ func (f *Format) row(p *process, s *Source) []string {
 		if f.forest != flat && (strings.HasPrefix(c.title, "CMD") || strings.HasPrefix(c.title, "COMMAND")) {
 			row[i] = f.branch(p) + row[i]
 		}
+		if command := strings.HasPrefix(c.title, "CMD") || c.title == "COMMAND"; command && f.shortNames {
+			row[i] = f.branch(p) + p.name()
+		} else if command && f.environment {
+			row[i] += p.environ()
+		}
 	}
 	return row
 }
@@ -62,7 +70,7 @@ func (f *Format) branch(p *process) string {
 	if f.forest == indent {
 		return strings.Repeat("  ", p.depth)
 	}
-	return strings.Repeat("    ", p.depth-1) + ` \_ `
+	return p.stem + ` \_ `
 }
 
 func (f *Format) read(proc string, pids []int) ([]*process, error) {
@@ -161,18 +169,23 @@ func asTree(list []*process) []*process {
 		}
 	}
 	out := make([]*process, 0, len(list))
-	var walk func(p *process, depth int)
-	walk = func(p *process, depth int) {
-		p.depth = depth
+	// below is what stands in front of a process's children: the lines to those that follow further down.
+	var walk func(p *process, depth int, stem, below string)
+	walk = func(p *process, depth int, stem, below string) {
+		p.depth, p.stem = depth, stem
 		out = append(out, p)
 		kids := children[p.pid]
 		delete(children, p.pid) // of several threads of one process the first has the children
-		for _, c := range kids {
-			walk(c, depth+1)
+		for i, c := range kids {
+			next := below + " |  "
+			if i == len(kids)-1 {
+				next = below + "    "
+			}
+			walk(c, depth+1, below, next)
 		}
 	}
 	for _, p := range roots {
-		walk(p, 0)
+		walk(p, 0, "", "")
 	}
 	return out
 }

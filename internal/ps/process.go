@@ -104,6 +104,7 @@ type process struct {
 	locked                 bool
 	nspids                 string
 	depth                  int
+	stem                   string // of the tree in front of it
 }
 
 // errGone tells that a process ended before it could be read.
@@ -223,6 +224,15 @@ func (p *process) command() string {
 		return "[" + printable(p.comm) + "]"
 	}
 	return printable(p.argv)
+}
+
+// environ is what the process was started with; empty if that may not be read.
+func (p *process) environ() string {
+	b, err := os.ReadFile(filepath.Join(p.dir, "environ"))
+	if err != nil || len(b) == 0 {
+		return ""
+	}
+	return " " + printable(strings.TrimRight(strings.ReplaceAll(string(b), "\x00", " "), " "))
 }
 
 // stat is the state with its marks, see ps(1).

@@ -4,7 +4,8 @@
 //	titles, rows, err := f.List(ps.Source{...}, pids)
 //
 // It understands the three styles of options (-e, x, --sort), the usual output formats and the format specifiers listed
-// in columns.go. Options that select processes by user, terminal and the like are refused: the caller has selected.
+// in columns.go. Options that select processes by user, terminal and the like select among those that the caller gives.
+// One option is ours: --nspid shows the pid inside beside the host's.
 // Errors are worded like procps's. What a user is called is for the caller to say, because the processes of a container
 // have other users than the host.
 package ps
@@ -13,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -24,6 +26,11 @@ type Format struct {
 	forest  forest
 	noTitle bool
 	wantPID bool // a column with the title PID exists
+
+	all        bool // whatever selections say
+	selections []selection
+	environment, running,
+	shortNames bool // e, r and c
 }
 
 // forest is how the command column shows descent.
@@ -52,13 +59,14 @@ type parser struct {
 	chosen  []column
 	format  Format
 	preface bool // -O or O: chosen columns go behind PID
+	nspid   bool // show the pid inside as well
 }
 
 // Parse reads ps options. Empty text means -ef.
 func Parse(options string) (*Format, error) {
 	words := strings.Fields(options)
-	if len(words) == 0 {
-		words = []string{"-ef"}
+	if len(words) == 0 || len(words) == 1 && words[0] == "--nspid" {
+		words = append(words, "-ef")
 	}
 	p := parser{words: words, flags: map[string]bool{}}
 	for ; p.at < len(p.words); p.at++ {
@@ -88,16 +96,19 @@ func (p *parser) unix(letters string) error {
 		return p.plain(letters)
 	}
 	for i := 0; i < len(letters); i++ {
-		switch c := letters[i]; c {
-		case 'e', 'A', 'a', 'd', 'N', 'w', 'M', 'c', 'y', 'Z':
-			if c == 'y' || c == 'M' || c == 'Z' || c == 'N' || c == 'c' {
-				return errors.New("error: unsupported SysV option")
-			}
-		case 'f', 'F', 'l', 'j':
+		c := letters[i]
+		if s, ok := unixSelectors[c]; ok {
+			return p.choose(s, "-"+string(c), p.argument(letters[i+1:]))
+		}
+		switch c {
+		case 'e', 'A':
+			p.format.all = true
+		case 'a', 'd', 'w':
+		case 'f', 'F', 'l', 'j', 'c', 'y', 'M', 'Z':
 			p.flags["-"+string(c)] = true
 		case 'H':
 			p.format.forest = indent
-		case 'L', 'T':
+		case 'L', 'T', 'm':
 			p.format.threads = true
 			p.flags["-"+string(c)] = true
 		case 'o', 'O':
@@ -114,16 +125,20 @@ func (p *parser) unix(letters string) error {
 func (p *parser) plain(letters string) error {
 	p.bsd = true
 	for i := 0; i < len(letters); i++ {
-		switch c := letters[i]; c {
-		case 'a', 'x', 'w', 'g', 'r', 'c', 'T', 'e', 'n', 'S':
-			if c == 'r' || c == 'T' || c == 'n' || c == 'S' || c == 'c' || c == 'e' {
-				return errors.New("error: unsupported option (BSD syntax)")
-			}
-		case 'u', 'l', 'j', 'v', 's', 'X':
-			if c == 's' || c == 'X' {
-				return errors.New("error: unsupported option (BSD syntax)")
-			}
+		c := letters[i]
+		if s, ok := bsdSelectors[c]; ok {
+			return p.choose(s, string(c), p.argument(letters[i+1:]))
+		}
+		switch c {
+		case 'a', 'x', 'w', 'g', 'n', 'S', 'T':
+		case 'u', 'l', 'j', 'v', 's', 'M', 'Z':
 			p.flags[string(c)] = true
+		case 'e':
+			p.format.environment = true
+		case 'r':
+			p.format.running = true
+		case 'c':
+			p.format.shortNames = true
 		case 'f':
 			p.format.forest = drawn
 		case 'H', 'm':
@@ -145,8 +160,12 @@ func (p *parser) plain(letters string) error {
 // long reads a GNU option.
 func (p *parser) long(name string) error {
 	name, value, hasValue := strings.Cut(name, "=")
-	if !hasValue && (name == "sort" || name == "format") {
+	selector, selects := gnuSelectors[name]
+	if !hasValue && (name == "sort" || name == "format" || selects || wide[name]) {
 		value = p.argument("")
+	}
+	if selects {
+		return p.choose(selector, "--"+name, value)
 	}
 	switch name {
 	case "sort":
@@ -157,12 +176,21 @@ func (p *parser) long(name string) error {
 		p.format.forest = drawn
 	case "no-headers", "no-heading", "noheaders", "noheading", "no-header", "noheader":
 		p.format.noTitle = true
-	case "headers", "cols", "columns", "width", "rows", "lines", "cumulative":
+	case "headers", "cumulative", "context":
+		p.flags["Z"] = p.flags["Z"] || name == "context"
+	case "nspid":
+		p.nspid = true
 	default:
+		if wide[name] {
+			return nil // lines are never cut
+		}
 		return errors.New("error: unknown gnu long option")
 	}
 	return nil
 }
+
+// wide are options about a screen, of a width or a height that follows.
+var wide = map[string]bool{"cols": true, "columns": true, "width": true, "rows": true, "lines": true}
 
 // argument is what follows an option: the rest of its word, else the next word.
 func (p *parser) argument(rest string) string {
@@ -184,25 +212,54 @@ func (p *parser) list(rest string) error {
 	return p.addColumns(arg)
 }
 
-// addColumns reads one list of format specifiers. A title behind "=" takes the rest of the list.
+// addColumns reads one list of format specifiers, each of which may have a title behind "=".
 func (p *parser) addColumns(list string) error {
-	for list != "" {
-		end := strings.IndexAny(list, ",=")
-		name, rest := list, ""
-		if end >= 0 {
-			name, rest = list[:end], list[end+1:]
+	for one := range strings.SplitSeq(strings.TrimSuffix(list, ","), ",") {
+		name, title, titled := strings.Cut(one, "=")
+		c, err := specifier(name)
+		if err != nil {
+			return err
 		}
-		c, ok := columns[name]
-		if !ok {
-			return fmt.Errorf("error: unknown user-defined format specifier \"%s\"", name)
-		}
-		if end >= 0 && list[end] == '=' {
-			c.title, rest = rest, ""
+		if titled {
+			c.title = title
 		}
 		p.chosen = append(p.chosen, c)
-		list = rest
 	}
 	return nil
+}
+
+// specifier is a column, or one of a width: text that is longer is cut, as user names are with a + at the end.
+func specifier(text string) (column, error) {
+	name, width, sized := strings.Cut(text, ":")
+	c, ok := columns[name]
+	if !ok {
+		return c, fmt.Errorf("error: unknown user-defined format specifier \"%s\"", text)
+	}
+	if !sized {
+		return c, nil
+	}
+	n, err := strconv.Atoi(width)
+	if err != nil || n <= 0 {
+		return c, fmt.Errorf("error: unknown user-defined format specifier \"%s\"", text)
+	}
+	if c.number != nil {
+		return c, nil // numbers are never cut
+	}
+	whole := c.text
+	isName := strings.HasSuffix(c.title, "USER") || strings.HasSuffix(c.title, "GROUP") || name == "uidname"
+	c.text = func(p *process, s *Source) string {
+		text := []rune(whole(p, s))
+		switch {
+		case len(text) <= n:
+			return string(text)
+		case len(text) <= len(c.title) && isName: // a column is as wide as its title
+			return string(text)
+		case isName:
+			return string(text[:max(n, len(c.title))-1]) + "+"
+		}
+		return string(text[:n])
+	}
+	return c, nil
 }
 
 func (p *parser) sortBy(list string) error {
@@ -237,6 +294,10 @@ func (p *parser) finish() (*Format, error) {
 			f.columns = p.chosen
 		}
 	}
+	if p.nspid && !slices.ContainsFunc(f.columns, func(c column) bool { return c.title == "NSPID" }) {
+		at := slices.IndexFunc(f.columns, func(c column) bool { return c.title == "PID" })
+		f.columns = slices.Insert(slices.Clone(f.columns), at+1, columns["nspid"])
+	}
 	f.wantPID = slices.ContainsFunc(f.columns, func(c column) bool { return c.title == "PID" })
 	if f.noTitle {
 		f.wantPID = false
@@ -248,44 +309,70 @@ var preface = []string{"pid", "s", "tname", "time", "command"}
 
 // names are the columns of procps's own formats.
 func (p *parser) names() []string {
-	var list string
-	switch {
-	case p.flags["u"]:
-		list = "user pid pcpu pmem vsz rss tname stat bsdstart bsdtime command"
-	case p.flags["l"]:
-		list = "f uid pid ppid pri ni vsz rss wchan stat tname bsdtime command"
-	case p.flags["j"]:
-		list = "ppid pid pgid sid tname tpgid stat uid bsdtime command"
-	case p.flags["v"]:
-		list = "pid tname stat bsdtime majflt rss pmem command"
-	case p.bsd && len(p.flags) == 0:
-		list = "pid tname stat bsdtime command"
-	case p.flags["-F"]:
-		list = "uidname pid ppid c sz rss psr stime tname time cmd"
-	case p.flags["-f"] && p.flags["-l"]:
-		list = "f s uidname pid ppid c opri ni addr sz wchan stime tname time cmd"
-	case p.flags["-f"] && p.flags["-j"]:
-		list = "uidname pid ppid pgid sid c stime tname time cmd"
-	case p.flags["-f"]:
-		list = "uidname pid ppid c stime tname time cmd"
-	case p.flags["-l"]:
-		list = "f s uid pid ppid c opri ni addr sz wchan tname time ucmd"
-	case p.flags["-j"]:
-		list = "pid pgid sid tname time ucmd"
-	default:
-		list = "pid tname time ucmd"
+	names := strings.Fields(p.base())
+	if p.flags["-c"] && (p.flags["-f"] || p.flags["-F"] || p.flags["-l"]) {
+		names = replace(names, []string{"c", "opri", "ni"}, "class", "pri")
 	}
-	names := strings.Fields(list)
+	if p.flags["-y"] && p.flags["-l"] {
+		names = slices.DeleteFunc(names, func(n string) bool { return n == "f" || n == "rss" })
+		names = replace(names, []string{"addr"}, "rss")
+	}
 	if p.flags["-L"] {
 		names = insertBehind(names, []string{"ppid", "pid"}, "lwp")
-		if p.flags["-f"] || p.flags["-F"] {
-			names = insertBehind(names, []string{"c"}, "nlwp")
+		if p.flags["-f"] || p.flags["-F"] || p.flags["u"] {
+			names = insertBehind(names, []string{"c", "pcpu", "lwp"}, "nlwp")
 		}
 	}
 	if p.flags["-T"] {
 		names = insertBehind(names, []string{"pid"}, "spid")
 	}
+	if p.flags["-M"] || p.flags["-Z"] || p.flags["M"] || p.flags["Z"] {
+		names = slices.Insert(names, 0, "label")
+	}
 	return names
+}
+
+func (p *parser) base() string {
+	full := p.flags["-f"] || p.flags["-F"]
+	switch {
+	case p.flags["u"]:
+		return "user pid pcpu pmem vsz rss tname stat bsdstart bsdtime command"
+	case p.flags["l"]:
+		return "f uid pid ppid priority ni vsz rss wchan stat tname bsdtime command"
+	case p.flags["j"]:
+		return "ppid pid pgid sid tname tpgid stat uid bsdtime command"
+	case p.flags["s"]:
+		return "uid pid pending blocked ignored caught stat tname bsdtime command"
+	case p.flags["v"]:
+		return "pid tname stat bsdtime maj_flt rss pmem command"
+	case p.bsd && !full && !p.flags["-l"] && !p.flags["-j"]:
+		return "pid tname stat bsdtime command"
+	case p.flags["-F"] && p.flags["-l"]:
+		return "f s uidname pid ppid c opri ni addr sz wchan rss psr stime tname time cmd"
+	case p.flags["-F"]:
+		return "uidname pid ppid c sz rss psr stime tname time cmd"
+	case full && p.flags["-l"]:
+		return "f s uidname pid ppid c opri ni addr sz wchan stime tname time cmd"
+	case full && p.flags["-j"]:
+		return "uidname pid ppid pgid sid c stime tname time cmd"
+	case full:
+		return "uidname pid ppid c stime tname time cmd"
+	case p.flags["-l"]:
+		return "f s uid pid ppid c opri ni addr sz wchan tname time ucmd"
+	case p.flags["-j"]:
+		return "pid pgid sid tname time ucmd"
+	}
+	return "pid tname time ucmd"
+}
+
+// replace puts others in the place of some names that stand together.
+func replace(names, old []string, others ...string) []string {
+	at := slices.Index(names, old[0])
+	if at < 0 {
+		return names
+	}
+	names = slices.DeleteFunc(names, func(n string) bool { return slices.Contains(old, n) })
+	return slices.Insert(names, at, others...)
 }
 
 // insertBehind puts a name behind the first of some others that is there.

@@ -5,7 +5,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -35,9 +38,13 @@ func TestTitles(t *testing.T) {
 		{"-o pid -o etime", "PID ELAPSED"},
 		{"-opid,pcpu", "PID %CPU"},
 		{"-o user=WHO -o pid", "WHO PID"},
-		{"-o pid=P,Q", "P,Q"},
+		{"-o pid=P,comm=Q", "P Q"},
+		{"-o pid=,comm", " COMMAND"},
 		{"--format pid,ppid", "PID PPID"},
 		{"-O rss", "PID RSS S TTY TIME COMMAND"},
+		{"-ef --nspid", "UID PID NSPID PPID C STIME TTY TIME CMD"},
+		{"-o pid,nspid --nspid", "PID NSPID"},
+		{"aux --nspid", "USER PID NSPID %CPU %MEM VSZ RSS TTY STAT START TIME COMMAND"},
 		{"aux --sort=-rss --forest", "USER PID %CPU %MEM VSZ RSS TTY STAT START TIME COMMAND"},
 	} {
 		f, err := Parse(tt.options)
@@ -61,11 +68,15 @@ func TestTitles(t *testing.T) {
 func TestErrors(t *testing.T) {
 	for options, want := range map[string]string{
 		"-o nope":      `error: unknown user-defined format specifier "nope"`,
-		"-eq":          "error: unsupported SysV option",
-		"auxq":         "error: unsupported option (BSD syntax)",
+		"-eN":          "error: unsupported SysV option",
+		"auxX":         "error: unsupported option (BSD syntax)",
+		"-eq":          "error: list of process IDs must follow -q",
+		"-p x":         "error: process ID list syntax error",
+		"-o user:x":    `error: unknown user-defined format specifier "user:x"`,
 		"--nope":       "error: unknown gnu long option",
 		"--sort=nope":  "error: unknown sort specifier",
 		"-o":           "error: format specification must follow -o",
+		"-o pid=P,Q":   `error: unknown user-defined format specifier "Q"`,
 		"-o pid,,args": `error: unknown user-defined format specifier ""`,
 	} {
 		if _, err := Parse(options); err == nil || err.Error() != want {
@@ -145,40 +156,120 @@ func TestRows(t *testing.T) {
 	}
 }
 
-// TestAgainstProcps compares with the real ps, where there is one, what does not change from one moment to the next.
-func TestAgainstProcps(t *testing.T) {
-	const options = "-o pid,ppid,pgid,sid,tname,user,uid,group,ni,comm,args,nlwp,stime,cls"
-	// ps cuts long command lines, so one that is short.
-	child := exec.Command("sleep", "1000")
-	if err := child.Start(); err != nil {
+// tree starts a shell with two children and returns their pids.
+func tree(t *testing.T) []int {
+	t.Helper()
+	cmd := exec.Command("sh", "-c", "sleep 1000 & sleep 1001 & echo; wait")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _, _ = child.Process.Kill(), child.Wait() })
-	pid := child.Process.Pid
-	out, err := exec.Command("ps", append(strings.Fields(options), "-p", fmt.Sprint(pid))...).Output()
-	if err != nil {
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _, _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL), cmd.Wait() })
+	if _, err := out.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	pids := []int{cmd.Process.Pid}
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		children := childrenOf("/proc", pids[0])
+		asleep := 0
+		for _, pid := range children {
+			if comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid)); string(comm) == "sleep\n" {
+				asleep++
+			}
+		}
+		if asleep == 2 {
+			return append(pids, children...)
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the children did not start")
+		}
+	}
+}
+
+// asDocker makes of ps's output what Docker's daemon makes of it: words, and all that is left in the last column; of
+// those processes alone that are the container's.
+func asDocker(t *testing.T, out string, pids []int) (titles []string, rows [][]string) {
+	t.Helper()
+	lines := strings.Split(strings.TrimRight(out, "\n"), "\n")
+	titles = strings.Fields(lines[0])
+	at := slices.Index(titles, "PID")
+	for _, line := range lines[1:] {
+		words := strings.Fields(line)
+		if pid, err := strconv.Atoi(words[at]); err != nil || !slices.Contains(pids, pid) {
+			continue
+		}
+		last := len(titles) - 1
+		rows = append(rows, append(words[:last:last], strings.Join(words[last:], " ")))
+	}
+	return titles, rows
+}
+
+// TestAgainstProcps compares with the real ps, which Docker's daemon runs, what does not change from one moment to the
+// next.
+func TestAgainstProcps(t *testing.T) {
+	if out, err := exec.Command("ps", "--version").Output(); err != nil || !strings.Contains(string(out), "procps") {
 		testenv.Skip(t, "no ps of procps to compare with: %v", err)
 	}
-	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
-	f, err := Parse(options)
-	if err != nil {
+	pids := tree(t)
+	var info syscall.Sysinfo_t
+	if err := syscall.Sysinfo(&info); err != nil {
 		t.Fatal(err)
 	}
-	root := func(id uint32) string {
+	names := func(id uint32) string {
 		if id == 0 {
 			return "root"
 		}
 		return ""
 	}
-	titles, rows, err := f.List(Source{MemTotal: 1, User: root, Group: root}, []int{pid})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(strings.Fields(lines[0]), titles); diff != "" {
-		t.Errorf("titles (-ps +ours):\n%s", diff)
-	}
-	if diff := cmp.Diff(strings.Fields(lines[1]), strings.Fields(strings.Join(rows[0], " "))); diff != "" {
-		t.Errorf("row (-ps +ours):\n%s", diff)
+	// ps cuts what these have to tell, or they differ from one moment to the next.
+	varying := map[string]bool{"WCHAN": true, "PSR": true, "RSS": true, "RSZ": true}
+	for _, options := range []string{
+		"-ef", "aux", "-aux", "auxww", "axu", "-eF", "-el", "-elf", "-ely", "-ej", "-ejf", "-eLf", "-eL", "-eT", "ax", "axl", "axj", "axs", "axH",
+		"axo pid,ppid,pgid,sid,tname,user,uid,group,ni,comm,nlwp,stime,cls,args", "-eo user,pid,ppid,pcpu,pmem,vsz,stat,start,time,command",
+		"-eo pid,comm:3,args:7,user:2", "-eo pid=PID,comm", "-eo pid,suid,fuser,fgid,supgid,pending,blocked,ignored,caught,exe,label,oomadj,sched,fname",
+		"-eo pid,mntns,pidns,userns,netns,cgroupns", "-eo pid,tgid,tid,lwp,pgrp,sess,tty,policy,thcount,rsz", "-eM", "axZ", "-ecf", "-elc",
+		"--forest -fp PIDS", "ufp PIDS", "fp PIDS", "-HFp PIDS", "-eo pid,args --sort=-pid", "axk -pid", "-eo pid,comm --sort -comm,-pid", "-ef --width 500",
+		"axc", "axe", "-eO ppid", "-C sleep -o pid,args", "-u root -f", "-U root", "--ppid " + strconv.Itoa(pids[0]) + " -f", "-fp " + strconv.Itoa(pids[1]),
+		"p " + strconv.Itoa(pids[1]), "-elFy", "-eLF", "aux -L",
+	} {
+		t.Run(options, func(t *testing.T) {
+			options := strings.ReplaceAll(options, "PIDS", fmt.Sprintf("%d,%d,%d", pids[0], pids[1], pids[2]))
+			cmd := exec.Command("ps", strings.Fields(options)...)
+			cmd.Env = append(os.Environ(), "LC_ALL=C", "COLUMNS=4000")
+			out, err := cmd.CombinedOutput()
+			if err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+			f, err := Parse(options)
+			if err != nil {
+				t.Fatal(err)
+			}
+			titles, rows, err := f.List(Source{MemTotal: int64(info.Totalram), User: names, Group: names}, pids)
+			if err != nil {
+				t.Fatal(err)
+			}
+			wantTitles, want := asDocker(t, string(out), pids)
+			if diff := cmp.Diff(wantTitles, titles); diff != "" {
+				t.Fatalf("titles (-ps +ours):\n%s", diff)
+			}
+			for i := range min(len(want), len(rows)) {
+				for n, title := range titles {
+					if varying[title] {
+						want[i][n], rows[i][n] = "", ""
+					}
+				}
+				// A command that is not last looks like several columns.
+				want[i] = strings.Fields(strings.Join(want[i], " "))
+				rows[i] = strings.Fields(strings.Join(rows[i], " "))
+			}
+			if diff := cmp.Diff(want, rows); diff != "" {
+				t.Errorf("rows (-ps +ours):\n%s", diff)
+			}
+		})
 	}
 }
 

@@ -14,17 +14,24 @@ import (
 
 // NewTop returns "top".
 func NewTop(a *command.App) *cobra.Command {
+	var nspid bool
 	cmd := &cobra.Command{
 		Use:   "top CONTAINER [ps OPTIONS]",
 		Short: "Display the running processes of a container",
 		Args:  command.MinArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return top(cmd.Context(), a, args[0], args[1:])
+			psArgs := args[1:]
+			if nspid {
+				// An option of our daemon's ps, which Docker's would refuse.
+				psArgs = append(psArgs, "--nspid")
+			}
+			return top(cmd.Context(), a, args[0], psArgs)
 		},
 		ValidArgsFunction:     a.CompleteContainers(1, command.Running),
 		DisableFlagsInUseLine: true,
 	}
 	cmd.Flags().SetInterspersed(false)
+	cmd.Flags().BoolVar(&nspid, "nspid", false, "Show pids as in the container beside those of the host")
 	return command.Common(cmd, 0, "container top", "top")
 }
 
