@@ -134,9 +134,11 @@ func (e *Engine) ContainerExecCreate(ctx context.Context, ref string, req contai
 	if _, err := detachkeys.Parse(req.DetachKeys); err != nil {
 		return "", invalid("Invalid escape keys (%s) provided", req.DetachKeys)
 	}
-	if err := execTarget(c.view(), ref); err != nil {
+	v := c.view()
+	if err := execTarget(v, ref); err != nil {
 		return "", err
 	}
+	e.expectExec(v)
 	x := &execution{id: randomID(), c: c, req: req}
 	e.execs.add(x)
 	e.emitExec(ctx, x, events.ActionExecCreate)

@@ -105,3 +105,21 @@ func (e *Engine) forgetStart(id string) {
 		x.Forget(id)
 	}
 }
+
+// execExpecter is a task whose next exec can be begun before it is asked for, see [runtime.Container.ExpectExec].
+type execExpecter interface {
+	ExpectExec(ctx context.Context) error
+}
+
+// expectExec lets the runtime use the time between creation and start of an exec.
+func (e *Engine) expectExec(v *view) {
+	x, ok := v.task.(execExpecter)
+	if !ok {
+		return
+	}
+	e.goWork(func() {
+		if err := x.ExpectExec(e.life); err != nil {
+			e.log.Debug("exec is not begun early", "container", v.ID, "err", err)
+		}
+	})
+}

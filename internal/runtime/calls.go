@@ -73,7 +73,7 @@ func processState(pid int) string {
 }
 
 // callShort calls a method that takes the shim no time.
-func (c *Container) callShort(ctx context.Context, method string, in, out any) error {
+func (c *Container) callShort(ctx context.Context, method string, in, out any, files ...*os.File) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, answerTimeout, errNoAnswer)
 	defer cancel()
 	client := c.shim()
@@ -86,7 +86,7 @@ func (c *Container) callShort(ctx context.Context, method string, in, out any) e
 			return c.explain(fmt.Errorf("shim %s: %w", method, context.Cause(ctx)))
 		}
 	}
-	_, err := client.Call(ctx, method, in, out)
+	_, err := client.Call(ctx, method, in, out, files...)
 	return c.explain(err)
 }
 

@@ -348,8 +348,8 @@ func (c *Container) CloseStdin(ctx context.Context) error {
 	return c.call(ctx, wire.MethodCloseStdin, nil)
 }
 
-func (c *Container) call(ctx context.Context, method string, in any) error {
-	if err := c.callShort(ctx, method, in, nil); err != nil {
+func (c *Container) call(ctx context.Context, method string, in any, files ...*os.File) error {
+	if err := c.callShort(ctx, method, in, nil, files...); err != nil {
 		return fmt.Errorf("container %s: %w", c.id, err)
 	}
 	return nil

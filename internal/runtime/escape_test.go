@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -105,8 +106,31 @@ func TestStageCannotBeLookedInto(t *testing.T) {
 		c := w.start(b)
 		waiting, err := c.Exec(w.context(), ExecOptions{ID: "waiting", Process: execProcess("true")})
 		w.must(err)
-		pid := w.innerPid(waiting.Pid())
-		attack := execProcess("sh", "-c", fmt.Sprintf(`
+		w.lookInto(c, waiting.Pid())
+		w.must(waiting.Start(w.context()))
+		w.wait(waiting.Done())
+		w.must(c.ExpectExec(w.context()))
+		w.lookInto(c, w.expectedStage(c))
+	})
+}
+
+// expectedStage is the stage that waits for an exec.
+func (w *world) expectedStage(c *Container) int {
+	w.t.Helper()
+	pids, err := c.Cgroup().Pids()
+	w.must(err)
+	pids = slices.DeleteFunc(pids, func(pid int) bool { return pid == c.Pid() })
+	if len(pids) != 1 {
+		w.t.Fatalf("processes %v in the container beside the first, want the stage alone", pids)
+	}
+	return pids[0]
+}
+
+// lookInto has the container try to look into one of its processes, which is a stage.
+func (w *world) lookInto(c *Container, stage int) {
+	w.t.Helper()
+	pid := w.innerPid(stage)
+	attack := execProcess("sh", "-c", fmt.Sprintf(`
 			cd /proc/%s || exit 9
 			for f in environ maps mem; do head -c1 $f >/dev/null 2>&1 && echo "read $f"; done
 			for l in exe cwd root ns/mnt ns/user; do readlink $l && echo "read link $l"; done
@@ -114,18 +138,16 @@ func TestStageCannotBeLookedInto(t *testing.T) {
 			ls root/ cwd/ 2>/dev/null
 			(echo x >mem) 2>/dev/null && echo "wrote mem"
 			echo tried`, pid))
-		// In a user namespace of its own even all rights there are not
-		// enough. In the host's, all rights are the host's.
-		if c.IDs().Size > 0 {
-			allRights(w.t)(attack)
-		}
-		out, _ := w.execWith(c, ExecOptions{Process: attack})
-		if diff := cmp.Diff("tried\n", out); diff != "" {
-			w.t.Errorf("what the container got (-want +got):\n%s", diff)
-		}
-		w.must(waiting.Start(w.context()))
-		w.wait(waiting.Done())
-	})
+	// In a user namespace of its own even all rights there are not
+	// enough. In the host's, all rights are the host's.
+	if c.IDs().Size > 0 {
+		allRights(w.t)(attack)
+	}
+	// As a tool it does not take the stage that waits for an exec.
+	out, _ := w.execWith(c, ExecOptions{Process: attack, Tool: true})
+	if diff := cmp.Diff("tried\n", out); diff != "" {
+		w.t.Errorf("what the container got (-want +got):\n%s", diff)
+	}
 }
 
 // TestLeakedDirectory is CVE-2024-21626: a working directory below

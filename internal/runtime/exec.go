@@ -34,6 +34,27 @@ type Process struct {
 	exit Exit
 }
 
+// ExpectExec says that an Exec of a process that is no tool is likely to follow
+// within [wire.ExpectTime], and has its stage come up meanwhile. If none comes,
+// that is ended. It returns when the shim has answered; an error means no more
+// than that the Exec will take longer.
+func (c *Container) ExpectExec(ctx context.Context) error {
+	var spec wire.ExpectSpec
+	var files []*os.File
+	dir, err := c.groupDir(cgroup.App)
+	if err != nil {
+		return err
+	}
+	if dir != nil {
+		defer dir.Close()
+		spec.IntoCgroup, files = true, append(files, dir)
+	}
+	if err := c.call(ctx, wire.MethodExpect, spec, files...); err != nil {
+		return fmt.Errorf("expect exec: %w", err)
+	}
+	return nil
+}
+
 // Exec prepares one more process: it is in the container's namespaces and
 // cgroup and waits for [Process.Start]. A process that is not to be started
 // after all is ended by Signal.
@@ -150,7 +171,7 @@ func (ex *execution) call(p *Process) error {
 	o := ex.o
 	spec := wire.ExecSpec{
 		ID: o.ID, Plan: raw, Args: o.Process.Args, Terminal: o.Process.Terminal,
-		Size: wire.Size{Height: o.Size[0], Width: o.Size[1]},
+		Size: wire.Size{Height: o.Size[0], Width: o.Size[1]}, Expected: !o.Tool,
 	}
 	var files []*os.File
 	if !o.Process.Terminal {

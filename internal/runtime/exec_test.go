@@ -183,3 +183,19 @@ func TestExecWithFiles(t *testing.T) {
 		t.Errorf("output %q", out)
 	}
 }
+
+// An exec that was expected differs from another by nothing that it can see.
+func TestExpectedExec(t *testing.T) {
+	w := newWorld(t)
+	c := w.start(w.bundle("sleep", "1000"))
+	const look = "id; pwd; umask; cat /proc/self/cgroup; grep -E 'Cap|Seccomp|NoNewPrivs|Groups' /proc/self/status; " +
+		"ulimit -a; ls -l /proc/self/fd | wc -l; cat /proc/self/oom_score_adj; cut -d' ' -f6,7 /proc/self/stat | wc -w; " +
+		"for n in cgroup ipc mnt net pid user uts; do readlink /proc/self/ns/$n; done; set -- /proc/[0-9]*; echo $#"
+	plain, _ := w.execRun(c, "sh", "-c", look)
+	if err := c.ExpectExec(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if early, _ := w.execRun(c, "sh", "-c", look); early != plain {
+		t.Errorf("expected:\n%s\nnot expected:\n%s", early, plain)
+	}
+}

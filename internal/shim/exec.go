@@ -82,7 +82,7 @@ func (s *Server) enter(first *process, spec wire.ExecSpec, stdio [3]*os.File, gr
 		return nil, nil, fmt.Errorf("exec: %w", err)
 	}
 	defer mnt.Close()
-	p, err := s.launch(spec.ID, spec.Args, birth{cgroup: group, beside: first})
+	p, err := s.launch(spec.ID, spec.Args, birth{cgroup: group, beside: first, expected: spec.Expected})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -97,10 +97,9 @@ func (s *Server) enter(first *process, spec wire.ExecSpec, stdio [3]*os.File, gr
 	return p, pty, nil
 }
 
-// onThreshold runs fn on a thread in the namespaces of p.
+// onThreshold runs fn on a thread in the namespaces of p. The caller holds
+// forkMu.
 func (s *Server) onThreshold(p *process, fn func() error) error {
-	s.forkMu.Lock()
-	defer s.forkMu.Unlock()
 	if s.threshold == nil {
 		s.threshold = newThreshold()
 	}

@@ -59,6 +59,7 @@ var methods = map[string]func(*Server, *call) (any, error){
 	wire.MethodCreate:     (*Server).create,
 	wire.MethodGo:         (*Server).goOn,
 	wire.MethodExec:       (*Server).exec,
+	wire.MethodExpect:     (*Server).expect,
 	wire.MethodSignal:     (*Server).signal,
 	wire.MethodResize:     (*Server).resize,
 	wire.MethodCloseStdin: (*Server).closeStdin,

@@ -65,6 +65,8 @@ type birth struct {
 	cgroup *os.File // directory of a v2 cgroup, or nil
 	pidns  *os.File // a pid namespace to be born in, or nil
 	beside *process // to be born in the namespaces of, or nil
+	// expected says that the stage that expect has forked was born like that.
+	expected bool
 }
 
 func (b birth) close() {
@@ -118,6 +120,13 @@ func (s *Server) fork(at birth) (*process, error) {
 		ours.Close()
 		return nil, err
 	}
+	// It has to be collected however it ends, and at once: the first process of
+	// a pid namespace cannot end before all others there are collected.
+	s.wg.Go(func() {
+		if err := p.wait(); err != nil {
+			s.note(err)
+		}
+	})
 	return p, nil
 }
 

@@ -57,9 +57,13 @@ type Server struct {
 	// wg counts the goroutines that must be through before Serve returns.
 	wg sync.WaitGroup
 
-	// forkMu guards threshold and is held while an exec is forked.
+	// forkMu guards what follows and is held while a stage is forked. Whoever
+	// holds it may take mu.
 	forkMu    sync.Mutex
 	threshold *threshold
+	early     *process // the first process's stage, forked before it was asked for
+	expected  *process // an exec's stage, likewise
+	expiry    *time.Timer
 
 	// mu guards what follows. It is never held across anything that may
 	// block.
@@ -72,7 +76,6 @@ type Server struct {
 	out      *output  // of the first process
 	reserved bool     // create is making out
 	spec     wire.StartSpec
-	early    *process   // forked before it was asked for; nil when taken
 	exit     *wire.Exit // of the first process
 	flushing int        // work that must end before the shim does
 	exits    []wire.Exited
@@ -93,7 +96,6 @@ func New(cfg Config) *Server {
 // for, or nobody has been there for a while and there is no container.
 func (s *Server) Serve() error {
 	s.forkEarly()
-	defer s.dropEarly()
 	s.mu.Lock()
 	s.idle = time.AfterFunc(idleTimeout, s.endIfIdle)
 	s.mu.Unlock()
@@ -102,6 +104,7 @@ func (s *Server) Serve() error {
 	<-s.quit
 	s.idle.Stop()
 	s.cfg.Listener.Close()
+	s.dropStages()
 	err := <-accepted
 	s.mu.Lock()
 	for nc := range s.conns {

@@ -125,11 +125,7 @@ func (s *Server) launch(id string, args []string, at birth) (*process, error) {
 	}
 	s.procs[id] = nil // taken; nobody finds a process yet
 	s.mu.Unlock()
-	p := s.takeEarly(at)
-	var err error
-	if p == nil {
-		p, err = s.fork(at)
-	}
+	p, err := s.stage(at)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err != nil {
@@ -221,9 +217,7 @@ func (s *Server) goOn(c *call) (any, error) {
 
 // watch follows one process to its end and tells about it.
 func (s *Server) watch(p *process) {
-	if err := p.wait(); err != nil {
-		s.note(err)
-	}
+	<-p.exited
 	s.mu.Lock()
 	s.settle(p)
 	s.mu.Unlock()

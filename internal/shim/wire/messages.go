@@ -18,6 +18,7 @@ const (
 	MethodCreate     = "create"     // StartSpec -> Created; files: see StartSpec, then those of the plan
 	MethodGo         = "go"         // ProcessRef -> Started
 	MethodExec       = "exec"       // ExecSpec -> Created; files: see ExecSpec
+	MethodExpect     = "expect"     // ExpectSpec -> nothing; files: see ExpectSpec
 	MethodSignal     = "signal"     // SignalSpec -> nothing
 	MethodResize     = "resize"     // ResizeSpec -> nothing
 	MethodCloseStdin = "closestdin" // nothing -> nothing
@@ -122,7 +123,21 @@ type ExecSpec struct {
 	Size     Size     `json:"size,omitzero"`
 	// IntoCgroup is as in StartSpec.
 	IntoCgroup bool `json:"into_cgroup,omitempty"`
+	// Expected says that the cgroup is that of expect.
+	Expected bool `json:"expected,omitempty"`
 }
+
+// ExpectSpec says that an exec is likely to follow at once: the shim forks its
+// stage, which waits for its plan in the container. The one file of the call, with
+// IntoCgroup, is as in StartSpec. The next exec with ExecSpec.Expected takes the
+// stage; if none comes within ExpectTime, it is ended.
+type ExpectSpec struct {
+	IntoCgroup bool `json:"into_cgroup,omitempty"`
+}
+
+// ExpectTime is how long a stage waits for an exec that was expected. The
+// container sees it among its processes meanwhile.
+const ExpectTime = time.Second
 
 // SpawnSpec starts another shim in this shim's user namespace. The files of
 // the call are the new shim's descriptors 3, 4 and 5: listening socket, state
