@@ -13,6 +13,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/portholehq/porthole/internal/image/archive"
 )
 
 // file is one entry of a tar made by a test.
@@ -222,7 +224,7 @@ func dockerArchive(t testing.TB, tags []string, i testImage) []byte {
 		}
 		layers = append(layers, path)
 	}
-	manifest := []dockerEntry{{Config: name, RepoTags: tags, Layers: layers}}
+	manifest := []archive.DockerEntry{{Config: name, RepoTags: tags, Layers: layers}}
 	files = append(files,
 		file{name: "manifest.json", data: string(jsonOf(t, manifest))},
 		file{name: "repositories", data: "{}"})

@@ -12,6 +12,7 @@ import (
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/portholehq/porthole/internal/image/document"
 	"github.com/portholehq/porthole/internal/image/remote"
 )
 
@@ -50,32 +51,32 @@ func (s *Store) remotePlatforms(ctx context.Context, fetcher remotes.Fetcher, ta
 	if err != nil {
 		return nil, err
 	}
-	kind, err := documentKind(target.MediaType, data)
+	kind, err := document.TypeOf(target.MediaType, data)
 	if err != nil {
 		return nil, err
 	}
-	if kind == documentIndex {
+	if kind == document.Index {
 		var index ocispec.Index
-		if err := unmarshal(data, &index); err != nil {
+		if err := document.Unmarshal(data, &index); err != nil {
 			return nil, err
 		}
 		list := []ocispec.Platform{}
 		for _, m := range index.Manifests {
-			if m.Platform != nil && !isAttestation(m) {
+			if m.Platform != nil && !document.IsAttestation(m) {
 				list = append(list, *m.Platform)
 			}
 		}
 		return list, nil
 	}
 	var m ocispec.Manifest
-	if err := unmarshal(data, &m); err != nil {
+	if err := document.Unmarshal(data, &m); err != nil {
 		return nil, err
 	}
 	if data, err = s.readRemote(ctx, fetcher, m.Config); err != nil {
 		return nil, err
 	}
 	var config dockerspec.DockerOCIImage
-	if err := unmarshal(data, &config); err != nil {
+	if err := document.Unmarshal(data, &config); err != nil {
 		return nil, err
 	}
 	return []ocispec.Platform{platforms.Normalize(config.Platform)}, nil

@@ -20,6 +20,9 @@
 //	ROOT/layers/empty/           lower layer of images that have none
 //	ROOT/unclean                 exists while a store is open
 //
+// What comes from strangers is read by packages below this one: archive,
+// document, name, packed and remote.
+//
 // An image is known by the digest of its configuration, as in Docker's classic
 // store; docs/design/images.md tells why. Errors are of containerd/errdefs
 // classes and carry Docker's wording where Docker has one.

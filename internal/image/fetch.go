@@ -21,6 +21,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
+
+	"github.com/portholehq/porthole/internal/problem"
 )
 
 // Transfers are the settings of what goes over the network. Zero fields have
@@ -101,7 +103,7 @@ func (p *pull) fetch(ctx context.Context, desc ocispec.Descriptor, report func(j
 		return false, err
 	}
 	defer unlock()
-	if err := (&budget{limits: p.store.limits, dir: p.store.root}).room(desc.Size); err != nil {
+	if err := p.store.limits.Room(p.store.root, desc.Size); err != nil {
 		return false, err
 	}
 	// Places that the image itself names are no business of the daemon's: they
@@ -260,7 +262,7 @@ func registryError(verb string, ref reference.Named, err error) error {
 			reference.FamiliarName(ref), text)
 	case answered && status.StatusCode == http.StatusTooManyRequests:
 		return failf(errdefs.ErrUnavailable, "%s %s: toomanyrequests: the registry refuses for now: %s", verb, name, text)
-	case errdefs.IsNotFound(err) && verb == "pull" && !hasClass(err):
+	case errdefs.IsNotFound(err) && verb == "pull" && !problem.IsClassed(err):
 		return failf(errdefs.ErrNotFound, "manifest for %s not found: manifest unknown", name)
 	case errdefs.IsFailedPrecondition(err):
 		// The content store's word for a digest or size that is not the claimed one.
@@ -270,13 +272,7 @@ func registryError(verb string, ref reference.Named, err error) error {
 	if errors.Is(err, unix.ENOSPC) {
 		class = errdefs.ErrResourceExhausted
 	}
-	return &classError{err: &redactedError{text: fmt.Sprintf("%s %s: %s", verb, name, text), err: err}, class: class}
-}
-
-// hasClass tells errors of this package, which have their words already.
-func hasClass(err error) bool {
-	_, ok := errors.AsType[*classError](err)
-	return ok
+	return problem.WithClass(class, &redactedError{text: fmt.Sprintf("%s %s: %s", verb, name, text), err: err})
 }
 
 // redactedError has another text than the error that it wraps.

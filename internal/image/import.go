@@ -17,6 +17,9 @@ import (
 	"github.com/opencontainers/image-spec/identity"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/portholehq/porthole/internal/image/name"
+	"github.com/portholehq/porthole/internal/image/packed"
 )
 
 // ImportOptions are the options of [Store.Import].
@@ -100,7 +103,7 @@ func (o ImportOptions) name() (string, error) {
 			return "", failf(errdefs.ErrInvalidArgument, "%s", err)
 		}
 	}
-	tagged, err := parseTag(named.String())
+	tagged, err := name.ParseTag(named.String())
 	if err != nil {
 		return "", err
 	}
@@ -110,24 +113,19 @@ func (o ImportOptions) name() (string, error) {
 // importLayer stores a tar stream, unpacked, as a blob, so that its digest is
 // the layer's diff ID.
 func (s *Store) importLayer(ctx context.Context, r io.Reader) (ocispec.Descriptor, error) {
-	packed := &countingReader{r: r}
-	stream, kind, err := decompress(packed)
+	stream, err := packed.Open(r, s.limits, s.root)
 	if err != nil {
 		return ocispec.Descriptor{}, fmt.Errorf("import: %w", err)
 	}
 	defer stream.Close()
-	b := &budget{limits: s.limits, dir: s.root}
-	if kind != uncompressed {
-		b.packed = packed.count
-	}
 	w, err := content.OpenWriter(ctx, s.content, content.WithRef("import-"+rand.Text()))
 	if err != nil {
 		return ocispec.Descriptor{}, fmt.Errorf("import: write layer: %w", err)
 	}
 	defer w.Close()
-	n, err := io.Copy(w, contextReader{ctx, b.reader(stream)})
+	n, err := io.Copy(w, contextReader{ctx, stream})
 	if err != nil {
-		return ocispec.Descriptor{}, fmt.Errorf("import: %w", readError(err))
+		return ocispec.Descriptor{}, fmt.Errorf("import: %w", packed.ReadError(err))
 	}
 	if n == 0 {
 		return ocispec.Descriptor{}, failf(errdefs.ErrInvalidArgument, "import: the archive is empty")

@@ -10,6 +10,8 @@ import (
 	"github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/api/types/storage"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/portholehq/porthole/internal/image/name"
 )
 
 // Inspect tells all about the image that ref names, see [Store.Resolve].
@@ -148,7 +150,7 @@ func (s *Store) History(ctx context.Context, ref string) ([]image.HistoryRespons
 // another image is taken from it.
 func (s *Store) Tag(ctx context.Context, src, dst string) error {
 	ctx = s.in(ctx)
-	name, err := parseTag(dst)
+	name, err := name.ParseTag(dst)
 	if err != nil {
 		return err
 	}

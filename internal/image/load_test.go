@@ -18,6 +18,7 @@ import (
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/portholehq/porthole/internal/image/packed"
 	"github.com/portholehq/porthole/internal/testenv"
 )
 
@@ -376,7 +377,7 @@ func TestCompressionRatio(t *testing.T) {
 			defer s.Close()
 			big := archive
 			if tt.name == "no room" { // asked for files of some size only
-				big = ociArchive(t, "big", testImage{packed: gzipOf, layers: [][]byte{tarOf(t, file{name: "z", data: string(make([]byte, diskCheckEvery))})}})
+				big = ociArchive(t, "big", testImage{packed: gzipOf, layers: [][]byte{tarOf(t, file{name: "z", data: string(make([]byte, packed.CheckEvery))})}})
 			}
 			_, err := s.Load(t.Context(), bytes.NewReader(big), LoadOptions{}, nil)
 			if tt.error == "" && err != nil || tt.error != "" && (err == nil || !strings.Contains(err.Error(), tt.error)) {

@@ -17,6 +17,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/portholehq/porthole/internal/image/document"
 	"github.com/portholehq/porthole/internal/image/remote"
 )
 
@@ -197,16 +198,16 @@ func (p *pull) documents(ctx context.Context, target *ocispec.Descriptor, depth 
 	if err != nil {
 		return err
 	}
-	kind, err := documentKind(target.MediaType, data)
+	kind, err := document.TypeOf(target.MediaType, data)
 	if err != nil {
 		return fmt.Errorf("%s: %w", target.Digest, err)
 	}
-	target.MediaType = mediaTypeOf(target.MediaType, kind)
+	target.MediaType = document.MediaType(target.MediaType, kind)
 	_, children, err := p.store.children(ctx, *target)
 	if err != nil {
 		return err
 	}
-	if kind == documentManifest {
+	if kind == document.Manifest {
 		if len(children) == 0 {
 			return failf(errdefs.ErrInvalidArgument, "manifest %s has no configuration", target.Digest)
 		}
@@ -235,7 +236,7 @@ func (p *pull) candidates(children []ocispec.Descriptor) ([]ocispec.Descriptor, 
 	var unknown []ocispec.Descriptor
 	for i, d := range children {
 		switch {
-		case isAttestation(d):
+		case document.IsAttestation(d):
 		case d.Platform == nil:
 			unknown = append(unknown, d)
 		case matcher.Match(*d.Platform) && (best < 0 || matcher.Less(*d.Platform, *children[best].Platform)):

@@ -21,6 +21,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/portholehq/porthole/internal/image/document"
 	"github.com/portholehq/porthole/internal/image/remote"
 )
 
@@ -130,7 +131,7 @@ func (s *Store) pushTarget(ctx context.Context, ref reference.NamedTagged, targe
 	if err != nil {
 		return Pushed{}, err
 	}
-	if kind == documentIndex && platform == nil && s.complete(ctx, target, 0) == nil {
+	if kind == document.Index && platform == nil && s.complete(ctx, target, 0) == nil {
 		return Pushed{Target: target}, nil
 	}
 	m, err := s.choose(manifests, wanted)
@@ -145,7 +146,7 @@ func (s *Store) pushTarget(ctx context.Context, ref reference.NamedTagged, targe
 	}
 	result := Pushed{Target: m.desc}
 	result.Target.Platform, result.Target.Annotations = nil, nil
-	if kind == documentIndex {
+	if kind == document.Index {
 		result.Single, result.Original = platform == nil, target
 		return result, nil
 	}
@@ -163,7 +164,7 @@ func (s *Store) complete(ctx context.Context, desc ocispec.Descriptor, depth int
 		return err
 	}
 	for _, c := range children {
-		if kind == documentIndex {
+		if kind == document.Index {
 			err = s.complete(ctx, c, depth+1)
 		} else {
 			_, err = s.content.Info(ctx, c.Digest)
@@ -357,7 +358,7 @@ func (w *pushWalk) visit(ctx context.Context, desc ocispec.Descriptor, depth int
 		return err
 	}
 	for _, c := range children {
-		if kind == documentIndex {
+		if kind == document.Index {
 			if err := w.visit(ctx, c, depth+1); err != nil {
 				return err
 			}

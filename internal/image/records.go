@@ -14,6 +14,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"go.etcd.io/bbolt"
+
+	"github.com/portholehq/porthole/internal/image/document"
 )
 
 // transact runs fn in one transaction of the metadata database: all that fn
@@ -177,7 +179,7 @@ func (s *Store) gcLabels(ctx context.Context, desc ocispec.Descriptor, labels ma
 	}
 	for i, child := range children {
 		add(labels, desc.Digest, "containerd.io/gc.ref.content."+strconv.Itoa(i), child.Digest.String())
-		if kind != documentIndex {
+		if kind != document.Index {
 			continue
 		}
 		err := s.gcLabels(ctx, child, labels, depth+1)

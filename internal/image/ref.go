@@ -1,13 +1,14 @@
 package image
 
 import (
-	"fmt"
 	"regexp"
 	"strings"
 
 	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
+
+	"github.com/portholehq/porthole/internal/problem"
 )
 
 // danglingPrefix begins the record names of images that have no name. It
@@ -27,19 +28,9 @@ func isByDigest(name string) bool { return !isDangling(name) && strings.Contains
 // hexID matches what may be an image ID or the beginning of one.
 var hexID = regexp.MustCompile(`^(sha256:)?[0-9a-f]{1,64}$`)
 
-// classError is an error of a containerd/errdefs class whose text does not
-// name the class.
-type classError struct {
-	err   error
-	class error
-}
-
-func (e *classError) Error() string   { return e.err.Error() }
-func (e *classError) Unwrap() []error { return []error{e.err, e.class} }
-
-// failf is fmt.Errorf for an error of a class.
+// failf is fmt.Errorf for an error of a class of containerd/errdefs.
 func failf(class error, format string, args ...any) error {
-	return &classError{err: fmt.Errorf(format, args...), class: class}
+	return problem.Errorf(class, format, args...)
 }
 
 // notFound says that nothing is known by ref, in Docker's words.
@@ -49,26 +40,6 @@ func notFound(ref string) error {
 		name = reference.FamiliarString(reference.TagNameOnly(named))
 	}
 	return failf(errdefs.ErrNotFound, "No such image: %s", name)
-}
-
-// parseTag parses the name that an image is to get. Without a tag it is
-// latest; a digest is no name to give.
-func parseTag(ref string) (reference.NamedTagged, error) {
-	named, err := reference.ParseNormalizedNamed(ref)
-	if err != nil {
-		return nil, failf(errdefs.ErrInvalidArgument, "%s", err)
-	}
-	if _, ok := named.(reference.Digested); ok {
-		return nil, failf(errdefs.ErrInvalidArgument, "refusing to create a tag with a digest reference")
-	}
-	if _, err := digest.Parse(ref); err == nil || reference.FamiliarName(named) == string(digest.Canonical) {
-		return nil, failf(errdefs.ErrInvalidArgument, "refusing to create an ambiguous tag using digest algorithm as name")
-	}
-	tagged, ok := reference.TagNameOnly(named).(reference.NamedTagged)
-	if !ok {
-		return nil, failf(errdefs.ErrInvalidArgument, "invalid reference format: %q has no tag", ref)
-	}
-	return tagged, nil
 }
 
 // familiar shortens a record name to what people type: docker.io/library/x:y

@@ -27,6 +27,7 @@ import (
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/portholehq/porthole/internal/image/name"
 	"github.com/portholehq/porthole/internal/image/remote"
 )
 
@@ -144,7 +145,7 @@ func named(t *testing.T, text string) reference.Named {
 
 func tagged(t *testing.T, text string) reference.NamedTagged {
 	t.Helper()
-	ref, err := parseTag(text)
+	ref, err := name.ParseTag(text)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,6 +17,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/identity"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/portholehq/porthole/internal/image/document"
 )
 
 // Image is an image as a container needs it. It stays valid as a value when
@@ -293,15 +295,15 @@ func (w *manifestWalk) visit(ctx context.Context, desc ocispec.Descriptor, path 
 	if err != nil {
 		return err
 	}
-	kind, err := documentKind(desc.MediaType, data)
+	kind, err := document.TypeOf(desc.MediaType, data)
 	if err != nil && len(path) > 0 {
 		return nil // an index may list what is no image
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", desc.Digest, err)
 	}
-	desc.MediaType = mediaTypeOf(desc.MediaType, kind)
-	if kind == documentManifest {
+	desc.MediaType = document.MediaType(desc.MediaType, kind)
+	if kind == document.Manifest {
 		return w.manifest(ctx, desc, data, len(path) == 0)
 	}
 	var index ocispec.Index
@@ -309,7 +311,7 @@ func (w *manifestWalk) visit(ctx context.Context, desc ocispec.Descriptor, path 
 		return failf(errdefs.ErrInvalidArgument, "read index %s: %w", desc.Digest, err)
 	}
 	for _, child := range index.Manifests {
-		if isAttestation(child) {
+		if document.IsAttestation(child) {
 			continue
 		}
 		err := w.visit(ctx, child, append(path[:len(path):len(path)], desc.Digest))
@@ -441,70 +443,26 @@ func (s *Store) readJSON(ctx context.Context, desc ocispec.Descriptor) ([]byte, 
 
 // children returns what an index or manifest refers to, whatever media types
 // are claimed.
-func (s *Store) children(ctx context.Context, desc ocispec.Descriptor) (documentType, []ocispec.Descriptor, error) {
+func (s *Store) children(ctx context.Context, desc ocispec.Descriptor) (document.Type, []ocispec.Descriptor, error) {
 	data, err := s.readJSON(ctx, desc)
 	if err != nil {
 		return 0, nil, err
 	}
-	kind, err := documentKind(desc.MediaType, data)
+	kind, err := document.TypeOf(desc.MediaType, data)
 	if err != nil {
-		return documentManifest, nil, nil //nolint:nilerr // no image, so nothing that it needs
+		return document.Manifest, nil, nil //nolint:nilerr // no image, so nothing that it needs
 	}
-	var document struct {
+	var parts struct {
 		Manifests []ocispec.Descriptor `json:"manifests"`
 		Config    ocispec.Descriptor   `json:"config"`
 		Layers    []ocispec.Descriptor `json:"layers"`
 	}
-	if err := unmarshal(data, &document); err != nil {
+	if err := document.Unmarshal(data, &parts); err != nil {
 		return 0, nil, fmt.Errorf("%s: %w", desc.Digest, err)
 	}
-	if kind == documentIndex {
-		return kind, document.Manifests, nil
+	if kind == document.Index {
+		return kind, parts.Manifests, nil
 	}
-	parts := append([]ocispec.Descriptor{document.Config}, document.Layers...)
-	return kind, slices.DeleteFunc(parts, func(d ocispec.Descriptor) bool { return d.Digest == "" }), nil
-}
-
-type documentType int
-
-const (
-	documentManifest documentType = iota
-	documentIndex
-)
-
-// documentKind tells an index from a manifest: by what it holds, because the
-// media type of the descriptor is only a claim, and one of both would be a
-// trap for programs that disagree.
-func documentKind(mediaType string, data []byte) (documentType, error) {
-	var has struct {
-		MediaType string          `json:"mediaType"`
-		Manifests json.RawMessage `json:"manifests"`
-		Layers    json.RawMessage `json:"layers"`
-		Config    json.RawMessage `json:"config"`
-		FSLayers  json.RawMessage `json:"fsLayers"`
-	}
-	if err := json.Unmarshal(data, &has); err != nil {
-		return 0, failf(errdefs.ErrInvalidArgument, "read manifest: %w", err)
-	}
-	index := has.Manifests != nil
-	manifest := has.Config != nil || has.Layers != nil
-	switch {
-	case has.FSLayers != nil:
-		return 0, failf(errdefs.ErrInvalidArgument, "manifest schema 1 is not supported")
-	case index == manifest:
-		return 0, failf(errdefs.ErrInvalidArgument, "document is neither a manifest nor an index (%q)", mediaType)
-	case index:
-		return documentIndex, nil
-	default:
-		return documentManifest, nil
-	}
-}
-
-// isAttestation tells entries that describe another image, as BuildKit adds
-// them, from images.
-func isAttestation(desc ocispec.Descriptor) bool {
-	if desc.Annotations["vnd.docker.reference.type"] == "attestation-manifest" {
-		return true
-	}
-	return desc.Platform != nil && desc.Platform.OS == "unknown" && desc.Platform.Architecture == "unknown"
+	list := append([]ocispec.Descriptor{parts.Config}, parts.Layers...)
+	return kind, slices.DeleteFunc(list, func(d ocispec.Descriptor) bool { return d.Digest == "" }), nil
 }

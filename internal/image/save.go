@@ -19,6 +19,9 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/portholehq/porthole/internal/image/archive"
+	"github.com/portholehq/porthole/internal/image/document"
 )
 
 // Save writes an archive of images that is both an OCI layout and what
@@ -51,8 +54,8 @@ type saving struct {
 	store     *Store
 	platforms []ocispec.Platform
 
-	index  []ocispec.Descriptor // entries of index.json
-	docker []dockerEntry        // entries of manifest.json
+	index  []ocispec.Descriptor  // entries of index.json
+	docker []archive.DockerEntry // entries of manifest.json
 	blobs  []ocispec.Descriptor
 	seen   map[digest.Digest]bool
 }
@@ -162,9 +165,9 @@ func (a *saving) entry(target ocispec.Descriptor, name string) {
 
 func (a *saving) dockerEntry(m platformManifest, name string) {
 	config := blobPath(m.manifest.Config.Digest)
-	i := slices.IndexFunc(a.docker, func(e dockerEntry) bool { return e.Config == config })
+	i := slices.IndexFunc(a.docker, func(e archive.DockerEntry) bool { return e.Config == config })
 	if i < 0 {
-		e := dockerEntry{Config: config, RepoTags: []string{}, Layers: []string{}}
+		e := archive.DockerEntry{Config: config, RepoTags: []string{}, Layers: []string{}}
 		for _, l := range m.manifest.Layers {
 			e.Layers = append(e.Layers, blobPath(l.Digest))
 		}
@@ -196,7 +199,7 @@ func (a *saving) collect(ctx context.Context, desc ocispec.Descriptor, depth int
 		return err
 	}
 	for _, c := range children {
-		if kind == documentManifest {
+		if kind == document.Manifest {
 			if err := a.blob(ctx, c); err != nil {
 				return err
 			}

@@ -28,6 +28,7 @@ import (
 	"go.etcd.io/bbolt"
 	"golang.org/x/sync/semaphore"
 
+	"github.com/portholehq/porthole/internal/image/packed"
 	"github.com/portholehq/porthole/internal/image/remote"
 )
 
@@ -42,6 +43,10 @@ const (
 	// of them can be of use to the next process.
 	labelTemporary = "porthole.temporary"
 )
+
+// Limits bound what one archive may use. An archive that passes a limit is
+// refused as a whole.
+type Limits = packed.Limits
 
 // Options are the settings of a [Store].
 type Options struct {
@@ -135,7 +140,7 @@ func newStore(opts Options) *Store {
 	s := &Store{
 		root:     filepath.Clean(opts.Root),
 		logger:   opts.Logger,
-		limits:   opts.Limits.withDefaults(),
+		limits:   opts.Limits.WithDefaults(),
 		platform: opts.Platform,
 		resolved: map[digest.Digest]*contents{},
 		lowers:   map[string][]string{},

@@ -24,6 +24,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
+
+	"github.com/portholehq/porthole/internal/image/packed"
 )
 
 // labelSnapshot, on a configuration blob, names the snapshot of the topmost
@@ -99,23 +101,19 @@ func (s *Store) applyLayer(ctx context.Context, mounts []mount.Mount, layer ocis
 		return 0, fmt.Errorf("open blob: %w", err)
 	}
 	defer blob.Close()
-	packed := &countingReader{r: content.NewReader(blob)}
+	var source io.Reader = content.NewReader(blob)
 	if progress != nil && layer.Size >= progressFrom {
-		packed.r = &progressReader{r: packed.r, total: layer.Size, report: progress, id: shortID(diffID.Encoded()), status: "Unpacking layer"}
+		source = &progressReader{r: source, total: layer.Size, report: progress, id: shortID(diffID.Encoded()), status: "Unpacking layer"}
 	}
-	stream, kind, err := decompress(packed)
+	stream, err := packed.Open(source, s.limits, root)
 	if err != nil {
 		return 0, err
 	}
 	defer stream.Close()
-	b := &budget{limits: s.limits, dir: root}
-	if kind != uncompressed {
-		b.packed = packed.count
-	}
 	verifier := digest.Canonical.Digester()
-	in := io.TeeReader(b.reader(stream), verifier.Hash())
+	in := io.TeeReader(stream, verifier.Hash())
 
-	filter := &layerFilter{budget: b}
+	filter := &layerFilter{budget: stream.Budget}
 	opts = append(opts, layertar.WithFilter(filter.check))
 	if err := inheritRoot(root, parents); err != nil {
 		return 0, err
@@ -130,7 +128,7 @@ func (s *Store) applyLayer(ctx context.Context, mounts []mount.Mount, layer ocis
 	if got := verifier.Digest(); got != diffID {
 		return 0, failf(errdefs.ErrInvalidArgument, "layer content is %s, the image configuration wants %s", got, diffID)
 	}
-	return b.claimed, filter.applyRoot(root)
+	return stream.Budget.Claimed(), filter.applyRoot(root)
 }
 
 func layerError(err error) error {
@@ -199,12 +197,12 @@ func copyRootAttributes(from, to string) error {
 // do, and this does, is to refuse entries that try to leave it, to bound sizes
 // and numbers, and to keep overlayfs's own attributes out.
 type layerFilter struct {
-	budget *budget
+	budget *packed.Budget
 	root   *tar.Header // the entry for the root directory, which containerd skips
 }
 
 func (f *layerFilter) check(hdr *tar.Header) (bool, error) {
-	if err := f.budget.entry(hdr.Size); err != nil {
+	if err := f.budget.Entry(hdr.Size); err != nil {
 		return false, err
 	}
 	if leavesRoot(hdr.Name) {
@@ -262,20 +260,11 @@ func (s *Store) layerMediaType(ctx context.Context, desc ocispec.Descriptor) (st
 		return "", fmt.Errorf("open blob: %w", err)
 	}
 	defer blob.Close()
-	kind, err := detect(bufio.NewReader(content.NewReader(blob)))
+	kind, err := packed.Detect(bufio.NewReader(content.NewReader(blob)))
 	if err != nil {
 		return "", fmt.Errorf("read blob: %w", err)
 	}
-	switch kind {
-	case uncompressed:
-		return ocispec.MediaTypeImageLayer, nil
-	case gzipped:
-		return ocispec.MediaTypeImageLayerGzip, nil
-	case zstandard:
-		return ocispec.MediaTypeImageLayerZstd, nil
-	default:
-		return "", failf(errdefs.ErrInvalidArgument, "layers are packed with gzip or zstd or not at all")
-	}
+	return kind.LayerMediaType()
 }
 
 // flushLayers writes what was unpacked to the disk: the database may not name

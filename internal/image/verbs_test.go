@@ -20,6 +20,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/identity"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/portholehq/porthole/internal/image/archive"
 )
 
 // fill loads a handful of images: two names of one, a second repository, one
@@ -372,13 +374,13 @@ func TestSave(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			archive := save(t, s, nil, tt.refs...)
-			if !bytes.Equal(archive, save(t, s, nil, tt.refs...)) {
+			saved := save(t, s, nil, tt.refs...)
+			if !bytes.Equal(saved, save(t, s, nil, tt.refs...)) {
 				t.Error("the same images give another archive")
 			}
-			files := documents(t, archive)
+			files := documents(t, saved)
 			// As Docker's older load reads it.
-			var entries []dockerEntry
+			var entries []archive.DockerEntry
 			if err := json.Unmarshal([]byte(files["manifest.json"]), &entries); err != nil {
 				t.Fatal(err)
 			}
@@ -396,7 +398,7 @@ func TestSave(t *testing.T) {
 			}
 			// As this and newer ones do.
 			other := open(t)
-			load(t, other, archive)
+			load(t, other, saved)
 			list, err := other.List(t.Context(), ListOptions{})
 			if err != nil {
 				t.Fatal(err)

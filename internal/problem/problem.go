@@ -10,6 +10,7 @@ package problem
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 
 	"github.com/containerd/errdefs"
@@ -44,6 +45,36 @@ func Hint(err error) string {
 		return h.hint
 	}
 	return ""
+}
+
+// classed is an error of a class whose text does not name the class.
+type classed struct {
+	err   error
+	class error
+}
+
+func (e *classed) Error() string   { return e.err.Error() }
+func (e *classed) Unwrap() []error { return []error{e.err, e.class} }
+
+// WithClass gives err a class, one of the errors of containerd/errdefs, and
+// leaves its text. A nil err stays nil.
+func WithClass(class, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &classed{err: err, class: class}
+}
+
+// Errorf is fmt.Errorf for an error of a class.
+func Errorf(class error, format string, args ...any) error {
+	return WithClass(class, fmt.Errorf(format, args...))
+}
+
+// IsClassed tells whether err, or one that it wraps, got its class by
+// [WithClass] or [Errorf].
+func IsClassed(err error) bool {
+	_, ok := errors.AsType[*classed](err)
+	return ok
 }
 
 // statuses maps the classes to HTTP statuses. The first that matches counts, in

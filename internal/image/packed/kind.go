@@ -1,4 +1,4 @@
-package image
+package packed
 
 import (
 	"bufio"
@@ -11,34 +11,38 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/portholehq/porthole/internal/problem"
 )
 
-// compression is how a stream is packed.
-type compression int
+// Kind is how a stream is packed.
+type Kind int
 
+// The kinds of packing. Xz is known but cannot be unpacked.
 const (
-	uncompressed compression = iota
-	gzipped
-	zstandard
-	bzipped
-	xzipped
+	None Kind = iota
+	Gzip
+	Zstd
+	Bzip2
+	Xz
 )
 
 // magics are the first bytes of packed streams: RFC 1952, RFC 8878 (a frame,
 // and a skippable frame), bzip2 and xz.
 var magics = []struct {
 	prefix []byte
-	kind   compression
+	kind   Kind
 }{
-	{[]byte{0x1f, 0x8b}, gzipped},
-	{[]byte{0x28, 0xb5, 0x2f, 0xfd}, zstandard},
-	{[]byte{0x50, 0x2a, 0x4d, 0x18}, zstandard},
-	{[]byte("BZh"), bzipped},
-	{[]byte{0xfd, '7', 'z', 'X', 'Z', 0}, xzipped},
+	{[]byte{0x1f, 0x8b}, Gzip},
+	{[]byte{0x28, 0xb5, 0x2f, 0xfd}, Zstd},
+	{[]byte{0x50, 0x2a, 0x4d, 0x18}, Zstd},
+	{[]byte("BZh"), Bzip2},
+	{[]byte{0xfd, '7', 'z', 'X', 'Z', 0}, Xz},
 }
 
-// detect looks at the first bytes of r without taking them.
-func detect(r *bufio.Reader) (compression, error) {
+// Detect looks at the first bytes of r without taking them.
+func Detect(r *bufio.Reader) (Kind, error) {
 	head, err := r.Peek(6)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return 0, err
@@ -48,12 +52,12 @@ func detect(r *bufio.Reader) (compression, error) {
 			return m.kind, nil
 		}
 	}
-	return uncompressed, nil
+	return None, nil
 }
 
 // decompress unpacks r, whatever it is packed with, in this process and with
 // bounded memory. The caller closes the result, which leaves r open.
-func decompress(r io.Reader) (io.ReadCloser, compression, error) {
+func decompress(r io.Reader) (io.ReadCloser, Kind, error) {
 	source := &sourceReader{r: r}
 	stream, kind, err := decompressor(source)
 	if err != nil {
@@ -82,7 +86,7 @@ func (s *sourceReader) explain(err error) error {
 	case err == nil, errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errdefs.IsInvalidArgument(err), s.err != nil:
 		return err
 	default:
-		return failf(errdefs.ErrInvalidArgument, "packed data is damaged: %w", err)
+		return problem.Errorf(errdefs.ErrInvalidArgument, "packed data is damaged: %w", err)
 	}
 }
 
@@ -96,30 +100,44 @@ func (p *packedReader) Read(b []byte) (int, error) {
 	return n, p.source.explain(err)
 }
 
-func decompressor(r io.Reader) (io.ReadCloser, compression, error) {
+func decompressor(r io.Reader) (io.ReadCloser, Kind, error) {
 	buffered := bufio.NewReaderSize(r, 64<<10)
-	kind, err := detect(buffered)
+	kind, err := Detect(buffered)
 	if err != nil {
 		return nil, 0, err
 	}
 	switch kind {
-	case gzipped:
+	case Gzip:
 		z, err := gzip.NewReader(buffered)
 		if err != nil {
 			return nil, 0, fmt.Errorf("read gzip: %w", err)
 		}
 		return z, kind, nil
-	case zstandard:
+	case Zstd:
 		z, err := zstd.NewReader(buffered, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(256<<20))
 		if err != nil {
 			return nil, 0, fmt.Errorf("read zstd: %w", err)
 		}
 		return z.IOReadCloser(), kind, nil
-	case bzipped:
+	case Bzip2:
 		return io.NopCloser(bzip2.NewReader(buffered)), kind, nil
-	case xzipped:
-		return nil, 0, failf(errdefs.ErrInvalidArgument, "xz compression is not supported (unpack it with xz -d)")
+	case Xz:
+		return nil, 0, problem.Errorf(errdefs.ErrInvalidArgument, "xz compression is not supported (unpack it with xz -d)")
 	default:
 		return io.NopCloser(buffered), kind, nil
 	}
+}
+
+// LayerMediaType is the media type of a layer that is packed so.
+func (k Kind) LayerMediaType() (string, error) {
+	switch k {
+	case None:
+		return ocispec.MediaTypeImageLayer, nil
+	case Gzip:
+		return ocispec.MediaTypeImageLayerGzip, nil
+	case Zstd:
+		return ocispec.MediaTypeImageLayerZstd, nil
+	case Bzip2, Xz:
+	}
+	return "", problem.Errorf(errdefs.ErrInvalidArgument, "layers are packed with gzip or zstd or not at all")
 }
