@@ -227,7 +227,7 @@ func (e *Engine) gatherRemains(v *view) (r remains) {
 	ring, err := sample.Open(e.dir(v.ID, "samples"))
 	if err == nil {
 		defer ring.Close()
-		r.samples, err = ring.Range(v.Life.StartedAt, time.Time{})
+		r.samples, err = ring.Range(v.Life.Began(), time.Time{})
 		r.samples = r.samples[max(0, len(r.samples)-death.MaxSamples):]
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -239,7 +239,7 @@ func (e *Engine) gatherRemains(v *view) (r remains) {
 // lastLines are the last lines of a run's output. The pieces of a long line are put together again.
 func (e *Engine) lastLines(v *view) []death.Line {
 	var lines []death.Line
-	o := crilog.ReadOptions{Stdout: true, Stderr: true, Since: v.Life.StartedAt, Tail: death.MaxLines}
+	o := crilog.ReadOptions{Stdout: true, Stderr: true, Since: v.Life.Began(), Tail: death.MaxLines}
 	err := crilog.Read(e.life, e.logDir(v.ID), o, nil, func(entry crilog.Entry) error {
 		text := strings.TrimSuffix(string(entry.Line), "\n")
 		if entry.Line == nil {

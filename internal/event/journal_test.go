@@ -15,6 +15,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/moby/moby/api/types/events"
+
+	"github.com/portholehq/porthole/internal/sumline"
 )
 
 func open(t *testing.T, dir string, o Options) *Journal {
@@ -447,7 +449,7 @@ func FuzzDecodeLine(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(line, uint16(20), byte(1))
-	f.Add(line[sumSize:], uint16(0), byte(0))
+	f.Add(line[sumline.Overhead-1:], uint16(0), byte(0))
 	f.Add([]byte("00000000 \n"), uint16(0), byte(0))
 	f.Fuzz(func(t *testing.T, b []byte, at uint16, change byte) {
 		if len(b) > 0 {

@@ -67,6 +67,15 @@ func (l *Life) Amend(change func(*Run)) {
 	change(&l.Runs[len(l.Runs)-1])
 }
 
+// Began is a moment between the end of the run before and all that the last run did. Its StartedAt will not do: the program
+// may have written before its start was noted.
+func (l *Life) Began() time.Time {
+	if len(l.Runs) < 2 {
+		return time.Time{}
+	}
+	return l.Runs[len(l.Runs)-2].FinishedAt
+}
+
 // Last is the last run; ok is false when there was none.
 func (l *Life) Last() (r Run, ok bool) {
 	if len(l.Runs) == 0 {
