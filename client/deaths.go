@@ -46,3 +46,10 @@ func (c *Client) Deaths(ctx context.Context, o DeathsOptions) ([]api.Death, erro
 	err := c.get(ctx, path, &out)
 	return out, err
 }
+
+// Health returns a container's health and all results of its checks that are kept.
+func (c *Client) Health(ctx context.Context, container string) (api.Health, error) {
+	var out api.Health
+	err := c.get(ctx, "/porthole/containers/"+url.PathEscape(container)+"/health", &out)
+	return out, err
+}

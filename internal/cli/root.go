@@ -52,6 +52,7 @@ func verbs(b system.Build) []verb {
 		{"diff", containers.NewDiff},
 		{"events", system.NewEvents},
 		{"export", containers.NewExport},
+		{"health", containers.NewHealth},
 		{"history", images.NewHistory},
 		{"import", images.NewImport},
 		{"inspect", system.NewInspect},

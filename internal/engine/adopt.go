@@ -224,6 +224,7 @@ func (e *Engine) adoptNow(c *ctr, a attempt) bool {
 			e.detachEnded(e.life, c.view())
 		}
 		c.update(func(v *view) { v.unadopted = nil })
+		e.restoreHealth(c)
 		if !e.noteExit(c, unseen(kills)) {
 			e.recordMissing(c)
 		}

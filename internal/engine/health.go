@@ -4,16 +4,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
+	"unicode/utf8"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
 
+	"github.com/portholehq/porthole/internal/record/health"
 	"github.com/portholehq/porthole/internal/runtime"
 )
 
@@ -66,22 +70,86 @@ func healthCheck(c *container.Config) (k check, ok bool) {
 	return k, true
 }
 
-// startProbes begins to look after the health of a container that has just been started or adopted.
+// startProbes begins to look after the health of a container that has just been started, or goes on with one that was
+// adopted, whose health is what the log of its present run says.
 func (e *Engine) startProbes(c *ctr) {
 	k, ok := healthCheck(c.view().Config)
 	if !ok {
 		return
 	}
+	past, last := e.openHealth(c)
+	h := container.Health{Status: container.Starting}
+	if last != nil {
+		h = *last
+	}
 	ctx, cancel := context.WithCancel(e.life)
 	done := make(chan struct{})
 	c.mu.Lock()
 	c.probes = sync.OnceFunc(func() { cancel(); <-done })
-	c.publish(func(v *view) { v.health = &container.Health{Status: container.Starting} })
+	c.publish(func(v *view) { v.health = &h })
 	c.mu.Unlock()
 	e.goWork(func() {
 		defer close(done)
-		e.probe(ctx, c, k)
+		if past != nil {
+			defer past.Close()
+		}
+		e.probe(ctx, c, k, past)
 	})
+}
+
+// openHealth opens the log of a container's checks; nil if that is not possible, which is no reason not to check. Last is
+// the health that the present run had so far; nil: it was not checked yet.
+func (e *Engine) openHealth(c *ctr) (past *health.Log, last *container.Health) {
+	past, list, err := health.Open(e.healthPath(c.id))
+	if err != nil {
+		e.log.Error("results of health checks are not kept", "container", c.id, "err", err)
+		return nil, nil
+	}
+	return past, healthOf(list, c.view().Life.Run)
+}
+
+func (e *Engine) healthPath(id string) string { return e.dir(id, "health") }
+
+// healthOf is the health of a run as its results tell; nil if there are none.
+func healthOf(list []health.Result, run int) *container.Health {
+	list = slices.DeleteFunc(slices.Clone(list), func(r health.Result) bool { return r.Run != run })
+	if len(list) == 0 {
+		return nil
+	}
+	last := list[len(list)-1]
+	h := &container.Health{Status: container.HealthStatus(last.Status), FailingStreak: last.FailingStreak}
+	for _, r := range list[max(0, len(list)-probesKept):] {
+		h.Log = append(h.Log, &container.HealthcheckResult{Start: r.Start, End: r.End, ExitCode: r.ExitCode, Output: r.Output})
+	}
+	return h
+}
+
+// restoreHealth shows of a container that has ended what its last checks have said.
+func (e *Engine) restoreHealth(c *ctr) {
+	if _, ok := healthCheck(c.view().Config); !ok || c.view().Life.Run == 0 {
+		return
+	}
+	list, err := health.Read(e.healthPath(c.id))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		e.log.Error("results of health checks cannot be read", "container", c.id, "err", err)
+	}
+	if h := healthOf(list, c.view().Life.Run); h != nil {
+		c.update(func(v *view) { v.health = endedHealth(h) })
+	}
+}
+
+// ContainerHealth returns a container's health, nil if it has none, and all results of its checks that are kept, the
+// oldest first, also of earlier runs.
+func (e *Engine) ContainerHealth(ref string) (*container.Health, []health.Result, error) {
+	v, err := e.viewOf(ref)
+	if err != nil {
+		return nil, nil, err
+	}
+	list, err := health.Read(e.healthPath(v.ID))
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return v.health, list, err
 }
 
 // stopProbes ends the probes of a container and returns when the last one is over.
@@ -95,10 +163,15 @@ func (c *ctr) stopProbes() {
 	}
 }
 
-// probe looks at a container's health in intervals, until ctx ends. The first probe comes after one interval.
-func (e *Engine) probe(ctx context.Context, c *ctr, k check) {
+// probe looks at a container's health in intervals, until ctx ends. The first probe comes one interval after the start, or
+// after the last probe of the daemon before.
+func (e *Engine) probe(ctx context.Context, c *ctr, k check, past *health.Log) {
 	began := c.view().Life.StartedAt
-	timer := time.NewTimer(k.next(c.view().health, time.Since(began)))
+	wait := k.next(c.view().health, time.Since(began))
+	if h := c.view().health; h != nil && len(h.Log) > 0 {
+		wait = max(wait-time.Since(h.Log[len(h.Log)-1].End), 0)
+	}
+	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	for {
 		select {
@@ -107,13 +180,32 @@ func (e *Engine) probe(ctx context.Context, c *ctr, k check) {
 		case <-timer.C:
 		}
 		if c.view().status() == container.StateRunning {
-			r := e.probeOnce(ctx, c, k)
+			r, timedOut := e.probeOnce(ctx, c, k)
 			if ctx.Err() != nil {
 				return
 			}
-			e.noteProbe(ctx, c, k, r, r.Start.Sub(began) < k.startPeriod)
+			changed := e.noteProbe(c, k, r, r.Start.Sub(began) < k.startPeriod)
+			e.keepProbe(c, past, r, timedOut)
+			if changed {
+				e.tellHealth(ctx, c, r)
+			}
 		}
 		timer.Reset(k.next(c.view().health, time.Since(began)))
+	}
+}
+
+// keepProbe puts a result, and the health that followed from it, into the log.
+func (e *Engine) keepProbe(c *ctr, past *health.Log, r *container.HealthcheckResult, timedOut bool) {
+	v := c.view()
+	if past == nil || v.health == nil {
+		return
+	}
+	err := past.Append(health.Result{
+		Run: v.Life.Run, Start: r.Start, End: r.End, ExitCode: r.ExitCode, TimedOut: timedOut, Output: r.Output,
+		Status: string(v.health.Status), FailingStreak: v.health.FailingStreak,
+	})
+	if err != nil {
+		e.log.Error("result of a health check was not kept", "container", c.id, "err", err)
 	}
 }
 
@@ -125,8 +217,8 @@ func (k check) next(h *container.Health, ran time.Duration) time.Duration {
 	return k.interval
 }
 
-// noteProbe draws conclusions from one probe.
-func (e *Engine) noteProbe(ctx context.Context, c *ctr, k check, r *container.HealthcheckResult, starting bool) {
+// noteProbe draws conclusions from one probe, and tells whether the container's health is another now.
+func (e *Engine) noteProbe(c *ctr, k check, r *container.HealthcheckResult, starting bool) (changed bool) {
 	var before, after container.HealthStatus
 	c.update(func(v *view) {
 		h := container.Health{}
@@ -149,14 +241,37 @@ func (e *Engine) noteProbe(ctx context.Context, c *ctr, k check, r *container.He
 		after = h.Status
 		v.health = &h
 	})
-	if before != after {
-		e.emit(ctx, c.view(), events.Action(string(events.ActionHealthStatus)+": "+string(after)), nil)
+	return before != after
+}
+
+// tellHealth publishes what a container's health has become, and why if it is bad.
+func (e *Engine) tellHealth(ctx context.Context, c *ctr, r *container.HealthcheckResult) {
+	v := c.view()
+	status := v.healthStatus()
+	var extra map[string]string
+	if status == container.Unhealthy {
+		extra = map[string]string{"output": shortOutput(r.Output), "exitCode": strconv.Itoa(r.ExitCode)}
 	}
+	e.emit(ctx, v, events.Action(string(events.ActionHealthStatus)+": "+string(status)), extra)
+}
+
+// shortOutput is the beginning of what a probe has said, on one line, as events and lists have room for it.
+func shortOutput(text string) string {
+	const most = 256
+	text = strings.Join(strings.Fields(strings.ToValidUTF8(text, "\ufffd")), " ")
+	if len(text) <= most {
+		return text
+	}
+	cut := most
+	for !utf8.RuneStart(text[cut]) {
+		cut--
+	}
+	return text[:cut] + "..."
 }
 
 // probeOnce runs the check's command in the container.
-func (e *Engine) probeOnce(ctx context.Context, c *ctr, k check) *container.HealthcheckResult {
-	r := &container.HealthcheckResult{Start: time.Now()}
+func (e *Engine) probeOnce(ctx context.Context, c *ctr, k check) (r *container.HealthcheckResult, timedOut bool) {
+	r = &container.HealthcheckResult{Start: time.Now()}
 	code, output, err := e.runProbe(ctx, c, k)
 	r.End = time.Now()
 	r.ExitCode, r.Output = code, output
@@ -166,7 +281,7 @@ func (e *Engine) probeOnce(ctx context.Context, c *ctr, k check) *container.Heal
 			r.Output += ": " + output
 		}
 	}
-	return r
+	return r, errors.Is(err, errProbeTimeout)
 }
 
 var errProbeTimeout = errors.New("Health check exceeded timeout")
@@ -198,12 +313,16 @@ func (e *Engine) runProbe(ctx context.Context, c *ctr, k check) (code int, outpu
 	timedOut := awaitProbe(ctx, proc, k.timeout)
 	close(ended)
 	reading.Wait()
+	select {
+	case <-proc.Done():
+		code = proc.Exit().Code
+		x.finish(code)
+		e.emit(ctx, c.view(), events.ActionExecDie, map[string]string{"execID": x.id, "exitCode": strconv.Itoa(code)})
+	default: // not even SIGKILL has ended it
+	}
 	if timedOut {
 		return -1, kept.String(), fmt.Errorf("%w (%s)", errProbeTimeout, k.timeout)
 	}
-	code = proc.Exit().Code
-	x.finish(code)
-	e.emit(ctx, c.view(), events.ActionExecDie, map[string]string{"execID": x.id, "exitCode": fmt.Sprint(code)})
 	return code, kept.String(), nil
 }
 

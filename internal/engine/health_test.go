@@ -87,3 +87,39 @@ func TestHealth(t *testing.T) {
 		})
 	}
 }
+
+// What was found stays over a restart of the daemon, of a container that runs and of one that does not.
+func TestHealthIsKept(t *testing.T) {
+	w := newWorld(t)
+	id := w.create("web", withHealth(1, "exit", "3"), "sleep")
+	w.start(id)
+	eventually(t, "some probes", func() bool {
+		_, list, err := w.ContainerHealth(id)
+		return err == nil && len(list) > probesKept+1
+	})
+	w.close()
+	_, before, _ := w.ContainerHealth(id)
+	w.open()
+	h, list, err := w.ContainerHealth(id)
+	if err != nil || h.Status != container.Unhealthy || len(h.Log) != probesKept || h.FailingStreak < len(before) || len(list) < len(before) {
+		t.Errorf("after a restart: %+v and %d results, %v; before %d", h, len(list), err, len(before))
+	}
+	for i, r := range before {
+		if list[i] != r || r.Run != 1 || r.ExitCode != 3 {
+			t.Fatalf("result %d was %+v, is %+v", i, r, list[i])
+		}
+	}
+	if err := w.ContainerKill(t.Context(), id, ""); err != nil {
+		t.Fatal(err)
+	}
+	w.close()
+	w.open()
+	if h := w.inspect(id).State.Health; h == nil || h.Status != container.Unhealthy || len(h.Log) != probesKept {
+		t.Errorf("of the container that has ended: %+v", h)
+	}
+	// The next run begins anew.
+	w.start(id)
+	if h := w.inspect(id).State.Health; h.FailingStreak > 1 {
+		t.Errorf("at the next start: %+v", h)
+	}
+}

@@ -17,6 +17,7 @@ import (
 	"github.com/portholehq/porthole/internal/engine/state"
 	"github.com/portholehq/porthole/internal/ledger"
 	"github.com/portholehq/porthole/internal/record/death"
+	"github.com/portholehq/porthole/internal/record/health"
 )
 
 // Backend is what the routes of the Engine API need: in the daemon the engine,
@@ -61,6 +62,7 @@ type containerBackend interface {
 	ContainerIsolation(ref string) (engine.Isolation, error)
 	ContainerRuns(ref string) ([]state.Run, error)
 	Deaths(o engine.DeathsOptions) ([]*death.Record, error)
+	ContainerHealth(ref string) (*container.Health, []health.Result, error)
 	ContainerInspect(ctx context.Context, ref string, size bool) (*container.InspectResponse, error)
 	ContainerTop(ctx context.Context, ref, psArgs string) (*container.TopResponse, error)
 	ContainersPrune(ctx context.Context, f engine.Filters) (container.PruneReport, error)

@@ -32,6 +32,7 @@ import (
 	"github.com/portholehq/porthole/internal/ledger"
 	"github.com/portholehq/porthole/internal/problem"
 	"github.com/portholehq/porthole/internal/record/death"
+	"github.com/portholehq/porthole/internal/record/health"
 	"github.com/portholehq/porthole/internal/runtime/plan"
 )
 
@@ -391,4 +392,11 @@ func (f *fake) Deaths(o engine.DeathsOptions) ([]*death.Record, error) {
 		return nil, f.find(o.Container)
 	}
 	return f.deaths, nil
+}
+
+func (f *fake) ContainerHealth(ref string) (*container.Health, []health.Result, error) {
+	if ref == "unchecked" {
+		return nil, nil, nil
+	}
+	return &container.Health{Status: container.Unhealthy, FailingStreak: 2}, []health.Result{{Run: 3, ExitCode: 1, Output: "DB down"}}, f.find(ref)
 }

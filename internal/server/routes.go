@@ -120,6 +120,7 @@ func (s *Server) routes() []route {
 		{post, "/porthole/exec/{name}/signal", s.execSignal},
 		{post, "/porthole/exec/{name}/die-with-client", s.execDieWithClient},
 		{get, "/porthole/containers/{name}/deaths", s.deaths},
+		{get, "/porthole/containers/{name}/health", s.health},
 		{get, "/porthole/deaths", s.deaths},
 
 		{get, "/debug/vars", s.debugVars},

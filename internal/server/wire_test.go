@@ -832,3 +832,18 @@ func TestDeaths(t *testing.T) {
 		}
 	}
 }
+
+func TestHealth(t *testing.T) {
+	d := serve(t, &fake{})
+	for path, want := range map[string]string{
+		"/porthole/containers/web/health":       `{"Status":"unhealthy","FailingStreak":2,"Results":[{"Run":3,"Start":"0001-01-01T00:00:00Z","End":"0001-01-01T00:00:00Z","ExitCode":1,"Output":"DB down","Status":""}]}`,
+		"/porthole/containers/unchecked/health": `{"Status":"none","FailingStreak":0,"Results":[]}`,
+	} {
+		if _, body := d.ask(t, get, path, ""); strings.TrimSpace(body) != want {
+			t.Errorf("%s gives %s", path, body)
+		}
+	}
+	if resp, _ := d.ask(t, get, "/porthole/containers/nosuch/health", ""); resp.StatusCode != http.StatusNotFound {
+		t.Error(resp.Status)
+	}
+}

@@ -4,13 +4,16 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/docker/cli/cli/command/formatter"
 	"github.com/docker/cli/opts"
 	"github.com/docker/cli/templates"
+	"github.com/moby/moby/api/types/container"
 	mobyclient "github.com/moby/moby/client"
 	"github.com/spf13/cobra"
 
+	"github.com/portholehq/porthole/client"
 	"github.com/portholehq/porthole/internal/cli/command"
 )
 
@@ -79,11 +82,32 @@ func (o *psOptions) run(ctx context.Context, a *command.App) error {
 	if done, err := o.JSON(a.Out, res.Items); done {
 		return err
 	}
+	if o.noTrunc && !o.quiet {
+		tellUnhealthy(ctx, c, res.Items)
+	}
 	return formatter.ContainerWrite(formatter.Context{
 		Output: a.Out,
 		Format: formatter.NewContainerFormat(format, o.quiet, list.Size),
 		Trunc:  !o.noTrunc,
 	}, res.Items)
+}
+
+// tellUnhealthy adds to the status of containers that are not healthy what their
+// last check has said. Docker's daemon does not know it.
+func tellUnhealthy(ctx context.Context, c *client.Client, list []container.Summary) {
+	const mark = "(" + string(container.Unhealthy) + ")"
+	for n := range list {
+		if !strings.Contains(list[n].Status, mark) {
+			continue
+		}
+		h, err := c.Health(ctx, list[n].ID)
+		if err != nil {
+			return // the list itself is worth more
+		}
+		if text := h.LastFailure(); text != "" {
+			list[n].Status = strings.Replace(list[n].Status, mark, "("+string(container.Unhealthy)+": "+text+")", 1)
+		}
+	}
 }
 
 // checkFormat tells whether a template is one, and whether it shows sizes.
