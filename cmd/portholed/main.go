@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/portholehq/porthole/internal/daemon"
+	"github.com/portholehq/porthole/internal/network/keeper"
 )
 
 // Set by the linker.
@@ -25,6 +26,9 @@ var (
 )
 
 func main() {
+	if os.Args[0] == keeper.Name {
+		os.Exit(keeper.Main(os.Args[1:]))
+	}
 	started := time.Now()
 	config, cmd, err := daemon.Parse(os.Args[1:])
 	switch {

@@ -19,6 +19,7 @@ import (
 	"github.com/portholehq/porthole/internal/image/remote"
 	"github.com/portholehq/porthole/internal/linux/apparmor"
 	"github.com/portholehq/porthole/internal/network"
+	"github.com/portholehq/porthole/internal/network/keeper"
 	"github.com/portholehq/porthole/internal/record/death"
 	"github.com/portholehq/porthole/internal/record/sampler"
 	"github.com/portholehq/porthole/internal/runtime"
@@ -37,6 +38,7 @@ type parts struct {
 	images     *image.Store
 	registries *remote.Registries
 	volumes    *volume.Store
+	keeper     *keeper.Client
 	network    *network.Manager
 	runtime    *runtime.Runtime
 	engine     *engine.Engine
@@ -84,7 +86,7 @@ func open(ctx context.Context, p *process, steps *undo.Stack) (*parts, error) {
 	if out.volumes, err = volume.Open(filepath.Join(c.DataRoot, "volumes"), log); err != nil {
 		return nil, err
 	}
-	if out.network, err = openNetwork(ctx, c, log); err != nil {
+	if err = out.openNetwork(ctx, c); err != nil {
 		return nil, err
 	}
 	steps.Add(out.network.Close)
@@ -106,24 +108,42 @@ func open(ctx context.Context, p *process, steps *undo.Stack) (*parts, error) {
 }
 
 // openNetwork opens the networks and brings the default bridge up.
-func openNetwork(ctx context.Context, c *daemon.Config, log *slog.Logger) (*network.Manager, error) {
-	o := network.Options{
-		StatePath: filepath.Join(c.DataRoot, "network"), Bridge: c.Bridge, MTU: c.MTU, NoMasquerade: !c.IPMasq, Logger: log,
+func (o *parts) openNetwork(ctx context.Context, c *daemon.Config) error {
+	options := network.Options{
+		StatePath: filepath.Join(c.DataRoot, "network"), Bridge: c.Bridge, MTU: c.MTU, NoMasquerade: !c.IPMasq, Logger: o.log,
+		OnRestored: o.firewallRestored,
 	}
 	if c.BIP != "" {
 		var err error
-		if o.BIP, err = netip.ParsePrefix(c.BIP); err != nil {
-			return nil, fmt.Errorf("bip: %w", err)
+		if options.BIP, err = netip.ParsePrefix(c.BIP); err != nil {
+			return fmt.Errorf("bip: %w", err)
 		}
 	}
-	m, err := network.Open(o)
+	o.keeper = keeper.NewClient(keeper.Options{
+		Socket: filepath.Join(c.ExecRoot, "keeper.sock"), Version: version + " " + commit,
+	})
+	options.Keeper = o.keeper
+	m, err := network.Open(options)
 	if err != nil {
-		return nil, err
+		return err
 	}
+	o.network = m
 	if err := m.EnsureDefault(ctx); err != nil {
-		return nil, errors.Join(err, m.Close())
+		return errors.Join(err, m.Close())
 	}
-	return m, nil
+	return nil
+}
+
+// firewallRestored tells those who follow events that somebody has changed our
+// nftables table, and that it is whole again.
+func (o *parts) firewallRestored(table string) {
+	m := events.Message{
+		Type: events.DaemonEventType, Action: "firewall restored", Scope: "local",
+		Actor: events.Actor{ID: table, Attributes: map[string]string{"name": table}},
+	}
+	if _, err := o.events.Publish(m); err != nil {
+		o.log.Error("event was not recorded", "action", string(m.Action), "err", err)
+	}
 }
 
 func (o *parts) openEngine(ctx context.Context, p *process) (*engine.Engine, error) {
@@ -148,7 +168,6 @@ func (o *parts) openEngine(ctx context.Context, p *process) (*engine.Engine, err
 		},
 		State: o.state, Events: o.events, Sampler: o.sampler, Deaths: o.deaths, KernelLog: true, Host: host, AppArmor: appArmor,
 		Runtime: engine.NewRuntime(o.runtime), Images: o.images, Registries: o.registries, Network: o.network, Volumes: o.volumes,
-		NetworkID: o.networkID,
 	})
 }
 
@@ -166,11 +185,6 @@ func (o *parts) appArmor(ctx context.Context, host *spec.Host) func(context.Cont
 	}
 	host.AppArmorProfile = apparmor.DefaultProfile
 	return load
-}
-
-func (o *parts) networkID(name string) (string, error) {
-	n, err := o.network.Inspect(name)
-	return n.ID, err
 }
 
 // registryOptions are the settings of registries.

@@ -297,7 +297,7 @@ func (e *Engine) takeUp(c *ctr, task Task) {
 		known = v.live() && v.Life.OOMKilled
 		v.Life.Status = status
 		v.task, v.settled, v.unadopted = task, settled, nil
-		v.endpoints = e.endpointsOf(v)
+		v.endpoints, v.published = e.endpointsOf(v), e.deps.Network.Published(v.ID)
 		if at := task.StartedAt().UTC(); !at.IsZero() {
 			if last, ok := v.Life.Last(); !ok || !last.StartedAt.Equal(at) {
 				v.Life.Begin(state.RunUnknown, nil, at)
@@ -325,15 +325,18 @@ func (e *Engine) endpointsOf(v *view) map[string]*mobynet.EndpointSettings {
 	if v.ResolvedNet != "" {
 		return nil
 	}
-	mode := string(v.HostConfig.NetworkMode)
-	es := v.Networks[mode].Copy()
-	if es == nil {
-		es = &mobynet.EndpointSettings{}
+	all := map[string]*mobynet.EndpointSettings{}
+	for name, es := range v.Networks {
+		if all[name] = es.Copy(); es == nil {
+			all[name] = &mobynet.EndpointSettings{}
+		}
 	}
-	if ep, ok := e.deps.Network.Endpoint(v.ID); ok {
-		es = endpointSettings(es, ep)
+	for _, ep := range e.deps.Network.Endpoints(v.ID) {
+		if es := all[ep.Network]; es != nil {
+			all[ep.Network] = endpointSettings(v, es, ep)
+		}
 	}
-	return map[string]*mobynet.EndpointSettings{mode: es}
+	return all
 }
 
 // noteExit brings a container without a shim to rest. If it ran when the earlier daemon ended, its end is noted from the
@@ -522,7 +525,7 @@ func noteEnd(v *view, exit Exit) {
 		r.FinishedAt, r.ExitCode, r.Signal = v.Life.FinishedAt, exit.Code, int(exit.Signal)
 		r.OOMKilled, r.Unobserved = v.Life.OOMKilled, !exit.Observed
 	})
-	v.task, v.endpoints, v.execs = nil, nil, nil
+	v.task, v.endpoints, v.published, v.execs = nil, nil, nil, nil
 	v.exits++
 	v.lastExit = exit.Code
 	if v.health != nil {

@@ -157,26 +157,12 @@ func (n *creation) networks(req container.CreateRequest) error {
 		h.NetworkMode = container.NetworkMode("container:" + string(n.rec.ResolvedNet))
 		return nil
 	}
-	n.rec.Networks = map[string]*network.EndpointSettings{}
-	if req.NetworkingConfig != nil {
-		for name, settings := range req.NetworkingConfig.EndpointsConfig {
-			if name == network.NetworkDefault {
-				name = network.NetworkBridge
-			}
-			if name != mode {
-				return invalid("conflicting options: cannot attach both user-defined and non-user-defined network-modes")
-			}
-			n.rec.Networks[name] = settings.Copy()
-		}
+	var err error
+	n.rec.Networks, err = n.e.plannedNetworks(mode, req.NetworkingConfig)
+	if err == nil {
+		err = n.e.checkLinks(n.rec)
 	}
-	if n.rec.Networks[mode] == nil {
-		n.rec.Networks[mode] = &network.EndpointSettings{}
-	}
-	switch mode {
-	case network.NetworkBridge, network.NetworkHost, network.NetworkNone:
-		return nil
-	}
-	return invalid("network %s not found", mode)
+	return err
 }
 
 // cannotJoin keeps clients from taking a missing container for a missing image: of NotFound they conclude at create

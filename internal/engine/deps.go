@@ -50,8 +50,6 @@ type Deps struct {
 	Registries Registries
 	Network    Networks
 	Volumes    Volumes
-	// NetworkID finds a network's id by its name; nil: the name stands for it.
-	NetworkID func(name string) (string, error)
 }
 
 // Config holds the daemon's settings that concern containers.
@@ -168,12 +166,22 @@ type Images interface {
 	Distribution(ctx context.Context, ref reference.Named, creds remote.Credentials) (image.Distribution, error)
 }
 
-// Networks gives containers addresses.
+// Networks gives containers addresses, names and ports of the host.
 type Networks interface {
 	Attach(ctx context.Context, a network.AttachSpec) (network.Endpoint, error)
+	// Leave takes a running container off one network, Detach one that has ended off all.
+	Leave(ctx context.Context, id, ref string, ns *os.File) error
 	Detach(ctx context.Context, id string) error
+	// Serve publishes the ports of a container that runs and answers its questions for names. It replaces what the
+	// container had.
+	Serve(ctx context.Context, s network.SandboxSpec) ([]network.Published, error)
+	Published(id string) []network.Published
 	Reconcile(ctx context.Context, live map[string]bool) error
-	Endpoint(containerID string) (network.Endpoint, bool)
+	Endpoints(id string) []network.Endpoint
+
+	Create(ctx context.Context, req mobynet.CreateRequest) (id string, err error)
+	Remove(ctx context.Context, ref string) error
+	Resolve(ref string) (network.Info, error)
 	List() []mobynet.Summary
 	Inspect(ref string) (mobynet.Inspect, error)
 }

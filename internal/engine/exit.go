@@ -111,14 +111,15 @@ func (e *Engine) emitEnd(ctx context.Context, before *view, exit Exit) {
 func (e *Engine) clear(ctx context.Context, c *ctr, before *view, task Task) {
 	ctx, cancel := context.WithTimeout(ctx, clearTimeout)
 	defer cancel()
-	mode := string(before.HostConfig.NetworkMode)
 	if before.ResolvedNet == "" {
 		if isBridged(before) {
 			if err := e.deps.Network.Detach(ctx, c.id); err != nil {
 				e.log.Error("container was not taken off its network", "container", c.id, "err", err)
 			}
 		}
-		e.emitNetwork(ctx, before, events.ActionDisconnect, mode)
+		for _, name := range networkNames(before) {
+			e.emitNetwork(ctx, before, events.ActionDisconnect, name)
+		}
 	}
 	if err := task.Delete(ctx); err != nil {
 		e.log.Error("run was not cleared away", "container", c.id, "err", err)

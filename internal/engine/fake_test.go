@@ -425,7 +425,7 @@ func (f *fakeNetworks) Attach(_ context.Context, a network.AttachSpec) (network.
 	}
 	f.attached[a.ContainerID] = true
 	return network.Endpoint{
-		EndpointID: "e1", NetworkID: "n1", Interface: "eth0", IPv4: netip.MustParsePrefix("172.20.0.2/16"),
+		EndpointID: "e1", NetworkID: "n1", Network: "bridge", Interface: "eth0", IPv4: netip.MustParsePrefix("172.20.0.2/16"),
 		Gateway: netip.MustParseAddr("172.20.0.1"), MAC: net.HardwareAddr{2, 0, 0, 0, 0, 1},
 	}, nil
 }
@@ -437,10 +437,21 @@ func (f *fakeNetworks) Detach(_ context.Context, id string) error {
 	return nil
 }
 func (f *fakeNetworks) Reconcile(context.Context, map[string]bool) error { return nil }
-func (f *fakeNetworks) Endpoint(id string) (network.Endpoint, bool) {
+func (f *fakeNetworks) Endpoints(id string) []network.Endpoint {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return network.Endpoint{NetworkID: "n1", IPv4: netip.MustParsePrefix("172.20.0.2/16")}, f.attached[id]
+	if !f.attached[id] {
+		return nil
+	}
+	return []network.Endpoint{{NetworkID: "n1", Network: "bridge", IPv4: netip.MustParsePrefix("172.20.0.2/16")}}
+}
+func (f *fakeNetworks) Published(string) []network.Published { return nil }
+func (f *fakeNetworks) Resolve(ref string) (network.Info, error) {
+	info := network.Info{ID: ref, Name: ref, Driver: ref}
+	if !info.Predefined() {
+		return info, errdefs.ErrNotFound.WithMessage("network " + ref + " not found")
+	}
+	return info, nil
 }
 
 func (f *fakeImages) RootFSList(context.Context) ([]string, error) {

@@ -18,6 +18,7 @@ import (
 	"github.com/portholehq/porthole/internal/crilog"
 	"github.com/portholehq/porthole/internal/engine/netfiles"
 	"github.com/portholehq/porthole/internal/image"
+	"github.com/portholehq/porthole/internal/network"
 )
 
 const (
@@ -36,7 +37,7 @@ func (e *Engine) files(v *view) Files {
 	return Files{Hosts: e.dir(id, "hosts"), Hostname: e.dir(id, "hostname"), ResolvConf: e.dir(id, "resolv.conf")}
 }
 
-// writeFiles writes a container's files, which are mounted when it is created; addAddress completes them.
+// writeFiles writes a container's files, which are mounted when it is created; addAddresses completes them.
 func (e *Engine) writeFiles(v *view) error {
 	if v.ResolvedNet != "" {
 		return nil
@@ -46,7 +47,7 @@ func (e *Engine) writeFiles(v *view) error {
 	hosts := ""
 	if !isBridged(v) {
 		var err error
-		if hosts, err = e.hosts(v, isHost, netip.Addr{}, netip.Addr{}); err != nil {
+		if hosts, err = e.hosts(v, isHost, netip.Addr{}); err != nil {
 			return err
 		}
 	}
@@ -61,22 +62,41 @@ func (e *Engine) writeFiles(v *view) error {
 	return errors.Join(writeInPlace(f.Hosts, hosts), writeInPlace(f.ResolvConf, resolver), writeInPlace(f.Hostname, name+"\n"))
 }
 
-// isBridged tells whether a container gets an address of its own.
+// isBridged tells whether a container gets addresses of its own.
 func isBridged(v *view) bool {
-	mode := string(v.HostConfig.NetworkMode)
-	return v.ResolvedNet == "" && mode != mobynet.NetworkHost && mode != mobynet.NetworkNone && !v.Config.NetworkDisabled
+	if v.ResolvedNet != "" || v.Config.NetworkDisabled {
+		return false
+	}
+	for name := range v.Networks {
+		if name != mobynet.NetworkHost && name != mobynet.NetworkNone {
+			return true
+		}
+	}
+	return false
 }
 
-// addAddress writes the hosts file of a container whose address has become known.
-func (e *Engine) addAddress(v *view, ip, gateway netip.Addr) error {
-	hosts, err := e.hosts(v, false, ip, gateway)
+// addAddresses writes the hosts file of a container whose addresses have become known.
+func (e *Engine) addAddresses(v *view, eps []network.Endpoint) error {
+	var ips []netip.Addr
+	var gateway netip.Addr
+	for _, ep := range eps {
+		for _, p := range []netip.Prefix{ep.IPv4, ep.IPv6} {
+			if p.IsValid() {
+				ips = append(ips, p.Addr())
+			}
+		}
+		if !gateway.IsValid() {
+			gateway = ep.Host
+		}
+	}
+	hosts, err := e.hosts(v, false, gateway, ips...)
 	if err != nil {
 		return err
 	}
 	return writeInPlace(e.files(v).Hosts, hosts)
 }
 
-func (e *Engine) hosts(v *view, isHost bool, ip, gateway netip.Addr) (string, error) {
+func (e *Engine) hosts(v *view, isHost bool, gateway netip.Addr, ips ...netip.Addr) (string, error) {
 	base := ""
 	if isHost {
 		b, err := os.ReadFile(hostHosts)
@@ -90,11 +110,16 @@ func (e *Engine) hosts(v *view, isHost bool, ip, gateway netip.Addr) (string, er
 	if len(missing) > 0 {
 		return "", invalid("unable to derive the IP value for host-gateway: the container has no gateway")
 	}
-	if ip.IsValid() {
-		names := []string{v.Config.Hostname}
-		if v.Config.Domainname != "" {
-			names = []string{v.Config.Hostname + "." + v.Config.Domainname, v.Config.Hostname}
-		}
+	linked, err := e.linkedHosts(v)
+	if err != nil {
+		return "", err
+	}
+	extra = append(extra, linked...)
+	names := []string{v.Config.Hostname}
+	if v.Config.Domainname != "" {
+		names = []string{v.Config.Hostname + "." + v.Config.Domainname, v.Config.Hostname}
+	}
+	for _, ip := range ips {
 		extra = append(extra, netfiles.Host{IP: ip.String(), Names: names})
 	}
 	return netfiles.Hosts(base, extra), nil
@@ -118,6 +143,9 @@ func (e *Engine) resolver(v *view, isHost bool) (string, error) {
 		own.Options = e.config.DNSOptions
 	}
 
+	if !isHost && hasResolver(v) {
+		return embedded(own)
+	}
 	source := hostResolver
 	r, err := readResolver(source)
 	if err != nil {

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -87,6 +88,7 @@ func networkSettings(v *view) *container.NetworkSettings {
 		for p := range v.Config.ExposedPorts {
 			n.Ports[p] = nil
 		}
+		maps.Copy(n.Ports, portMap(v.published))
 	}
 	return n
 }

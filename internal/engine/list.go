@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"regexp"
@@ -299,20 +300,26 @@ func statusText(v *view, now time.Time) string {
 	return fmt.Sprintf("Exited (%d) %s ago", v.Life.ExitCode, since(v.Life.FinishedAt))
 }
 
-// ports lists what is exposed. Publishing is not done by this build's network, so nothing has a port on the host.
+// ports lists what is published, and what is exposed only.
 func ports(v *view) []container.PortSummary {
 	list := []container.PortSummary{}
 	if v.pid() == 0 {
 		return list // a port is of a network namespace
 	}
+	public := map[network.Port]bool{}
+	for _, p := range v.published {
+		public[p.Container] = true
+		list = append(list, container.PortSummary{
+			IP: p.HostIP, PrivatePort: p.Container.Num(), PublicPort: p.HostPort, Type: string(p.Container.Proto()),
+		})
+	}
 	for p := range v.Config.ExposedPorts {
-		list = append(list, container.PortSummary{PrivatePort: p.Num(), Type: string(p.Proto())})
+		if !public[p] {
+			list = append(list, container.PortSummary{PrivatePort: p.Num(), Type: string(p.Proto())})
+		}
 	}
 	slices.SortFunc(list, func(a, b container.PortSummary) int {
-		if a.PrivatePort != b.PrivatePort {
-			return int(a.PrivatePort) - int(b.PrivatePort)
-		}
-		return strings.Compare(a.Type, b.Type)
+		return cmp.Or(cmp.Compare(a.PrivatePort, b.PrivatePort), cmp.Compare(a.Type, b.Type), a.IP.Compare(b.IP), cmp.Compare(a.PublicPort, b.PublicPort))
 	})
 	return list
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/moby/moby/api/types/events"
+	mobynet "github.com/moby/moby/api/types/network"
 )
 
 // ContainerRename gives a container another name.
@@ -37,6 +38,7 @@ func (e *Engine) ContainerRename(ctx context.Context, ref, name string) error {
 		return err
 	}
 	e.registry.release(old, c.id)
+	e.renamed(ctx, c)
 	e.emit(ctx, c.view(), events.ActionRename, map[string]string{"oldName": "/" + old})
 	return nil
 }
@@ -52,6 +54,27 @@ func (e *Engine) saveOrUndo(ctx context.Context, c *ctr, change, undo func(*view
 		e.saved(c, c.updateSaved(undo))
 	}
 	return err
+}
+
+// renamed makes a running container known on its networks by its new name.
+func (e *Engine) renamed(ctx context.Context, c *ctr) {
+	v := c.view()
+	if v.pid() == 0 || !hasResolver(v) {
+		return
+	}
+	live := map[string]*mobynet.EndpointSettings{}
+	for name, es := range v.endpoints {
+		live[name] = es.Copy()
+		if !isPredefined(name) {
+			live[name].DNSNames = dnsNames(v, es)
+		}
+	}
+	published, err := e.serve(ctx, v, v.task, live)
+	if err != nil {
+		e.log.Error("container is known on its networks by its old name only", "container", v.ID, "err", err)
+		return
+	}
+	c.update(func(v *view) { v.endpoints, v.published = live, published })
 }
 
 // ContainerResize sets the size of a container's terminal.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net"
 	"slices"
 	"strings"
 	"syscall"
@@ -122,6 +121,7 @@ type starting struct {
 	task      Task
 	document  *specs.Spec
 	endpoints map[string]*mobynet.EndpointSettings
+	published []network.Published
 	steps     undo.Stack
 }
 
@@ -162,16 +162,16 @@ func (s *starting) create(ctx context.Context) error {
 
 // connect gives the container its address and writes the files that tell it.
 func (s *starting) connect(ctx context.Context) error {
-	mode := string(s.v.HostConfig.NetworkMode)
 	if s.v.ResolvedNet != "" {
 		return nil
 	}
-	s.endpoints = map[string]*mobynet.EndpointSettings{mode: s.v.Networks[mode].Copy()}
-	if s.endpoints[mode] == nil {
-		s.endpoints[mode] = &mobynet.EndpointSettings{}
-	}
+	s.endpoints = map[string]*mobynet.EndpointSettings{}
+	names := networkNames(s.v)
 	if !isBridged(s.v) {
-		s.e.emitNetwork(ctx, s.v, events.ActionConnect, mode)
+		for _, name := range names {
+			s.endpoints[name] = &mobynet.EndpointSettings{}
+			s.e.emitNetwork(ctx, s.v, events.ActionConnect, name)
+		}
 		return nil
 	}
 	ns, err := s.task.NetNS()
@@ -179,36 +179,21 @@ func (s *starting) connect(ctx context.Context) error {
 		return err
 	}
 	defer ns.Close()
-	spec := network.AttachSpec{ContainerID: s.c.id, Name: s.v.Name, Hostname: s.v.Config.Hostname, Network: mode, NetNS: ns}
-	wanted(s.v.Networks[mode], &spec)
-	ep, err := s.e.deps.Network.Attach(ctx, spec)
-	if err != nil {
+	s.steps.Add(func() error { return s.e.deps.Network.Detach(context.WithoutCancel(ctx), s.c.id) })
+	var all []network.Endpoint
+	for _, name := range names {
+		ep, err := s.e.deps.Network.Attach(ctx, attachSpec(s.v, name, s.v.Networks[name], ns))
+		if err != nil {
+			return err
+		}
+		all = append(all, ep)
+		s.endpoints[name] = endpointSettings(s.v, s.v.Networks[name].Copy(), ep)
+		s.e.emitNetwork(ctx, s.v, events.ActionConnect, name)
+	}
+	if s.published, err = s.e.serve(ctx, s.v, s.task, s.endpoints); err != nil {
 		return err
 	}
-	s.steps.Add(func() error { return s.e.deps.Network.Detach(context.WithoutCancel(ctx), s.c.id) })
-	s.endpoints[mode] = endpointSettings(s.endpoints[mode], ep)
-	s.e.emitNetwork(ctx, s.v, events.ActionConnect, mode)
-	return s.e.addAddress(s.v, ep.IPv4.Addr(), ep.Gateway)
-}
-
-// wanted copies an address that the user asked for.
-func wanted(es *mobynet.EndpointSettings, spec *network.AttachSpec) {
-	if es == nil {
-		return
-	}
-	if es.IPAMConfig != nil {
-		spec.IPv4 = es.IPAMConfig.IPv4Address
-	}
-	if len(es.MacAddress) > 0 {
-		spec.MAC = net.HardwareAddr(es.MacAddress)
-	}
-}
-
-func endpointSettings(es *mobynet.EndpointSettings, ep network.Endpoint) *mobynet.EndpointSettings {
-	es.NetworkID, es.EndpointID = ep.NetworkID, ep.EndpointID
-	es.Gateway, es.IPAddress, es.IPPrefixLen = ep.Gateway, ep.IPv4.Addr(), ep.IPv4.Bits()
-	es.MacAddress = mobynet.HardwareAddr(ep.MAC)
-	return es
+	return s.e.addAddresses(s.v, all)
 }
 
 // attach connects the clients that came before the start, so that they miss nothing.
@@ -242,7 +227,7 @@ func (s *starting) started(ctx context.Context) error {
 	settled := make(chan struct{})
 	e, c := s.e, s.c
 	err := c.move(container.StateRunning, func(v *view) {
-		v.task, v.endpoints, v.settled, v.document = s.task, s.endpoints, settled, execBase(s.document)
+		v.task, v.endpoints, v.published, v.settled, v.document = s.task, s.endpoints, s.published, settled, execBase(s.document)
 		v.Life.StartedAt, v.Life.FinishedAt = s.task.StartedAt(), time.Time{}
 		v.Life.ExitCode, v.Life.Signal, v.Life.Error, v.Life.OOMKilled = 0, 0, "", false
 		if v.Life.StartedAt.IsZero() {
@@ -393,25 +378,6 @@ func (e *Engine) runningDonor(id, name string) (*view, error) {
 		return nil, errNotRunning(name)
 	}
 	return other, nil
-}
-
-// emitNetwork tells that a container was connected to a network or taken off it.
-func (e *Engine) emitNetwork(ctx context.Context, v *view, action events.Action, name string) {
-	id := name
-	if e.deps.NetworkID != nil {
-		if found, err := e.deps.NetworkID(name); err == nil {
-			id = found
-		}
-	}
-	e.emitOther(ctx, events.NetworkEventType, action, id, map[string]string{"container": v.ID, "name": name, "type": networkType(name)})
-}
-
-// networkType is the driver behind one of the networks that always exist.
-func networkType(name string) string {
-	if name == mobynet.NetworkNone {
-		return "null"
-	}
-	return name
 }
 
 // startError is a start that failed because of the container itself.

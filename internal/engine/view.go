@@ -14,6 +14,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/portholehq/porthole/internal/engine/state"
+	phnet "github.com/portholehq/porthole/internal/network"
 )
 
 // transitions says which status may follow which. What each means:
@@ -44,6 +45,7 @@ type view struct {
 	document     *specs.Spec                          // of the last start by this daemon, see execBase
 	settled      <-chan struct{}                      // closed once what the last run left has been cleared away
 	endpoints    map[string]*network.EndpointSettings // live addresses by network name
+	published    []phnet.Published                    // ports of the host that lead to it
 	health       *container.Health
 	execs        []string      // ids of execs that run
 	exits        uint64        // how often it ended since the daemon knows it

@@ -8,22 +8,24 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/containerd/errdefs"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
-
-	"github.com/portholehq/porthole/internal/network/nft"
 )
 
 // EnsureDefault makes the default bridge as it should be, whatever is there of
-// it: the link, its address, forwarding, and the masquerading rules. It may be
-// called again to mend them.
+// it: the link, its address, forwarding, and the firewall's rules; and the
+// networks that users have made. It may be called again to mend them.
 //
 // Errors: Conflict when another daemon in this network namespace has the
-// bridge, NotImplemented when the kernel has no nftables or no bridges.
+// bridge, NotImplemented when the kernel has no nftables or no bridges. A
+// network of a user that cannot be made is logged, and is no error.
 func (m *Manager) EnsureDefault(ctx context.Context) error {
+	m.changing.Lock()
+	defer m.changing.Unlock()
 	if err := m.claimBridge(); err != nil {
 		return err
 	}
@@ -40,28 +42,94 @@ func (m *Manager) EnsureDefault(ctx context.Context) error {
 	if err := m.adoptSubnet(state); err != nil {
 		return err
 	}
-	mtu := m.opts.MTU
-	if mtu == 0 {
-		mtu = defaultRouteMTU(h)
-	}
-	link, err := ensureBridge(h, m.opts.Bridge, mtu)
-	if err != nil {
-		return err
-	}
-	if err := ensureAddress(h, link, netip.PrefixFrom(state.Gateway, state.Subnet.Bits())); err != nil {
-		return err
-	}
-	if err := inNetNS(m.netns, enableForwarding); err != nil {
-		return err
-	}
-	if err := m.applyRules(state.Subnet); err != nil {
+	n := m.defaultNetwork()
+	if n.link, err = m.ensureNetwork(h, n); err != nil {
 		return err
 	}
 	m.mu.Lock()
-	m.bridge = bridgeLink{Index: uint32(link.Attrs().Index), MTU: uint32(mtu)}
+	m.bridge = n.link
+	m.nets[n.ID] = n
 	m.mu.Unlock()
-	m.log.Debug("default bridge is ready", "bridge", m.opts.Bridge, "subnet", state.Subnet.String(), "mtu", mtu)
+	m.ensureOthers(h)
+	if err := m.applyRules(); err != nil {
+		return err
+	}
+	m.log.Debug("default bridge is ready", "bridge", m.opts.Bridge, "subnet", state.Subnet.String(), "mtu", n.link.MTU)
 	return ctx.Err()
+}
+
+// defaultNetwork is the default bridge in the form of a network.
+func (m *Manager) defaultNetwork() *netw {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	opts, _ := parseOptions(DriverBridge, nil) // nothing in it can be wrong
+	opts.masquerade = !m.opts.NoMasquerade
+	opts.mtu = m.opts.MTU
+	return &netw{
+		Record: Record{
+			Version: stateVersion, ID: m.net.BridgeID, Name: BridgeNetwork, Driver: DriverBridge, Created: m.net.Created,
+			IPv4: true, Interface: m.opts.Bridge, Subnets: []Subnet{{Prefix: m.net.Subnet, Gateway: m.net.Gateway}},
+		},
+		opts: opts,
+	}
+}
+
+// ensureOthers makes the interfaces of users' networks.
+func (m *Manager) ensureOthers(h *netlink.Handle) {
+	m.mu.Lock()
+	var others []*netw
+	for _, n := range m.nets {
+		if n.ID != m.net.BridgeID {
+			others = append(others, n)
+		}
+	}
+	m.mu.Unlock()
+	for _, old := range others {
+		n := *old
+		link, err := m.ensureNetwork(h, &n)
+		if err != nil {
+			m.log.Error("network cannot be used", "network", n.Name, "err", err)
+		}
+		n.link = link
+		m.setNetwork(&n)
+	}
+}
+
+// ensureNetwork makes a network's interface as it should be.
+func (m *Manager) ensureNetwork(h *netlink.Handle, n *netw) (bridgeLink, error) {
+	mtu := n.opts.mtu
+	if mtu == 0 {
+		mtu = m.opts.MTU
+	}
+	if mtu == 0 {
+		mtu = defaultRouteMTU(h)
+	}
+	if n.Driver != DriverBridge {
+		return m.ensureParent(h, n)
+	}
+	link, err := ensureBridge(h, n.Interface, mtu, n.IPv6)
+	if err != nil {
+		return bridgeLink{}, err
+	}
+	var wants []netip.Prefix
+	for _, s := range n.Subnets {
+		if n.mode(s.Prefix.Addr().Is6()) != modeIsolated {
+			wants = append(wants, netip.PrefixFrom(s.Gateway, s.Prefix.Bits()))
+		}
+	}
+	err = inNetNS(m.netns, func() error { return allowRouting(n) })
+	if err == nil {
+		err = ensureAddresses(h, link, wants)
+	}
+	return bridgeLink{Index: uint32(link.Attrs().Index), MTU: uint32(mtu)}, err
+}
+
+// mode is the gateway mode of one family.
+func (n *netw) mode(is6 bool) string {
+	if is6 {
+		return n.opts.mode6
+	}
+	return n.opts.mode4
 }
 
 // claimBridge takes a name in the network namespace that only one process can
@@ -105,12 +173,12 @@ func (m *Manager) adoptSubnet(n networkState) error {
 }
 
 // ensureBridge returns the bridge, made if needed, and up.
-func ensureBridge(h *netlink.Handle, name string, mtu int) (netlink.Link, error) {
+func ensureBridge(h *netlink.Handle, name string, mtu int, ipv6 bool) (netlink.Link, error) {
 	link, err := h.LinkByName(name)
 	var missing netlink.LinkNotFoundError
 	switch {
 	case errors.As(err, &missing):
-		return newBridge(h, name, mtu)
+		return newBridge(h, name, mtu, ipv6)
 	case err != nil:
 		return nil, fmt.Errorf("find bridge %s: %w", name, err)
 	case link.Type() != "bridge":
@@ -127,7 +195,7 @@ func ensureBridge(h *netlink.Handle, name string, mtu int) (netlink.Link, error)
 	return link, nil
 }
 
-func newBridge(h *netlink.Handle, name string, mtu int) (netlink.Link, error) {
+func newBridge(h *netlink.Handle, name string, mtu int, ipv6 bool) (netlink.Link, error) {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.MTU = name, mtu
 	// Without an address of its own a bridge takes the lowest of its ports and
@@ -141,7 +209,13 @@ func newBridge(h *netlink.Handle, name string, mtu int) (netlink.Link, error) {
 	if err != nil {
 		return nil, fmt.Errorf("create bridge %s: %w", name, err)
 	}
-	if err := h.LinkSetIP6AddrGenMode(br, addrGenModeNone); err != nil && !errors.Is(err, unix.EAFNOSUPPORT) {
+	// With IPv6 it needs a link-local address, to ask for its neighbours with.
+	if ipv6 {
+		err = nil
+	} else if err = h.LinkSetIP6AddrGenMode(br, addrGenModeNone); errors.Is(err, unix.EAFNOSUPPORT) {
+		err = nil
+	}
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("create bridge %s: %w", name, err), h.LinkDel(br))
 	}
 	if err := h.LinkSetUp(br); err != nil {
@@ -150,109 +224,83 @@ func newBridge(h *netlink.Handle, name string, mtu int) (netlink.Link, error) {
 	return h.LinkByName(name)
 }
 
-// ensureAddress leaves want as the only IPv4 address of the link.
-func ensureAddress(h *netlink.Handle, link netlink.Link, want netip.Prefix) error {
-	addrs, err := dump(func() ([]netlink.Addr, error) { return h.AddrList(link, unix.AF_INET) })
+// ensureAddresses leaves wants as the only addresses of the link, besides those
+// that IPv6 makes for itself.
+func ensureAddresses(h *netlink.Handle, link netlink.Link, wants []netip.Prefix) error {
+	addrs, err := dump(func() ([]netlink.Addr, error) { return h.AddrList(link, unix.AF_UNSPEC) })
 	if err != nil {
 		return fmt.Errorf("list addresses of %s: %w", link.Attrs().Name, err)
 	}
-	have := false
+	have := map[string]bool{}
 	for _, a := range addrs {
-		if a.IPNet.String() == want.String() {
-			have = true
+		if a.IP.To4() == nil && a.IP.IsLinkLocalUnicast() {
+			continue
+		}
+		have[a.IPNet.String()] = true
+		if slices.ContainsFunc(wants, func(p netip.Prefix) bool { return p.String() == a.IPNet.String() }) {
 			continue
 		}
 		if err := h.AddrDel(link, &a); err != nil {
 			return fmt.Errorf("remove address %s of %s: %w", a.IPNet, link.Attrs().Name, err)
 		}
 	}
-	if have {
-		return nil
-	}
-	addr := &netlink.Addr{
-		IPNet:     &net.IPNet{IP: want.Addr().AsSlice(), Mask: net.CIDRMask(want.Bits(), 32)},
-		Broadcast: broadcast(want),
-	}
-	if err := h.AddrAdd(link, addr); err != nil {
-		return fmt.Errorf("add address %s to %s: %w", want, link.Attrs().Name, err)
+	for _, want := range wants {
+		if have[want.String()] {
+			continue
+		}
+		if err := h.AddrAdd(link, linkAddress(want)); err != nil {
+			return fmt.Errorf("add address %s to %s: %w", want, link.Attrs().Name, err)
+		}
 	}
 	return nil
 }
 
-// enableForwarding lets the kernel route between the bridge and the rest.
-func enableForwarding() error {
-	const path = "/proc/sys/net/ipv4/ip_forward"
+func linkAddress(p netip.Prefix) *netlink.Addr {
+	a := &netlink.Addr{IPNet: &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}}
+	if p.Addr().Is4() {
+		a.Broadcast = broadcast(p)
+	} else {
+		a.Flags = unix.IFA_F_NODAD
+	}
+	return a
+}
+
+// allowRouting lets the kernel route between a network and the rest.
+func allowRouting(n *netw) error {
+	if n.IPv4 {
+		if err := setSysctl("net/ipv4/ip_forward", "1"); err != nil {
+			return err
+		}
+	}
+	if !n.IPv6 {
+		return nil
+	}
+	for _, s := range []struct{ path, value string }{
+		{"net/ipv6/conf/all/forwarding", "1"},
+		{"net/ipv6/conf/" + n.Interface + "/disable_ipv6", "0"},
+		{"net/ipv6/conf/" + n.Interface + "/accept_ra", "0"},
+	} {
+		if err := setSysctl(s.path, s.value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// setSysctl writes what is not so already: /proc/sys may be read-only and right.
+func setSysctl(name, value string) error {
+	path := "/proc/sys/" + name
 	now, err := os.ReadFile(path)
 	if err != nil {
-		return fmt.Errorf("read IPv4 forwarding: %w", err)
+		return fmt.Errorf("read setting %s: %w", name, err)
 	}
-	if strings.TrimSpace(string(now)) == "1" {
+	if strings.TrimSpace(string(now)) == value {
 		return nil
 	}
-	if err := os.WriteFile(path, []byte("1\n"), 0o644); err != nil {
-		return fmt.Errorf("enable IPv4 forwarding: %w", err)
+	if err := os.WriteFile(path, []byte(value+"\n"), 0o644); err != nil {
+		return fmt.Errorf("change setting %s: %w", name, err)
 	}
 	return nil
-}
-
-// rules is the content of our nftables table.
-func (m *Manager) rules(subnet netip.Prefix) nft.Ruleset {
-	table := nft.DefaultTable
-	if m.opts.Bridge != DefaultBridge {
-		table += "_" + m.opts.Bridge
-	}
-	return nft.Ruleset{Table: table, Masquerade: []nft.Masquerade{{Subnet: subnet, Bridge: m.opts.Bridge}}}
-}
-
-// applyRules replaces our nftables table, or removes it when there is nothing
-// to be in it. From the first time on it is watched.
-func (m *Manager) applyRules(subnet netip.Prefix) error {
-	rules := m.rules(subnet)
-	if m.opts.NoMasquerade {
-		err := nft.Remove(m.netns, rules.Table)
-		if errdefs.IsNotImplemented(err) { // then it cannot be there
-			return nil
-		}
-		return err
-	}
-	if err := nft.Apply(m.netns, rules); err != nil {
-		return err
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.watching != nil {
-		return nil
-	}
-	w, err := nft.NewWatcher(m.netns)
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	m.unwatch, m.watching = cancel, make(chan struct{})
-	go m.watchRules(ctx, w)
-	return nil
-}
-
-// watchRules restores our table whenever somebody removes it, as reloading a
-// firewall does that flushes everything.
-func (m *Manager) watchRules(ctx context.Context, w *nft.Watcher) {
-	defer close(m.watching)
-	err := w.Run(ctx, func() {
-		m.mu.Lock()
-		rules := m.rules(m.net.Subnet)
-		m.mu.Unlock()
-		there, err := nft.Present(m.netns, rules)
-		if err == nil && !there {
-			m.log.Warn("nftables table was removed by somebody, restoring it", "table", rules.Table)
-			err = nft.Apply(m.netns, rules)
-		}
-		if err != nil {
-			m.log.Error("cannot restore nftables table", "table", rules.Table, "err", err)
-		}
-	})
-	if err != nil {
-		m.log.Error("nftables table is not watched any more", "err", err)
-	}
 }
 
 func randomMAC() net.HardwareAddr {

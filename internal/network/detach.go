@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -12,28 +14,44 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Detach takes a container's interface away. It returns before the kernel is
+// Detach takes a container off all its networks. It returns before the kernel is
 // done with that, see Settle; until then the address is not given to others.
 // Detaching a container that is not attached does nothing.
-func (m *Manager) Detach(_ context.Context, containerID string) error {
-	m.mu.Lock()
-	l := m.live[containerID]
-	m.mu.Unlock()
-	if l != nil {
+func (m *Manager) Detach(ctx context.Context, containerID string) error {
+	m.unserve(ctx, containerID)
+	for _, l := range m.leasesOf(containerID) {
 		m.leave(l)
 	}
 	return nil
 }
 
+// leasesOf are a container's leases, by the name of the interface.
+func (m *Manager) leasesOf(container string) []*lease {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var list []*lease
+	for _, l := range m.live {
+		if l.Container == container {
+			list = append(list, l)
+		}
+	}
+	slices.SortFunc(list, func(a, b *lease) int { return strings.Compare(a.Endpoint.Interface, b.Endpoint.Interface) })
+	return list
+}
+
 // leave takes a lease from its container and hands it to the reaper, once.
 func (m *Manager) leave(l *lease) {
 	m.mu.Lock()
-	mine := m.live[l.Container] == l
+	mine := m.live[l.key()] == l
 	if mine {
-		delete(m.live, l.Container)
+		delete(m.live, l.key())
 	}
 	m.mu.Unlock()
-	if mine {
+	switch {
+	case !mine:
+	case l.Endpoint.HostInterface == "": // it ends with the container's namespace
+		m.release([]*lease{l})
+	default:
 		m.reaper.add(l)
 	}
 }
@@ -49,11 +67,13 @@ func (m *Manager) release(gone []*lease) {
 	defer m.mu.Unlock()
 	for _, l := range gone {
 		delete(m.leases, l.Endpoint.EndpointID)
-		if m.live[l.Container] == l {
-			delete(m.live, l.Container)
+		if m.live[l.key()] == l {
+			delete(m.live, l.key())
 		}
-		if a := l.Endpoint.IPv4.Addr(); m.taken[a] == l {
-			delete(m.taken, a)
+		for _, a := range l.addresses() {
+			if key := (addrKey{l.Endpoint.NetworkID, a}); m.taken[key] == l {
+				delete(m.taken, key)
+			}
 		}
 	}
 }
@@ -63,7 +83,7 @@ func (m *Manager) release(gone []*lease) {
 func gone(err error) bool { return isErrno(err, unix.ENODEV) }
 
 // Reconcile compares what is there with the containers that run: it detaches
-// those that do not, and removes interfaces on our bridge that no lease knows.
+// those that do not, and removes interfaces on our bridges that no lease knows.
 // It is called once, after EnsureDefault, before the first Attach.
 func (m *Manager) Reconcile(ctx context.Context, live map[string]bool) error {
 	m.mu.Lock()
@@ -72,19 +92,19 @@ func (m *Manager) Reconcile(ctx context.Context, live map[string]bool) error {
 	for _, l := range m.leases {
 		known[l.Endpoint.HostInterface] = true
 	}
-	for id, l := range m.live {
-		if !live[id] {
+	for _, l := range m.live {
+		if !live[l.Container] || m.nets[l.Endpoint.NetworkID] == nil {
 			dead = append(dead, l)
 		}
 	}
-	bridge := m.bridge.Index
 	m.mu.Unlock()
 
 	for _, l := range dead {
 		m.log.Info("detached a container that is gone", "container", l.Container)
 		m.leave(l)
 	}
-	present, err := m.ports(bridge)
+	m.auditSandboxes(ctx, live)
+	present, err := m.ports()
 	if err != nil {
 		return err
 	}
@@ -102,15 +122,16 @@ func (m *Manager) Reconcile(ctx context.Context, live map[string]bool) error {
 func (m *Manager) warnMissing(live, present map[string]bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for id, l := range m.live {
-		if live[id] && !present[l.Endpoint.HostInterface] {
-			m.log.Warn("interface of a running container is missing", "container", id, "interface", l.Endpoint.HostInterface)
+	for _, l := range m.live {
+		if port := l.Endpoint.HostInterface; live[l.Container] && port != "" && !present[port] {
+			m.log.Warn("interface of a running container is missing", "container", l.Container, "interface", port)
 		}
 	}
 }
 
-// ports returns the names of our interfaces on the bridge.
-func (m *Manager) ports(bridge uint32) (map[string]bool, error) {
+// ports returns the names of our interfaces on our bridges.
+func (m *Manager) ports() (map[string]bool, error) {
+	bridges := m.ownIndexes()
 	h, err := m.handle()
 	if err != nil {
 		return nil, err
@@ -123,7 +144,7 @@ func (m *Manager) ports(bridge uint32) (map[string]bool, error) {
 	names := make(map[string]bool)
 	for _, l := range links {
 		a := l.Attrs()
-		if a.Group == portGroup && (bridge == 0 || a.MasterIndex == int(bridge)) && isPair(l) {
+		if a.Group == portGroup && bridges[a.MasterIndex] && isPair(l) {
 			names[a.Name] = true
 		}
 	}
@@ -279,8 +300,10 @@ func (r *reaper) request(work []*lease) []error {
 }
 
 // handle opens vishvananda's netlink in our namespace. The caller closes it.
-func (m *Manager) handle() (*netlink.Handle, error) {
-	h, err := netlink.NewHandleAt(nsHandle(m.netns), unix.NETLINK_ROUTE)
+func (m *Manager) handle() (*netlink.Handle, error) { return handleAt(m.netns) }
+
+func handleAt(ns *os.File) (*netlink.Handle, error) {
+	h, err := netlink.NewHandleAt(nsHandle(ns), unix.NETLINK_ROUTE)
 	if err != nil {
 		return nil, fmt.Errorf("open route netlink socket: %w", err)
 	}

@@ -14,6 +14,8 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/portholehq/porthole/internal/network/keeper"
 )
 
 // DefaultBridge is the name of the bridge when Options names no other.
@@ -43,6 +45,11 @@ type Options struct {
 	// NoMasquerade leaves packets of containers as they are: somebody else
 	// routes, or translates, for the subnet. The kernel needs no nftables then.
 	NoMasquerade bool
+	// OnRestored is called after somebody had changed our nftables table and it
+	// was restored. May be nil. It must not block.
+	OnRestored func(table string)
+	// Keeper holds published ports and serves names. Nil: neither can be done.
+	Keeper *keeper.Client
 	// NetNS is the network namespace to work in. Nil means that of the calling
 	// thread. Open duplicates what it needs; the caller closes the file.
 	NetNS *os.File
@@ -50,8 +57,10 @@ type Options struct {
 	Logger *slog.Logger
 }
 
-// A Manager owns the default bridge and the addresses on it. Its methods may be
+// A Manager owns the networks and the addresses on them. Its methods may be
 // called by several goroutines at once.
+//
+// Order of locks: changing, then firewall, then mu.
 type Manager struct {
 	opts  Options
 	log   *slog.Logger
@@ -64,19 +73,39 @@ type Manager struct {
 	closing  sync.Once
 	closeErr error
 
+	// changing is held while networks are made and removed.
+	changing sync.Mutex
+	// firewall keeps our transactions in the order of what they write down.
+	firewall   sync.Mutex
+	tableThere bool
+
+	serving  keyed // by container: what is said to the keeper about it
+	ipv6Once sync.Once
+	ipv6     bool // the host has IPv6
+
 	// mu guards what follows. It is never held over a system call that can
 	// take long.
 	mu     sync.Mutex
-	net    networkState      // what network.json says; ids are always set
-	leases map[string]*lease // by endpoint id, those that are leaving included
-	live   map[string]*lease // by container id, without those
-	taken  map[netip.Addr]*lease
-	bridge bridgeLink // zero until EnsureDefault
-	claim  *os.File   // keeps other daemons off this bridge
+	net    networkState       // what network.json says; ids are always set
+	leases map[string]*lease  // by endpoint id, those that are leaving included
+	live   map[liveKey]*lease // without those that are leaving
+	taken  map[addrKey]*lease
+	nets   map[string]*netw // those with interfaces, by id
+	bridge bridgeLink       // of the default network; zero until EnsureDefault
+	// sandboxes are containers with published ports or a resolver, by id.
+	sandboxes map[string]*sandbox
+	claim     *os.File // keeps other daemons off this bridge
+
+	closed        bool
+	unwatchKeeper context.CancelFunc // nil: nobody waits for the keeper's end
+	keeperWatched chan struct{}      // closed when nobody does any more
 
 	unwatch  context.CancelFunc // ends watchRules; nil if that does not run
 	watching chan struct{}      // closed when watchRules has ended
 }
+
+// liveKey names an endpoint by what it connects.
+type liveKey struct{ container, network string }
 
 // bridgeLink is what Attach has to know about the bridge.
 type bridgeLink struct {
@@ -112,6 +141,14 @@ func Open(o Options) (*Manager, error) {
 	if err != nil {
 		return nil, err
 	}
+	sandboxes, err := st.loadSandboxes(o.Logger)
+	if err != nil {
+		return nil, err
+	}
+	records, err := st.loadRecords()
+	if err != nil {
+		return nil, err
+	}
 	ns, err := openNetNS(o.NetNS)
 	if err != nil {
 		return nil, err
@@ -122,11 +159,18 @@ func Open(o Options) (*Manager, error) {
 	}
 	m := &Manager{
 		opts: o, log: o.Logger, store: st, netns: ns, host: host,
-		net: netState, leases: leases, live: make(map[string]*lease), taken: make(map[netip.Addr]*lease),
+		net: netState, leases: leases, live: make(map[liveKey]*lease), taken: make(map[addrKey]*lease),
+		nets: make(map[string]*netw), sandboxes: sandboxes,
 	}
 	for _, l := range leases {
-		m.live[l.Container] = l
-		m.taken[l.Endpoint.IPv4.Addr()] = l
+		m.remember(l)
+	}
+	for _, rec := range records {
+		opts, err := parseOptions(rec.Driver, rec.Options)
+		if err != nil {
+			m.log.Error("option of a network has no effect", "network", rec.Name, "err", err)
+		}
+		m.nets[rec.ID] = &netw{Record: rec, opts: opts}
 	}
 	m.reaper = startReaper(host, m.release, o.Logger)
 	return m, nil
@@ -139,8 +183,14 @@ func (m *Manager) Close() error {
 	m.closing.Do(func() {
 		m.reaper.stop()
 		m.mu.Lock()
+		m.closed = true
 		unwatch := m.unwatch
+		unwatchKeeper, keeperWatched := m.unwatchKeeper, m.keeperWatched
 		m.mu.Unlock()
+		if unwatchKeeper != nil {
+			unwatchKeeper()
+			<-keeperWatched
+		}
 		if unwatch != nil {
 			unwatch()
 			<-m.watching

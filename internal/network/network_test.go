@@ -85,9 +85,10 @@ func TestAttach(t *testing.T) {
 	ep := attach(t, m, "one", inside)
 
 	want := Endpoint{
-		EndpointID: ep.EndpointID, NetworkID: m.net.BridgeID, Interface: "eth0", HostInterface: "veth" + ep.EndpointID[:11],
+		EndpointID: ep.EndpointID, NetworkID: m.net.BridgeID, Network: "bridge", Driver: "bridge", Interface: "eth0", HostInterface: "veth" + ep.EndpointID[:11],
 		IPv4: netip.MustParsePrefix("172.30.0.2/16"), Gateway: netip.MustParseAddr("172.30.0.1"),
-		MAC: net.HardwareAddr{0x02, 0x42, 172, 30, 0, 2}, MTU: 1500,
+		Host: netip.MustParseAddr("172.30.0.1"),
+		MAC:  net.HardwareAddr{0x02, 0x42, 172, 30, 0, 2}, MTU: 1500,
 	}
 	if diff := cmp.Diff(want, ep, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }), cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
 		t.Errorf("endpoint (-want +got):\n%s", diff)
@@ -172,7 +173,7 @@ func TestAttachAgainAtOnce(t *testing.T) {
 	if n := len(linkNames(t, handleIn(t, host))); n != 3 {
 		t.Errorf("%d interfaces on the host, want lo, bridge and one port", n)
 	}
-	if _, ok := m.Endpoint("one"); !ok {
+	if len(m.Endpoints("one")) != 1 {
 		t.Error("the last endpoint is not known")
 	}
 }
@@ -230,7 +231,7 @@ func TestReopen(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	if err := r.do(newVeth(stray), upOnBridge("vethstray", first.bridge.Index)); err != nil {
+	if err := r.do(newVeth(stray), upOnBridge("vethstray", first.bridge.Index, "")); err != nil {
 		t.Fatal(err)
 	}
 
@@ -244,7 +245,7 @@ func TestReopen(t *testing.T) {
 	if first.net != second.net {
 		t.Errorf("network changed from %+v to %+v", first.net, second.net)
 	}
-	if ep, _ := second.Endpoint("stays"); ep.EndpointID != stays.EndpointID {
+	if ep := second.Endpoints("stays"); len(ep) != 1 || ep[0].EndpointID != stays.EndpointID {
 		t.Errorf("endpoint of the running container is %+v", ep)
 	}
 	if ep := attach(t, second, "new", testenv.NetNS(t)); ep.IPv4.Addr() == stays.IPv4.Addr() {
@@ -277,7 +278,7 @@ func TestVoidLeases(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer m.Close()
-	if len(m.leases) != 1 || m.live["good"] == nil {
+	if len(m.leases) != 1 || m.live[liveKey{"good", ""}] == nil {
 		t.Errorf("leases are %v, want the one of this boot", m.leases)
 	}
 	if entries, _ := os.ReadDir(filepath.Join(dir, "leases")); len(entries) != 1 {
@@ -508,7 +509,7 @@ func TestRulesAreRestored(t *testing.T) {
 	if err := conn.Flush(); err != nil {
 		t.Fatal(err)
 	}
-	rules := m.rules(m.net.Subnet)
+	rules := m.rules()
 	if there, err := nft.Present(host, rules); err != nil || there {
 		t.Fatalf("right after the flush the table is there: %v, %v", there, err)
 	}

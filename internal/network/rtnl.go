@@ -175,12 +175,16 @@ func oneQueue(ae *netlink.AttributeEncoder) {
 
 // upOnBridge makes the interface called name a port of the bridge with that
 // index and sets it up.
-func upOnBridge(name string, bridge uint32) request {
+// The alias, which may be empty, tells people whose it is.
+func upOnBridge(name string, bridge uint32, alias string) request {
 	return request{
 		what: fmt.Sprintf("set up %q on its bridge", name), typ: unix.RTM_SETLINK, head: ifinfo(0, unix.IFF_UP),
 		attrs: func(ae *netlink.AttributeEncoder) {
 			ae.String(unix.IFLA_IFNAME, name)
 			ae.Uint32(unix.IFLA_MASTER, bridge)
+			if alias != "" {
+				ae.String(unix.IFLA_IFALIAS, alias)
+			}
 		},
 	}
 }
@@ -212,38 +216,47 @@ func noIPv6Address(index uint32, name string) request {
 	}
 }
 
-// newAddress gives the interface an IPv4 address.
+// newAddress gives the interface an address. An IPv6 address is used at once,
+// without asking whether somebody else has it: we are the ones who give them.
 func newAddress(index uint32, p netip.Prefix) request {
-	addr := p.Addr().As4()
+	addr := p.Addr().AsSlice()
 	return request{
 		what: fmt.Sprintf("add address %s", p), typ: unix.RTM_NEWADDR,
 		flags: netlink.Create | netlink.Replace,
-		head:  ifaddr(index, p.Bits()),
+		head:  ifaddr(index, p),
 		attrs: func(ae *netlink.AttributeEncoder) {
-			ae.Bytes(unix.IFA_LOCAL, addr[:])
-			ae.Bytes(unix.IFA_ADDRESS, addr[:])
-			ae.Bytes(unix.IFA_BROADCAST, broadcast(p))
+			ae.Bytes(unix.IFA_LOCAL, addr)
+			ae.Bytes(unix.IFA_ADDRESS, addr)
+			if p.Addr().Is4() {
+				ae.Bytes(unix.IFA_BROADCAST, broadcast(p))
+			}
 		},
 	}
 }
 
-// newDefaultRoute sends everything else through gw.
+// newDefaultRoute sends everything else through gw, instead of whatever did so.
 func newDefaultRoute(index uint32, gw netip.Addr) request {
-	addr := gw.As4()
 	head := make([]byte, unix.SizeofRtMsg)
-	head[0] = unix.AF_INET
+	head[0] = family(gw)
 	head[4] = unix.RT_TABLE_MAIN
 	head[5] = unix.RTPROT_BOOT
 	head[6] = unix.RT_SCOPE_UNIVERSE
 	head[7] = unix.RTN_UNICAST
 	return request{
 		what: fmt.Sprintf("add default route by %s", gw), typ: unix.RTM_NEWROUTE,
-		flags: netlink.Create | netlink.Excl, head: head,
+		flags: netlink.Create | netlink.Replace, head: head,
 		attrs: func(ae *netlink.AttributeEncoder) {
-			ae.Bytes(unix.RTA_GATEWAY, addr[:])
+			ae.Bytes(unix.RTA_GATEWAY, gw.AsSlice())
 			ae.Uint32(unix.RTA_OIF, index)
 		},
 	}
+}
+
+func family(a netip.Addr) byte {
+	if a.Is4() {
+		return unix.AF_INET
+	}
+	return unix.AF_INET6
 }
 
 // delLink removes the interface called name, and with it its peer.
@@ -283,11 +296,14 @@ func ifinfo(index, flags uint32) []byte {
 	return b
 }
 
-// ifaddr is the kernel's struct ifaddrmsg, for IPv4.
-func ifaddr(index uint32, bits int) []byte {
+// ifaddr is the kernel's struct ifaddrmsg.
+func ifaddr(index uint32, p netip.Prefix) []byte {
 	b := make([]byte, unix.SizeofIfAddrmsg)
-	b[0] = unix.AF_INET
-	b[1] = byte(bits)
+	b[0] = family(p.Addr())
+	b[1] = byte(p.Bits())
+	if p.Addr().Is6() {
+		b[2] = unix.IFA_F_NODAD
+	}
 	b[3] = unix.RT_SCOPE_UNIVERSE
 	binary.NativeEndian.PutUint32(b[4:], index)
 	return b

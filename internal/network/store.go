@@ -45,14 +45,26 @@ type lease struct {
 type Endpoint struct {
 	EndpointID string `json:"endpoint_id"`
 	NetworkID  string `json:"network_id"`
+	Network    string `json:"network,omitempty"` // its name
+	Driver     string `json:"driver,omitempty"`
 	// Interface is the interface's name in the container, eth0.
 	Interface string `json:"interface"`
-	// HostInterface is the name of the other end, a port of the bridge.
-	HostInterface string           `json:"host_interface"`
-	IPv4          netip.Prefix     `json:"ipv4"`
-	Gateway       netip.Addr       `json:"gateway"`
-	MAC           net.HardwareAddr `json:"mac"`
-	MTU           int              `json:"mtu"`
+	// HostInterface is the name of the other end, a port of the bridge. Empty
+	// for macvlan and ipvlan, which have none.
+	HostInterface string `json:"host_interface"`
+	// IPv4 and IPv6 are the addresses with the lengths of their subnets. One of
+	// them may be invalid, and the gateways are in a network without a way out.
+	IPv4     netip.Prefix     `json:"ipv4"`
+	IPv6     netip.Prefix     `json:"ipv6,omitzero"`
+	Gateway  netip.Addr       `json:"gateway"`
+	Gateway6 netip.Addr       `json:"gateway6,omitzero"`
+	MAC      net.HardwareAddr `json:"mac"`
+	MTU      int              `json:"mtu"`
+	// Host is the host's own address on the network, by which containers reach
+	// it. Invalid where it has none.
+	Host netip.Addr `json:"host,omitzero"`
+	// Priority decides which endpoint has the default route: the highest.
+	Priority int `json:"priority,omitempty"`
 }
 
 // store reads and writes the files below Options.StatePath.
@@ -65,8 +77,10 @@ func openStore(dir string) (*store, error) {
 	if dir == "" {
 		return nil, errors.New("open network state: no directory given")
 	}
-	if err := os.MkdirAll(filepath.Join(dir, "leases"), 0o700); err != nil {
-		return nil, fmt.Errorf("open network state: %w", err)
+	for _, sub := range []string{"leases", "networks", "sandboxes"} {
+		if err := os.MkdirAll(filepath.Join(dir, sub), 0o700); err != nil {
+			return nil, fmt.Errorf("open network state: %w", err)
+		}
 	}
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
@@ -146,10 +160,50 @@ func (s *store) loadLease(path string) (*lease, error) {
 		return nil, errors.New("it is of an earlier boot")
 	case filepath.Base(path) != l.Endpoint.EndpointID+".json":
 		return nil, fmt.Errorf("it names endpoint %q", l.Endpoint.EndpointID)
-	case !l.Endpoint.IPv4.IsValid():
+	case !l.Endpoint.IPv4.IsValid() && !l.Endpoint.IPv6.IsValid():
 		return nil, errors.New("it has no address")
 	}
 	return &l, nil
+}
+
+// loadRecords returns the networks that users have made. One that cannot be read
+// is an error: its bridge and its name would be lost.
+func (s *store) loadRecords() ([]Record, error) {
+	dir := filepath.Join(s.dir, "networks")
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("read networks: %w", err)
+	}
+	var list []Record
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return nil, fmt.Errorf("read network: %w", err)
+		}
+		var rec Record
+		if err := json.Unmarshal(data, &rec); err != nil {
+			return nil, fmt.Errorf("read network %q: %w", path, err)
+		}
+		if rec.Version > stateVersion {
+			return nil, fmt.Errorf("network %q has version %d, this program knows %d", path, rec.Version, stateVersion)
+		}
+		list = append(list, rec)
+	}
+	return list, nil
+}
+
+func (s *store) saveRecord(rec Record) error {
+	return s.write(filepath.Join("networks", rec.ID+".json"), rec, true)
+}
+
+func (s *store) removeRecord(id string) error {
+	dir := filepath.Join(s.dir, "networks")
+	err := os.Remove(filepath.Join(dir, id+".json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return errors.Join(err, syncDir(dir))
 }
 
 func (s *store) saveLease(l lease) error {
@@ -159,6 +213,49 @@ func (s *store) saveLease(l lease) error {
 
 func (s *store) removeLease(l lease) error {
 	err := os.Remove(filepath.Join(s.dir, "leases", l.Endpoint.EndpointID+".json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// loadSandboxes returns those of this boot. As with leases, others are removed.
+func (s *store) loadSandboxes(log *slog.Logger) (map[string]*sandbox, error) {
+	dir := filepath.Join(s.dir, "sandboxes")
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("read sandboxes: %w", err)
+	}
+	all := make(map[string]*sandbox)
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		b := new(sandbox)
+		data, err := os.ReadFile(path)
+		if err == nil {
+			err = json.Unmarshal(data, b)
+		}
+		if err == nil && (b.Version != stateVersion || b.BootID != s.bootID) {
+			err = errors.New("it is of an earlier boot or another version")
+		}
+		if err == nil {
+			all[b.Spec.ContainerID] = b
+			continue
+		}
+		log.Warn("dropped the ports and names of a container", "path", path, "err", err)
+		if err := os.Remove(path); err != nil {
+			return nil, fmt.Errorf("remove void sandbox: %w", err)
+		}
+	}
+	return all, nil
+}
+
+func (s *store) saveSandbox(b *sandbox) error {
+	b.Version, b.BootID = stateVersion, s.bootID
+	return s.write(filepath.Join("sandboxes", b.Spec.ContainerID+".json"), b, false)
+}
+
+func (s *store) removeSandbox(container string) error {
+	err := os.Remove(filepath.Join(s.dir, "sandboxes", container+".json"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -196,7 +293,7 @@ func (s *store) write(name string, v any, durable bool) error {
 	if !durable {
 		return nil
 	}
-	return syncDir(s.dir)
+	return syncDir(filepath.Dir(path))
 }
 
 func syncDir(path string) error {

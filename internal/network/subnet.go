@@ -46,10 +46,15 @@ func (m *Manager) chooseSubnet(h *netlink.Handle) (networkState, error) {
 		n.Subnet, n.Gateway = bip.Masked(), bip.Addr()
 		return n, nil
 	}
-	used, err := usedPrefixes(h, m.opts.Bridge)
+	own := m.ownIndexes()
+	if link, err := h.LinkByName(m.opts.Bridge); err == nil {
+		own[link.Attrs().Index] = true
+	}
+	used, err := usedPrefixes(h, own)
 	if err != nil {
 		return networkState{}, err
 	}
+	used = append(used, m.ourSubnets(n.BridgeID)...)
 	if n.Subnet.IsValid() {
 		if !overlapsAny(n.Subnet, used) {
 			return n, nil
@@ -60,11 +65,9 @@ func (m *Manager) chooseSubnet(h *netlink.Handle) (networkState, error) {
 		}
 		m.log.Warn("subnet of the default bridge overlaps with another network; another is chosen", "subnet", n.Subnet.String())
 	}
-	for _, p := range pools {
-		if !overlapsAny(p, used) {
-			n.Subnet, n.Gateway = p, p.Addr().Next()
-			return n, nil
-		}
+	if p, ok := freePool(used); ok {
+		n.Subnet, n.Gateway = p, p.Addr().Next()
+		return n, nil
 	}
 	return networkState{}, errdefs.ErrUnavailable.WithMessage("no free IPv4 subnet for bridge " + m.opts.Bridge + ": give one with --bip")
 }
@@ -87,12 +90,8 @@ func checkBIP(bip netip.Prefix) error {
 
 // usedPrefixes returns what a new subnet must stay away from: the routes of
 // all tables, the addresses, and the name servers, which may be reached by the
-// default route only. Those of our own bridge do not count.
-func usedPrefixes(h *netlink.Handle, bridge string) ([]netip.Prefix, error) {
-	own := 0
-	if link, err := h.LinkByName(bridge); err == nil {
-		own = link.Attrs().Index
-	}
+// default route only. Those of our own interfaces do not count.
+func usedPrefixes(h *netlink.Handle, own map[int]bool) ([]netip.Prefix, error) {
 	var used []netip.Prefix
 	// A filter on the table with the value "all" is how netlink asks for all.
 	filter := &netlink.Route{Table: unix.RT_TABLE_UNSPEC}
@@ -103,7 +102,7 @@ func usedPrefixes(h *netlink.Handle, bridge string) ([]netip.Prefix, error) {
 		return nil, fmt.Errorf("list routes: %w", err)
 	}
 	for _, r := range routes {
-		if r.Dst == nil || (own != 0 && r.LinkIndex == own) {
+		if r.Dst == nil || own[r.LinkIndex] {
 			continue
 		}
 		ones, _ := r.Dst.Mask.Size()
@@ -114,7 +113,7 @@ func usedPrefixes(h *netlink.Handle, bridge string) ([]netip.Prefix, error) {
 		return nil, fmt.Errorf("list addresses: %w", err)
 	}
 	for _, a := range addrs {
-		if own != 0 && a.LinkIndex == own {
+		if own[a.LinkIndex] {
 			continue
 		}
 		ones, _ := a.Mask.Size()

@@ -1,9 +1,9 @@
 package network
 
 import (
+	"maps"
 	"strconv"
 
-	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/network"
 )
 
@@ -11,11 +11,11 @@ import (
 func (m *Manager) List() []network.Summary {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return []network.Summary{
-		{Network: m.describeBridge()},
-		{Network: m.describePlain(HostNetwork, "host", m.net.HostID)},
-		{Network: m.describePlain(NoneNetwork, "null", m.net.NoneID)},
+	var list []network.Summary
+	for _, n := range m.all() {
+		list = append(list, network.Summary{Network: m.describe(n)})
 	}
+	return list
 }
 
 // Inspect returns one network, by name or id, with the containers on it. It
@@ -23,76 +23,90 @@ func (m *Manager) List() []network.Summary {
 func (m *Manager) Inspect(ref string) (network.Inspect, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	switch ref {
-	case BridgeNetwork, m.net.BridgeID:
-		return network.Inspect{Network: m.describeBridge(), Containers: m.endpoints()}, nil
-	case HostNetwork, m.net.HostID:
-		return network.Inspect{Network: m.describePlain(HostNetwork, "host", m.net.HostID), Containers: map[string]network.EndpointResource{}}, nil
-	case NoneNetwork, m.net.NoneID:
-		return network.Inspect{Network: m.describePlain(NoneNetwork, "null", m.net.NoneID), Containers: map[string]network.EndpointResource{}}, nil
+	n, err := m.lookup(ref)
+	if err != nil {
+		return network.Inspect{}, err
 	}
-	return network.Inspect{}, errdefs.ErrNotFound.WithMessage("network " + ref + " not found")
+	return network.Inspect{Network: m.describe(n), Containers: m.endpoints(n.ID)}, nil
 }
 
-// ID returns the id of a network by its name or id, and its proper name; ok is
-// false when there is no such network.
-func (m *Manager) ID(ref string) (id, name string, ok bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	switch ref {
-	case "", "default", BridgeNetwork, m.net.BridgeID:
-		return m.net.BridgeID, BridgeNetwork, true
-	case HostNetwork, m.net.HostID:
-		return m.net.HostID, HostNetwork, true
-	case NoneNetwork, m.net.NoneID:
-		return m.net.NoneID, NoneNetwork, true
-	}
-	return "", "", false
+// Info is what the engine has to know of a network.
+type Info struct {
+	ID, Name, Driver string
+	Internal         bool
+	// Subnets4 and Subnets6 tell whether a user chose the subnets: only then may
+	// he choose addresses.
+	Given bool
 }
 
-// Endpoint returns the connection of a container, as Attach returned it.
-func (m *Manager) Endpoint(containerID string) (Endpoint, bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	l, ok := m.live[containerID]
-	if !ok {
-		return Endpoint{}, false
-	}
-	return l.Endpoint, true
+// Predefined tells that the network always exists.
+func (i Info) Predefined() bool {
+	return i.Name == BridgeNetwork || i.Name == HostNetwork || i.Name == NoneNetwork
 }
 
-// endpoints returns the containers on the bridge. mu is held.
-func (m *Manager) endpoints() map[string]network.EndpointResource {
-	all := make(map[string]network.EndpointResource, len(m.live))
-	for id, l := range m.live {
-		all[id] = network.EndpointResource{
-			Name: l.Name, EndpointID: l.Endpoint.EndpointID,
-			MacAddress: network.HardwareAddr(l.Endpoint.MAC), IPv4Address: l.Endpoint.IPv4,
+// Resolve finds a network by its name, its id or the beginning of its id.
+func (m *Manager) Resolve(ref string) (Info, error) {
+	n, err := m.find(ref)
+	if err != nil {
+		return Info{}, err
+	}
+	info := Info{ID: n.ID, Name: n.Name, Driver: n.Driver, Internal: n.Internal}
+	for _, s := range n.Subnets {
+		info.Given = info.Given || s.Given
+	}
+	return info, nil
+}
+
+// Endpoints returns the connections of a container, as Attach returned them, by
+// the names of the interfaces.
+func (m *Manager) Endpoints(containerID string) []Endpoint {
+	var list []Endpoint
+	for _, l := range m.leasesOf(containerID) {
+		list = append(list, l.Endpoint)
+	}
+	return list
+}
+
+// endpoints returns the containers on a network. mu is held.
+func (m *Manager) endpoints(network_ string) map[string]network.EndpointResource {
+	all := make(map[string]network.EndpointResource)
+	for _, l := range m.live {
+		if l.Endpoint.NetworkID != network_ {
+			continue
+		}
+		all[l.Container] = network.EndpointResource{
+			Name: l.Name, EndpointID: l.Endpoint.EndpointID, MacAddress: network.HardwareAddr(l.Endpoint.MAC),
+			IPv4Address: l.Endpoint.IPv4, IPv6Address: l.Endpoint.IPv6,
 		}
 	}
 	return all
 }
 
-// describeBridge describes the default bridge. mu is held.
-func (m *Manager) describeBridge() network.Network {
-	n := m.describePlain(BridgeNetwork, "bridge", m.net.BridgeID)
-	if m.net.Subnet.IsValid() {
-		n.IPAM.Config = []network.IPAMConfig{{Subnet: m.net.Subnet, Gateway: m.net.Gateway}}
-	}
-	n.Options = map[string]string{
-		"com.docker.network.bridge.default_bridge":       "true",
-		"com.docker.network.bridge.enable_icc":           "true",
-		"com.docker.network.bridge.enable_ip_masquerade": strconv.FormatBool(!m.opts.NoMasquerade),
-		"com.docker.network.bridge.name":                 m.opts.Bridge,
-		"com.docker.network.driver.mtu":                  strconv.Itoa(int(m.bridge.MTU)),
-	}
-	return n
-}
-
-func (m *Manager) describePlain(name, driver, id string) network.Network {
-	return network.Network{
-		Name: name, ID: id, Created: m.net.Created, Scope: "local", Driver: driver,
-		EnableIPv4: true, IPAM: network.IPAM{Driver: "default", Config: []network.IPAMConfig{}},
+// describe describes a network. mu is held.
+func (m *Manager) describe(n *netw) network.Network {
+	out := network.Network{
+		Name: n.Name, ID: n.ID, Created: n.Created, Scope: "local", Driver: n.Driver,
+		EnableIPv4: n.IPv4, EnableIPv6: n.IPv6, Internal: n.Internal, Attachable: n.Attachable,
+		IPAM:    network.IPAM{Driver: "default", Options: n.IPAMOptions, Config: []network.IPAMConfig{}},
 		Options: map[string]string{}, Labels: map[string]string{},
 	}
+	if n.IPAMDriver != "" {
+		out.IPAM.Driver = n.IPAMDriver
+	}
+	maps.Copy(out.Options, n.Options)
+	maps.Copy(out.Labels, n.Labels)
+	for _, s := range n.Subnets {
+		out.IPAM.Config = append(out.IPAM.Config, network.IPAMConfig{Subnet: s.Prefix, IPRange: s.Range, Gateway: s.Gateway, AuxAddress: s.Aux})
+	}
+	if n.ID == m.net.BridgeID {
+		maps.Copy(out.Options, map[string]string{
+			"com.docker.network.bridge.default_bridge":       "true",
+			"com.docker.network.bridge.enable_icc":           "true",
+			"com.docker.network.bridge.enable_ip_masquerade": strconv.FormatBool(!m.opts.NoMasquerade),
+			"com.docker.network.bridge.host_binding_ipv4":    "0.0.0.0",
+			"com.docker.network.bridge.name":                 m.opts.Bridge,
+			"com.docker.network.driver.mtu":                  strconv.Itoa(int(m.bridge.MTU)),
+		})
+	}
+	return out
 }

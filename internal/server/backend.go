@@ -119,6 +119,11 @@ type registryBackend interface {
 type networkBackend interface {
 	NetworkList(ctx context.Context, f engine.Filters) ([]network.Summary, error)
 	NetworkInspect(ctx context.Context, ref string) (*network.Inspect, error)
+	NetworkCreate(ctx context.Context, req network.CreateRequest) (network.CreateResponse, error)
+	NetworkRemove(ctx context.Context, ref string) error
+	NetworkConnect(ctx context.Context, ref string, req network.ConnectRequest) error
+	NetworkDisconnect(ctx context.Context, ref string, req network.DisconnectRequest) error
+	NetworksPrune(ctx context.Context, f engine.Filters) (network.PruneReport, error)
 }
 
 type volumeBackend interface {

@@ -42,25 +42,68 @@ func networkForm(n network.Inspect) network.Inspect {
 	return n
 }
 
-func (s *Server) networkRemove(r *request) error {
-	n, err := s.backend.NetworkInspect(r.ctx(), r.name)
+func (s *Server) networkCreate(r *request) error {
+	var req network.CreateRequest
+	if err := r.readJSON(&req); err != nil {
+		return err
+	}
+	if r.before(47) {
+		req.EnableIPv4 = nil // there was no network without it
+	}
+	out, err := s.backend.NetworkCreate(r.ctx(), req)
 	if err != nil {
 		return err
 	}
-	switch n.Name {
-	case network.NetworkBridge, network.NetworkHost, network.NetworkNone:
-		return errdefs.ErrPermissionDenied.WithMessage(n.Name + " is a pre-defined network and cannot be removed")
-	}
-	return unavailable("network remove")(r)
+	return r.json(http.StatusCreated, out)
 }
 
-// networksPrune finds nothing to remove: only networks that always exist can
-// exist.
-func (s *Server) networksPrune(r *request) error {
-	if _, err := r.filters(); err != nil {
+func (s *Server) networkRemove(r *request) error {
+	if err := s.backend.NetworkRemove(r.ctx(), r.name); err != nil {
 		return err
 	}
-	return r.json(http.StatusOK, network.PruneReport{})
+	return r.done(http.StatusNoContent)
+}
+
+func (s *Server) networkConnect(r *request) error {
+	var req network.ConnectRequest
+	if err := r.readJSON(&req); err != nil {
+		return err
+	}
+	if req.EndpointConfig != nil {
+		if r.before(44) {
+			req.EndpointConfig.MacAddress = nil
+		}
+		if r.before(48) {
+			req.EndpointConfig.GwPriority = 0
+		}
+	}
+	if err := s.backend.NetworkConnect(r.ctx(), r.name, req); err != nil {
+		return err
+	}
+	return r.done(http.StatusOK)
+}
+
+func (s *Server) networkDisconnect(r *request) error {
+	var req network.DisconnectRequest
+	if err := r.readJSON(&req); err != nil {
+		return err
+	}
+	if err := s.backend.NetworkDisconnect(r.ctx(), r.name, req); err != nil {
+		return err
+	}
+	return r.done(http.StatusOK)
+}
+
+func (s *Server) networksPrune(r *request) error {
+	f, err := r.filters()
+	if err != nil {
+		return err
+	}
+	report, err := s.backend.NetworksPrune(r.ctx(), f)
+	if err != nil {
+		return err
+	}
+	return r.json(http.StatusOK, report)
 }
 
 func (s *Server) volumeList(r *request) error {

@@ -73,10 +73,10 @@ func (s *Server) routes() []route {
 
 		{get, "/networks", s.networkList},
 		{get, "/networks/", s.networkList},
-		{post, "/networks/create", unavailable("network create")},
+		{post, "/networks/create", s.networkCreate},
 		{post, "/networks/prune", s.networksPrune},
-		{post, "/networks/{name}/connect", unavailable("network connect")},
-		{post, "/networks/{name}/disconnect", unavailable("network disconnect")},
+		{post, "/networks/{name}/connect", s.networkConnect},
+		{post, "/networks/{name}/disconnect", s.networkDisconnect},
 		{get, "/networks/{name}", s.networkInspect},
 		{remove, "/networks/{name}", s.networkRemove},
 

@@ -48,6 +48,8 @@ func (d *Daemon) Snapshot() (Snapshot, error) {
 	}
 	for _, dir := range []string{
 		filepath.Join(d.DataRoot(), "containers"), filepath.Join(d.DataRoot(), "volumes"), d.ExecRoot(),
+		filepath.Join(d.DataRoot(), "network", "leases"), filepath.Join(d.DataRoot(), "network", "networks"),
+		filepath.Join(d.DataRoot(), "network", "sandboxes"),
 	} {
 		s.Files = append(s.Files, entries(dir)...)
 	}
@@ -166,17 +168,21 @@ func processes() (names []string, err error) {
 		names = append(names, strings.TrimSpace(name+" "+strings.ReplaceAll(string(args), "\x00", " ")))
 	}
 	slices.Sort(names)
-	return withoutForker(names), nil
+	return withoutHelpers(names), nil
 }
 
-// withoutForker leaves out the daemon's forker, which is started with the first
-// container and ends with the daemon. A second one is a leftover.
-func withoutForker(names []string) []string {
-	i := slices.IndexFunc(names, func(s string) bool { return strings.Contains(s, "porthole-forker") })
-	if i < 0 {
-		return names
+// withoutHelpers leaves out the daemon's forker, which is started with the first
+// container and ends with the daemon, and its keeper, which is started with the
+// first port or name and ends a while after the last one. A second one of either
+// is a leftover.
+func withoutHelpers(names []string) []string {
+	for _, helper := range []string{"porthole-forker", "porthole-keeper"} {
+		i := slices.IndexFunc(names, func(s string) bool { return strings.Contains(s, helper) })
+		if i >= 0 {
+			names = slices.Delete(names, i, i+1)
+		}
 	}
-	return slices.Delete(names, i, i+1)
+	return names
 }
 
 // parseStat reads name and session out of /proc/PID/stat, see proc(5). The
@@ -255,6 +261,9 @@ func below(dir string) (all []string) {
 func entries(dir string) (all []string) {
 	list, _ := os.ReadDir(dir)
 	for _, e := range list {
+		if e.Name() == "keeper.sock" { // of the keeper, see withoutHelpers
+			continue
+		}
 		all = append(all, filepath.Join(dir, e.Name()))
 	}
 	return all

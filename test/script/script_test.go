@@ -100,7 +100,7 @@ func loadImage(ctx context.Context, name string) error {
 	return nil
 }
 
-// removeAll removes all containers and volumes.
+// removeAll removes all containers, volumes and networks.
 func removeAll(ctx context.Context) error {
 	ids, err := daemon.Porthole(ctx, "ps", "-aq", "--no-trunc")
 	if err != nil {
@@ -108,6 +108,15 @@ func removeAll(ctx context.Context) error {
 	}
 	if ids != "" {
 		if _, err := daemon.Porthole(ctx, append([]string{"rm", "-f", "-v"}, strings.Fields(ids)...)...); err != nil {
+			return err
+		}
+	}
+	networks, err := daemon.Porthole(ctx, "network", "ls", "-q", "--filter", "type=custom")
+	if err != nil {
+		return err
+	}
+	if networks != "" {
+		if _, err := daemon.Porthole(ctx, append([]string{"network", "rm"}, strings.Fields(networks)...)...); err != nil {
 			return err
 		}
 	}

@@ -14,8 +14,19 @@ import (
 )
 
 var ruleset = Ruleset{
-	Table:      DefaultTable,
-	Masquerade: []Masquerade{{Subnet: netip.MustParsePrefix("172.30.0.0/16"), Bridge: "porthole0"}},
+	Table: DefaultTable,
+	Networks: []Network{
+		{Bridge: "porthole0", Masquerade: []netip.Prefix{netip.MustParsePrefix("172.30.0.0/16")}},
+		{Bridge: "br-inside", Internal: true},
+		{Bridge: "br-six", Masquerade: []netip.Prefix{netip.MustParsePrefix("fd00:1::/64")}, Open4: true, Open6: true},
+	},
+	Ports: []Port{
+		{Proto: unix.IPPROTO_TCP, Host: netip.MustParseAddrPort("0.0.0.0:8080"), Target: netip.MustParseAddrPort("172.30.0.2:80")},
+		{Proto: unix.IPPROTO_TCP, Host: netip.MustParseAddrPort("10.0.0.1:8080"), Target: netip.MustParseAddrPort("172.30.0.3:80")},
+		{Proto: unix.IPPROTO_UDP, Host: netip.MustParseAddrPort("[::]:53"), Target: netip.MustParseAddrPort("[fd00:1::2]:53")},
+		{Proto: unix.IPPROTO_UDP, Host: netip.MustParseAddrPort("[fd00::1]:53"), Target: netip.MustParseAddrPort("[fd00:1::2]:53")},
+		{Proto: unix.IPPROTO_TCP, Target: netip.MustParseAddrPort("[fd00:1::2]:80"), Routed: true},
+	},
 }
 
 // TestApply replaces the table twice beside a table of somebody else.

@@ -86,19 +86,37 @@ func receive(conn *netlink.Conn, events chan<- struct{}) error {
 	}
 }
 
-// Present reports whether the table is there with all its rules.
+// Present reports whether the table is there with all its rules and elements.
 func Present(ns *os.File, r Ruleset) (bool, error) {
 	conn, err := nftables.New(nftables.WithNetNSFd(int(ns.Fd())))
 	if err != nil {
 		return false, fmt.Errorf("open nftables: %w", explain(err))
 	}
-	table, chain := chains(r)
-	rules, err := conn.GetRules(table, chain)
+	there, err := complete(conn, r)
 	if errors.Is(err, unix.ENOENT) {
 		return false, nil
 	}
 	if err != nil {
 		return false, fmt.Errorf("read nftables table %q: %w", r.Table, explain(err))
 	}
-	return len(rules) == len(r.Masquerade), nil
+	return there, nil
+}
+
+// complete counts, which tells a table that somebody has flushed, or has taken
+// something out of.
+func complete(conn *nftables.Conn, r Ruleset) (bool, error) {
+	t := tableOf(r.Table)
+	for _, c := range chains(t) {
+		have, err := conn.GetRules(t, c)
+		if err != nil || len(have) != len(rules(c.Name, r)) {
+			return false, err
+		}
+	}
+	for _, s := range sets(t) {
+		have, err := conn.GetSetElements(s)
+		if err != nil || len(have) != len(elements(s, r)) {
+			return false, err
+		}
+	}
+	return true, nil
 }

@@ -1,0 +1,130 @@
+package network
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/containerd/errdefs"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/portholehq/porthole/internal/network/keeper"
+	"github.com/portholehq/porthole/internal/problem"
+)
+
+// explainPort words the failure to publish a port as Docker does, and names who
+// has the port.
+func (m *Manager) explainPort(spec SandboxSpec, err error) error {
+	var busy *keeper.InUseError
+	if !errors.As(err, &busy) {
+		return fmt.Errorf("driver failed programming external connectivity on endpoint %s: %w", spec.Name, err)
+	}
+	text := fmt.Sprintf("driver failed programming external connectivity on endpoint %s: %v", spec.Name, busy)
+	holder, hint := m.holder(spec.ContainerID, busy)
+	if holder != "" {
+		text += ": it is held by " + holder
+	}
+	return problem.WithHint(errdefs.ErrConflict.WithMessage(text), hint)
+}
+
+// holder tells who has a port, and what can be done about it. Both may be empty.
+func (m *Manager) holder(asker string, busy *keeper.InUseError) (who, hint string) {
+	m.mu.Lock()
+	for id, b := range m.sandboxes {
+		for _, p := range b.Published {
+			if id != asker && p.HostPort == busy.Addr.Port() && string(p.Container.Proto()) == busy.Proto && overlap(p.HostIP, busy.Addr.Addr()) {
+				m.mu.Unlock()
+				name := b.Spec.Name
+				if name == "" {
+					name = id[:min(12, len(id))]
+				}
+				return "container " + name, fmt.Sprintf("free the port with: porthole stop %s; or take any free port with: -p %s", name, p.Container)
+			}
+		}
+	}
+	m.mu.Unlock()
+	inodes, err := m.socketsOn(busy.Proto, busy.Addr)
+	if err != nil {
+		m.log.Debug("sockets of a port cannot be listed", "port", busy.Addr.String(), "err", err)
+		return "", ""
+	}
+	if pid, command := processWith(inodes); pid != 0 {
+		return fmt.Sprintf("process %d (%s)", pid, command), fmt.Sprintf("end that process, or publish another port of the host; see it with: ps -fp %d", pid)
+	}
+	if len(inodes) > 0 {
+		return "a socket of no process that can be seen from here", ""
+	}
+	return "", ""
+}
+
+// overlap tells whether sockets on two addresses are in one another's way.
+func overlap(a, b netip.Addr) bool {
+	return a == b || (a.Is4() == b.Is4() && (a.IsUnspecified() || b.IsUnspecified()))
+}
+
+// socketsOn are the inodes of the sockets that have a port in our namespace.
+func (m *Manager) socketsOn(proto string, at netip.AddrPort) (inodes map[string]bool, err error) {
+	inodes = map[string]bool{}
+	note := func(local net.IP, port uint16, inode uint32) {
+		a, ok := netip.AddrFromSlice(local)
+		if ok && port == at.Port() && inode != 0 && (overlap(a.Unmap(), at.Addr()) || a.IsUnspecified()) {
+			inodes[fmt.Sprintf("socket:[%d]", inode)] = true
+		}
+	}
+	err = inNetNS(m.netns, func() error {
+		for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
+			var list []*netlink.Socket
+			var err error
+			if proto == "udp" {
+				list, err = netlink.SocketDiagUDP(family)
+			} else {
+				list, err = netlink.SocketDiagTCP(family)
+			}
+			if err != nil {
+				return err
+			}
+			for _, s := range list {
+				note(s.ID.Source, s.ID.SourcePort, s.INode)
+			}
+		}
+		return nil
+	})
+	return inodes, err
+}
+
+// processWith finds a process that has one of the sockets.
+func processWith(inodes map[string]bool) (pid int, command string) {
+	if len(inodes) == 0 {
+		return 0, ""
+	}
+	links, _ := filepath.Glob("/proc/[0-9]*/fd/*")
+	for _, link := range links {
+		target, err := os.Readlink(link)
+		if err != nil || !inodes[target] {
+			continue
+		}
+		dir := filepath.Dir(filepath.Dir(link))
+		pid, err := strconv.Atoi(filepath.Base(dir))
+		if err != nil {
+			continue
+		}
+		text, err := os.ReadFile(filepath.Join(dir, "cmdline"))
+		command := strings.TrimSpace(strings.ReplaceAll(string(text), "\x00", " "))
+		if err != nil || command == "" {
+			name, _ := os.ReadFile(filepath.Join(dir, "comm"))
+			command = strings.TrimSpace(string(name))
+		}
+		const longest = 120
+		if len(command) > longest {
+			command = command[:longest] + "..."
+		}
+		return pid, command
+	}
+	return 0, ""
+}

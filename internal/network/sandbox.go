@@ -1,0 +1,471 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/network"
+	"golang.org/x/sys/unix"
+
+	"github.com/portholehq/porthole/internal/network/keeper"
+	"github.com/portholehq/porthole/internal/network/nft"
+)
+
+// SandboxSpec is what a running container needs besides interfaces.
+type SandboxSpec struct {
+	ContainerID string `json:"container"`
+	Name        string `json:"name"`
+	// Pid is the container's first process.
+	Pid int `json:"pid"`
+	// Networks are those with names. With any of them the container gets a
+	// resolver.
+	Networks []Names `json:"networks,omitempty"`
+	// Servers are asked for other names. None: the host's.
+	Servers []netip.Addr `json:"servers,omitempty"`
+	Ports   []PortSpec   `json:"ports,omitempty"`
+}
+
+// Names are a container's names on a network.
+type Names struct {
+	Network string            `json:"network"` // its id
+	Names   []string          `json:"names"`   // the first is the one for the address
+	Links   map[string]string `json:"links,omitempty"`
+}
+
+// PortSpec is a port that is to be published.
+type PortSpec struct {
+	Container network.Port `json:"container"`
+	// HostIP is the host's address; invalid: the network's choice, which is all.
+	HostIP netip.Addr `json:"host_ip,omitzero"`
+	// First and Last are the range to choose from; zero: any free port.
+	First uint16 `json:"first,omitempty"`
+	Last  uint16 `json:"last,omitempty"`
+	// Forward connects from inside the container, to its loopback address first.
+	Forward bool `json:"forward,omitempty"`
+}
+
+// Published is a port of the host that leads to a container.
+type Published struct {
+	Container network.Port `json:"container"`
+	HostIP    netip.Addr   `json:"host_ip"`
+	HostPort  uint16       `json:"host_port"`
+	Forward   bool         `json:"forward,omitempty"`
+}
+
+// sandbox is what became of a SandboxSpec. It is saved as it is, and replaced
+// when it changes.
+type sandbox struct {
+	Version   int         `json:"version"`
+	BootID    string      `json:"boot_id"`
+	Spec      SandboxSpec `json:"spec"`
+	Forwards  []PortSpec  `json:"forwards,omitempty"`
+	Published []Published `json:"published,omitempty"`
+	Rules     []nft.Port  `json:"rules,omitempty"` // in our table
+}
+
+// protocols are those that can be published.
+var protocols = map[network.IPProtocol]uint8{network.TCP: unix.IPPROTO_TCP, network.UDP: unix.IPPROTO_UDP}
+
+// Serve publishes a container's ports and answers its questions for names. What
+// the container had before is replaced: ports that stay are held on. On an error
+// it is as before.
+//
+// Errors: Conflict for a port that somebody else has, with his name;
+// NotImplemented for a protocol that we cannot publish.
+func (m *Manager) Serve(ctx context.Context, spec SandboxSpec) ([]Published, error) {
+	m.mu.Lock()
+	var forwards []PortSpec
+	if old := m.sandboxes[spec.ContainerID]; old != nil && old.Spec.Pid == spec.Pid {
+		forwards = old.Forwards
+	}
+	m.mu.Unlock()
+	b, err := m.serve(ctx, spec, forwards)
+	if err != nil {
+		return nil, err
+	}
+	return b.Published, nil
+}
+
+func (m *Manager) serve(ctx context.Context, spec SandboxSpec, forwards []PortSpec) (*sandbox, error) {
+	defer m.serving.lock(spec.ContainerID)()
+	if m.opts.Keeper == nil {
+		return nil, errdefs.ErrNotImplemented.WithMessage("ports and names are not served here")
+	}
+	ports, err := m.keeperPorts(spec, forwards)
+	if err != nil {
+		return nil, err
+	}
+	numbers, err := m.opts.Keeper.Put(ctx, m.keeperSandbox(spec, ports))
+	if err != nil {
+		return nil, m.explainPort(spec, err)
+	}
+	m.watchKeeper()
+	b := &sandbox{Spec: spec, Forwards: forwards}
+	for i, p := range ports {
+		for _, ip := range p.HostIPs {
+			b.Published = append(b.Published, Published{
+				Container: portName(p), HostIP: ip, HostPort: numbers[i], Forward: p.Inside,
+			})
+			b.addRule(p, ip, numbers[i], m.routed(spec.ContainerID, ip.Is6()))
+		}
+	}
+	m.mu.Lock()
+	old := m.sandboxes[spec.ContainerID]
+	m.sandboxes[spec.ContainerID] = b
+	m.mu.Unlock()
+	err = m.store.saveSandbox(b)
+	if err == nil {
+		err = m.changeRules(old, b)
+	}
+	if err != nil {
+		m.mu.Lock()
+		delete(m.sandboxes, spec.ContainerID)
+		m.mu.Unlock()
+		m.withdraw(b.Rules)
+		return nil, errors.Join(err, m.opts.Keeper.Drop(ctx, spec.ContainerID), m.store.removeSandbox(spec.ContainerID))
+	}
+	return b, nil
+}
+
+// changeRules brings the firewall from one state of a container to the next.
+func (m *Manager) changeRules(old, now *sandbox) error {
+	var gone, fresh []nft.Port
+	if old != nil {
+		for _, r := range old.Rules {
+			if !slices.Contains(now.Rules, r) {
+				gone = append(gone, r)
+			}
+		}
+	}
+	for _, r := range now.Rules {
+		if old == nil || !slices.Contains(old.Rules, r) {
+			fresh = append(fresh, r)
+		}
+	}
+	m.withdraw(gone)
+	err := m.publish(fresh)
+	// The table is not there yet, or somebody has just removed it.
+	if errors.Is(err, errNoTable) || errors.Is(err, unix.ENOENT) {
+		err = m.applyRules()
+	}
+	return err
+}
+
+// addRule adds what the firewall does for a port.
+func (b *sandbox) addRule(p keeper.Port, ip netip.Addr, number uint16, routed bool) {
+	if p.Inside {
+		return
+	}
+	a := p.IPv4
+	if ip.Is6() {
+		a = p.IPv6
+	}
+	if !a.IsValid() {
+		return
+	}
+	rule, ok := portRule(protocols[network.IPProtocol(p.Proto)], netip.AddrPortFrom(ip, number), netip.AddrPortFrom(a, p.Port), routed)
+	if ok && !slices.Contains(b.Rules, rule) {
+		b.Rules = append(b.Rules, rule)
+	}
+}
+
+func portName(p keeper.Port) network.Port {
+	port, _ := network.PortFrom(p.Port, network.IPProtocol(p.Proto)) // it was a Port before
+	return port
+}
+
+// routed tells whether the network that has a container's default route passes
+// packets on as they are.
+func (m *Manager) routed(container string, is6 bool) bool {
+	l := m.gatewayEndpoint(container, is6)
+	if l == nil {
+		return false
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n := m.nets[l.Endpoint.NetworkID]
+	return n != nil && n.mode(is6) == modeRouted
+}
+
+// keeperPorts works out where ports lead. Ports of a container without a bridge
+// network that has a way out are not published, as with Docker.
+func (m *Manager) keeperPorts(spec SandboxSpec, forwards []PortSpec) ([]keeper.Port, error) {
+	var v4, v6 netip.Addr
+	var binding netip.Addr
+	if l := m.gatewayEndpoint(spec.ContainerID, false); l != nil && l.Endpoint.Driver == DriverBridge {
+		v4 = l.Endpoint.IPv4.Addr()
+		m.mu.Lock()
+		if n := m.nets[l.Endpoint.NetworkID]; n != nil {
+			binding = n.opts.binding
+		}
+		m.mu.Unlock()
+	}
+	if l := m.gatewayEndpoint(spec.ContainerID, true); l != nil && l.Endpoint.Driver == DriverBridge {
+		v6 = l.Endpoint.IPv6.Addr()
+	}
+	var ports []keeper.Port
+	for _, s := range slices.Concat(spec.Ports, forwards) {
+		if _, ok := protocols[s.Container.Proto()]; !ok {
+			return nil, errdefs.ErrNotImplemented.WithMessage(fmt.Sprintf("cannot publish port %s: only TCP and UDP ports can be published", s.Container))
+		}
+		if !s.Forward && !v4.IsValid() && !v6.IsValid() {
+			continue
+		}
+		p := keeper.Port{
+			Proto: string(s.Container.Proto()), First: s.First, Last: s.Last, Port: s.Container.Num(), IPv4: v4, IPv6: v6, Inside: s.Forward,
+		}
+		host := s.HostIP
+		if !host.IsValid() {
+			host = binding
+		}
+		switch {
+		case host.IsValid():
+			p.HostIPs = []netip.Addr{host.Unmap()}
+		case m.hasIPv6():
+			p.HostIPs = []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}
+		default:
+			p.HostIPs = []netip.Addr{netip.IPv4Unspecified()}
+		}
+		ports = append(ports, p)
+	}
+	return ports, nil
+}
+
+// hasIPv6 tells whether the host has any IPv6 address, if only a loopback one.
+func (m *Manager) hasIPv6() bool {
+	m.ipv6Once.Do(func() {
+		_ = inNetNS(m.netns, func() error {
+			text, err := os.ReadFile("/proc/thread-self/net/if_inet6")
+			m.ipv6 = err == nil && len(text) > 0
+			return nil
+		})
+	})
+	return m.ipv6
+}
+
+// keeperSandbox is the spec as the keeper wants it.
+func (m *Manager) keeperSandbox(spec SandboxSpec, ports []keeper.Port) keeper.Sandbox {
+	out := keeper.Sandbox{ID: spec.ContainerID, Pid: spec.Pid, Ports: ports}
+	external := m.gatewayEndpoint(spec.ContainerID, false) != nil || m.gatewayEndpoint(spec.ContainerID, true) != nil
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, names := range spec.Networks {
+		l, n := m.live[liveKey{spec.ContainerID, names.Network}], m.nets[names.Network]
+		if l == nil || n == nil {
+			continue
+		}
+		member := keeper.Membership{Network: n.ID, NetworkName: n.Name, Names: names.Names, Links: names.Links}
+		if l.Endpoint.IPv4.IsValid() {
+			member.IPv4 = l.Endpoint.IPv4.Addr()
+		}
+		if l.Endpoint.IPv6.IsValid() {
+			member.IPv6 = l.Endpoint.IPv6.Addr()
+		}
+		out.Networks = append(out.Networks, member)
+	}
+	if len(spec.Networks) > 0 {
+		out.Resolver = &keeper.Resolver{Servers: spec.Servers, External: external}
+	}
+	return out
+}
+
+// Published are a container's ports as Serve has returned them, without those
+// that were only forwarded.
+func (m *Manager) Published(containerID string) []Published {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	b := m.sandboxes[containerID]
+	if b == nil {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(b.Published), func(p Published) bool { return p.Forward })
+}
+
+// unserve takes back what Serve has done.
+func (m *Manager) unserve(ctx context.Context, container string) {
+	m.mu.Lock()
+	b := m.sandboxes[container]
+	m.mu.Unlock()
+	if b == nil {
+		return
+	}
+	defer m.serving.lock(container)()
+	m.mu.Lock()
+	if b = m.sandboxes[container]; b != nil {
+		delete(m.sandboxes, container)
+	}
+	m.mu.Unlock()
+	if b == nil {
+		return
+	}
+	m.withdraw(b.Rules)
+	if m.opts.Keeper != nil {
+		if err := m.opts.Keeper.Drop(ctx, container); err != nil {
+			m.log.Error("ports of a container that has ended are held on", "container", container, "err", err)
+		}
+	}
+	if err := m.store.removeSandbox(container); err != nil {
+		m.log.Warn("cannot remove record of ports", "container", container, "err", err)
+	}
+}
+
+// auditSandboxes compares what the keeper has with the containers that run: it
+// drops what is left of others, and puts back what is missing.
+func (m *Manager) auditSandboxes(ctx context.Context, live map[string]bool) {
+	if m.opts.Keeper == nil {
+		return
+	}
+	m.mu.Lock()
+	ours := make(map[string]*sandbox, len(m.sandboxes))
+	for id, b := range m.sandboxes {
+		ours[id] = b
+	}
+	m.mu.Unlock()
+	if len(ours) > 0 {
+		defer m.watchKeeper()
+	}
+	if _, err := m.opts.Keeper.Replace(ctx); err != nil {
+		m.log.Error("keeper of an older version was not replaced", "err", err)
+	}
+	there, err := m.opts.Keeper.List(ctx)
+	if err != nil {
+		m.log.Error("ports and names cannot be audited", "err", err)
+		return
+	}
+	have := map[string]int{}
+	for _, s := range there {
+		have[s.ID] = s.Pid
+		if b := ours[s.ID]; b == nil || !live[s.ID] || b.Spec.Pid != s.Pid {
+			m.log.Info("dropped ports and names of a container that is gone", "container", s.ID)
+			if err := m.opts.Keeper.Drop(ctx, s.ID); err != nil {
+				m.log.Error("ports of a container that has ended are held on", "container", s.ID, "err", err)
+			}
+			delete(have, s.ID)
+		}
+	}
+	for id, b := range ours {
+		if !live[id] {
+			m.unserve(ctx, id)
+			continue
+		}
+		if have[id] == 0 {
+			m.serveAgain(ctx, b)
+		}
+	}
+}
+
+// watchKeeper sees to it that there is a keeper as long as containers need one.
+// It is called when one runs, and does nothing if it is watched already.
+func (m *Manager) watchKeeper() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.keeperWatched != nil || m.closed {
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	watched := make(chan struct{})
+	m.unwatchKeeper, m.keeperWatched = cancel, watched
+	go func() {
+		defer close(watched)
+		defer cancel()
+		for m.keeperLost(ctx) {
+		}
+	}()
+}
+
+// keeperLost waits for the keeper's end and has another one do its work. It
+// reports whether that is to be watched.
+func (m *Manager) keeperLost(ctx context.Context) bool {
+	_ = m.opts.Keeper.Wait(ctx) // however it ended
+	m.mu.Lock()
+	var all []*sandbox
+	for _, b := range m.sandboxes {
+		all = append(all, b)
+	}
+	if len(all) == 0 || ctx.Err() != nil {
+		m.keeperWatched, m.unwatchKeeper = nil, nil
+		m.mu.Unlock()
+		return false
+	}
+	m.mu.Unlock()
+	m.log.Warn("the keeper of ports and names has ended, starting another", "containers", len(all))
+	for _, b := range all {
+		m.serveAgain(ctx, b)
+	}
+	// One that ends at once must not be started all the time.
+	select {
+	case <-ctx.Done():
+	case <-time.After(keeperPause):
+	}
+	return true
+}
+
+// keeperPause is between two starts of a keeper.
+const keeperPause = time.Second
+
+// serveAgain puts back what a keeper that has ended had of a container, with the
+// same ports.
+func (m *Manager) serveAgain(ctx context.Context, b *sandbox) {
+	left := slices.Clone(b.Published)
+	same := func(list []PortSpec) []PortSpec {
+		list = slices.Clone(list)
+		for i := range list {
+			fits := func(p Published) bool {
+				return p.Container == list[i].Container && p.Forward == list[i].Forward &&
+					(list[i].First == 0 || (list[i].First <= p.HostPort && p.HostPort <= list[i].Last))
+			}
+			at := slices.IndexFunc(left, fits)
+			if at < 0 {
+				continue
+			}
+			number := left[at].HostPort
+			list[i].First, list[i].Last = number, number
+			left = slices.DeleteFunc(left, func(p Published) bool { return fits(p) && p.HostPort == number })
+		}
+		return list
+	}
+	spec := b.Spec
+	spec.Ports = same(spec.Ports)
+	if _, err := m.serve(ctx, spec, same(b.Forwards)); err != nil {
+		m.log.Error("ports and names of a container were not restored", "container", spec.ContainerID, "err", err)
+		return
+	}
+	m.log.Info("ports and names of a container restored", "container", spec.ContainerID)
+}
+
+// keyed is a lock for each key.
+type keyed struct {
+	mu   sync.Mutex
+	held map[string]chan struct{}
+}
+
+// lock waits for the key; the result gives it back.
+func (k *keyed) lock(key string) (unlock func()) {
+	for {
+		k.mu.Lock()
+		wait := k.held[key]
+		if wait == nil {
+			if k.held == nil {
+				k.held = map[string]chan struct{}{}
+			}
+			mine := make(chan struct{})
+			k.held[key] = mine
+			k.mu.Unlock()
+			return func() {
+				k.mu.Lock()
+				delete(k.held, key)
+				k.mu.Unlock()
+				close(mine)
+			}
+		}
+		k.mu.Unlock()
+		<-wait
+	}
+}
