@@ -67,6 +67,18 @@ func (t taskAdapter) Exec(ctx context.Context, o runtime.ExecOptions) (Process, 
 	return p, nil
 }
 
+func (t taskAdapter) Inherited() []inheritedExec {
+	var list []inheritedExec
+	for _, x := range t.Container.Inherited() {
+		own := inheritedExec{id: x.ID, args: x.Args, note: x.Note, exit: x.Exit}
+		if x.Process != nil {
+			own.proc = x.Process
+		}
+		list = append(list, own)
+	}
+	return list
+}
+
 func (t taskAdapter) Pids() ([]int, error) { return t.Cgroup().Pids() }
 
 func (t taskAdapter) Stats() (*container.StatsResponse, error) {

@@ -315,6 +315,7 @@ func (e *Engine) takeUp(c *ctr, task Task) {
 		}
 	}
 	e.log.Info("container adopted", "container", c.id, "pid", task.Pid(), "status", string(status))
+	e.inheritExecs(c, task)
 	e.startSampling(c.view(), task)
 	e.startProbes(c)
 	e.goWork(func() { e.watch(c, task, settled) })

@@ -14,9 +14,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
+	"github.com/opencontainers/runtime-spec/specs-go"
 	bolt "go.etcd.io/bbolt"
 
 	"github.com/portholehq/porthole/internal/event"
+	"github.com/portholehq/porthole/internal/runtime"
 )
 
 // restart ends the daemon and starts another.
@@ -464,4 +466,53 @@ func TestSlowOperationsAreShown(t *testing.T) {
 	if _, err := w.Operations("nope"); !errdefs.IsNotFound(err) {
 		t.Errorf("of no container: %v", err)
 	}
+}
+
+// TestExecsOutliveTheDaemon: those that run are listed, inspected and waited for, those that ended meanwhile have their
+// exit code, and health checks are nobody's.
+func TestExecsOutliveTheDaemon(t *testing.T) {
+	w := newWorld(t)
+	id := w.create("box", nil, "sleep")
+	w.start(id)
+	exec := func(args ...string) string {
+		x, err := w.ContainerExecCreate(t.Context(), id, container.ExecCreateRequest{Cmd: args, User: "app", Env: []string{"SECRET=x"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := w.ContainerExecStart(t.Context(), x, ExecStartOptions{Detach: true}, nil); err != nil {
+			t.Fatal(err)
+		}
+		return x
+	}
+	runs, ended := exec("serve", "-v"), exec("serve", "-q")
+	task := w.runtime.task(id)
+	task.execs = append(task.execs, &fakeProcess{t: task, o: runtime.ExecOptions{
+		ID: "probe", Process: &specs.Process{Args: []string{"check"}}, Note: execNote{Probe: true}.encode(),
+	}, done: make(chan struct{})})
+	if note := string(task.execs[0].o.Note); strings.Contains(note, "SECRET") {
+		t.Errorf("the shim keeps secrets: %s", note)
+	}
+	w.close()
+	task.execs[1].end(4)
+	w.open()
+	if got := w.inspect(id).ExecIDs; !slices.Equal(got, []string{runs}) {
+		t.Errorf("execs: %v, want %s", got, runs)
+	}
+	x, err := w.ContainerExecInspect(t.Context(), runs)
+	if err != nil || !x.Running || x.ProcessConfig.Entrypoint != "serve" || x.ProcessConfig.User != "app" || x.Pid != 1 {
+		t.Errorf("one that runs: %+v %v", x, err)
+	}
+	x, err = w.ContainerExecInspect(t.Context(), ended)
+	if err != nil || x.Running || x.ExitCode == nil || *x.ExitCode != 4 {
+		t.Errorf("one that ended meanwhile: %+v %v", x, err)
+	}
+	task.execs[0].end(3)
+	eventually(t, "the end of the exec", func() bool {
+		x, err := w.ContainerExecInspect(t.Context(), runs)
+		return err == nil && !x.Running && x.ExitCode != nil && *x.ExitCode == 3 && len(w.inspect(id).ExecIDs) == 0
+	})
+	if err := w.ContainerRemove(t.Context(), id, RemoveOptions{Force: true, Volumes: true}); err != nil {
+		t.Error(err)
+	}
+	w.empty()
 }

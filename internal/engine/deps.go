@@ -117,6 +117,8 @@ type Task interface {
 	SetLimits(r *specs.LinuxResources) error
 	Kill(ctx context.Context) error
 	Delete(ctx context.Context) error
+	// Inherited are the execs of earlier daemons, of a task that was loaded.
+	Inherited() []inheritedExec
 }
 
 // Process is a process started by exec.

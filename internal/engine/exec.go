@@ -7,7 +7,6 @@ import (
 	"maps"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -273,6 +272,7 @@ func (e *Engine) startExec(ctx context.Context, x *execution, v *view, o ExecSta
 	}
 	defer pipes.closeTheirs()
 	options := runtime.ExecOptions{ID: x.id, Process: process, GroupAdd: v.HostConfig.GroupAdd, Stdin: pipes.theirs[0], Stdout: pipes.theirs[1], Stderr: pipes.theirs[2]}
+	options.Note = execNote{Request: x.req, Started: time.Now(), Client: event.OriginOf(ctx)}.encode()
 	if req.Tty && req.ConsoleSize != nil {
 		options.Size = [2]uint16{uint16(req.ConsoleSize[0]), uint16(req.ConsoleSize[1])}
 	}
@@ -338,12 +338,7 @@ func (e *Engine) follow(ctx context.Context, x *execution, proc Process, p *pipe
 		if shutdown {
 			return
 		}
-		code := proc.Exit().Code
-		x.finish(code)
-		x.c.update(func(v *view) {
-			v.execs = slices.DeleteFunc(slices.Clone(v.execs), func(id string) bool { return id == x.id })
-		})
-		e.emit(behalf(event.OriginOf(ctx).Follows()), x.c.view(), events.ActionExecDie, map[string]string{"execID": x.id, "exitCode": strconv.Itoa(code)})
+		e.noteExecEnd(behalf(event.OriginOf(ctx).Follows()), x, proc.Exit().Code)
 		e.goWork(func() { e.execEnded(ctx, x, proc, started) })
 	})
 	return s

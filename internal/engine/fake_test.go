@@ -260,6 +260,23 @@ func (t *fakeTask) Stats() (*container.StatsResponse, error) {
 
 func (t *fakeTask) Source(*os.File) (sampler.Source, error) { return &fakeSource{}, nil }
 
+// Inherited are the processes that have not ended, and those that have.
+func (t *fakeTask) Inherited() []inheritedExec {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var list []inheritedExec
+	for _, p := range t.execs {
+		in := inheritedExec{id: p.o.ID, args: p.o.Process.Args, note: p.o.Note, proc: p}
+		select {
+		case <-p.done:
+			in.proc, in.exit = nil, p.Exit()
+		default:
+		}
+		list = append(list, in)
+	}
+	return list
+}
+
 // fakeSource counts one millisecond of CPU time more with each reading.
 type fakeSource struct{ used uint64 }
 

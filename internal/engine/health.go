@@ -300,7 +300,7 @@ func (e *Engine) runProbe(ctx context.Context, c *ctr, k check) (code int, outpu
 	if err != nil {
 		return 0, "", err
 	}
-	proc, err := e.startProbe(ctx, v, x, runtime.ExecOptions{ID: x.id, Process: process, GroupAdd: v.HostConfig.GroupAdd, Stdout: w, Stderr: w})
+	proc, err := e.startProbe(ctx, v, x, runtime.ExecOptions{ID: x.id, Process: process, GroupAdd: v.HostConfig.GroupAdd, Stdout: w, Stderr: w, Note: execNote{Probe: true}.encode()})
 	w.Close()
 	if err != nil {
 		r.Close()

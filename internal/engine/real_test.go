@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -442,6 +443,17 @@ func TestRealAdoption(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	exec := func(script string) string {
+		x, err := w.ContainerExecCreate(t.Context(), long, container.ExecCreateRequest{Cmd: []string{"sh", "-c", script}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := w.ContainerExecStart(t.Context(), x, ExecStartOptions{Detach: true}, nil); err != nil {
+			t.Fatal(err)
+		}
+		return x
+	}
+	brief, lasting := exec("usleep 200000; exit 6"), exec("trap 'exit 11' TERM; while :; do usleep 10000; done")
 	w.shut()
 	eventually(t, "the end of a container while no daemon is there", func() bool {
 		_, err := runtime.ReadExit(filepath.Join(w.dir, "containers", short, "shim"))
@@ -456,6 +468,20 @@ func TestRealAdoption(t *testing.T) {
 	if diff := cmp.Diff(before.State, after.State); diff != "" || !after.State.Running {
 		t.Errorf("adopted container (-before +after):\n%s", diff)
 	}
+	x, err := w.ContainerExecInspect(t.Context(), brief)
+	if err != nil || x.ExitCode == nil || *x.ExitCode != 6 {
+		t.Errorf("exec that ended meanwhile: %+v %v", x, err)
+	}
+	if x, err = w.ContainerExecInspect(t.Context(), lasting); err != nil || !x.Running || x.Pid == 0 || !slices.Equal(after.ExecIDs, []string{lasting}) {
+		t.Errorf("exec that runs: %+v %v, listed %v", x, err, after.ExecIDs)
+	}
+	if _, err := w.ExecSignal(t.Context(), lasting, "TERM"); err != nil {
+		t.Error(err)
+	}
+	eventually(t, "the end of the exec", func() bool {
+		x, err := w.ContainerExecInspect(t.Context(), lasting)
+		return err == nil && x.ExitCode != nil && *x.ExitCode == 11
+	})
 	r, err := w.ContainerInspect(t.Context(), short, false)
 	if err != nil {
 		t.Fatal(err)

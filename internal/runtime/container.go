@@ -40,6 +40,8 @@ type Container struct {
 	planFormat  int // what its shim's stages read, see plan.Plan.Encode
 	warnings    []string
 	pid         int
+	inherited   []Inherited // execs of earlier daemons
+	unstarted   []*Process  // execs that wait for a daemon which is gone
 
 	done chan struct{} // closed when exit is valid
 	exit Exit
@@ -151,6 +153,11 @@ func (r *Runtime) Load(ctx context.Context, id, stateDir, logDir string) (*Conta
 	c.adopt(st)
 	c.lookForOOM()
 	go c.follow()
+	for _, p := range c.unstarted {
+		if err := p.Signal(ctx, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+			r.log.Warn("exec that nobody will start was not ended", "container", id, "process", p.id, "err", err)
+		}
+	}
 	return c, nil
 }
 
@@ -227,8 +234,17 @@ func (c *Container) adopt(st wire.State) {
 	}
 	for _, p := range st.Processes {
 		if p.ID != wire.Init {
-			c.processes[p.ID] = &Process{c: c, id: p.ID, pid: p.PID, done: make(chan struct{})}
+			known := &Process{c: c, id: p.ID, pid: p.PID, done: make(chan struct{})}
+			c.processes[p.ID] = known
+			if p.Status != wire.StatusRunning {
+				c.unstarted = append(c.unstarted, known)
+				continue
+			}
+			c.inherited = append(c.inherited, Inherited{ID: p.ID, Args: p.Args, Note: p.Note, Process: known})
 		}
+	}
+	for _, e := range st.Ended {
+		c.inherited = append(c.inherited, Inherited{ID: e.Process, Args: e.Args, Note: e.Note, Exit: exitOf(e.Exit)})
 	}
 	if st.Exit != nil {
 		c.finish(c.observed(*st.Exit))

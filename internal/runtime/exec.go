@@ -171,7 +171,7 @@ func (ex *execution) call(p *Process) error {
 	o := ex.o
 	spec := wire.ExecSpec{
 		ID: o.ID, Plan: raw, Args: o.Process.Args, Terminal: o.Process.Terminal,
-		Size: wire.Size{Height: o.Size[0], Width: o.Size[1]}, Expected: !o.Tool,
+		Size: wire.Size{Height: o.Size[0], Width: o.Size[1]}, Expected: !o.Tool, Note: o.Note,
 	}
 	var files []*os.File
 	if !o.Process.Terminal {
@@ -296,6 +296,20 @@ func (c *Container) Execs() []*Process {
 	defer c.mu.Unlock()
 	return slices.Collect(maps.Values(c.processes))
 }
+
+// Inherited is a process that an earlier daemon started by exec.
+type Inherited struct {
+	ID   string
+	Args []string // nil: not known
+	Note []byte   // as that daemon gave it in [ExecOptions]; nil: it gave none, or that is not known any more
+	// Process is nil if it has ended, with Exit.
+	Process *Process
+	Exit    Exit
+}
+
+// Inherited lists the execs of earlier daemons that ran when the container was
+// adopted, and the last of those that had ended.
+func (c *Container) Inherited() []Inherited { return c.inherited }
 
 // ID is the process's.
 func (p *Process) ID() string { return p.id }

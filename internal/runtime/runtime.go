@@ -145,6 +145,9 @@ type ExecOptions struct {
 	// Stdin, Stdout and Stderr become the process's, if it has no terminal;
 	// nil is /dev/null. They stay the caller's to close.
 	Stdin, Stdout, Stderr *os.File
+	// Note is kept with the process for the daemon after this one, see
+	// [Container.Inherited]. It is JSON; nil: there is none.
+	Note []byte
 	// Tool puts the process into the debug cgroup: it is ours, not the
 	// application's, and must neither be charged to it nor get it killed.
 	Tool bool

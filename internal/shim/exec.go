@@ -86,6 +86,9 @@ func (s *Server) enter(first *process, spec wire.ExecSpec, stdio [3]*os.File, gr
 	if err != nil {
 		return nil, nil, err
 	}
+	s.mu.Lock()
+	p.note = spec.Note
+	s.mu.Unlock()
 	pty, err := p.prepare(c.payload, stdio, append([]*os.File{mnt}, c.files...))
 	if err == nil && spec.Terminal && pty == nil {
 		err = &wire.Error{Step: "pty", Message: "pty: the stage opened no terminal"}

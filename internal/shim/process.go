@@ -1,6 +1,7 @@
 package shim
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -57,6 +58,7 @@ type process struct {
 	status    status
 	startedAt time.Time
 	steps     []wire.Step
+	note      json.RawMessage // see wire.ExecSpec
 }
 
 // birth says where a process is forked.

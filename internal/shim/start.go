@@ -241,7 +241,7 @@ func (s *Server) watch(p *process) {
 	s.mu.Lock()
 	delete(s.procs, p.id)
 	if started {
-		s.remember(wire.Exited{Process: p.id, Exit: p.exit})
+		s.remember(p.ended())
 	}
 	s.mu.Unlock()
 	if out, err := s.output(); err == nil && first {
@@ -249,6 +249,22 @@ func (s *Server) watch(p *process) {
 	}
 	s.broadcast(wire.EventExited, wire.Exited{Process: p.id, Exit: p.exit})
 	s.endIfDone()
+}
+
+// endedMost bounds what is remembered of one exec that has ended.
+const endedMost = 4 << 10
+
+// ended is what is remembered of an exec. Server.mu is held.
+func (p *process) ended() wire.Exited {
+	e := wire.Exited{Process: p.id, Exit: p.exit}
+	size := len(p.note)
+	for _, arg := range p.args {
+		size += len(arg)
+	}
+	if size <= endedMost {
+		e.Args, e.Note = p.args, p.note
+	}
+	return e
 }
 
 func (s *Server) remember(e wire.Exited) {

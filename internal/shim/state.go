@@ -22,7 +22,7 @@ func (s *Server) state(*call) (any, error) {
 	}
 	for id, p := range s.procs {
 		if p != nil {
-			st.Processes = append(st.Processes, wire.ProcessInfo{ID: id, PID: p.pid, Status: p.status.String(), Args: p.args})
+			st.Processes = append(st.Processes, wire.ProcessInfo{ID: id, PID: p.pid, Status: p.status.String(), Args: p.args, Note: p.note})
 		}
 	}
 	st.Ended = slices.Clone(s.exits)

@@ -125,6 +125,8 @@ type ExecSpec struct {
 	IntoCgroup bool `json:"into_cgroup,omitempty"`
 	// Expected says that the cgroup is that of expect.
 	Expected bool `json:"expected,omitempty"`
+	// Note is the daemon's, for the one after it: it comes back in the State.
+	Note json.RawMessage `json:"note,omitempty"`
 }
 
 // ExpectSpec says that an exec is likely to follow at once: the shim forks its
@@ -230,6 +232,9 @@ type SignalMasks struct {
 type Exited struct {
 	Process string `json:"process"`
 	Exit    Exit   `json:"exit"`
+	// Args and Note are in the state only, of execs, if they are short.
+	Args []string        `json:"args,omitempty"`
+	Note json.RawMessage `json:"note,omitempty"`
 }
 
 // The states of a process, in order.
@@ -265,10 +270,11 @@ type State struct {
 
 // ProcessInfo is one living process that the shim started.
 type ProcessInfo struct {
-	ID     string   `json:"id"`
-	PID    int      `json:"pid"`
-	Status string   `json:"status"`
-	Args   []string `json:"args,omitempty"`
+	ID     string          `json:"id"`
+	PID    int             `json:"pid"`
+	Status string          `json:"status"`
+	Args   []string        `json:"args,omitempty"`
+	Note   json.RawMessage `json:"note,omitempty"` // see ExecSpec
 }
 
 // LogInfo tells how the log does.
