@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -23,6 +24,26 @@ func indexName(n int) string      { return fmt.Sprintf("%08d.idx", n) }
 type segmentFiles struct {
 	n                       int
 	plain, compressed, rest bool
+}
+
+// Current is the path of the newest segment in dir, to which lines are written if somebody writes; empty if there is
+// none. Rotation makes it out of date at any time.
+func Current(dir string) string {
+	d, err := os.Open(dir)
+	if err != nil {
+		return ""
+	}
+	defer d.Close()
+	list, err := listSegments(d)
+	if err != nil {
+		return ""
+	}
+	for _, s := range slices.Backward(list) {
+		if s.plain {
+			return filepath.Join(dir, logName(s.n))
+		}
+	}
+	return ""
 }
 
 // listSegments gives the segments in dir, oldest first. Other files in dir are

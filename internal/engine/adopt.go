@@ -361,6 +361,7 @@ func (e *Engine) noteExit(c *ctr, unrecorded Exit) bool {
 	}
 	if !v.live() && (!recorded || !exit.At.After(v.Life.FinishedAt)) {
 		e.autoRemoveRest(c)
+		e.removeUnstarted(c)
 		return false
 	}
 	if recorded {

@@ -17,6 +17,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	bolt "go.etcd.io/bbolt"
 
+	"github.com/portholehq/porthole/internal/engine/state"
 	"github.com/portholehq/porthole/internal/event"
 	"github.com/portholehq/porthole/internal/runtime"
 )
@@ -511,6 +512,98 @@ func TestExecsOutliveTheDaemon(t *testing.T) {
 		x, err := w.ContainerExecInspect(t.Context(), runs)
 		return err == nil && !x.Running && x.ExitCode != nil && *x.ExitCode == 3 && len(w.inspect(id).ExecIDs) == 0
 	})
+	if err := w.ContainerRemove(t.Context(), id, RemoveOptions{Force: true, Volumes: true}); err != nil {
+		t.Error(err)
+	}
+	w.empty()
+}
+
+// TestUnstartedAutoRemove: a container with --rm is removed if its daemon died before it was started, and the client does
+// not come back; not one that somebody has made to start by hand.
+func TestUnstartedAutoRemove(t *testing.T) {
+	w := newWorld(t)
+	rm := func(r *container.CreateRequest) { r.HostConfig.AutoRemove = true }
+	w.close()
+	w.grace = time.Millisecond
+	w.open()
+	kept := w.create("kept", rm, "sleep")
+	eventually(t, "that it is kept", func() bool { v, err := w.viewOf(kept); return err == nil && v.Life.Kept })
+	w.close()
+	w.grace = time.Hour
+	w.open()
+	left, back, plain := w.create("left", rm, "sleep"), w.create("back", rm, "sleep"), w.create("plain", nil, "sleep")
+	w.close()
+	w.grace = 300 * time.Millisecond
+	w.open()
+	w.start(back)
+	eventually(t, "removal", func() bool { _, err := w.viewOf(left); return errdefs.IsNotFound(err) })
+	for _, id := range []string{kept, back, plain} {
+		if err := w.ContainerRemove(t.Context(), id, RemoveOptions{Force: true, Volumes: true}); err != nil {
+			t.Errorf("%s: %v", id, err)
+		}
+	}
+	w.empty()
+}
+
+// TestHealthOutlivesTheDaemon: what was found out about a run is not forgotten with the daemon, but with the run.
+func TestHealthOutlivesTheDaemon(t *testing.T) {
+	w := newWorld(t)
+	id := w.create("web", func(r *container.CreateRequest) {
+		r.Healthcheck = &container.HealthConfig{Test: []string{"CMD", "exit", "0"}, Interval: time.Millisecond, StartInterval: time.Millisecond}
+	}, "sleep")
+	w.start(id)
+	eventually(t, "health", func() bool { return w.inspect(id).State.Health.Status == container.Healthy })
+	c, err := w.registry.find(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec := *c.view().Container
+	config := *rec.Config
+	config.Healthcheck = &container.HealthConfig{Test: []string{"CMD", "exit", "0"}, Interval: time.Hour, StartInterval: time.Hour}
+	rec.Config = &config // so that no probe of the next daemon says it anew
+	w.close()
+	db, err := state.Open(filepath.Join(w.dir, "state.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(db.Put(t.Context(), &rec), db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	w.open()
+	if h := w.inspect(id).State.Health; h.Status != container.Healthy || len(h.Log) == 0 {
+		t.Errorf("health after a restart of the daemon: %+v", h)
+	}
+	if err := w.ContainerRestart(t.Context(), id, StopOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	w.restart()
+	if h := w.inspect(id).State.Health; h.Status != container.Starting {
+		t.Errorf("health of the next run: %+v", h)
+	}
+	if err := w.ContainerRemove(t.Context(), id, RemoveOptions{Force: true, Volumes: true}); err != nil {
+		t.Error(err)
+	}
+	w.empty()
+}
+
+// TestNetworkIDIsKept: of a container that has ended it can be seen in which network it was, with the next daemon too.
+func TestNetworkIDIsKept(t *testing.T) {
+	w := newWorld(t)
+	id := w.create("web", nil, "sleep")
+	if got := w.inspect(id).NetworkSettings.Networks["bridge"].NetworkID; got != "" {
+		t.Errorf("before the start: %q", got)
+	}
+	w.start(id)
+	if err := w.ContainerStop(t.Context(), id, StopOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		es := w.inspect(id).NetworkSettings.Networks["bridge"]
+		if es.NetworkID != "n1" || es.EndpointID != "" || es.IPAddress.IsValid() {
+			t.Errorf("after the end: %+v", es)
+		}
+		w.restart()
+	}
 	if err := w.ContainerRemove(t.Context(), id, RemoveOptions{Force: true, Volumes: true}); err != nil {
 		t.Error(err)
 	}

@@ -221,10 +221,11 @@ func (a *attachment) copy(ctx context.Context, conn Stream, streams *os.File) er
 	}
 	defer sock.Close()
 	output := make(chan error, 1)
-	go func() {
-		_, err := io.Copy(conn, sock)
-		output <- err
-	}()
+	var ended <-chan struct{}
+	if task := a.c.view().task; task != nil {
+		ended = task.Done()
+	}
+	go func() { output <- copyToClient(conn, sock, ended) }()
 	input := make(chan error, 1)
 	if a.o.Stdin && a.v.Config.OpenStdin {
 		go func() { input <- a.copyInput(conn, sock) }()

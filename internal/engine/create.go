@@ -50,6 +50,7 @@ func (e *Engine) ContainerCreate(ctx context.Context, name string, req container
 		return container.CreateResponse{}, err
 	}
 	c := newCtr(e.deps.State, n.rec)
+	e.keepUnstarted(c)
 	close(c.adopted)
 	close(c.booted)
 	e.registry.add(c)

@@ -63,8 +63,10 @@ type Config struct {
 	Labels       func() []string // of the daemon, as they are now; nil: none
 	Debug        func() bool     // nil: off
 	StopTimeout  time.Duration   // 0: 10 s
-	Init         bool            // run an init in containers that do not say
-	Log          crilog.Options  // of containers that do not say
+	// UnstartedGrace is within what a container with --rm is started by who means to; 0: 10 s.
+	UnstartedGrace time.Duration
+	Init           bool           // run an init in containers that do not say
+	Log            crilog.Options // of containers that do not say
 	// Warnings are about the daemon's own settings, in Docker's words.
 	Warnings []string
 	// DNS, DNSSearch and DNSOptions are for the resolv.conf of containers that do not say; empty: the host's.

@@ -497,6 +497,7 @@ type world struct {
 	runtime *fakeRuntime
 	images  *fakeImages
 	network *fakeNetworks
+	grace   time.Duration // see Config.UnstartedGrace
 }
 
 func newWorld(t testing.TB) *world {
@@ -540,7 +541,7 @@ func (w *world) openUnsettled() {
 		w.t.Fatal(err)
 	}
 	w.Engine, err = New(context.Background(), Deps{
-		Config: Config{DataRoot: w.dir, ExecRoot: w.dir, CgroupParent: "/test"}, State: db, Events: journal, Runtime: w.runtime, Deaths: deaths,
+		Config: Config{DataRoot: w.dir, ExecRoot: w.dir, CgroupParent: "/test", UnstartedGrace: w.grace}, State: db, Events: journal, Runtime: w.runtime, Deaths: deaths,
 		Images: w.images, Network: w.network, Volumes: volumes,
 		Host: spec.Host{Arch: "amd64", NCPU: 2, Lookup: noDevices{}, SeccompProfile: "unconfined"},
 	})

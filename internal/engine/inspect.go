@@ -11,6 +11,7 @@ import (
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/storage"
 
+	"github.com/portholehq/porthole/internal/crilog"
 	"github.com/portholehq/porthole/internal/runtime/spec"
 )
 
@@ -30,7 +31,7 @@ func (e *Engine) ContainerInspect(ctx context.Context, ref string, size bool) (*
 	r := &container.InspectResponse{
 		ID: v.ID, Created: v.Created.Format(time.RFC3339Nano), Path: v.Path, Args: slices.Concat([]string{}, v.Args),
 		State: inspectState(v), Image: v.ImageID, Name: "/" + v.Name, RestartCount: v.Life.RestartCount,
-		ResolvConfPath: files.ResolvConf, HostnamePath: files.Hostname, HostsPath: files.Hosts, LogPath: e.logDir(v.ID),
+		ResolvConfPath: files.ResolvConf, HostnamePath: files.Hostname, HostsPath: files.Hosts, LogPath: crilog.Current(e.logDir(v.ID)),
 		Driver: driverName, Platform: v.Platform.OS, ExecIDs: v.execs, HostConfig: v.HostConfig, Config: v.Config,
 		Mounts: mountPoints(v), NetworkSettings: networkSettings(v), ImageManifestDescriptor: v.Manifest,
 		Storage: &storage.Storage{RootFS: &storage.RootFSStorage{Snapshot: &storage.RootFSStorageSnapshot{Name: driverName}}},

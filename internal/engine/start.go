@@ -170,6 +170,9 @@ func (s *starting) connect(ctx context.Context) error {
 	if !isBridged(s.v) {
 		for _, name := range names {
 			s.endpoints[name] = &mobynet.EndpointSettings{}
+			if info, err := s.e.deps.Network.Resolve(name); err == nil {
+				s.endpoints[name].NetworkID = info.ID
+			}
 			s.e.emitNetwork(ctx, s.v, events.ActionConnect, name)
 		}
 		return nil
@@ -228,6 +231,7 @@ func (s *starting) started(ctx context.Context) error {
 	e, c := s.e, s.c
 	err := c.move(container.StateRunning, func(v *view) {
 		v.task, v.endpoints, v.published, v.settled, v.document = s.task, s.endpoints, s.published, settled, execBase(s.document)
+		v.Networks = rememberIDs(v.Networks, s.endpoints)
 		v.Life.StartedAt, v.Life.FinishedAt = s.task.StartedAt(), time.Time{}
 		v.Life.ExitCode, v.Life.Signal, v.Life.Error, v.Life.OOMKilled = 0, 0, "", false
 		if v.Life.StartedAt.IsZero() {
@@ -378,6 +382,20 @@ func (e *Engine) runningDonor(id, name string) (*view, error) {
 		return nil, errNotRunning(name)
 	}
 	return other, nil
+}
+
+// rememberIDs are the endpoints that were asked for, with the ids of their networks: as with Docker, these can still be
+// seen when the container has ended.
+func rememberIDs(asked, live map[string]*mobynet.EndpointSettings) map[string]*mobynet.EndpointSettings {
+	out := maps.Clone(asked)
+	for name, es := range live {
+		if out[name] == nil || out[name].NetworkID == es.NetworkID {
+			continue
+		}
+		out[name] = out[name].Copy()
+		out[name].NetworkID = es.NetworkID
+	}
+	return out
 }
 
 // startError is a start that failed because of the container itself.

@@ -126,6 +126,65 @@ func (f *frameWriter) write(stream byte, p []byte) error {
 	return f.err
 }
 
+// clientMost is what is kept in memory for an attached client when the container has ended. A shim keeps less.
+const clientMost = 8 << 20
+
+// copyToClient copies what a container prints to a client that may be slow, and with it the container. Once ended is
+// closed, which may be nil, all that the shim still has is taken into memory at once: so the shim can end, as it must for
+// the container to be cleared away, and the client gets the rest at its own pace.
+func copyToClient(client io.Writer, shim io.Reader, ended <-chan struct{}) error {
+	var mu sync.Mutex // held while the shim is read
+	var rest []byte
+	var restErr error
+	taken, over := false, false
+	stop := make(chan struct{})
+	var taking sync.WaitGroup
+	if ended != nil {
+		taking.Go(func() {
+			select {
+			case <-ended:
+			case <-stop:
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if !over {
+				rest, restErr = io.ReadAll(io.LimitReader(shim, clientMost))
+				taken = true
+			}
+		})
+	}
+	defer taking.Wait()
+	defer close(stop)
+	buf := make([]byte, 32<<10)
+	for {
+		mu.Lock()
+		p, err := rest, restErr
+		if taken && len(rest) < clientMost {
+			over = true
+			mu.Unlock()
+			_, werr := client.Write(p)
+			return errors.Join(err, werr)
+		}
+		taken, rest = false, nil
+		if len(p) == 0 {
+			var n int
+			n, err = shim.Read(buf)
+			p, over = buf[:n], err != nil
+		}
+		mu.Unlock()
+		if _, werr := client.Write(p); werr != nil {
+			return werr
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
 // copyOutput reads a process's output until its end, and then, after ended is closed, what is there without waiting:
 // a grandchild may hold the pipe for ever. Each piece goes to write, whose errors do not stop the reading, so that
 // the process is not blocked by a client that went away. It closes f.

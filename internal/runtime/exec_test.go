@@ -199,3 +199,28 @@ func TestExpectedExec(t *testing.T) {
 		t.Errorf("expected:\n%s\nnot expected:\n%s", early, plain)
 	}
 }
+
+// TestLargeAccounts: users are found wherever they stand in the image's files, and a file that is too large to look
+// through is an error, not a file that ends there.
+func TestLargeAccounts(t *testing.T) {
+	w := newWorld(t)
+	name := filepath.Join(w.image, "etc/passwd")
+	filler := strings.Repeat("filler:x:5000:5000::/:/bin/false\n", 9<<20/33)
+	w.must(os.WriteFile(name, []byte(filler+"last:x:4242:4242::/:/bin/sh\n"), 0o644))
+	b := w.bundle("id", "-u")
+	b.Spec.Process.User.Username = "last"
+	if out, exit := w.run(b); exit.Code != 0 || out != "4242\n" {
+		t.Errorf("user behind 9 MiB: %q %+v", out, exit)
+	}
+	w.must(os.Truncate(name, 300<<20))
+	b = w.bundle("id", "-u")
+	b.Spec.Process.User.Username = "last"
+	c, err := w.r.Create(w.context(), b)
+	if err == nil {
+		err = c.Start(w.context())
+		w.delete(c)
+	}
+	if err == nil || !strings.Contains(err.Error(), "/etc/passwd: its 314572800 bytes are more than is looked through") {
+		t.Errorf("a file of 300 MiB: %v", err)
+	}
+}

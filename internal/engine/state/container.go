@@ -63,6 +63,7 @@ type Life struct {
 	RestartCount int       `json:"restart_count,omitempty"`
 	Stopped      bool      `json:"stopped,omitempty"` // by a person: blocks the restart policy
 	Copied       bool      `json:"copied,omitempty"`  // volumes have been filled from the image
+	Kept         bool      `json:"kept,omitempty"`    // nobody who made it to run at once: --rm waits for its first end
 
 	Run     int    `json:"run,omitempty"`      // number of the last run; 0: there was none
 	Runs    []Run  `json:"runs,omitempty"`     // the last ones, the oldest first

@@ -26,8 +26,9 @@ type identity struct {
 // maxGroups is NGROUPS_MAX of linux/limits.h.
 const maxGroups = 65536
 
-// accountsLimit bounds what is read of an image's /etc/passwd and /etc/group.
-const accountsLimit = 8 << 20
+// accountsLimit bounds the size of an image's /etc/passwd and /etc/group: a
+// start must not take for ever. Neither is held in memory.
+const accountsLimit = 256 << 20
 
 // accounts opens a file of the container, which may be anything; a missing one
 // is no error and gives nil.
@@ -49,7 +50,11 @@ func (s *stage) accounts(name string) (io.Reader, error) {
 		f.Close()
 		return nil, nil
 	}
-	return io.LimitReader(f, accountsLimit), nil
+	if info.Size() > accountsLimit {
+		f.Close()
+		return nil, fmt.Errorf("%s: its %d bytes are more than is looked through (%d)", name, info.Size(), accountsLimit)
+	}
+	return io.LimitReader(f, accountsLimit), nil // it may grow meanwhile
 }
 
 func (s *stage) identify(u *plan.User) (identity, error) {
