@@ -93,9 +93,12 @@ func (t taskAdapter) Source(netns *os.File) (sampler.Source, error) {
 	return sampler.OpenSource(t.Cgroup(), netns)
 }
 
-func (t taskAdapter) SetLimits(r *specs.LinuxResources) error {
-	_, err := t.Cgroup().Set(r)
-	return err
+func (t taskAdapter) SetLimits(r *specs.LinuxResources) (undo func() error, warnings []string, err error) {
+	undo, list, err := t.Cgroup().Update(r)
+	for _, w := range list {
+		warnings = append(warnings, string(w))
+	}
+	return undo, warnings, err
 }
 
 // fromCgroup brings statistics into the API's form.

@@ -116,7 +116,8 @@ type Task interface {
 	Stats() (*container.StatsResponse, error) // CPU, memory, block I/O and pids only
 	// Source reads what the sampler keeps; netns is nil in the host's network.
 	Source(netns *os.File) (sampler.Source, error)
-	SetLimits(r *specs.LinuxResources) error
+	// SetLimits changes all that r gives or nothing; undo, which may be called once, takes it back.
+	SetLimits(r *specs.LinuxResources) (undo func() error, warnings []string, err error)
 	Kill(ctx context.Context) error
 	Delete(ctx context.Context) error
 	// Inherited are the execs of earlier daemons, of a task that was loaded.

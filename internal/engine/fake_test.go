@@ -139,6 +139,7 @@ type fakeTask struct {
 	oom  chan struct{}
 
 	mu      sync.Mutex
+	limits  []*specs.LinuxResources
 	started time.Time
 	exit    Exit
 	ended   bool
@@ -292,7 +293,13 @@ func (t *fakeTask) Kill(context.Context) error {
 	t.end(Exit{Code: 137, Signal: syscall.SIGKILL})
 	return nil
 }
-func (t *fakeTask) SetLimits(*specs.LinuxResources) error { return nil }
+func (t *fakeTask) SetLimits(r *specs.LinuxResources) (func() error, []string, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.limits = append(t.limits, r)
+	return func() error { t.mu.Lock(); defer t.mu.Unlock(); t.limits = append(t.limits, nil); return nil }, nil, nil
+}
+
 func (t *fakeTask) Delete(context.Context) error {
 	t.r.mu.Lock()
 	defer t.r.mu.Unlock()

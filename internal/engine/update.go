@@ -6,6 +6,7 @@ import (
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
+	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/portholehq/porthole/internal/runtime/spec"
 )
@@ -39,12 +40,14 @@ func (e *Engine) ContainerUpdate(ctx context.Context, ref string, u container.Up
 	if err != nil {
 		return container.UpdateResponse{}, fmt.Errorf("Cannot update container %s: %w", c.id, err)
 	}
-	if err := e.applyLimits(v, h); err != nil {
+	undo, more, err := e.applyLimits(v, h, &u.Resources)
+	if err != nil {
 		return container.UpdateResponse{}, fmt.Errorf("Cannot update container %s: %w", c.id, err)
 	}
+	warnings = append(warnings, more...)
 	err = e.saveOrUndo(ctx, c, func(w *view) { w.HostConfig, w.document = h, nil }, func(w *view) { w.HostConfig = v.HostConfig })
 	if err != nil {
-		if back := e.applyLimits(v, v.HostConfig); back != nil {
+		if back := undo(); back != nil {
 			e.log.Error("limits were not set back", "container", c.id, "err", back)
 		}
 		return container.UpdateResponse{}, err
@@ -53,14 +56,25 @@ func (e *Engine) ContainerUpdate(ctx context.Context, ref string, u container.Up
 	return container.UpdateResponse{Warnings: append([]string{}, warnings...)}, nil
 }
 
-// applyLimits sets the limits of a container that runs.
-func (e *Engine) applyLimits(v *view, h *container.HostConfig) error {
+// applyLimits sets the limits of a container that runs, all of them or none. The undo is never nil without an error.
+func (e *Engine) applyLimits(v *view, h *container.HostConfig, u *container.Resources) (undo func() error, warnings []string, err error) {
 	if v.task == nil || !v.live() {
-		return nil
+		return func() error { return nil }, nil, nil
 	}
 	limits, err := spec.Limits(h.Resources)
 	if err != nil {
-		return err
+		return nil, nil, err
+	}
+	if u.MemorySwap == -1 && e.deps.Host.Cgroup.Swap {
+		// A new container has no limit of swap unless it is given one; here there may be one to lift.
+		if limits.Memory == nil {
+			limits.Memory = &specs.LinuxMemory{}
+		}
+		unlimited := int64(-1)
+		limits.Memory.Swap = &unlimited
+	}
+	if weight := u.BlkioWeight; weight != 0 {
+		limits.BlockIO = &specs.LinuxBlockIO{Weight: &weight}
 	}
 	return v.task.SetLimits(limits)
 }
