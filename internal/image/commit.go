@@ -216,7 +216,7 @@ func (l *layerWriter) dir(ctx context.Context, dir *os.File, prefix string) erro
 			return err
 		}
 	}
-	names, err := namesIn(dir)
+	names, err := tartree.Names(dir)
 	if err != nil {
 		return &os.PathError{Op: "read", Path: prefix, Err: err}
 	}

@@ -13,6 +13,8 @@ import (
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
+
+	"github.com/portholehq/porthole/internal/tartree"
 )
 
 // ChangeKind is what has happened to a path.
@@ -101,13 +103,13 @@ func (d *differ) dir(upper, lower *os.File, at string) error {
 	if notes.redirected {
 		return failf(errdefs.ErrNotImplemented, "directory %s has been renamed by reference (overlayfs's redirect_dir), which cannot be compared", at)
 	}
-	names, err := namesIn(upper)
+	names, err := tartree.Names(upper)
 	if err != nil {
 		return &os.PathError{Op: "read", Path: at, Err: err}
 	}
 	hidden := map[string]bool{}
 	if notes.opaque && lower != nil {
-		below, err := namesIn(lower)
+		below, err := tartree.Names(lower)
 		if err != nil {
 			return &os.PathError{Op: "read", Path: at, Err: err}
 		}
@@ -189,7 +191,7 @@ func (d *differ) onlyWay(u *node, name string) bool {
 	if !d.above[name] {
 		return false
 	}
-	names, err := namesIn(u.file)
+	names, err := tartree.Names(u.file)
 	return err == nil && len(names) > 0
 }
 
@@ -340,17 +342,4 @@ func readNotes(dir *os.File) (notes, error) {
 		}
 	}
 	return n, nil
-}
-
-// namesIn returns the sorted names in a directory.
-func namesIn(dir *os.File) ([]string, error) {
-	fd, err := unix.Openat(int(dir.Fd()), ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, err
-	}
-	f := os.NewFile(uintptr(fd), dir.Name())
-	defer f.Close()
-	names, err := f.Readdirnames(-1)
-	slices.Sort(names)
-	return names, err
 }

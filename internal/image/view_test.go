@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/portholehq/porthole/internal/linux/mount"
+	"github.com/portholehq/porthole/internal/tartree"
 )
 
 // The layers look the same, whichever way the kernel wants to have them.
@@ -26,7 +27,7 @@ func TestMergedLayers(t *testing.T) {
 			t.Fatalf("%s: %v", name, err)
 		}
 		defer root.Close()
-		names, err := namesIn(root)
+		names, err := tartree.Names(root)
 		if err != nil {
 			t.Fatal(err)
 		}

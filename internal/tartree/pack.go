@@ -102,7 +102,7 @@ func look(dir *os.File, base string) (*os.File, *unix.Stat_t, error) {
 }
 
 func (p *Packer) contents(ctx context.Context, dir *os.File, prefix string) error {
-	names, err := readNames(dir)
+	names, err := Names(dir)
 	if err != nil {
 		return &os.PathError{Op: "pack", Path: prefix, Err: err}
 	}
@@ -115,9 +115,9 @@ func (p *Packer) contents(ctx context.Context, dir *os.File, prefix string) erro
 	return nil
 }
 
-// readNames returns the sorted names in a directory, which may be open for
-// looking only.
-func readNames(dir *os.File) ([]string, error) {
+// Names returns the sorted names in a directory, which may be open for looking
+// only.
+func Names(dir *os.File) ([]string, error) {
 	fd, err := unix.Openat(int(dir.Fd()), ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, err

@@ -257,7 +257,7 @@ func removeAll(dir *os.File, base string) error {
 	}
 	sub := os.NewFile(uintptr(fd), base)
 	defer sub.Close()
-	names, err := readNames(sub)
+	names, err := Names(sub)
 	if err != nil {
 		return err
 	}

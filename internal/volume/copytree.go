@@ -7,10 +7,11 @@ import (
 	"io"
 	"os"
 	"path"
-	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/portholehq/porthole/internal/tartree"
 )
 
 // copyTree copies all that is in the directory src into dst, and then the
@@ -33,7 +34,7 @@ type copier struct {
 // dir copies the content and then the attributes, as copying content changes
 // the times. at is where dst is, below root.
 func (c *copier) dir(ctx context.Context, src, dst *os.File, at string) error {
-	names, err := readNames(src)
+	names, err := tartree.Names(src)
 	if err != nil {
 		return err
 	}
@@ -311,14 +312,4 @@ func openAt(dir *os.File, name string, flags int, mode uint32) (*os.File, error)
 		return nil, &os.PathError{Op: "open", Path: name, Err: err}
 	}
 	return os.NewFile(uintptr(fd), name), nil
-}
-
-// readNames returns the sorted names in a directory, from its beginning.
-func readNames(dir *os.File) ([]string, error) {
-	if _, err := dir.Seek(0, io.SeekStart); err != nil {
-		return nil, err
-	}
-	names, err := dir.Readdirnames(-1)
-	slices.Sort(names)
-	return names, err
 }

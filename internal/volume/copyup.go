@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/portholehq/porthole/internal/tartree"
 )
 
 // CopyUp fills the volume with what is in the directory path below root, an
@@ -91,6 +93,6 @@ func openBelow(root *os.File, path string) (*os.File, error) {
 }
 
 func isEmpty(dir *os.File) (bool, error) {
-	names, err := readNames(dir)
+	names, err := tartree.Names(dir)
 	return len(names) == 0, err
 }

@@ -2,11 +2,8 @@ package containers
 
 import (
 	"context"
-	"fmt"
 	"strings"
 
-	"github.com/docker/cli/opts"
-	"github.com/docker/go-units"
 	mobyclient "github.com/moby/moby/client"
 	"github.com/spf13/cobra"
 
@@ -15,38 +12,13 @@ import (
 
 // newPrune returns "container prune".
 func newPrune(a *command.App) *cobra.Command {
-	var force bool
-	filter := opts.NewFilterOpt()
-	cmd := &cobra.Command{
-		Use:   "prune [OPTIONS]",
-		Short: "Remove all stopped containers",
-		Args:  command.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if !force {
-				yes, err := a.Confirm(cmd.Context(), "WARNING! This will remove all stopped containers.\nAre you sure you want to continue?")
-				if err != nil {
-					return err
-				}
-				if !yes {
-					return command.Cancelled("container prune has been cancelled")
-				}
-			}
-			reclaimed, text, err := Prune(cmd.Context(), a, filter.Value())
-			if err != nil {
-				return err
-			}
-			if text != "" {
-				_, _ = fmt.Fprintln(a.Out, text)
-			}
-			_, _ = fmt.Fprintln(a.Out, "Total reclaimed space:", units.HumanSize(float64(reclaimed)))
-			return nil
+	return command.Pruning{
+		Name: "container prune", Short: "Remove all stopped containers", Filter: "until=<timestamp>",
+		Removes: func() string { return "all stopped containers." },
+		Prune: func(ctx context.Context, filters mobyclient.Filters) (uint64, string, error) {
+			return Prune(ctx, a, filters)
 		},
-		ValidArgsFunction:     cobra.NoFileCompletions,
-		DisableFlagsInUseLine: true,
-	}
-	cmd.Flags().BoolVarP(&force, "force", "f", false, "Do not prompt for confirmation")
-	cmd.Flags().Var(&filter, "filter", `Provide filter values (e.g. "until=<timestamp>")`)
-	return cmd
+	}.NewPrune(a)
 }
 
 // Prune removes stopped containers and returns the bytes that this has freed

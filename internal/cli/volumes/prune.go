@@ -3,64 +3,40 @@ package volumes
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 
-	"github.com/docker/cli/opts"
-	"github.com/docker/go-units"
 	mobyclient "github.com/moby/moby/client"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/portholehq/porthole/internal/cli/command"
 )
 
+// newPrune returns "volume prune".
 func newPrune(a *command.App) *cobra.Command {
-	var all, force bool
-	filter := opts.NewFilterOpt()
-	cmd := &cobra.Command{
-		Use:   "prune [OPTIONS]",
-		Short: "Remove unused local volumes",
-		Args:  command.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if all && len(filter.Value()["all"]) > 0 {
+	var all bool
+	return command.Pruning{
+		Name: "volume prune", Short: "Remove unused local volumes", Filter: "label=<label>",
+		Flags: func(set *pflag.FlagSet) {
+			set.BoolVarP(&all, "all", "a", false, "Remove all unused volumes, not just anonymous ones")
+		},
+		Check: func(filters mobyclient.Filters) error {
+			if all && len(filters["all"]) > 0 {
 				return errors.New("conflicting options: cannot specify both --all and --filter all=1")
 			}
-			if err := confirmPrune(cmd.Context(), a, force, all); err != nil {
-				return err
-			}
-			reclaimed, text, err := Prune(cmd.Context(), a, all, filter.Value())
-			if err != nil {
-				return err
-			}
-			if text != "" {
-				_, _ = fmt.Fprintln(a.Out, text)
-			}
-			_, _ = fmt.Fprintln(a.Out, "Total reclaimed space:", units.HumanSize(float64(reclaimed)))
 			return nil
 		},
-		ValidArgsFunction:     cobra.NoFileCompletions,
-		DisableFlagsInUseLine: true,
-	}
-	set := cmd.Flags()
-	set.BoolVarP(&all, "all", "a", false, "Remove all unused volumes, not just anonymous ones")
-	set.BoolVarP(&force, "force", "f", false, "Do not prompt for confirmation")
-	set.Var(&filter, "filter", `Provide filter values (e.g. "label=<label>")`)
-	return cmd
-}
-
-func confirmPrune(ctx context.Context, a *command.App, force, all bool) error {
-	if force {
-		return nil
-	}
-	what := "anonymous local volumes"
-	if all {
-		what = "all local volumes"
-	}
-	yes, err := a.Confirm(ctx, "WARNING! This will remove "+what+" not used by at least one container.\nAre you sure you want to continue?")
-	if err == nil && !yes {
-		err = command.Cancelled("volume prune has been cancelled")
-	}
-	return err
+		Removes: func() string {
+			what := "anonymous local volumes"
+			if all {
+				what = "all local volumes"
+			}
+			return what + " not used by at least one container."
+		},
+		Prune: func(ctx context.Context, filters mobyclient.Filters) (uint64, string, error) {
+			return Prune(ctx, a, all, filters)
+		},
+	}.NewPrune(a)
 }
 
 // Prune removes volumes that nothing uses, anonymous ones only unless all. It
