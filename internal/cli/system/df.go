@@ -50,6 +50,7 @@ func (o *dfOptions) run(ctx context.Context, a *command.App) error {
 	if err != nil {
 		return err
 	}
+	res.Images.Reclaimable = reclaimable(res.Images)
 	root, err := o.dataRoot(ctx, c)
 	if err != nil {
 		return err
@@ -71,6 +72,18 @@ func (o *dfOptions) run(ctx context.Context, a *command.App) error {
 	}
 	_, err = out.WriteTo(a.Out)
 	return err
+}
+
+// reclaimable is all that images occupy but for what those in use have for themselves. The client library adds up what
+// is unused instead, where layers that only unused images share are missing.
+func reclaimable(u mobyclient.ImagesDiskUsage) int64 {
+	rest := u.TotalSize
+	for _, img := range u.Items {
+		if img.Containers != 0 && img.Size != -1 && img.SharedSize != -1 {
+			rest -= img.Size - img.SharedSize
+		}
+	}
+	return max(rest, 0)
 }
 
 // usage is what --json prints.
