@@ -440,3 +440,22 @@ func TestRemoveBreaksOffAStart(t *testing.T) {
 	}
 	w.empty()
 }
+
+// TestResumeAfterTheEnd: a paused container that is killed while somebody lets it go on does not run again.
+func TestResumeAfterTheEnd(t *testing.T) {
+	w := newWorld(t)
+	id := w.create("box", nil, "sleep")
+	w.start(id)
+	if err := w.ContainerPause(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	c, err := w.registry.find(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.runtime.task(id).end(Exit{Code: 137})
+	eventually(t, "its end", func() bool { return c.view().status() == container.StateExited })
+	if err := c.resume(); err == nil || c.view().status() != container.StateExited {
+		t.Errorf("resume: %v, status %s", err, c.view().status())
+	}
+}

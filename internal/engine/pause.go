@@ -75,7 +75,7 @@ func (e *Engine) ContainerUnpause(ctx context.Context, ref string) error {
 	if err := v.task.Thaw(bounded); err != nil {
 		return fmt.Errorf("cannot unpause container %s: %w", c.id, err)
 	}
-	if err := c.move(container.StateRunning, nil); err != nil {
+	if err := c.resume(); err != nil {
 		return internal("Container %s is not paused", c.id)
 	}
 	e.emit(ctx, c.view(), events.ActionUnPause, nil)

@@ -454,7 +454,12 @@ func TestRealAdoption(t *testing.T) {
 		return x
 	}
 	brief, lasting := exec("usleep 200000; exit 6"), exec("trap 'exit 11' TERM; while :; do usleep 10000; done")
+	briefly, err := w.ContainerExecInspect(t.Context(), brief)
+	if err != nil {
+		t.Fatal(err)
+	}
 	w.shut()
+	eventually(t, "the end of an exec while no daemon is there", func() bool { return syscall.Kill(briefly.Pid, 0) != nil })
 	eventually(t, "the end of a container while no daemon is there", func() bool {
 		_, err := runtime.ReadExit(filepath.Join(w.dir, "containers", short, "shim"))
 		return err == nil

@@ -221,7 +221,7 @@ func (e *Engine) signal(ctx context.Context, c *ctr, sig syscall.Signal) error {
 		if err := v.task.Thaw(ctx); err != nil {
 			return err
 		}
-		if err := c.move(container.StateRunning, nil); err == nil {
+		if err := c.resume(); err == nil {
 			e.emit(ctx, v, events.ActionUnPause, nil)
 		}
 	}

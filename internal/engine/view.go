@@ -127,6 +127,20 @@ func (c *ctr) move(to state.Status, change func(*view)) error { return c.moveAnd
 func (c *ctr) moveAnd(to state.Status, change func(*view), announce func()) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.moveLocked(to, change, announce)
+}
+
+// resume makes a paused container one that runs. One that has ended meanwhile, since it was killed, stays so.
+func (c *ctr) resume() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s := c.view().status(); s != container.StatePaused {
+		return errdefs.ErrFailedPrecondition.WithMessage(fmt.Sprintf("container %s is %s and not paused", c.id, s))
+	}
+	return c.moveLocked(container.StateRunning, nil, nil)
+}
+
+func (c *ctr) moveLocked(to state.Status, change func(*view), announce func()) error {
 	from := c.view().Life.Status
 	if !slices.Contains(transitions[from], to) {
 		return errdefs.ErrFailedPrecondition.WithMessage(fmt.Sprintf("container %s is %s and cannot become %s", c.id, from, to))
