@@ -124,9 +124,7 @@ func (r *Runtime) Load(ctx context.Context, id, stateDir, logDir string) (*Conta
 		return nil, invalid("container id %q is not usable", id)
 	}
 	c := r.newContainer(id, stateDir, logDir)
-	if err := c.load(); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("adopt container %s: %w", id, err)
-	}
+	lost := c.load()
 	client, err := wire.Dial(c.socket())
 	if err != nil {
 		if !errors.Is(err, unix.ECONNREFUSED) && !errors.Is(err, fs.ErrNotExist) {
@@ -151,6 +149,12 @@ func (r *Runtime) Load(ctx context.Context, id, stateDir, logDir string) (*Conta
 		return nil, errdefs.ErrNotFound.WithMessage(fmt.Sprintf("container %s was never started", id))
 	}
 	c.adopt(st)
+	if lost != nil {
+		r.log.Error("record of a running container is lost: nothing more can be executed in it", "container", id, "err", lost)
+		if c.ids, err = idsOf(c.pid); err != nil {
+			r.log.Warn("host ids of a running container are not known", "container", id, "err", err)
+		}
+	}
 	c.lookForOOM()
 	go c.follow()
 	for _, p := range c.unstarted {
@@ -206,6 +210,23 @@ func (r *Runtime) IDs(id string) (IDRange, error) {
 // ask calls a method that takes the shim no time.
 func (c *Container) ask(ctx context.Context, method string, out any) error {
 	return c.callShort(ctx, method, nil, out)
+}
+
+// idsOf reads which host ids a process's user namespace has, see
+// user_namespaces(7).
+func idsOf(pid int) (IDRange, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/uid_map", pid))
+	if err != nil {
+		return IDRange{}, err
+	}
+	var inside, host, size uint32
+	if _, err := fmt.Sscan(string(b), &inside, &host, &size); err != nil {
+		return IDRange{}, fmt.Errorf("uid map of pid %d: %w", pid, err)
+	}
+	if host == 0 {
+		return IDRange{}, nil
+	}
+	return IDRange{Host: host, Size: size}, nil
 }
 
 // load reads the record.

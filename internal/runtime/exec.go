@@ -62,6 +62,10 @@ func (c *Container) Exec(ctx context.Context, o ExecOptions) (*Process, error) {
 	if o.Process == nil {
 		return nil, invalid("exec: no process")
 	}
+	if c.plan == nil && o.Seccomp == nil && !o.NoSeccomp {
+		// It would have more rights than the container.
+		return nil, errdefs.ErrFailedPrecondition.WithMessage("it is not known any more by what rules container " + c.id + " was started: restart it first")
+	}
 	ex := &execution{c: c, ctx: ctx, o: &o}
 	defer ex.steps.Run()
 	p, err := ex.run()
