@@ -39,7 +39,10 @@ type Engine struct {
 	// noMapping is why no container can have a user namespace of its own; nil: they can.
 	noMapping error
 	started   time.Time
-	meter     *ledger.Meter // remembers sizes of directory trees
+
+	shipMu sync.Mutex // guards ships
+	ships  map[string]*shipping
+	meter  *ledger.Meter // remembers sizes of directory trees
 
 	life context.Context // ends when the engine shuts down
 	end  context.CancelCauseFunc
@@ -53,7 +56,7 @@ var errShutdown = errors.New("the daemon is shutting down")
 // removes leftovers that are its own.
 func New(ctx context.Context, deps Deps) (*Engine, error) {
 	e := &Engine{
-		deps: deps, config: deps.Config, log: deps.Logger, registry: newRegistry(), ids: newIDRanges(), execs: newExecTable(), operations: newOperations(), pins: newPinboard(), deaths: newDeathLog(deps.Deaths), started: time.Now(),
+		deps: deps, config: deps.Config, log: deps.Logger, registry: newRegistry(), ids: newIDRanges(), execs: newExecTable(), operations: newOperations(), pins: newPinboard(), deaths: newDeathLog(deps.Deaths), started: time.Now(), ships: map[string]*shipping{},
 		expected: make(chan struct{}, expectMost), meter: ledger.NewMeter(),
 	}
 	if e.log == nil {
@@ -86,6 +89,11 @@ func New(ctx context.Context, deps Deps) (*Engine, error) {
 	e.followKernelLog()
 	e.goWork(e.sweepExecs)
 	e.goWork(e.keepLogs)
+	for _, c := range e.registry.all() {
+		if c.view().Life.Run > 0 {
+			e.startShipping(c) // with what an earlier daemon did not get to
+		}
+	}
 	return e, nil
 }
 

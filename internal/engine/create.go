@@ -94,9 +94,6 @@ func (n *creation) decide(ctx context.Context, name string, req container.Create
 	if !knownRuntime(rec.HostConfig.Runtime) {
 		return invalid("unknown or invalid runtime name: %s", rec.HostConfig.Runtime)
 	}
-	if _, err := logOptions(rec.HostConfig.LogConfig, n.e.config.Log); err != nil {
-		return err
-	}
 	rec.Path, rec.Args = command(rec.Config)
 	if rec.Config.Hostname == "" {
 		rec.Config.Hostname = n.hostname()
@@ -111,6 +108,9 @@ func (n *creation) decide(ctx context.Context, name string, req container.Create
 		return err
 	}
 	n.steps.AddFunc(func() { n.e.registry.release(rec.Name, rec.ID) })
+	if err := n.e.checkLogging(rec); err != nil { // a tag may show the name
+		return err
+	}
 	return n.userNamespace()
 }
 

@@ -67,6 +67,8 @@ type Config struct {
 	UnstartedGrace time.Duration
 	Init           bool           // run an init in containers that do not say
 	Log            crilog.Options // of containers that do not say
+	// JournalSocket is where the journald driver finds the journal; empty: where systemd has it.
+	JournalSocket string
 	// Warnings are about the daemon's own settings, in Docker's words.
 	Warnings []string
 	// DNS, DNSSearch and DNSOptions are for the resolv.conf of containers that do not say; empty: the host's.

@@ -183,7 +183,7 @@ func TestBadCreateLeavesNothing(t *testing.T) {
 			r.HostConfig.Binds, r.HostConfig.VolumeDriver = []string{"v1:/b", "v2:/c"}, "odd"
 		}, errdefs.IsNotFound, `plugin "odd" not found`},
 		{"runtime", func(_ *world, r *container.CreateRequest) { r.HostConfig.Runtime = "kata" }, errdefs.IsInvalidArgument, "unknown or invalid runtime name: kata"},
-		{"log driver", func(_ *world, r *container.CreateRequest) { r.HostConfig.LogConfig.Type = "syslog" }, errdefs.IsInvalidArgument, "logger: no log driver named 'syslog' is registered"},
+		{"log driver", func(_ *world, r *container.CreateRequest) { r.HostConfig.LogConfig.Type = "gelf" }, errdefs.IsInvalidArgument, "logger: no log driver named 'gelf' is registered"},
 		{"log option", func(_ *world, r *container.CreateRequest) {
 			r.HostConfig.LogConfig.Config = map[string]string{"max-siz": "1"}
 		}, errdefs.IsInvalidArgument, "unknown log opt 'max-siz' for json-file log driver"},

@@ -4,18 +4,12 @@ import (
 	"errors"
 	"io/fs"
 	"net/netip"
-	"net/url"
 	"os"
-	"slices"
-	"strconv"
 	"strings"
 
-	"github.com/docker/go-units"
-	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/mount"
 	mobynet "github.com/moby/moby/api/types/network"
 
-	"github.com/portholehq/porthole/internal/crilog"
 	"github.com/portholehq/porthole/internal/engine/netfiles"
 	"github.com/portholehq/porthole/internal/image"
 	"github.com/portholehq/porthole/internal/network"
@@ -229,93 +223,4 @@ func isFileInLayers(l image.Layers, path string) bool {
 		}
 	}
 	return false
-}
-
-// logOptions reads a container's log options. The drivers json-file and local stand for our own log.
-func logOptions(c container.LogConfig, fallback crilog.Options) (crilog.Options, error) {
-	o := fallback
-	switch c.Type {
-	case "none":
-		if len(c.Config) > 0 {
-			for key := range c.Config {
-				return o, invalid("unknown log opt '%s' for none log driver", key)
-			}
-		}
-		return crilog.Options{Disabled: true}, nil
-	case "", "json-file", "local":
-	default:
-		return o, invalid("logger: no log driver named '%s' is registered", c.Type)
-	}
-	if _, sized := c.Config["max-size"]; sized || len(c.Config) > 0 {
-		o = o.WithDefaults()
-	}
-	for key, value := range c.Config {
-		if err := logOption(&o, c.Type, key, value); err != nil {
-			return o, err
-		}
-	}
-	return o, nil
-}
-
-func logOption(o *crilog.Options, driver, key, value string) error {
-	switch key {
-	case "max-size":
-		if value == "-1" {
-			o.MaxSize = -1
-			return nil
-		}
-		n, err := units.FromHumanSize(value)
-		if err != nil || n <= 0 {
-			return invalid("invalid value for max-size: %s", value)
-		}
-		o.MaxSize = n
-	case "max-file":
-		n, err := strconv.Atoi(value)
-		if err != nil || n < 1 {
-			return invalid("max-file cannot be less than 1")
-		}
-		o.MaxFiles = n
-	case "compress":
-		b, err := strconv.ParseBool(value)
-		if err != nil {
-			return invalid("invalid value for compress: %s", value)
-		}
-		o.Compress = b
-	case "mode":
-		if value != "blocking" && value != "non-blocking" {
-			return invalid("logger: logging mode not supported: %s", value)
-		}
-	case "max-buffer-size", "labels", "labels-regex", "env", "env-regex", "tag":
-	default:
-		return invalid("unknown log opt '%s' for %s log driver", key, driver)
-	}
-	return nil
-}
-
-// logDetails is what `logs --details` shows of a container, from its log options labels and env.
-func logDetails(v *view) string {
-	var parts []string
-	for key := range strings.SplitSeq(v.HostConfig.LogConfig.Config["labels"], ",") {
-		if value, ok := v.Config.Labels[key]; ok && key != "" {
-			parts = append(parts, detail(key, value))
-		}
-	}
-	for key := range strings.SplitSeq(v.HostConfig.LogConfig.Config["env"], ",") {
-		for _, e := range v.Config.Env {
-			if k, value, _ := strings.Cut(e, "="); k == key && key != "" {
-				parts = append(parts, detail(key, value))
-			}
-		}
-	}
-	if tag := v.HostConfig.LogConfig.Config["tag"]; tag != "" {
-		parts = append(parts, detail("tag", tag))
-	}
-	return joinSorted(parts)
-}
-
-func detail(key, value string) string { return url.QueryEscape(key) + "=" + url.QueryEscape(value) }
-
-func joinSorted(parts []string) string {
-	slices.Sort(parts)
-	return strings.Join(parts, ",")
 }

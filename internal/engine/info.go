@@ -105,7 +105,7 @@ func (e *Engine) Info(ctx context.Context) (*system.Info, error) {
 	h, sup := e.host, e.deps.Host.Cgroup
 	i := &system.Info{
 		ID: h.id, Images: len(images), Driver: driverName, DriverStatus: e.driverStatus(),
-		Plugins:     system.PluginsInfo{Volume: []string{"local"}, Network: []string{"bridge", "host", "ipvlan", "macvlan", "null"}, Log: []string{"json-file", "local", "none"}},
+		Plugins:     system.PluginsInfo{Volume: []string{"local"}, Network: []string{"bridge", "host", "ipvlan", "macvlan", "null"}, Log: logDrivers},
 		MemoryLimit: sup.Memory, SwapLimit: sup.Swap, CPUCfsPeriod: sup.CPUQuota, CPUCfsQuota: sup.CPUQuota, CPUShares: sup.CPUShares,
 		CPUSet: sup.Cpuset, PidsLimit: sup.Pids, OomKillDisable: sup.OOMKillDisable, IPv4Forwarding: e.deps.Host.IPv4Forwarding,
 		NGoroutines: runtime.NumGoroutine(), NFd: openFiles(), NEventsListener: e.deps.Events.Readers(),
@@ -273,7 +273,7 @@ func (e *Engine) Version(context.Context) (*system.VersionResponse, error) {
 
 // Inspector tells what the engine is doing: verbs under way with their age, listeners, queues.
 func (e *Engine) Inspector() Inspection {
-	in := Inspection{EventListeners: e.deps.Events.Readers(), Execs: e.execs.len(), StatePending: e.deps.State.Pending()}
+	in := Inspection{EventListeners: e.deps.Events.Readers(), Execs: e.execs.len(), StatePending: e.deps.State.Pending(), LogShipments: e.logShipments()}
 	in.Containers = len(e.registry.all())
 	in.Operations, _ = e.Operations("") // without a reference there is none to be wrong
 	return in

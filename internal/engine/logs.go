@@ -34,7 +34,10 @@ func (e *Engine) logs(ctx context.Context, c *ctr, o LogsOptions, fn func(LogEnt
 	v := c.view()
 	details := ""
 	if o.Details {
-		details = logDetails(v)
+		var err error
+		if details, err = logDetails(v); err != nil {
+			return err
+		}
 	}
 	follow := o.Follow && (v.live() || o.Always)
 	ended, stop := e.logEnd(c, v, follow, o.Always)

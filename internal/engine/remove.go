@@ -123,6 +123,7 @@ func (e *Engine) destroy(ctx context.Context, c *ctr, o RemoveOptions) error {
 	}
 	v := c.view()
 	e.forgetStart(c.id)
+	e.finishShipping(c.id)
 	err := e.deps.Images.RemoveRootFS(ctx, c.id)
 	if errdefs.IsNotFound(err) {
 		err = nil

@@ -245,6 +245,7 @@ func (s *starting) started(ctx context.Context) error {
 	}
 	e.saved(c, err)
 	s.attachLate()
+	e.startShipping(c)
 	e.startSampling(s.v, s.task)
 	for _, m := range s.v.Mounts {
 		if m.Type == mount.TypeVolume {
@@ -276,11 +277,10 @@ func (e *Engine) bundle(ctx context.Context, v *view) (Bundle, error) {
 	if err != nil {
 		return Bundle{}, err
 	}
-	logs, err := logOptions(v.HostConfig.LogConfig, e.config.Log)
+	logs, err := e.loggingFor(v)
 	if err != nil {
 		return Bundle{}, err
 	}
-	logs.Run = v.Life.Run + 1
 	useInit := e.config.Init
 	if v.HostConfig.Init != nil {
 		useInit = *v.HostConfig.Init
