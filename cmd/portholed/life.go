@@ -77,6 +77,7 @@ func run(config *daemon.Config, started time.Time) (err error) {
 func (p *process) newServer(started time.Time) (*server.Server, error) {
 	return server.New(server.Options{
 		Backend:   p.parts.engine,
+		Builder:   p.parts.builder,
 		Logger:    p.log,
 		Version:   version,
 		Debug:     p.debug,

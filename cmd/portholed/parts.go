@@ -11,6 +11,7 @@ import (
 
 	"github.com/moby/moby/api/types/events"
 
+	"github.com/portholehq/porthole/internal/build"
 	"github.com/portholehq/porthole/internal/daemon"
 	"github.com/portholehq/porthole/internal/engine"
 	"github.com/portholehq/porthole/internal/engine/state"
@@ -42,6 +43,7 @@ type parts struct {
 	network    *network.Manager
 	runtime    *runtime.Runtime
 	engine     *engine.Engine
+	builder    *build.Builder
 	log        *slog.Logger
 }
 
@@ -104,6 +106,13 @@ func open(ctx context.Context, p *process, steps *undo.Stack) (*parts, error) {
 		defer cancel()
 		return out.engine.Shutdown(ctx)
 	})
+	if out.builder, err = build.Open(ctx, build.Options{
+		Root: filepath.Join(c.DataRoot, "build"), Store: out.images.Backend(), Runner: out.engine,
+		Hosts: out.registries.Hosts, Version: version, Logger: log,
+	}); err != nil {
+		return nil, err
+	}
+	steps.Add(out.builder.Close)
 	return out, nil
 }
 

@@ -26,6 +26,7 @@ type Engine struct {
 	log      *slog.Logger
 	registry *registry
 	ids      *idRanges
+	steps    steps
 	execs    *execTable
 	// operations are what is under way, for whoever wonders.
 	operations *operations

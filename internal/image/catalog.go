@@ -3,6 +3,7 @@ package image
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sort"
 
 	"github.com/containerd/containerd/v2/core/images"
@@ -13,6 +14,11 @@ import (
 type entry struct {
 	contents *contents
 	records  []images.Image // sorted by name
+}
+
+// isStep tells that the image is nothing but the state after an instruction.
+func (e entry) isStep() bool {
+	return !slices.ContainsFunc(e.records, func(r images.Image) bool { return !isStep(r.Name) })
 }
 
 // names are the familiar names of the image, sorted.

@@ -23,7 +23,7 @@ type Filters map[string][]string
 
 // ListOptions are the options of [Store.List].
 type ListOptions struct {
-	// All is accepted for Docker's sake; there are no intermediate images.
+	// All adds the states after single instructions of builds.
 	All     bool
 	Filters Filters
 	// SharedSize asks for the size of the layers that an image shares.
@@ -48,6 +48,9 @@ func (s *Store) List(ctx context.Context, opts ListOptions) ([]image.Summary, er
 	shared := s.sharing(ctx, entries, opts.SharedSize)
 	list := []image.Summary{}
 	for _, e := range entries {
+		if !opts.All && e.isStep() {
+			continue
+		}
 		names, digests, ok := keep.match(e)
 		if !ok {
 			continue

@@ -19,7 +19,16 @@ const danglingPrefix = "<none>@"
 // target.
 func danglingName(target digest.Digest) string { return danglingPrefix + target.String() }
 
-func isDangling(name string) bool { return strings.HasPrefix(name, danglingPrefix) }
+func isDangling(name string) bool { return strings.HasPrefix(name, danglingPrefix) || isStep(name) }
+
+// stepPrefix begins the record names of images that are the state after one
+// instruction of a build. They have no name, and are not listed unless all are.
+const stepPrefix = "<step>@"
+
+// StepName is the record name for the state after an instruction of a build.
+func StepName(target digest.Digest) string { return stepPrefix + target.String() }
+
+func isStep(name string) bool { return strings.HasPrefix(name, stepPrefix) }
 
 // isByDigest tells records of images that were pulled by digest: repository and
 // digest, without a tag.

@@ -233,6 +233,8 @@ type Backend struct {
 	Images          images.Store
 	Leases          leases.Manager
 	DB              *metadata.DB
+	// Layers is the directory that all layers are below.
+	Layers string
 }
 
 // Backend returns the parts that a builder needs.
@@ -245,6 +247,7 @@ func (s *Store) Backend() Backend {
 		Images:          builderImages{s.images, s},
 		Leases:          s.leases,
 		DB:              s.db,
+		Layers:          s.layersDir(),
 	}
 }
 

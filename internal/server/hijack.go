@@ -58,6 +58,8 @@ type hijacker struct {
 	r      *request
 	cancel context.CancelFunc
 	stream *stream
+	// protocol is what the connection changes to; empty: a raw stream.
+	protocol string
 }
 
 // hijack returns a hijacker for r and the context in which its stream lives: it
@@ -98,6 +100,10 @@ func (h *hijacker) open(multiplexed bool) (engine.Stream, error) {
 // greeting is the head of the answer.
 func (h *hijacker) greeting(multiplexed bool) []byte {
 	var out bytes.Buffer
+	if h.protocol != "" {
+		fmt.Fprintf(&out, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n", h.protocol)
+		return out.Bytes()
+	}
 	kind := types.MediaTypeRawStream
 	if h.r.http.Header.Get("Upgrade") != "" {
 		if multiplexed && !h.r.before(42) {

@@ -87,11 +87,11 @@ func (s *Server) routes() []route {
 		{put, "/volumes/{name}", s.volumeUpdate},
 		{remove, "/volumes/{name}", s.volumeRemove},
 
-		{post, "/build", unavailable("build")},
+		{post, "/build", s.build},
 		{post, "/build/prune", s.buildPrune},
-		{post, "/build/cancel", unavailable("build")},
-		{post, "/session", unavailable("build")},
-		{post, "/grpc", unavailable("build")},
+		{post, "/build/cancel", s.buildCancel},
+		{post, "/session", s.session},
+		{post, "/grpc", s.grpc},
 
 		{get, "/swarm", noSwarm},
 		{post, "/swarm/{name}", unavailable("swarm mode")},

@@ -40,6 +40,8 @@ import (
 // Options are what a server needs. Backend and Logger are required.
 type Options struct {
 	Backend Backend
+	// Builder builds images; nil where nothing does.
+	Builder Builder
 	Logger  *slog.Logger
 	// Version is the daemon's, as in the Server header.
 	Version string

@@ -327,3 +327,9 @@ func (b bearer) Authorize(_ context.Context, req *http.Request) error {
 func (b bearer) AddResponses(context.Context, []*http.Response) error {
 	return docker.ErrInvalidAuthorization
 }
+
+// Hosts is a [docker.RegistryHosts] in nobody's name, for a builder that
+// brings its own credentials.
+func (r *Registries) Hosts(domain string) ([]docker.RegistryHost, error) {
+	return r.session(context.Background(), domain, Credentials{}).Hosts(domain)
+}

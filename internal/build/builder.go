@@ -1,0 +1,244 @@
+package build
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/containerd/containerd/v2/core/diff/apply"
+	"github.com/containerd/containerd/v2/core/remotes/docker"
+	"github.com/containerd/containerd/v2/plugins/diff/walking"
+	"github.com/containerd/platforms"
+	"github.com/moby/buildkit/cache/metadata"
+	"github.com/moby/buildkit/cache/remotecache"
+	inlineremotecache "github.com/moby/buildkit/cache/remotecache/inline"
+	localremotecache "github.com/moby/buildkit/cache/remotecache/local"
+	registryremotecache "github.com/moby/buildkit/cache/remotecache/registry"
+	"github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/cmd/buildkitd/config"
+	"github.com/moby/buildkit/control"
+	"github.com/moby/buildkit/exporter/containerimage"
+	"github.com/moby/buildkit/frontend"
+	dockerfile "github.com/moby/buildkit/frontend/dockerfile/builder"
+	"github.com/moby/buildkit/frontend/gateway"
+	"github.com/moby/buildkit/frontend/gateway/forwarder"
+	"github.com/moby/buildkit/session"
+	containerdsnapshot "github.com/moby/buildkit/snapshot/containerd"
+	"github.com/moby/buildkit/solver"
+	"github.com/moby/buildkit/solver/bboltcachestorage"
+	"github.com/moby/buildkit/solver/pb"
+	"github.com/moby/buildkit/util/db/boltutil"
+	"github.com/moby/buildkit/util/entitlements"
+	"github.com/moby/buildkit/util/leaseutil"
+	"github.com/moby/buildkit/util/network"
+	"github.com/moby/buildkit/worker"
+	"github.com/moby/buildkit/worker/base"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"go.etcd.io/bbolt"
+	"golang.org/x/net/http2"
+	"google.golang.org/grpc"
+
+	"github.com/portholehq/porthole/internal/build/step"
+	"github.com/portholehq/porthole/internal/image"
+	"github.com/portholehq/porthole/internal/undo"
+)
+
+// Options are what a [Builder] is made of.
+type Options struct {
+	// Root is the builder's directory: databases, logs of steps.
+	Root string
+	// Store is the image store that bases come from and results go to.
+	Store  image.Backend
+	Runner step.Runner
+	// Hosts finds registries.
+	Hosts   docker.RegistryHosts
+	Version string
+	Logger  *slog.Logger
+}
+
+// Builder is BuildKit in this process. It is safe for concurrent use.
+type Builder struct {
+	log        *slog.Logger
+	root       string
+	sessions   *session.Manager
+	controller *control.Controller
+	server     *grpc.Server
+	worker     *buildWorker
+	watchers   watchers
+	builds     classicBuilds
+	closers    undo.Stack
+}
+
+// Open opens the builder in o.Root. The caller closes it.
+func Open(ctx context.Context, o Options) (_ *Builder, err error) {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	b := &Builder{log: o.Logger, root: o.Root}
+	defer func() {
+		if err != nil {
+			err = errors.Join(fmt.Errorf("open builder: %w", err), b.closers.Run())
+		}
+	}()
+	if err := clearDir(b.runDir()); err != nil {
+		return nil, err
+	}
+	for _, dir := range []string{o.Root, b.logsDir(), b.runDir(), filepath.Join(o.Root, "mounts")} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, err
+		}
+	}
+	if err := trimLogs(b.logsDir(), time.Now()); err != nil {
+		o.Logger.Warn("old logs of build steps stay", "err", err)
+	}
+	if b.sessions, err = session.NewManager(); err != nil {
+		return nil, err
+	}
+	if b.worker, err = b.openWorker(ctx, o); err != nil {
+		return nil, err
+	}
+	workers := &worker.Controller{}
+	if err := workers.Add(b.worker); err != nil {
+		return nil, err
+	}
+	if b.controller, err = b.openController(ctx, o, workers); err != nil {
+		return nil, err
+	}
+	b.server = grpc.NewServer()
+	b.controller.Register(b.server)
+	b.closers.AddFunc(b.server.Stop)
+	return b, nil
+}
+
+// Close ends all builds and closes the databases.
+func (b *Builder) Close() error { return b.closers.Run() }
+
+func (b *Builder) logsDir() string { return filepath.Join(b.root, "logs") }
+func (b *Builder) runDir() string  { return filepath.Join(b.root, "run") }
+
+// openWorker makes BuildKit's worker over the parts of the store.
+func (b *Builder) openWorker(ctx context.Context, o Options) (*buildWorker, error) {
+	md, err := metadata.NewStore(filepath.Join(o.Root, "metadata.db"))
+	if err != nil {
+		return nil, err
+	}
+	b.closers.Add(md.Close)
+	s := o.Store
+	contents := containerdsnapshot.NewContentStore(s.Content, s.Namespace)
+	opt := base.WorkerOpt{
+		ID:               "porthole",
+		Root:             o.Root,
+		Labels:           map[string]string{},
+		Platforms:        []ocispec.Platform{platforms.Normalize(platforms.DefaultSpec())},
+		BuildkitVersion:  client.BuildkitVersion{Package: "github.com/portholehq/porthole", Version: o.Version},
+		NetworkProviders: map[pb.NetMode]network.Provider{},
+		Executor:         newExecutor(b, o),
+		Snapshotter:      containerdsnapshot.NewSnapshotter(s.SnapshotterName, s.Snapshotter, s.Namespace, nil),
+		ContentStore:     contents,
+		Applier:          apply.NewFileSystemApplier(contents),
+		Differ:           walking.NewWalkingDiff(contents),
+		ImageStore:       namespacedImages{s.Images, s.Namespace},
+		RegistryHosts:    o.Hosts,
+		LeaseManager:     leaseutil.WithNamespace(s.Leases, s.Namespace),
+		GarbageCollect:   s.DB.GarbageCollect,
+		MetadataStore:    md,
+		MountPoolRoot:    filepath.Join(o.Root, "mounts"),
+		GCPolicy:         gcPolicy(),
+	}
+	w, err := base.NewWorker(ctx, opt)
+	if err != nil {
+		return nil, err
+	}
+	writer, err := containerimage.NewImageWriter(containerimage.WriterOpt{
+		Snapshotter: opt.Snapshotter, ContentStore: contents, Applier: opt.Applier, Differ: opt.Differ,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &buildWorker{Worker: w, store: s, images: writer, watchers: &b.watchers}, nil
+}
+
+// gcPolicy bounds what the cache keeps: what nobody has used for a month goes,
+// and beyond 20 GB the least recently used.
+func gcPolicy() []client.PruneInfo {
+	const (
+		month = 30 * 24 * 60 * 60 * 1e9
+		most  = 20 << 30
+	)
+	return []client.PruneInfo{
+		{Filter: []string{"type==source.local,type==exec.cachemount,type==source.git.checkout"}, KeepDuration: month / 15, MaxUsedSpace: most / 4},
+		{All: true, KeepDuration: month, MaxUsedSpace: most},
+		{All: true, MaxUsedSpace: most},
+	}
+}
+
+func (b *Builder) openController(ctx context.Context, o Options, workers *worker.Controller) (*control.Controller, error) {
+	gatewayFrontend, err := gateway.NewGatewayFrontend(workers.Infos(), nil)
+	if err != nil {
+		return nil, err
+	}
+	dockerfiles := forwarder.NewGatewayForwarder(workers.Infos(), dockerfile.Build)
+	cache, err := bboltcachestorage.NewStore(filepath.Join(o.Root, "cache.db"))
+	if err != nil {
+		return nil, err
+	}
+	b.closers.Add(cache.Close)
+	history, err := boltutil.SafeOpen(filepath.Join(o.Root, "history.db"), 0o600, &bbolt.Options{
+		FreelistType: bbolt.FreelistMapType, NoFreelistSync: true,
+	})
+	if err != nil {
+		return nil, err
+	}
+	b.closers.Add(history.Close)
+	none := new(int64)
+	lease, contents := b.worker.LeaseManager(), b.worker.ContentStore()
+	stopped, stop := context.WithCancel(context.Background())
+	b.closers.AddFunc(stop)
+	return control.NewController(control.Opt{
+		SessionManager:   b.sessions,
+		WorkerController: workers,
+		Frontends: map[string]frontend.Frontend{
+			"dockerfile.v0": dockerfiles,
+			"gateway.v0":    builtinSyntax{Frontend: gatewayFrontend, dockerfiles: dockerfiles},
+			frontendClassic: &steppingFrontend{b: b, workers: workers.Infos(), whole: dockerfiles},
+		},
+		CacheManager: solver.NewCacheManager(ctx, "local", cache, worker.NewCacheResultStorage(workers)),
+		ResolveCacheExporterFuncs: map[string]remotecache.ResolveCacheExporterFunc{
+			"registry": registryremotecache.ResolveCacheExporterFunc(b.sessions, o.Hosts),
+			"local":    localremotecache.ResolveCacheExporterFunc(b.sessions),
+			"inline":   inlineremotecache.ResolveCacheExporterFunc(),
+		},
+		ResolveCacheImporterFuncs: map[string]remotecache.ResolveCacheImporterFunc{
+			"registry": registryremotecache.ResolveCacheImporterFunc(b.sessions, contents, o.Hosts),
+			"local":    localremotecache.ResolveCacheImporterFunc(b.sessions),
+		},
+		Entitlements:   []string{string(entitlements.EntitlementNetworkHost)},
+		HistoryDB:      history,
+		HistoryConfig:  &config.HistoryConfig{MaxEntries: none},
+		CacheStore:     cache,
+		LeaseManager:   lease,
+		ContentStore:   contents,
+		GarbageCollect: b.worker.GarbageCollect,
+		GracefulStop:   stopped.Done(),
+	})
+}
+
+// ServeGRPC serves BuildKit's API on a connection that was upgraded to h2c,
+// until its end.
+func (b *Builder) ServeGRPC(ctx context.Context, conn net.Conn) {
+	(&http2.Server{}).ServeConn(conn, &http2.ServeConnOpts{Context: ctx, Handler: b.server})
+}
+
+// ServeSession serves a client's session, by which builds get its files and
+// secrets, on an upgraded connection until its end. header is the request's.
+func (b *Builder) ServeSession(ctx context.Context, conn net.Conn, header map[string][]string) error {
+	return b.sessions.HandleConn(ctx, conn, header)
+}
+
+var _ io.Closer = (*Builder)(nil)

@@ -1,0 +1,308 @@
+package build
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/containerd/errdefs"
+	"github.com/distribution/reference"
+	controlapi "github.com/moby/buildkit/api/services/control"
+	gatewayapi "github.com/moby/buildkit/frontend/gateway/pb"
+	"github.com/moby/buildkit/identity"
+	solvererrors "github.com/moby/buildkit/solver/errdefs"
+	"github.com/moby/moby/api/types/jsonstream"
+
+	"github.com/portholehq/porthole/internal/build/order"
+	"github.com/portholehq/porthole/internal/tartree"
+)
+
+// Classic builds an image of a context that comes as a tar stream, one
+// instruction after the other, and tells of each as Docker's classic builder
+// does. Every instruction's state is an image whose ID is told and that can be
+// run. The error of a build that failed has been told as well.
+func (b *Builder) Classic(ctx context.Context, contextTar io.Reader, o order.Options, report func(jsonstream.Message)) (imageID string, err error) {
+	dir, err := b.receive(ctx, contextTar, o)
+	if err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(dir)
+	sid, end, err := b.localSession(ctx, dir, o.Credentials)
+	if err != nil {
+		return "", err
+	}
+	defer end()
+	attrs, err := attributes(o)
+	if err != nil {
+		return "", err
+	}
+	c := &classic{b: b, o: o, report: report, session: sid}
+	ref := identity.NewID()
+	defer b.builds.put(ref, c)()
+	attrs[attrBuild] = ref
+	response, err := b.controller.Solve(ctx, &controlapi.SolveRequest{
+		Ref: ref, Session: sid, Frontend: frontendClassic, FrontendAttrs: attrs,
+		Exporters: []*controlapi.Exporter{{Type: "moby", Attrs: map[string]string{"name": strings.Join(o.Tags, ",")}}},
+		Cache:     cacheImports(o),
+	})
+	if err != nil {
+		return "", c.failure(ctx, err)
+	}
+	id := response.ExporterResponse["containerimage.config.digest"]
+	c.finish(id)
+	return id, nil
+}
+
+// receive unpacks a context into a directory of its own.
+func (b *Builder) receive(ctx context.Context, contextTar io.Reader, o order.Options) (string, error) {
+	dir, err := os.MkdirTemp(b.runDir(), "context-")
+	if err != nil {
+		return "", err
+	}
+	if o.Remote != "" {
+		return dir, nil
+	}
+	root, err := os.Open(dir)
+	if err == nil {
+		err = tartree.Unpack(ctx, contextTar, tartree.Target{Root: root, Dir: "."})
+		_ = root.Close()
+	}
+	if err == nil {
+		return dir, nil
+	}
+	_ = os.RemoveAll(dir)
+	if errors.Is(err, tartree.ErrOutside) || errors.Is(err, tartree.ErrArchive) {
+		return "", errdefs.ErrInvalidArgument.WithMessage("build context: " + err.Error())
+	}
+	return "", fmt.Errorf("unpack build context: %w", err)
+}
+
+// attributes words the options as BuildKit's Dockerfile frontend wants them.
+func attributes(o order.Options) (map[string]string, error) {
+	a := map[string]string{"filename": o.Dockerfile, "image-resolve-mode": "local"}
+	if o.Dockerfile == "" {
+		a["filename"] = "Dockerfile"
+	}
+	set := func(key, value string) {
+		if value != "" {
+			a[key] = value
+		}
+	}
+	number := func(key string, n int64) {
+		if n != 0 {
+			a[key] = strconv.FormatInt(n, 10)
+		}
+	}
+	set("context", o.Remote)
+	set("target", o.Target)
+	set("platform", o.Platform)
+	if o.NoCache {
+		a["no-cache"] = ""
+	}
+	if o.Pull {
+		a["image-resolve-mode"] = "pull"
+	}
+	for key, value := range o.BuildArgs {
+		if value != nil {
+			a["build-arg:"+key] = *value
+		}
+	}
+	for key, value := range o.Labels {
+		a["label:"+key] = value
+	}
+	switch o.Network {
+	case "", "default", "bridge":
+	case "host", "none":
+		a["force-network-mode"] = o.Network
+	default:
+		return nil, errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("network mode %q not supported by buildkit - you can define a custom network for your builder using the network driver-opt in buildx create", o.Network))
+	}
+	if len(o.ExtraHosts) > 0 {
+		var hosts []string
+		for _, h := range o.ExtraHosts {
+			name, ip, ok := strings.Cut(h, ":")
+			if !ok {
+				return nil, errdefs.ErrInvalidArgument.WithMessage("invalid host: " + h)
+			}
+			hosts = append(hosts, name+"="+ip)
+		}
+		a["add-hosts"] = strings.Join(hosts, ",")
+	}
+	set("ulimit", strings.Join(o.Ulimits, ","))
+	number("shm-size", o.ShmSize)
+	number("memory", o.Memory)
+	number("memswap", o.MemorySwap)
+	number("cpushares", o.CPUShares)
+	number("cpuperiod", o.CPUPeriod)
+	number("cpuquota", o.CPUQuota)
+	set("cpusetcpus", o.CPUSetCPUs)
+	set("cpusetmems", o.CPUSetMems)
+	return a, nil
+}
+
+func cacheImports(o order.Options) *controlapi.CacheOptions {
+	c := &controlapi.CacheOptions{}
+	for _, ref := range o.CacheFrom {
+		c.Imports = append(c.Imports, &controlapi.CacheOptionsEntry{Type: "registry", Attrs: map[string]string{"ref": ref}})
+	}
+	return c
+}
+
+// classic is one classic build under way.
+type classic struct {
+	b       *Builder
+	o       order.Options
+	session string
+
+	mu     sync.Mutex
+	report func(jsonstream.Message)
+	// command is that of the instruction under way, for the error.
+	command string
+	did     bool // something of it was done, not found in the cache
+	ran     string
+}
+
+func (c *classic) stream(format string, args ...any) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.streamLocked(fmt.Sprintf(format, args...))
+}
+
+func (c *classic) streamLocked(text string) {
+	if !c.o.Quiet {
+		c.report(jsonstream.Message{Stream: text})
+	}
+}
+
+// begin tells the head of an instruction.
+func (c *classic) begin(i, n int, head, command string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.command, c.did, c.ran = command, false, ""
+	c.streamLocked(fmt.Sprintf("Step %d/%d : %s\n", i, n, head))
+}
+
+func (c *classic) running(stepID string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.did, c.ran = true, stepID
+	c.streamLocked(fmt.Sprintf(" ---> Running in %s\n", stepID[:12]))
+}
+
+func (c *classic) worked() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.did = true
+}
+
+func (c *classic) output() io.Writer { return classicOutput{c} }
+
+type classicOutput struct{ c *classic }
+
+func (o classicOutput) Write(p []byte) (int, error) {
+	o.c.mu.Lock()
+	defer o.c.mu.Unlock()
+	o.c.streamLocked(string(p))
+	return len(p), nil
+}
+
+// state tells the image that an instruction has led to. cacheable says whether
+// the instruction could have been in the cache.
+func (c *classic) state(id string, cacheable bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if cacheable && !c.did {
+		c.streamLocked(" ---> Using cache\n")
+	}
+	if c.ran != "" && c.o.Remove {
+		c.streamLocked(fmt.Sprintf(" ---> Removed intermediate container %s\n", c.ran[:12]))
+	}
+	c.streamLocked(fmt.Sprintf(" ---> %s\n", shortID(id)))
+}
+
+func shortID(id string) string {
+	id = strings.TrimPrefix(id, "sha256:")
+	return id[:min(12, len(id))]
+}
+
+// finish tells the result.
+func (c *classic) finish(id string) {
+	if aux, err := json.Marshal(map[string]string{"ID": id}); err == nil {
+		raw := json.RawMessage(aux)
+		c.report(jsonstream.Message{Aux: &raw})
+	}
+	if c.o.Quiet {
+		c.report(jsonstream.Message{Stream: id + "\n"})
+		return
+	}
+	c.stream("Successfully built %s\n", shortID(id))
+	for _, tag := range c.o.Tags {
+		if ref, err := reference.ParseNormalizedNamed(tag); err == nil {
+			tag = reference.FamiliarString(reference.TagNameOnly(ref))
+		}
+		c.stream("Successfully tagged %s\n", tag)
+	}
+}
+
+// failure words an error as the classic builder does.
+func (c *classic) failure(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	var exit *gatewayapi.ExitError
+	if !errors.As(err, &exit) || exit.ExitCode == gatewayapi.UnknownExitStatus {
+		return &order.Failure{Message: describeError(err), Code: 1, Err: err}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	message := fmt.Sprintf("The command '%s' returned a non-zero code: %d", c.command, exit.ExitCode)
+	if exit.Err != nil {
+		message += ": " + exit.Err.Error()
+	}
+	return &order.Failure{Message: message, Code: int(exit.ExitCode), Err: err}
+}
+
+// describeError adds the place in the Dockerfile to an error.
+func describeError(err error) string {
+	text := err.Error()
+	for _, s := range solvererrors.Sources(err) {
+		if s.Info == nil || len(s.Ranges) == 0 {
+			continue
+		}
+		return fmt.Sprintf("%s:%d: %s", s.Info.Filename, s.Ranges[0].GetStart().GetLine(), text)
+	}
+	return text
+}
+
+// classicBuilds finds a build by the reference that its frontend has.
+type classicBuilds struct {
+	mu   sync.Mutex
+	list map[string]*classic
+}
+
+func (cb *classicBuilds) put(ref string, c *classic) (remove func()) {
+	cb.mu.Lock()
+	defer cb.mu.Unlock()
+	if cb.list == nil {
+		cb.list = map[string]*classic{}
+	}
+	cb.list[ref] = c
+	return func() {
+		cb.mu.Lock()
+		defer cb.mu.Unlock()
+		delete(cb.list, ref)
+	}
+}
+
+func (cb *classicBuilds) get(ref string) *classic {
+	cb.mu.Lock()
+	defer cb.mu.Unlock()
+	return cb.list[ref]
+}

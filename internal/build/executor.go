@@ -1,0 +1,359 @@
+package build
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/containerd/containerd/v2/core/mount"
+	"github.com/containerd/continuity/fs"
+	"github.com/moby/buildkit/executor"
+	resourcestypes "github.com/moby/buildkit/executor/resources/types"
+	gatewayapi "github.com/moby/buildkit/frontend/gateway/pb"
+	"github.com/moby/buildkit/solver"
+	"github.com/moby/buildkit/solver/pb"
+	"github.com/moby/moby/api/types/container"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/portholehq/porthole/internal/build/step"
+	"github.com/portholehq/porthole/internal/image"
+	"github.com/portholehq/porthole/internal/undo"
+)
+
+// defaultHostname is BuildKit's: layers must not depend on the step's ID.
+const defaultHostname = "buildkitsandbox"
+
+// stepExecutor runs BuildKit's processes as steps.
+type stepExecutor struct {
+	b      *Builder
+	runner step.Runner
+	base   string // all layers are below
+	run    string // for what has to be mounted on the host
+
+	shared *runningIDs
+	// name is what the step is called; empty for what no instruction asked for.
+	name   string
+	vertex digest.Digest
+}
+
+// runningIDs finds the step that BuildKit knows by an id of its own.
+type runningIDs struct {
+	mu  sync.Mutex
+	ids map[string]*runningID
+}
+
+type runningID struct {
+	step    string
+	started chan struct{}
+	done    chan struct{}
+}
+
+func newExecutor(b *Builder, o Options) *stepExecutor {
+	return &stepExecutor{
+		b: b, runner: o.Runner, base: o.Store.Layers, run: b.runDir(),
+		shared: &runningIDs{ids: map[string]*runningID{}},
+	}
+}
+
+// of is the executor for the step of a vertex.
+func (x *stepExecutor) of(v solver.Vertex) *stepExecutor {
+	named := *x
+	named.name, named.vertex = v.Name(), v.Digest()
+	return &named
+}
+
+// Run runs a process in a root file system; see [executor.Executor].
+func (x *stepExecutor) Run(ctx context.Context, id string, root executor.Mount, mounts []executor.Mount, p executor.ProcessInfo, started chan<- struct{}) (_ resourcestypes.Recorder, err error) {
+	begun := sync.OnceFunc(func() {
+		if started != nil {
+			close(started)
+		}
+	})
+	defer begun()
+	s := &step.Step{ID: newStepID(), Name: x.name}
+	if s.Name == "" {
+		s.Name = strings.Join(p.Meta.Args, " ")
+	}
+	leave, running := x.shared.enter(id, s.ID)
+	defer leave()
+	var cleanup undo.Stack
+	defer func() { err = errors.Join(err, cleanup.Run()) }()
+	dir := filepath.Join(x.run, s.ID)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return nil, err
+	}
+	cleanup.Add(func() error { return os.Remove(dir) })
+	if s.RootFS, err = x.rootFS(ctx, root, &cleanup); err != nil {
+		return nil, err
+	}
+	for i, m := range mounts {
+		sm, err := x.mount(ctx, m, filepath.Join(dir, fmt.Sprint(i)), &cleanup)
+		if err != nil {
+			return nil, fmt.Errorf("mount %s: %w", m.Dest, err)
+		}
+		s.Mounts = append(s.Mounts, sm)
+	}
+	if err := describe(s, root, p); err != nil {
+		return nil, err
+	}
+	s.LogDir = filepath.Join(x.b.logsDir(), s.ID)
+	clean, err := stubs(s)
+	if err != nil {
+		return nil, err
+	}
+	cleanup.Add(clean)
+	for _, w := range x.b.watchers.of(x.vertex) {
+		w.running(s.ID)
+		s.Process.Stdout, s.Process.Stderr = alsoTo(s.Process.Stdout, w), alsoTo(s.Process.Stderr, w)
+	}
+	exit, err := x.runner.RunStep(ctx, s, func() { close(running.started); begun() })
+	if err != nil {
+		return nil, stepError(ctx, err)
+	}
+	return nil, exitError(exit, p.Meta.ValidExitCodes)
+}
+
+func newStepID() string {
+	b := make([]byte, 32)
+	_, _ = rand.Read(b) // never fails, says crypto/rand
+	return hex.EncodeToString(b)
+}
+
+// enter notes that a step runs.
+func (r *runningIDs) enter(id, stepID string) (leave func(), running *runningID) {
+	running = &runningID{step: stepID, started: make(chan struct{}), done: make(chan struct{})}
+	if id == "" {
+		return func() {}, running
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ids[id] = running
+	return func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		delete(r.ids, id)
+		close(running.done)
+	}, running
+}
+
+// Exec runs a process in a step that Run has started; see [executor.Executor].
+func (x *stepExecutor) Exec(ctx context.Context, id string, p executor.ProcessInfo) error {
+	x.shared.mu.Lock()
+	running := x.shared.ids[id]
+	x.shared.mu.Unlock()
+	if running == nil {
+		return fmt.Errorf("container %s not found", id)
+	}
+	select {
+	case <-running.started:
+	case <-running.done:
+		return fmt.Errorf("container %s has stopped", id)
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	process := processOf(p)
+	exit, err := x.runner.ExecStep(ctx, running.step, &process)
+	if err != nil {
+		return stepError(ctx, err)
+	}
+	return exitError(exit, p.Meta.ValidExitCodes)
+}
+
+// rootFS brings a mount of the snapshotter into the runtime's form: the same
+// directories, mounted by the step itself.
+func (x *stepExecutor) rootFS(ctx context.Context, root executor.Mount, cleanup *undo.Stack) (image.Layers, error) {
+	list, err := x.open(ctx, root, false, cleanup)
+	if err != nil {
+		return image.Layers{}, err
+	}
+	if len(list) != 1 {
+		return image.Layers{}, fmt.Errorf("root file system has %d mounts", len(list))
+	}
+	m := list[0]
+	if m.Type == "bind" {
+		return image.Layers{Base: m.Source, Lower: []string{m.Source}}, nil
+	}
+	l := image.Layers{Base: x.base}
+	for _, o := range m.Options {
+		key, value, _ := strings.Cut(o, "=")
+		switch key {
+		case "lowerdir":
+			l.Lower = strings.Split(value, ":")
+		case "upperdir":
+			l.Upper = value
+		case "workdir":
+			l.Work = value
+		}
+	}
+	if m.Type != "overlay" || len(l.Lower) == 0 {
+		return image.Layers{}, fmt.Errorf("root file system is mounted as %q", m.Type)
+	}
+	return l, nil
+}
+
+// open takes a mount from BuildKit, which gets it back with the cleanup.
+func (x *stepExecutor) open(ctx context.Context, m executor.Mount, readonly bool, cleanup *undo.Stack) ([]mount.Mount, error) {
+	ref, err := m.Src.Mount(ctx, readonly)
+	if err != nil {
+		return nil, err
+	}
+	list, release, err := withoutPool(ref).Mount()
+	if err != nil {
+		return nil, err
+	}
+	if release != nil {
+		cleanup.Add(release)
+	}
+	return list, nil
+}
+
+// withoutPool takes away BuildKit's wrapper that mounts a writable overlay on
+// the host and gives out binds of it: a step mounts the directories itself, as
+// an overlay cannot be ID-mapped and must not be mounted twice. The wrapper's
+// type is not exported, but what it wraps is.
+func withoutPool(ref executor.MountableRef) executor.MountableRef {
+	v := reflect.ValueOf(ref)
+	if v.Kind() != reflect.Pointer || v.Elem().Kind() != reflect.Struct || v.Elem().Type().Name() != "sharableMountable" {
+		return ref
+	}
+	if inner, ok := v.Elem().FieldByName("Mountable").Interface().(executor.MountableRef); ok {
+		return inner
+	}
+	return ref
+}
+
+// mount prepares one more mount of a step. What is no directory already is
+// mounted at dir, on the host, until the cleanup.
+func (x *stepExecutor) mount(ctx context.Context, m executor.Mount, dir string, cleanup *undo.Stack) (step.Mount, error) {
+	out := step.Mount{Destination: m.Dest, RW: !m.Readonly}
+	list, err := x.open(ctx, m, m.Readonly, cleanup)
+	if err != nil {
+		return out, err
+	}
+	if len(list) != 1 {
+		return out, fmt.Errorf("%d mounts in one place", len(list))
+	}
+	switch first := list[0]; {
+	case first.Type == "tmpfs" && m.Selector == "":
+		out.Options = first.Options
+		return out, nil
+	case first.Type == "bind" || first.Type == "rbind":
+		out.Source = first.Source
+	default:
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			return out, err
+		}
+		cleanup.Add(func() error { return os.Remove(dir) })
+		if err := mount.All(list, dir); err != nil {
+			return out, err
+		}
+		cleanup.Add(func() error { return mount.UnmountAll(dir, syscall.MNT_DETACH) })
+		out.Source, out.Fixed = dir, true
+	}
+	if m.Selector != "" {
+		if out.Source, err = fs.RootPath(out.Source, m.Selector); err != nil {
+			return out, err
+		}
+	}
+	return out, nil
+}
+
+// describe completes a step from what BuildKit says of its process.
+func describe(s *step.Step, root executor.Mount, p executor.ProcessInfo) error {
+	meta := p.Meta
+	s.Process = processOf(p)
+	s.ReadonlyRoot = root.Readonly || meta.ReadonlyRootFS
+	s.Hostname = meta.Hostname
+	if s.Hostname == "" {
+		s.Hostname = defaultHostname
+	}
+	for _, h := range meta.ExtraHosts {
+		s.ExtraHosts = append(s.ExtraHosts, h.Host+":"+h.IP.String())
+	}
+	switch meta.NetMode {
+	case pb.NetMode_HOST:
+		s.Network = step.NetworkHost
+	case pb.NetMode_NONE:
+		s.Network = step.NetworkNone
+	default:
+		s.Network = step.NetworkDefault
+	}
+	s.Privileged = meta.SecurityMode == pb.SecurityMode_INSECURE
+	if len(meta.CDIDevices) > 0 {
+		return errors.New("devices of the container device interface are not supported")
+	}
+	if meta.Proxy != nil {
+		return errors.New("steps behind a proxy of the builder are not supported")
+	}
+	for _, u := range meta.Ulimit {
+		s.Resources.Ulimits = append(s.Resources.Ulimits, &container.Ulimit{Name: u.Name, Soft: u.Soft, Hard: u.Hard})
+	}
+	if r := meta.LinuxResources; r != nil {
+		s.Resources.Memory, s.Resources.MemorySwap = r.Memory, r.MemorySwap
+		s.Resources.CPUShares, s.Resources.CPUPeriod, s.Resources.CPUQuota = int64(r.CpuShares), int64(r.CpuPeriod), r.CpuQuota
+		s.Resources.CpusetCpus, s.Resources.CpusetMems = r.CpusetCpus, r.CpusetMems
+	}
+	return nil
+}
+
+func processOf(p executor.ProcessInfo) step.Process {
+	out := step.Process{
+		Args: p.Meta.Args, Env: p.Meta.Env, User: p.Meta.User, Cwd: p.Meta.Cwd, Terminal: p.Meta.Tty, Signals: p.Signal,
+	}
+	// A nil pointer in an interface is not nil.
+	if p.Stdin != nil {
+		out.Stdin = p.Stdin
+	}
+	if p.Stdout != nil {
+		out.Stdout = p.Stdout
+	}
+	if p.Stderr != nil {
+		out.Stderr = p.Stderr
+	}
+	if p.Resize != nil {
+		sizes := make(chan step.Size)
+		go func() {
+			defer close(sizes)
+			for size := range p.Resize {
+				select {
+				case sizes <- step.Size{Height: uint16(size.Rows), Width: uint16(size.Cols)}:
+				case <-time.After(time.Second): // the process has ended
+				}
+			}
+		}()
+		out.Resize = sizes
+	}
+	return out
+}
+
+// stepError is an error that no exit status tells of.
+func stepError(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
+		err = errors.Join(err, cause)
+	}
+	return err
+}
+
+// exitError words a status that means failure as BuildKit wants it.
+func exitError(exit step.Exit, valid []int) error {
+	if exit.Code == 0 && valid == nil || slices.Contains(valid, exit.Code) {
+		return nil
+	}
+	err := &gatewayapi.ExitError{ExitCode: uint32(exit.Code)}
+	if exit.OOMKilled {
+		err.Err = errors.New("the kernel killed processes of the step for want of memory (OOM)")
+	}
+	return err
+}
+
+var _ executor.Executor = (*stepExecutor)(nil)

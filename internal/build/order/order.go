@@ -1,0 +1,48 @@
+// Package order has what a client orders to be built, and how that may fail. It
+// stands apart from package build so that the API's server need not know
+// BuildKit.
+package order
+
+import "github.com/portholehq/porthole/internal/image/remote"
+
+// Options are those of the classic build, `POST /build`.
+type Options struct {
+	Tags       []string
+	Dockerfile string // path in the context; "Dockerfile" when empty
+	// Remote is a URL of a context, in the place of a tar stream.
+	Remote string
+	// Quiet leaves nothing but the ID of the image.
+	Quiet   bool
+	NoCache bool
+	Pull    bool
+	Remove  bool // intermediate containers; there are none, but the text tells of them
+	Target  string
+	// Platform is "os/arch[/variant]", or empty for this machine.
+	Platform    string
+	BuildArgs   map[string]*string // nil: the daemon's environment, as with Docker's client
+	Labels      map[string]string
+	CacheFrom   []string
+	Network     string // of RUN steps: default, bridge, host or none
+	ExtraHosts  []string
+	ShmSize     int64
+	Ulimits     []string // as "nofile=1024:2048"
+	Memory      int64    // bytes
+	MemorySwap  int64
+	CPUShares   int64
+	CPUPeriod   int64
+	CPUQuota    int64
+	CPUSetCPUs  string
+	CPUSetMems  string
+	Credentials map[string]remote.Credentials // by domain, Docker Hub as docker.io
+}
+
+// Failure is a build that failed by its own fault. Code is the exit status of
+// its RUN step, or 1.
+type Failure struct {
+	Message string
+	Code    int
+	Err     error // the cause
+}
+
+func (f *Failure) Error() string { return f.Message }
+func (f *Failure) Unwrap() error { return f.Err }

@@ -1,0 +1,226 @@
+package build
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/containerd/v2/pkg/namespaces"
+	"github.com/containerd/platforms"
+	"github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/executor"
+	"github.com/moby/buildkit/exporter"
+	"github.com/moby/buildkit/exporter/containerimage"
+	"github.com/moby/buildkit/exporter/containerimage/exptypes"
+	"github.com/moby/buildkit/frontend"
+	"github.com/moby/buildkit/frontend/dockerfile/dockerfile2llb"
+	"github.com/moby/buildkit/frontend/dockerfile/instructions"
+	"github.com/moby/buildkit/frontend/dockerfile/parser"
+	"github.com/moby/buildkit/frontend/dockerui"
+	gateway "github.com/moby/buildkit/frontend/gateway/client"
+	"github.com/moby/buildkit/frontend/gateway/forwarder"
+	"github.com/moby/buildkit/session"
+	"github.com/moby/buildkit/solver/llbsolver/compat"
+	"github.com/moby/buildkit/solver/pb"
+	"github.com/moby/buildkit/util/leaseutil"
+	"github.com/moby/buildkit/worker"
+)
+
+const (
+	// frontendClassic is the frontend of classic builds, which steps through
+	// the instructions.
+	frontendClassic = "porthole.classic"
+	// attrBuild names the build to its frontend.
+	attrBuild = "porthole-build"
+)
+
+// An instruction is one line of a Dockerfile with what continues it.
+type instruction struct {
+	head    string // as it stands there, on one line
+	command string // of a RUN as the kernel gets it; empty for others
+	end     int    // its last line, from 1
+	from    bool
+	// early is an ARG in front of the first FROM.
+	early bool
+	// works tells that it makes a layer, which may be in the cache.
+	works bool
+}
+
+// instructionsOf lists the instructions that a build of target goes through, in
+// their order.
+func instructionsOf(text []byte, target string) ([]instruction, error) {
+	parsed, err := parser.Parse(strings.NewReader(string(text)))
+	if err != nil {
+		return nil, err
+	}
+	stages, _, err := instructions.Parse(parsed.AST, nil)
+	if err != nil {
+		return nil, err
+	}
+	last := len(stages) - 1
+	if target != "" {
+		found, ok := instructions.HasStage(stages, target)
+		if !ok {
+			return nil, fmt.Errorf("target stage %q could not be found", target)
+		}
+		last = found
+	}
+	var list []instruction
+	stage := -1
+	for _, node := range parsed.AST.Children {
+		in := instruction{head: node.Original, end: node.EndLine}
+		switch strings.ToLower(node.Value) {
+		case "from":
+			if stage++; stage > last {
+				return list, nil
+			}
+			in.from = true
+		case "run":
+			in.works, in.command = true, runCommand(node)
+		case "copy", "add", "workdir":
+			in.works = true
+		}
+		in.early = stage < 0
+		list = append(list, in)
+	}
+	if stage < 0 {
+		return nil, errors.New("dockerfile contains no stages to build")
+	}
+	return list, nil
+}
+
+// runCommand is what a RUN executes, as the classic builder shows it.
+func runCommand(node *parser.Node) string {
+	in, err := instructions.ParseInstruction(node)
+	if run, ok := in.(*instructions.RunCommand); ok && err == nil {
+		if run.PrependShell {
+			return "/bin/sh -c " + strings.Join(run.CmdLine, " ")
+		}
+		return strings.Join(run.CmdLine, " ")
+	}
+	return node.Original
+}
+
+// steppingFrontend goes through a Dockerfile one instruction after the other.
+type steppingFrontend struct {
+	b       *Builder
+	workers worker.Infos
+	whole   frontend.Frontend // for the result
+}
+
+// Solve builds; see [frontend.Frontend].
+func (f *steppingFrontend) Solve(ctx context.Context, llb frontend.FrontendLLBBridge, exec executor.Executor, opt map[string]string, inputs map[string]*pb.Definition, sid string, sm *session.Manager) (*frontend.Result, error) {
+	c := f.b.builds.get(opt[attrBuild])
+	if c == nil {
+		return nil, errors.New("no such build")
+	}
+	recorded := &recordingBridge{FrontendLLBBridge: llb}
+	stepping := forwarder.NewGatewayForwarder(f.workers, func(ctx context.Context, gw gateway.Client) (*gateway.Result, error) {
+		return gateway.NewResult(), f.steps(ctx, gw, recorded, c)
+	})
+	if _, err := stepping.Solve(ctx, recorded, exec, opt, inputs, sid, sm); err != nil {
+		return nil, err
+	}
+	return f.whole.Solve(ctx, llb, exec, opt, inputs, sid, sm)
+}
+
+// steps solves the Dockerfile up to each instruction in turn. What was solved
+// before is not solved again: it is all one job.
+func (f *steppingFrontend) steps(ctx context.Context, gw gateway.Client, recorded *recordingBridge, c *classic) error {
+	ui, err := dockerui.NewClient(gw)
+	if err != nil {
+		return err
+	}
+	source, err := ui.ReadEntrypoint(ctx, "Dockerfile")
+	if err != nil {
+		return err
+	}
+	list, err := instructionsOf(source.Data, ui.Target)
+	if err != nil {
+		return err
+	}
+	lines := strings.SplitAfter(string(source.Data), "\n")
+	for i, in := range list {
+		c.begin(i+1, len(list), in.head, in.command)
+		if in.early {
+			continue
+		}
+		text := strings.Join(lines[:min(in.end, len(lines))], "")
+		id, err := f.step(ctx, gw, ui, recorded, c, []byte(text), source)
+		if err != nil {
+			return err
+		}
+		c.state(id, in.works)
+	}
+	return nil
+}
+
+// step solves a Dockerfile that ends with the instruction in question, and
+// makes an image of the result.
+func (f *steppingFrontend) step(ctx context.Context, gw gateway.Client, ui *dockerui.Client, recorded *recordingBridge, c *classic, text []byte, source *dockerui.Source) (string, error) {
+	o := dockerfile2llb.ConvertOpt{Config: ui.Config, Client: ui, SourceMap: source.SourceMap, MetaResolver: gw}
+	o.Target = "" // the end of the text is the target
+	if len(ui.TargetPlatforms) > 0 {
+		o.TargetPlatform = &ui.TargetPlatforms[0]
+	}
+	r, err := dockerfile2llb.Dockerfile2LLB(ctx, text, o)
+	if err != nil {
+		return "", err
+	}
+	def, err := r.State.Marshal(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer f.b.watchers.add(def.ToPB(), c)()
+	if _, err := gw.Solve(ctx, gateway.SolveRequest{Definition: def.ToPB(), CacheImports: ui.CacheImports, Evaluate: true}); err != nil {
+		return "", err
+	}
+	config, err := json.Marshal(r.Image)
+	if err != nil {
+		return "", err
+	}
+	return f.b.keepStep(ctx, recorded.take(), config, c.session)
+}
+
+// keepStep makes an image of the state after an instruction, which is not shown
+// among the others and can be run by its ID.
+func (b *Builder) keepStep(ctx context.Context, result *frontend.Result, config []byte, sid string) (string, error) {
+	src := &exporter.Source{Metadata: map[string][]byte{exptypes.ExporterImageConfigKey: config}}
+	if result != nil && result.Ref != nil {
+		cached, err := result.Ref.Result(ctx)
+		if err != nil {
+			return "", err
+		}
+		ref, ok := cached.Sys().(*worker.WorkerRef)
+		if !ok {
+			return "", fmt.Errorf("result of a step is a %T", cached.Sys())
+		}
+		src.Ref = ref.ImmutableRef
+	}
+	ctx = namespaces.WithNamespace(ctx, b.worker.store.Namespace)
+	ctx, done, err := leaseutil.WithLease(ctx, b.worker.LeaseManager(), leaseutil.MakeTemporary)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = done(context.WithoutCancel(ctx)) }() // the next start would end it
+	o := containerimage.ImageCommitOpts{}
+	if _, err := o.Load(ctx, map[string]string{string(exptypes.OptKeyLayerCompression): "uncompressed"}); err != nil {
+		return "", err
+	}
+	desc, _, err := b.worker.images.Commit(ctx, src, sid, nil, &o, compat.CompatibilityVersionCurrent, client.ExporterImage)
+	if err != nil {
+		return "", err
+	}
+	c, err := images.Config(ctx, b.worker.store.Content, *desc, platforms.Default())
+	if err != nil {
+		return "", err
+	}
+	x := &storeExport{worker: b.worker}
+	if err := x.tie(ctx, src, c.Digest); err != nil {
+		return "", err
+	}
+	return c.Digest.String(), b.worker.keepIntermediate(ctx, *desc)
+}

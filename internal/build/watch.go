@@ -1,0 +1,113 @@
+package build
+
+import (
+	"context"
+	"io"
+	"sync"
+
+	"github.com/moby/buildkit/frontend"
+	"github.com/moby/buildkit/solver"
+	"github.com/moby/buildkit/solver/pb"
+	"github.com/opencontainers/go-digest"
+)
+
+// A watcher hears what becomes of one instruction while it is worked on. Its
+// methods may be called by several goroutines.
+type watcher interface {
+	// running tells that a process has begun as a step.
+	running(stepID string)
+	// worked tells that something was done: the result was not in the cache.
+	worked()
+	// output is what the process prints.
+	output() io.Writer
+}
+
+// watchers finds who watches a vertex. Builds that share one share its step, so
+// each may have several.
+type watchers struct {
+	mu   sync.Mutex
+	list map[digest.Digest][]watcher
+}
+
+// add makes w watch the vertices of a definition until remove.
+func (ws *watchers) add(def *pb.Definition, w watcher) (remove func()) {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	if ws.list == nil {
+		ws.list = map[digest.Digest][]watcher{}
+	}
+	var keys []digest.Digest
+	for _, op := range def.Def {
+		key := digest.FromBytes(op)
+		keys = append(keys, key)
+		ws.list[key] = append(ws.list[key], w)
+	}
+	return func() {
+		ws.mu.Lock()
+		defer ws.mu.Unlock()
+		for _, key := range keys {
+			var left []watcher
+			for _, other := range ws.list[key] {
+				if other != w {
+					left = append(left, other)
+				}
+			}
+			if ws.list[key] = left; len(left) == 0 {
+				delete(ws.list, key)
+			}
+		}
+	}
+}
+
+func (ws *watchers) of(key digest.Digest) []watcher {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	return append([]watcher(nil), ws.list[key]...)
+}
+
+// alsoTo is an output that goes to a watcher as well, whose writes never fail.
+func alsoTo(w io.Writer, watch watcher) io.Writer {
+	if w == nil {
+		return watch.output()
+	}
+	return io.MultiWriter(watch.output(), w)
+}
+
+// watchedOp tells when an operation is executed.
+type watchedOp struct {
+	solver.Op
+	watchers *watchers
+	vertex   digest.Digest
+}
+
+func (o watchedOp) Exec(ctx context.Context, job solver.JobContext, inputs []solver.Result) ([]solver.Result, error) {
+	for _, w := range o.watchers.of(o.vertex) {
+		w.worked()
+	}
+	return o.Op.Exec(ctx, job, inputs)
+}
+
+// recordingBridge remembers the last result that a frontend got.
+type recordingBridge struct {
+	frontend.FrontendLLBBridge
+	mu   sync.Mutex
+	last *frontend.Result
+}
+
+func (b *recordingBridge) Solve(ctx context.Context, req frontend.SolveRequest, sid string) (*frontend.Result, error) {
+	r, err := b.FrontendLLBBridge.Solve(ctx, req, sid)
+	if err == nil {
+		b.mu.Lock()
+		b.last = r
+		b.mu.Unlock()
+	}
+	return r, err
+}
+
+func (b *recordingBridge) take() *frontend.Result {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	r := b.last
+	b.last = nil
+	return r
+}
