@@ -159,7 +159,7 @@ func (e *Engine) connectStep(ctx context.Context, r *runningStep) (detach func()
 	}
 	defer ns.Close()
 	ep, err := e.deps.Network.Attach(ctx, network.AttachSpec{
-		ContainerID: r.step.ID, Name: r.step.Name, Hostname: r.view.Config.Hostname, Network: string(step.NetworkDefault), NetNS: ns,
+		ContainerID: r.step.ID, Name: r.step.Name, Network: string(step.NetworkDefault), NetNS: ns,
 	})
 	if err != nil {
 		return nil, err
@@ -171,7 +171,7 @@ func (e *Engine) connectStep(ctx context.Context, r *runningStep) (detach func()
 			e.log.Error("step was not taken off its network", "step", r.step.ID, "err", err)
 		}
 	}
-	if err := e.addAddress(r.view, ep.IPv4.Addr(), ep.Gateway); err != nil {
+	if err := e.addAddresses(r.view, []network.Endpoint{ep}); err != nil {
 		detach()
 		return nil, err
 	}
