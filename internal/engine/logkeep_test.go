@@ -13,7 +13,7 @@ import (
 )
 
 // fillLog writes numbered lines as a shim would.
-func fillLog(t *testing.T, dir string, from, to int, o crilog.Options) {
+func fillLog(t testing.TB, dir string, from, to int, o crilog.Options) {
 	t.Helper()
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		t.Fatal(err)
