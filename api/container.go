@@ -20,12 +20,12 @@ type Run struct {
 	// Cause is why it began: start, restart, restart-policy, daemon-start, or
 	// unknown, when the daemon was killed before it could save the start.
 	Cause      string    `json:"Cause"`
-	By         *Actor    `json:"By,omitempty"`         // who asked for it; nil: not known
-	StartedAt  time.Time `json:"StartedAt,omitzero"`   // absent: the start failed
-	FinishedAt time.Time `json:"FinishedAt,omitzero"`  // absent: it goes on
-	ExitCode   *int      `json:"ExitCode,omitempty"`   // nil: it goes on
-	Signal     int       `json:"Signal,omitempty"`     // that ended it
-	OOMKilled  bool      `json:"OOMKilled,omitempty"`  // the kernel killed some process of it for want of memory
-	Error      string    `json:"Error,omitempty"`      // why the start failed
-	Unobserved bool      `json:"Unobserved,omitempty"` // nobody was there to see it end: the exit code is a guess
+	By         *Actor    `json:"By,omitempty"`        // who asked for it; nil: not known
+	StartedAt  time.Time `json:"StartedAt,omitzero"`  // absent: the start failed, or was not saved
+	FinishedAt time.Time `json:"FinishedAt,omitzero"` // absent: it goes on
+	ExitCode   *int      `json:"ExitCode,omitempty"`  // nil: it goes on
+	Signal     int       `json:"Signal"`              // that ended it
+	OOMKilled  bool      `json:"OOMKilled"`           // the kernel killed some process of it for want of memory
+	Error      string    `json:"Error"`               // why the start failed; empty: it did not
+	Unobserved bool      `json:"Unobserved"`          // nobody was there to see it end: the exit code is a guess
 }

@@ -19,7 +19,7 @@ type Death struct {
 	AutoRemove  bool     `json:"AutoRemove,omitempty"` // the container was to be removed at its end
 
 	CreatedAt  time.Time `json:"CreatedAt,omitzero"`
-	StartedAt  time.Time `json:"StartedAt,omitzero"` // absent: it did not come so far
+	StartedAt  time.Time `json:"StartedAt,omitzero"` // absent: it did not come so far, or that was not saved
 	FinishedAt time.Time `json:"FinishedAt"`
 
 	// Cause is one of completed, failed, crashed, oom, stopped, timed-out, killed,

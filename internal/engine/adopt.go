@@ -348,18 +348,19 @@ func (e *Engine) noteExit(c *ctr, unrecorded Exit) bool {
 	case container.StateRemoving, container.StateDead:
 		e.finishRemoval(c)
 		return true
-	case container.StateRestarting:
-		// Its end is known already; the policy is looked at afterwards, as for all others.
-		e.saved(c, c.move(container.StateExited, nil))
-		return false
-	case container.StateCreated, container.StateRunning, container.StatePaused, container.StateExited: // what became of it is seen below
+	case container.StateCreated, container.StateRunning, container.StatePaused, container.StateRestarting, container.StateExited: // what became of it is seen below
 	}
 	exit, err := e.deps.Runtime.ReadExit(e.stateDir(c.id))
 	recorded := err == nil
 	if err != nil && !errdefs.IsNotFound(err) && !errors.Is(err, fs.ErrNotExist) {
 		e.log.Error("exit record cannot be read", "container", c.id, "err", err)
 	}
-	if !v.live() && (!recorded || !exit.At.After(v.Life.FinishedAt)) {
+	rests := !v.live() || v.status() == container.StateRestarting // as far as was saved
+	if rests && (!recorded || !exit.At.After(v.Life.FinishedAt)) {
+		if v.live() {
+			// Its end is known already; the policy is looked at afterwards, as for all others.
+			e.saved(c, c.move(container.StateExited, nil))
+		}
 		e.autoRemoveRest(c)
 		e.removeUnstarted(c)
 		return false
@@ -370,9 +371,13 @@ func (e *Engine) noteExit(c *ctr, unrecorded Exit) bool {
 		exit = unrecorded
 	}
 	// A start and an end that the earlier daemon did not get to save.
-	if !v.live() {
+	if rests {
 		e.saved(c, c.updateSaved(func(v *view) {
-			v.Life.Begin(state.RunUnknown, nil, time.Time{})
+			if v.live() {
+				v.Life.Begin(state.RunPolicy, v.startedBy().Follows(), time.Time{})
+			} else {
+				v.Life.Begin(state.RunUnknown, nil, time.Time{})
+			}
 			v.Life.Status = container.StateRunning
 		}))
 	}

@@ -268,7 +268,8 @@ func (e *Engine) lastLines(v *view) []death.Line {
 func (e *Engine) deathOf(v *view, exit Exit) *death.Record {
 	rec := deathIn(v)
 	rec.Command, rec.TTY, rec.Removed = append([]string{v.Path}, v.Args...), v.Config.Tty, v.HostConfig.AutoRemove
-	rec.Started, rec.Finished, rec.Exit = v.Life.StartedAt, exit.At.UTC(), exitForm(exit)
+	run, _ := v.Life.Last()
+	rec.Started, rec.Finished, rec.Exit = run.StartedAt, exit.At.UTC(), exitForm(exit)
 	rec.StartedBy, rec.Stop = v.startedBy(), stopForm(v.decisive(exit))
 	rec.OOMCount, rec.Signals = exit.OOMKills, (*death.SignalMasks)(exit.Signals)
 	rec.Restarts, rec.Limits = v.Life.RestartCount, limitsOf(v.HostConfig)

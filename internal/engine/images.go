@@ -1,8 +1,10 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"io"
+	"maps"
 
 	"github.com/moby/moby/api/types/events"
 	mobyimage "github.com/moby/moby/api/types/image"
@@ -58,8 +60,20 @@ func (e *Engine) ImageLoad(ctx context.Context, r io.Reader, o ImageLoadOptions,
 	return names, nil
 }
 
+// emitImage publishes an event about an image, with its labels as long as it is there.
 func (e *Engine) emitImage(ctx context.Context, action events.Action, id, name string) {
-	e.emitOther(ctx, events.ImageEventType, action, id, map[string]string{"name": name})
+	var labels map[string]string
+	if img, err := e.deps.Images.Resolve(ctx, id); err == nil {
+		labels = img.Config.Config.Labels
+	}
+	e.emitLabelled(ctx, action, id, name, labels)
+}
+
+func (e *Engine) emitLabelled(ctx context.Context, action events.Action, id, name string, labels map[string]string) {
+	attributes := map[string]string{}
+	maps.Copy(attributes, labels)
+	attributes["name"] = name
+	e.emitOther(ctx, events.ImageEventType, action, id, attributes)
 }
 
 // ImageSave writes an archive of the images named.
@@ -80,6 +94,10 @@ func (e *Engine) ImageImport(ctx context.Context, r io.Reader, o ImageImportOpti
 	id, err := e.deps.Images.Import(ctx, r, o)
 	if err != nil {
 		return "", err
+	}
+	if o.Repo != "" {
+		name := o.Repo + ":" + cmp.Or(o.Tag, "latest")
+		e.emitImage(ctx, events.ActionTag, id, name)
 	}
 	e.emitImage(ctx, events.ActionImport, id, id)
 	return id, nil
@@ -137,18 +155,18 @@ func (e *Engine) ImageRemove(ctx context.Context, ref string, o ImageRemoveOptio
 	gone, err := e.deps.Images.Remove(ctx, ref, image.RemoveOptions{
 		Force: o.Force, NoPrune: o.NoPrune, Used: func(id string) []image.Use { return e.imageUses()[id] },
 	})
-	e.emitRemoved(ctx, img.ID, gone)
+	e.emitRemoved(ctx, img, gone)
 	return gone, err
 }
 
 // emitRemoved tells of names and of an image that went. Layers have no events.
-func (e *Engine) emitRemoved(ctx context.Context, id string, gone []mobyimage.DeleteResponse) {
+func (e *Engine) emitRemoved(ctx context.Context, img image.Image, gone []mobyimage.DeleteResponse) {
 	for _, g := range gone {
 		switch {
 		case g.Untagged != "":
-			e.emitImage(ctx, events.ActionUnTag, id, id)
-		case g.Deleted == id:
-			e.emitImage(ctx, events.ActionDelete, id, id)
+			e.emitLabelled(ctx, events.ActionUnTag, img.ID, img.ID, img.Config.Config.Labels)
+		case g.Deleted == img.ID:
+			e.emitImage(ctx, events.ActionDelete, img.ID, img.ID)
 		}
 	}
 }

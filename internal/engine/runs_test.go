@@ -154,3 +154,31 @@ func TestEventsHaveActors(t *testing.T) {
 		t.Errorf("events (-want +got):\n%s", diff)
 	}
 }
+
+// A run that the policy began, and that ended, before the daemon that was killed had saved either.
+func TestRunOfThePolicyThatWasNotSaved(t *testing.T) {
+	w := newWorld(t)
+	end := make(chan struct{})
+	w.runtime.programs["fail"] = func(t *fakeTask) { <-end; t.end(Exit{Code: 1, Observed: true}) }
+	id := w.create("loop", func(r *container.CreateRequest) {
+		r.HostConfig.RestartPolicy = container.RestartPolicy{Name: container.RestartPolicyOnFailure, MaximumRetryCount: 1}
+	}, "fail")
+	w.start(id)
+	c, err := w.registry.find(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.update(func(v *view) { v.restartDelay = restartMax }) // it is not to come before the daemon ends
+	close(end)
+	eventually(t, "the restart to wait", func() bool { return w.inspect(id).State.Status == container.StateRestarting })
+	w.close()
+	w.runtime.mu.Lock()
+	w.runtime.exits[w.stateDir(id)] = Exit{Code: 5, Observed: true, At: time.Now()}
+	delete(w.runtime.tasks, id)
+	w.runtime.mu.Unlock()
+	w.open()
+	eventually(t, "it to rest", func() bool { return w.inspect(id).State.Status == container.StateExited })
+	if diff := cmp.Diff([]string{"1 start 1", "2 restart-policy 5 failed"}, w.runs(id)); diff != "" {
+		t.Errorf("runs (-want +got):\n%s", diff) // "failed": its start is not known
+	}
+}

@@ -17,7 +17,7 @@ type Run struct {
 	Cause  RunCause `json:"cause"`
 	// By is who asked for the start, or for what led to it; nil: not known.
 	By         *event.Origin `json:"by,omitempty"`
-	StartedAt  time.Time     `json:"started_at,omitzero"`  // zero: the start failed
+	StartedAt  time.Time     `json:"started_at,omitzero"`  // zero: the start failed, or was not saved
 	FinishedAt time.Time     `json:"finished_at,omitzero"` // zero: it goes on
 	ExitCode   int           `json:"exit_code"`
 	Signal     int           `json:"signal,omitempty"`
