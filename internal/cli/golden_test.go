@@ -411,11 +411,12 @@ var ours = regexp.MustCompile(`(?s)` + strings.Join([]string{
 	`      --grep .*?\(RE2\)\n`,
 	`      --run int .*?has written\n`,
 	`      --stream name .*?stdout, stderr\n`,
+	`  (deaths|health) +List [^\n]*\n`,
 	`"HealthStatus":"[a-z]*",`,
 }, "|"))
 
 func withoutOurs(r result) result {
-	r.Out = ours.ReplaceAllString(r.Out, "")
+	r.Out, r.Err = ours.ReplaceAllString(r.Out, ""), ours.ReplaceAllString(r.Err, "")
 	return r
 }
 

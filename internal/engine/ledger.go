@@ -25,6 +25,7 @@ var places = []ledger.Claim{
 	{Path: "events", Owner: ledger.Journal},
 	{Path: "deaths", Owner: ledger.Deaths},
 	{Path: "network", Owner: ledger.Network},
+	{Path: "trash", Owner: ledger.Removing},
 	{Path: "build", Owner: ledger.BuildCache},
 	{Path: "state.db", Owner: ledger.Database, Part: "containers"},
 	{Path: "engine-id", Owner: ledger.Daemon, Part: "files"},

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -179,6 +180,17 @@ func TestDiskLedger(t *testing.T) {
 		if got := bytesOf(l, want.owner, want.name, want.part); got < want.least {
 			t.Errorf("%s %s %s: %d bytes, want %d or more", want.owner, want.name, want.part, got, want.least)
 		}
+	}
+	var orphans []string
+	for _, a := range l.Accounts {
+		if a.Owner == "orphan" {
+			orphans = append(orphans, a.Path)
+		}
+	}
+	slices.Sort(orphans)
+	// What else there is has been forgotten in the claims of the part that makes it.
+	if want := []string{"containers/" + lost, "images/layers/rootfs/" + lost, "stray", "volumes/.odd"}; !slices.Equal(orphans, want) {
+		t.Fatalf("orphans are %q, want %q", orphans, want)
 	}
 	table := d.porthole("system", "df", "-v")
 	for _, want := range []string{"Data root usage:", "stray", "containers/" + lost, "images/layers/rootfs/" + lost, "volumes/.odd", "prune --orphans"} {
