@@ -53,6 +53,7 @@ func verbs(b system.Build) []verb {
 		{"events", system.NewEvents},
 		{"export", containers.NewExport},
 		{"health", containers.NewHealth},
+		{"forward", networks.NewForward},
 		{"history", images.NewHistory},
 		{"import", images.NewImport},
 		{"inspect", system.NewInspect},
@@ -79,6 +80,7 @@ func verbs(b system.Build) []verb {
 		{"container", containers.NewGroup},
 		{"image", images.NewGroup},
 		{"network", networks.NewGroup},
+		{"net", networks.NewNet},
 		{"volume", volumes.NewGroup},
 		{"system", system.NewGroup(b)},
 	}

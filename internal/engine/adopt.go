@@ -245,9 +245,6 @@ func (e *Engine) adoptNow(c *ctr, a attempt) bool {
 
 // detachEnded takes a container off its network that has ended without this daemon.
 func (e *Engine) detachEnded(ctx context.Context, v *view) {
-	if !isBridged(v) || v.ResolvedNet != "" {
-		return
-	}
 	if err := e.deps.Network.Detach(ctx, v.ID); err != nil {
 		e.log.Error("container was not taken off its network", "container", v.ID, "err", err)
 	}

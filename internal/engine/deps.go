@@ -23,6 +23,7 @@ import (
 	"github.com/portholehq/porthole/internal/image/remote"
 	"github.com/portholehq/porthole/internal/ledger"
 	"github.com/portholehq/porthole/internal/network"
+	netkeeper "github.com/portholehq/porthole/internal/network/keeper"
 	"github.com/portholehq/porthole/internal/record/death"
 	"github.com/portholehq/porthole/internal/record/sampler"
 	"github.com/portholehq/porthole/internal/runtime"
@@ -183,6 +184,12 @@ type Networks interface {
 	// container had.
 	Serve(ctx context.Context, s network.SandboxSpec) ([]network.Published, error)
 	Published(id string) []network.Published
+	// Forward opens a further port of a container that runs, also one that only its loopback address serves.
+	Forward(ctx context.Context, s network.SandboxSpec, p network.PortSpec) ([]network.Published, error)
+	Unforward(ctx context.Context, s network.SandboxSpec, hostPort uint16) error
+	Forwards(id string) []network.Published
+	Queries(ctx context.Context, id string) (netkeeper.Queries, error)
+	Check(ctx context.Context, s network.CheckSpec) []network.Hop
 	Reconcile(ctx context.Context, live map[string]bool) error
 	Endpoints(id string) []network.Endpoint
 

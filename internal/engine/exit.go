@@ -111,12 +111,11 @@ func (e *Engine) emitEnd(ctx context.Context, before *view, exit Exit) {
 func (e *Engine) clear(ctx context.Context, c *ctr, before *view, task Task) {
 	ctx, cancel := context.WithTimeout(ctx, clearTimeout)
 	defer cancel()
+	// Also one without networks may have ports that were forwarded to it.
+	if err := e.deps.Network.Detach(ctx, c.id); err != nil {
+		e.log.Error("container was not taken off its network", "container", c.id, "err", err)
+	}
 	if before.ResolvedNet == "" {
-		if isBridged(before) {
-			if err := e.deps.Network.Detach(ctx, c.id); err != nil {
-				e.log.Error("container was not taken off its network", "container", c.id, "err", err)
-			}
-		}
 		for _, name := range networkNames(before) {
 			e.emitNetwork(ctx, before, events.ActionDisconnect, name)
 		}

@@ -469,6 +469,9 @@ func (f *fakeNetworks) Endpoints(id string) []network.Endpoint {
 	}
 	return []network.Endpoint{{NetworkID: "n1", Network: "bridge", IPv4: netip.MustParsePrefix("172.20.0.2/16")}}
 }
+func (f *fakeNetworks) Serve(context.Context, network.SandboxSpec) ([]network.Published, error) {
+	return nil, nil
+}
 func (f *fakeNetworks) Published(string) []network.Published { return nil }
 func (f *fakeNetworks) Resolve(ref string) (network.Info, error) {
 	info := network.Info{ID: ref, Name: ref, Driver: ref}

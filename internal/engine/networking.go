@@ -176,7 +176,15 @@ func dnsNames(v *view, es *mobynet.EndpointSettings) []string {
 
 // serve publishes a container's ports and answers its questions for names. One that needs neither costs nothing.
 func (e *Engine) serve(ctx context.Context, v *view, task Task, eps map[string]*mobynet.EndpointSettings) ([]network.Published, error) {
-	spec := network.SandboxSpec{ContainerID: v.ID, Name: v.Name, Pid: task.Pid(), Ports: portSpecs(v)}
+	return e.deps.Network.Serve(ctx, e.sandboxSpec(v, task, eps))
+}
+
+// sandboxSpec is what a running container needs besides interfaces.
+func (e *Engine) sandboxSpec(v *view, task Task, eps map[string]*mobynet.EndpointSettings) network.SandboxSpec {
+	spec := network.SandboxSpec{ContainerID: v.ID, Name: v.Name, Pid: task.Pid()}
+	if isBridged(v) {
+		spec.Ports = portSpecs(v)
+	}
 	for name, es := range eps {
 		if isPredefined(name) {
 			continue
@@ -191,9 +199,6 @@ func (e *Engine) serve(ctx context.Context, v *view, task Task, eps map[string]*
 		}
 		spec.Networks = append(spec.Networks, network.Names{Network: es.NetworkID, Names: es.DNSNames, Links: links})
 	}
-	if len(spec.Networks) == 0 && len(spec.Ports) == 0 {
-		return nil, nil
-	}
 	spec.Servers = v.HostConfig.DNS
 	if len(spec.Servers) == 0 {
 		for _, s := range e.config.DNS {
@@ -202,11 +207,7 @@ func (e *Engine) serve(ctx context.Context, v *view, task Task, eps map[string]*
 			}
 		}
 	}
-	published, err := e.deps.Network.Serve(ctx, spec)
-	if err != nil {
-		return nil, err
-	}
-	return published, nil
+	return spec
 }
 
 // portSpecs are the ports that are to be published.

@@ -44,7 +44,7 @@ func (m *Manager) holder(asker string, busy *keeper.InUseError) (who, hint strin
 				if name == "" {
 					name = id[:min(12, len(id))]
 				}
-				return "container " + name, fmt.Sprintf("free the port with: porthole stop %s; or take any free port with: -p %s", name, p.Container)
+				return "container " + name, fmt.Sprintf("free the port with: porthole stop %s; or publish another port of the host", name)
 			}
 		}
 	}

@@ -42,7 +42,8 @@ type Names struct {
 // PortSpec is a port that is to be published.
 type PortSpec struct {
 	Container network.Port `json:"container"`
-	// HostIP is the host's address; invalid: the network's choice, which is all.
+	// HostIP is the host's address; invalid: the network's choice, which is all,
+	// or, of a forwarded port, the loopback addresses.
 	HostIP netip.Addr `json:"host_ip,omitzero"`
 	// First and Last are the range to choose from; zero: any free port.
 	First uint16 `json:"first,omitempty"`
@@ -75,26 +76,83 @@ var protocols = map[network.IPProtocol]uint8{network.TCP: unix.IPPROTO_TCP, netw
 
 // Serve publishes a container's ports and answers its questions for names. What
 // the container had before is replaced: ports that stay are held on. On an error
-// it is as before.
+// it is as before. A container that needs nothing, and had nothing, costs nothing.
 //
 // Errors: Conflict for a port that somebody else has, with his name;
 // NotImplemented for a protocol that we cannot publish.
 func (m *Manager) Serve(ctx context.Context, spec SandboxSpec) ([]Published, error) {
+	if len(spec.Networks) == 0 && len(spec.Ports) == 0 {
+		m.mu.Lock()
+		had := m.sandboxes[spec.ContainerID] != nil
+		m.mu.Unlock()
+		if !had {
+			return nil, nil
+		}
+	}
+	b, err := m.serve(ctx, spec, keepForwards)
+	if err != nil {
+		return nil, err
+	}
+	return b.published(false), nil
+}
+
+func keepForwards(old []PortSpec) ([]PortSpec, error) { return old, nil }
+
+// Forward opens a further port of a running container, and returns all that were
+// opened so.
+func (m *Manager) Forward(ctx context.Context, spec SandboxSpec, add PortSpec) ([]Published, error) {
+	add.Forward = true
+	b, err := m.serve(ctx, spec, func(old []PortSpec) ([]PortSpec, error) {
+		return append(slices.Clone(old), add), nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return b.published(true), nil
+}
+
+// Unforward closes a port that Forward has opened. It returns a NotFound error if
+// there is none.
+func (m *Manager) Unforward(ctx context.Context, spec SandboxSpec, hostPort uint16) error {
+	_, err := m.serve(ctx, spec, func(old []PortSpec) ([]PortSpec, error) {
+		left := slices.DeleteFunc(slices.Clone(old), func(p PortSpec) bool { return p.First == hostPort })
+		if len(left) == len(old) {
+			return nil, errdefs.ErrNotFound.WithMessage(fmt.Sprintf("port %d of the host is not forwarded to container %s", hostPort, spec.Name))
+		}
+		return left, nil
+	})
+	return err
+}
+
+// Forwards are the ports that Forward has opened.
+func (m *Manager) Forwards(container string) []Published {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if b := m.sandboxes[container]; b != nil {
+		return b.published(true)
+	}
+	return nil
+}
+
+// published are the ports that were forwarded, or the others.
+func (b *sandbox) published(forwarded bool) []Published {
+	return slices.DeleteFunc(slices.Clone(b.Published), func(p Published) bool { return p.Forward != forwarded })
+}
+
+// serve makes a container's sandbox what spec says. change says what becomes of
+// the ports that were forwarded.
+func (m *Manager) serve(ctx context.Context, spec SandboxSpec, change func([]PortSpec) ([]PortSpec, error)) (*sandbox, error) {
+	defer m.serving.lock(spec.ContainerID)()
 	m.mu.Lock()
 	var forwards []PortSpec
 	if old := m.sandboxes[spec.ContainerID]; old != nil && old.Spec.Pid == spec.Pid {
 		forwards = old.Forwards
 	}
 	m.mu.Unlock()
-	b, err := m.serve(ctx, spec, forwards)
+	forwards, err := change(forwards)
 	if err != nil {
 		return nil, err
 	}
-	return b.Published, nil
-}
-
-func (m *Manager) serve(ctx context.Context, spec SandboxSpec, forwards []PortSpec) (*sandbox, error) {
-	defer m.serving.lock(spec.ContainerID)()
 	if m.opts.Keeper == nil {
 		return nil, errdefs.ErrNotImplemented.WithMessage("ports and names are not served here")
 	}
@@ -109,6 +167,10 @@ func (m *Manager) serve(ctx context.Context, spec SandboxSpec, forwards []PortSp
 	m.watchKeeper()
 	b := &sandbox{Spec: spec, Forwards: forwards}
 	for i, p := range ports {
+		if at := i - (len(ports) - len(forwards)); at >= 0 {
+			// From now on it is this port, by which it can be closed.
+			forwards[at].First, forwards[at].Last = numbers[i], numbers[i]
+		}
 		for _, ip := range p.HostIPs {
 			b.Published = append(b.Published, Published{
 				Container: portName(p), HostIP: ip, HostPort: numbers[i], Forward: p.Inside,
@@ -226,6 +288,10 @@ func (m *Manager) keeperPorts(spec SandboxSpec, forwards []PortSpec) ([]keeper.P
 			host = binding
 		}
 		switch {
+		case s.Forward && !s.HostIP.IsValid() && m.hasIPv6():
+			p.HostIPs = []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}
+		case s.Forward && !s.HostIP.IsValid():
+			p.HostIPs = []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1})}
 		case host.IsValid():
 			p.HostIPs = []netip.Addr{host.Unmap()}
 		case m.hasIPv6():
@@ -285,7 +351,19 @@ func (m *Manager) Published(containerID string) []Published {
 	if b == nil {
 		return nil
 	}
-	return slices.DeleteFunc(slices.Clone(b.Published), func(p Published) bool { return p.Forward })
+	return b.published(false)
+}
+
+// Queries are the questions that a container has asked for names, the last ones,
+// and whom it asks. It returns a NotFound error for one that does not ask us.
+func (m *Manager) Queries(ctx context.Context, container string) (keeper.Queries, error) {
+	m.mu.Lock()
+	b := m.sandboxes[container]
+	m.mu.Unlock()
+	if b == nil || len(b.Spec.Networks) == 0 || m.opts.Keeper == nil {
+		return keeper.Queries{}, errdefs.ErrNotFound.WithMessage("the container is on no network with names of its own: it asks the servers of its resolv.conf itself")
+	}
+	return m.opts.Keeper.Queries(ctx, container)
 }
 
 // unserve takes back what Serve has done.
@@ -433,7 +511,8 @@ func (m *Manager) serveAgain(ctx context.Context, b *sandbox) {
 	}
 	spec := b.Spec
 	spec.Ports = same(spec.Ports)
-	if _, err := m.serve(ctx, spec, same(b.Forwards)); err != nil {
+	forwards := same(b.Forwards)
+	if _, err := m.serve(ctx, spec, func([]PortSpec) ([]PortSpec, error) { return forwards, nil }); err != nil {
 		m.log.Error("ports and names of a container were not restored", "container", spec.ContainerID, "err", err)
 		return
 	}

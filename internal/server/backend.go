@@ -16,6 +16,8 @@ import (
 	"github.com/portholehq/porthole/internal/engine"
 	"github.com/portholehq/porthole/internal/engine/state"
 	"github.com/portholehq/porthole/internal/ledger"
+	phnet "github.com/portholehq/porthole/internal/network"
+	"github.com/portholehq/porthole/internal/network/keeper"
 	"github.com/portholehq/porthole/internal/record/death"
 	"github.com/portholehq/porthole/internal/record/health"
 )
@@ -124,6 +126,11 @@ type networkBackend interface {
 	NetworkConnect(ctx context.Context, ref string, req network.ConnectRequest) error
 	NetworkDisconnect(ctx context.Context, ref string, req network.DisconnectRequest) error
 	NetworksPrune(ctx context.Context, f engine.Filters) (network.PruneReport, error)
+	NetworkCheck(ctx context.Context, from, target string) ([]phnet.Hop, error)
+	ContainerForward(ctx context.Context, ref string, p phnet.PortSpec) ([]phnet.Published, error)
+	ContainerUnforward(ctx context.Context, ref string, hostPort uint16) error
+	ContainerForwards(ref string) ([]phnet.Published, error)
+	ContainerQueries(ctx context.Context, ref string) (keeper.Queries, error)
 }
 
 type volumeBackend interface {

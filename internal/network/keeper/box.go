@@ -80,11 +80,7 @@ func (b *box) update(spec Sandbox) ([]uint16, error) {
 	if b.closed {
 		return nil, errors.New("the container has ended")
 	}
-	old := map[string][]*openPort{}
-	for i, o := range b.ports {
-		key := b.spec.Load().Ports[i].key()
-		old[key] = append(old[key], o)
-	}
+	old := slices.Clone(b.ports)
 	var fresh, all []*openPort
 	fail := func(err error) ([]uint16, error) {
 		for _, o := range fresh {
@@ -93,9 +89,10 @@ func (b *box) update(spec Sandbox) ([]uint16, error) {
 		return nil, err
 	}
 	for _, p := range spec.Ports {
-		if same := old[p.key()]; len(same) > 0 {
-			old[p.key()] = same[1:]
-			all = append(all, same[0])
+		at := slices.IndexFunc(old, func(o *openPort) bool { return o != nil && p.is(o.asked, o.number) })
+		if at >= 0 {
+			all = append(all, old[at])
+			old[at] = nil
 			continue
 		}
 		o, err := hold(p, b)
@@ -114,8 +111,8 @@ func (b *box) update(spec Sandbox) ([]uint16, error) {
 		o.target.Store(&target{Port: spec.Ports[i], box: b})
 		numbers[i] = o.number
 	}
-	for _, rest := range old {
-		for _, o := range rest {
+	for _, o := range old {
+		if o != nil {
 			o.close()
 		}
 	}

@@ -16,6 +16,7 @@ import (
 // openPort is a port that is held.
 type openPort struct {
 	number  uint16
+	asked   Port // as it was when the port was opened
 	target  atomic.Pointer[target]
 	closers []interface{ Close() error }
 	serving sync.WaitGroup
@@ -84,7 +85,7 @@ func ephemeral() (low, high uint32) {
 
 // open opens the sockets for one number.
 func open(p Port, b *box, number uint16) (*openPort, error) {
-	o := &openPort{number: number}
+	o := &openPort{number: number, asked: p}
 	o.life, o.end = context.WithCancel(context.Background())
 	o.target.Store(&target{Port: p, box: b})
 	o.conns.all = map[interface{ Close() error }]bool{}

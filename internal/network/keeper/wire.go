@@ -29,6 +29,7 @@ package keeper
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/portholehq/porthole/internal/network/resolver"
@@ -79,9 +80,16 @@ type Port struct {
 	Inside bool `json:"inside,omitempty"`
 }
 
-// key tells whether a port is the same as before, wherever it leads.
-func (p Port) key() string {
-	return fmt.Sprint(p.Proto, p.HostIPs, p.First, p.Last, p.Port, p.Inside)
+// is tells whether a port that is open as number, for the request old, is what p
+// asks for, wherever it leads.
+func (p Port) is(old Port, number uint16) bool {
+	if p.Proto != old.Proto || !slices.Equal(p.HostIPs, old.HostIPs) || p.Port != old.Port || p.Inside != old.Inside {
+		return false
+	}
+	if p.First == 0 {
+		return old.First == 0
+	}
+	return p.First <= number && number <= max(p.First, p.Last)
 }
 
 // Status is a sandbox as it is.
