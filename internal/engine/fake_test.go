@@ -293,6 +293,7 @@ func (t *fakeTask) Kill(context.Context) error {
 	t.end(Exit{Code: 137, Signal: syscall.SIGKILL})
 	return nil
 }
+
 func (t *fakeTask) SetLimits(r *specs.LinuxResources) (func() error, []string, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -431,6 +432,7 @@ func (f *fakeImages) RemoveRootFS(_ context.Context, id string) error {
 	delete(f.root, id)
 	return nil
 }
+
 func (f *fakeImages) RootFSDir(string) string                               { return filepath.Join(f.dir, "upper") }
 func (f *fakeImages) RootFSBaseSize(context.Context, string) (int64, error) { return 1, nil }
 

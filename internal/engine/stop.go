@@ -159,8 +159,12 @@ func (e *Engine) killHard(ctx context.Context, c *ctr, first *view) error {
 			return err
 		}
 	}
+	wait := groupWait
 	if err := e.signal(ctx, c, syscall.SIGKILL); err != nil && !errdefs.IsConflict(err) {
 		e.log.Warn("container was not killed by signal", "container", c.id, "err", err)
+		if errdefs.IsUnavailable(err) {
+			wait = 0 // its shim would not tell of the end
+		}
 	} else if e.awaitEnd(ctx, c, first, killWait) {
 		return nil
 	}
@@ -171,7 +175,7 @@ func (e *Engine) killHard(ctx context.Context, c *ctr, first *view) error {
 			e.log.Warn("processes of container were not killed", "container", c.id, "err", err)
 		}
 	}
-	if e.awaitEnd(ctx, c, first, groupWait) {
+	if e.awaitEnd(ctx, c, first, wait) {
 		return nil
 	}
 	if err := e.giveUpShim(ctx, c); err != nil {

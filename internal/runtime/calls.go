@@ -33,11 +33,16 @@ func (e *NoAnswerError) Error() string {
 	return fmt.Sprintf("%v: its process, pid %d, %s", errNoAnswer, e.PIDs[0], e.State)
 }
 
+func (e *NoAnswerError) stopped() bool { return strings.HasPrefix(e.State, stopped) }
+
+// stopped is how the state of a process begins that SIGSTOP has stopped.
+const stopped = "is stopped"
+
 // Unwrap gives the class.
 func (e *NoAnswerError) Unwrap() []error { return []error{errNoAnswer, errdefs.ErrUnavailable} }
 
 // noAnswer looks at why the shim does not answer.
-func (c *Container) noAnswer() error {
+func (c *Container) noAnswer() *NoAnswerError {
 	e := &NoAnswerError{}
 	var err error
 	if e.PIDs, err = c.shimPids(); err == nil && len(e.PIDs) > 0 {
@@ -59,7 +64,7 @@ func processState(pid int) string {
 	}
 	switch f[0] {
 	case "T":
-		return fmt.Sprintf("is stopped; kill -CONT %d lets it go on", pid)
+		return fmt.Sprintf(stopped+"; kill -CONT %d lets it go on", pid)
 	case "t":
 		return "is stopped by a debugger"
 	case "D":
@@ -79,6 +84,9 @@ func (c *Container) callShort(ctx context.Context, method string, in, out any, f
 	client := c.shim()
 	// A shim that has not answered yet gets no further requests to keep.
 	if paid := client.Owing(); paid != nil {
+		if err := c.noAnswer(); err.stopped() {
+			return err // and will not answer while it is
+		}
 		select {
 		case <-paid:
 		case <-client.Done():
