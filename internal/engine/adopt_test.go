@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -258,7 +257,7 @@ func TestAdoptionHoldsUpNobody(t *testing.T) {
 		t.Errorf("a container that is being adopted: %+v", s)
 	}
 	result := make(chan error, 1)
-	go func() { result <- w.ContainerKill(context.Background(), stuck, "HUP") }()
+	go func() { result <- w.ContainerKill(t.Context(), stuck, "HUP") }()
 	eventually(t, "the operation", func() bool {
 		list, err := w.Operations("stuck")
 		return err == nil && len(list) == 2 && list[0].Verb == "adoption" && list[1].Verb == "kill" && list[1].Name == "stuck"

@@ -179,6 +179,7 @@ func (e *Engine) restartLater(c *ctr, delay time.Duration) {
 }
 
 func (e *Engine) restartNow(ctx context.Context, c *ctr) {
+	defer e.begin(ctx, "restart policy", c)()
 	release, err := c.turn.take(ctx, "restart policy")
 	if err != nil {
 		return // cancelled

@@ -61,6 +61,7 @@ func (e *Engine) removeLater(c *ctr, by *event.Origin) {
 	e.goWork(func() {
 		ctx, cancel := context.WithTimeout(behalf(by), removeTimeout)
 		defer cancel()
+		defer e.begin(ctx, "remove", c)()
 		if err := e.remove(ctx, c, RemoveOptions{Force: true, Volumes: true}); err != nil {
 			c.update(func(v *view) { v.removing = false })
 			e.log.Error("container was not removed after its end", "container", c.id, "err", err)

@@ -2,6 +2,7 @@ package event
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -65,7 +66,7 @@ func TestFullDisk(t *testing.T) {
 		}
 		return nil
 	})
-	if err != errEnough {
+	if !errors.Is(err, errEnough) {
 		t.Fatal(err)
 	}
 	var text []string
@@ -94,7 +95,7 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
-var errEnough = fmt.Errorf("enough")
+var errEnough = errors.New("enough")
 
 // TestFullDiskAtTheEnd: what the end of the journal takes is an error.
 func TestFullDiskAtTheEnd(t *testing.T) {
