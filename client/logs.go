@@ -75,8 +75,9 @@ type LogFrame struct {
 	Notice *api.LogNotice
 }
 
-// maxFrame bounds a frame: a line comes in pieces of 1 MiB.
-const maxFrame = 16 << 20
+// maxFrame bounds a frame: most lines come in pieces of 1 MiB, and all of them in
+// pieces of less than 40.
+const maxFrame = 64 << 20
 
 // Logs calls fn for each piece of a container's log. It returns nil when the log
 // has ended, io.ErrUnexpectedEOF when the daemon has gone away, the cause of ctx

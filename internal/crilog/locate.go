@@ -267,7 +267,7 @@ func (r *reader) count(at cursor, to int64, last bool) (uint64, error) {
 func (r *reader) headBefore(at cursor, s Stream) ([]byte, error) {
 	most := headMost
 	head, begun, err := headIn(at.src, at.mark, at.src.index.marks[at.mark].offset, s, &most)
-	for n := at.src.n - 1; err == nil && !begun && len(head) < joinMax && most > 0; n-- {
+	for n := at.src.n - 1; err == nil && !begun && most > 0; n-- {
 		src, oerr := r.openSource(n)
 		if errors.Is(oerr, os.ErrNotExist) || errors.Is(oerr, errDamaged) {
 			return head, nil // the beginning is gone
@@ -291,7 +291,7 @@ func (r *reader) headBefore(at cursor, s Stream) ([]byte, error) {
 // is the whole of it. most is how many intervals may be searched yet.
 func headIn(src *source, m int, to int64, s Stream, most *int) (head []byte, begun bool, err error) {
 	marks := src.index.marks
-	for m--; m >= 0 && len(head) < joinMax && *most > 0; m-- {
+	for m--; m >= 0 && *most > 0; m-- {
 		*most--
 		var part []byte
 		err := eachRecord(src, marks[m].offset, to, func(rec record, _ []byte) {
@@ -306,6 +306,9 @@ func headIn(src *source, m int, to int64, s Stream, most *int) (head []byte, beg
 		})
 		if err != nil {
 			return nil, false, err
+		}
+		if len(part) == 0 && !begun {
+			*most -= headIdle - 1
 		}
 		head = append(part, head...)
 		if begun || marks[m].open&openBit(s) == 0 {

@@ -37,6 +37,9 @@ type Options struct {
 	Compress bool `json:"compress,omitempty"`
 	// Disabled keeps no log at all; the writer then drops everything.
 	Disabled bool `json:"disabled,omitempty"`
+	// Merge has both streams written by one pipe, as stdout: the one way to keep
+	// their order exactly. Whoever makes the pipes heeds it.
+	Merge bool `json:"merge,omitempty"`
 	// Run is the number of the run whose output is written, so that readers can
 	// ask for it; 0: nobody counts.
 	Run int `json:"run,omitempty"`
@@ -44,7 +47,7 @@ type Options struct {
 
 // WithDefaults returns o with its zero fields filled in.
 func (o Options) WithDefaults() Options {
-	if o == (Options{Run: o.Run}) {
+	if o == (Options{Merge: o.Merge, Run: o.Run}) {
 		o.Compress = true
 	}
 	if o.MaxSize == 0 {

@@ -80,8 +80,10 @@ const (
 	// joinMax is the most that is put together of one line.
 	joinMax = 1 << 20
 	// headMost is how many intervals are searched for the beginning of a
-	// line that was amidst being written at a mark.
-	headMost = 64
+	// line that was amidst being written at a mark, and so bounds it to 32 MiB.
+	// One in which there is nothing of it counts as headIdle.
+	headMost = 256
+	headIdle = 4
 )
 
 // errEnough ends a read that has reached Until.

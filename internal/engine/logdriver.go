@@ -31,6 +31,9 @@ const (
 // logDrivers are the names that may be asked for.
 var logDrivers = []string{driverJournald, driverJSONFile, driverLocal, driverNone, driverSyslog}
 
+// mergeOption is ours: both streams go through one pipe, and keep their order.
+const mergeOption = "merge-streams"
+
 var (
 	localOptions = []string{"max-size", "max-file", "compress"}
 	extraOptions = []string{"labels", "labels-regex", "env", "env-regex", "tag"}
@@ -42,7 +45,7 @@ var (
 // takesOption tells whether a driver has a log option, as Docker decides it.
 func takesOption(driver, key string) bool {
 	switch key {
-	case "mode", "max-buffer-size":
+	case "mode", "max-buffer-size", mergeOption:
 		return true
 	}
 	lists := [][]string{cacheOptions}
@@ -114,6 +117,12 @@ func logOption(o *crilog.Options, all map[string]string, key string) error {
 			return invalid("invalid value for %s: %s", key, value)
 		}
 		o.Compress = b
+	case mergeOption:
+		b, err := strconv.ParseBool(value)
+		if err != nil {
+			return invalid("invalid value for %s: %s", key, value)
+		}
+		o.Merge = b
 	case "mode":
 		// In neither mode does a container wait for a log system.
 		if value != "" && value != "blocking" && value != "non-blocking" {

@@ -143,7 +143,11 @@ func (o *output) makeStdio() (stdio [3]*os.File, err error) {
 	} else if stdio[0], err = null(); err != nil {
 		return stdio, err
 	}
-	for i, stream := range []crilog.Stream{crilog.Stdout, crilog.Stderr} {
+	streams := []crilog.Stream{crilog.Stdout, crilog.Stderr}
+	if o.spec.Log.Merge {
+		streams = streams[:1]
+	}
+	for i, stream := range streams {
 		var r *os.File
 		if r, stdio[i+1], err = pipe(stream.String()); err != nil {
 			return stdio, err
@@ -152,6 +156,11 @@ func (o *output) makeStdio() (stdio [3]*os.File, err error) {
 			return stdio, err
 		}
 		o.addSource(stream, r)
+	}
+	if o.spec.Log.Merge {
+		if stdio[2], err = duplicate(stdio[1]); err != nil {
+			return stdio, err
+		}
 	}
 	return stdio, nil
 }
@@ -167,6 +176,15 @@ func pipe(name string) (r, w *os.File, err error) {
 	// refuses it.
 	_, _ = unix.FcntlInt(uintptr(p[1]), unix.F_SETPIPE_SZ, pipeSize)
 	return os.NewFile(uintptr(p[0]), name), os.NewFile(uintptr(p[1]), name), nil
+}
+
+// duplicate returns one more descriptor of the same pipe.
+func duplicate(f *os.File) (*os.File, error) {
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("duplicate %s: %w", f.Name(), err)
+	}
+	return os.NewFile(uintptr(fd), f.Name()), nil
 }
 
 // nonblocking replaces *f by a file over the same description that the network
