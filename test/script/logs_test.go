@@ -1,0 +1,78 @@
+package script
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os/exec"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/portholehq/porthole/internal/testenv"
+)
+
+// both runs a command and gives what it printed, and its error output behind.
+func (e engine) both(t *testing.T, args ...string) string {
+	t.Helper()
+	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), e.docker, append([]string{"-H", e.host}, args...)...)
+	var out, said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &said
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("docker %q: %v\n%s", args, err, said.Bytes())
+	}
+	return out.String() + "--\n" + said.String()
+}
+
+// stamp is the time in front of a line.
+var stamp = regexp.MustCompile(`20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z`)
+
+// zeros are shortened in what a failed test shows.
+var zeros = regexp.MustCompile(`0{100,}`)
+
+// TestLogsLikeDocker reads the same output from both engines in many ways. {3} in a command stands for the time of line 3.
+// Docker counts, stamps and labels each 16 KiB of a long line, which is left out: docs/compatibility.md.
+func TestLogsLikeDocker(t *testing.T) {
+	testenv.NeedsRoot(t)
+	docker := testenv.NeedsProgram(t, "docker")
+	theirs, ours := startDockerd(t, docker), engine{docker, daemon.Host()}
+	if err := loadImage(t.Context(), "busybox"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ours.run(t, nil, "rm", "-f", "box", "long", "quiet", "term")
+		ours.run(t, nil, "rmi", "-f", "flat:v1")
+	})
+	ours.run(t, nil, "create", "--name", "box", "busybox")
+	flat := ours.run(t, nil, "export", "box")
+	ours.run(t, nil, "rm", "box")
+	commands := []string{
+		"box", "-t box", "-n 3 box", "-n 0 box", "-n -1 box", "-n junk box", "-n 100 box", "-f box", "-t --tail 5 -f box",
+		"--since {3} box", "--until {3} box", "--since {2} --until {5} box", "-n 2 --until {4} box", "-n 4 --since {5} -t box",
+		"--since 1h box", "--until 1h box", "--since {7} box", "--details box", "--details -t -n 2 box",
+		"--details quiet", "-f quiet", "long", "term", "-t -n 2 term",
+	}
+	look := func(e engine) map[string]string {
+		e.run(t, flat, "import", "-", "flat:v1")
+		run := func(args ...string) { e.both(t, append([]string{"run", "--network", "none", "--name"}, args...)...) }
+		run("box", "--label", "a=x y", "--label", "b=no", "-e", "E=1&2", "--log-opt", "labels=a,none", "--log-opt", "env=E", "--log-opt", "tag={{.Name}}/{{.DaemonName}}",
+			"flat:v1", "sh", "-c", `for i in 1 2 3 4 5 6; do echo "line $i"; usleep 20000; echo "err $i" >&2; usleep 20000; done; echo; printf "end"`)
+		run("long", "flat:v1", "sh", "-c", `printf "a\0b\n"; printf "%040000d\n" 7; printf "%017000d" 8`)
+		run("quiet", "flat:v1", "true")
+		run("term", "-t", "flat:v1", "sh", "-c", "echo one; echo two >&2; printf three")
+		times := stamp.FindAllString(e.both(t, "logs", "-t", "box"), -1)
+		seen := map[string]string{}
+		for _, c := range commands {
+			line := regexp.MustCompile(`\{\d\}`).ReplaceAllStringFunc(c, func(m string) string { return times[m[1]-'1'] })
+			text := stamp.ReplaceAllString(e.both(t, append([]string{"logs"}, strings.Fields(line)...)...), "TIME")
+			seen[c] = zeros.ReplaceAllStringFunc(text, func(z string) string { return fmt.Sprintf("(%d zeros)", len(z)) })
+		}
+		e.run(t, nil, "rm", "-f", "box", "long", "quiet", "term")
+		return seen
+	}
+	if diff := cmp.Diff(look(theirs), look(ours)); diff != "" {
+		t.Errorf("differs (-docker +porthole):\n%.6000s", diff)
+	}
+}
