@@ -92,8 +92,10 @@ const (
 	OpKeyring Op = "keyring"
 	// OpRlimit sets a limit: see [Rlimit].
 	OpRlimit Op = "rlimit"
-	// OpBarrier tells the shim "ready" and waits for "go". In between the daemon
-	// puts the process into its cgroup and connects its network.
+	// OpBarrier tells the shim "ready", so that the daemon sets limits and
+	// connects the network. The stage goes on meanwhile: steps that follow must
+	// not depend on that. It waits for "go" right before the last of them, the
+	// filter and exec; if one failed before, that is told after "go".
 	OpBarrier Op = "barrier"
 	// OpUnshare leaves the namespaces Flags for new ones (cgroup).
 	OpUnshare Op = "unshare"

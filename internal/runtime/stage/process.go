@@ -219,6 +219,9 @@ func (s *stage) finish(steps []plan.Step) error {
 		return os.NewSyscallError("close_range", err)
 	}
 	s.took("prepare exec", begin)
+	if err := s.awaitGo(); err != nil {
+		return err
+	}
 	if err := s.conn.SendWord(wire.StageTimings, wire.AppendSteps(nil, s.timings)); err != nil {
 		return err
 	}

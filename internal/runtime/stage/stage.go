@@ -64,6 +64,7 @@ type stage struct {
 	caps    *plan.Capabilities
 
 	step    *plan.Step
+	barrier *plan.Step // ready was said there, and go is awaited
 	timings []wire.Step
 }
 
@@ -72,19 +73,40 @@ func (s *stage) run() error {
 		return err
 	}
 	unix.Umask(0)
+	err := s.execute()
+	if err == nil {
+		err = errors.New("the plan ends without executing anything")
+	}
+	// What fails after ready is told after go: in between nobody listens.
+	if e := s.awaitGo(); e != nil {
+		return e
+	}
+	return err
+}
+
+// execute does the steps in order. Without error it does not return, unless the
+// last one is missing.
+func (s *stage) execute() error {
 	for i := range s.plan.Steps {
 		st := &s.plan.Steps[i]
 		s.step = st
 		begin := time.Now()
-		if st.Op == plan.OpSeccomp || st.Op == plan.OpExec {
+		switch st.Op {
+		case plan.OpSeccomp, plan.OpExec:
 			return s.finish(s.plan.Steps[i:])
+		case plan.OpBarrier:
+			if err := s.ready(st); err != nil {
+				return err
+			}
+			continue
+		default: // is done below
 		}
 		if err := s.do(st); err != nil {
 			return err
 		}
 		s.took(st.Name, begin)
 	}
-	return errors.New("the plan ends without executing anything")
+	return nil
 }
 
 func (s *stage) took(name string, begin time.Time) {
@@ -159,8 +181,6 @@ func (s *stage) do(st *plan.Step) error {
 		return keyring(st.Value)
 	case plan.OpRlimit:
 		return rlimit(st.Rlimit)
-	case plan.OpBarrier:
-		return s.barrier()
 	case plan.OpUnshare:
 		return os.NewSyscallError("unshare", unix.Unshare(int(st.Flags)))
 	case plan.OpPersonality:
@@ -175,17 +195,29 @@ func (s *stage) do(st *plan.Step) error {
 		return s.appArmor(st.Value)
 	case plan.OpNoNewPrivs:
 		return os.NewSyscallError("prctl", sys.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
-	case plan.OpSeccomp, plan.OpExec:
-		return fmt.Errorf("operation %q stands before the end of the plan", st.Op)
+	case plan.OpSeccomp, plan.OpExec, plan.OpBarrier:
+		return fmt.Errorf("operation %q is none of these", st.Op) // execute does them
 	}
 	return fmt.Errorf("unknown operation %q", st.Op)
 }
 
-// barrier waits for the daemon, which has its own part to do.
-func (s *stage) barrier() error {
+// ready lets the daemon go on with its own part, and the stage with the rest of
+// its steps but exec.
+func (s *stage) ready(barrier *plan.Step) error {
 	if err := s.conn.SendWord(wire.StageReady, nil); err != nil {
 		return err
 	}
+	s.barrier = barrier
+	return nil
+}
+
+// awaitGo waits until the daemon has done its part, if it was told ready.
+func (s *stage) awaitGo() error {
+	if s.barrier == nil {
+		return nil
+	}
+	defer s.took(s.barrier.Name, time.Now())
+	s.barrier = nil
 	word, _, err := s.conn.RecvWord()
 	if err != nil {
 		return err

@@ -16,13 +16,14 @@ import (
 //	 |-- plan (payload; stdio and files) --> |
 //	 |                                       | arranges mounts, ...
 //	 | <-------------- pty (file: master) -- |  with a terminal only
-//	 | <------------------------- ready --- |
-//	 |-- go ------------------------------> |
-//	 |                                       | drops rights
+//	 | <------------------------- ready ---- |
+//	 |                                       | drops rights, ...
+//	 |-- go -------------------------------> |
 //	 | <------------- timings (payload) ---- |  the last word before exec
 //	 | <------------------- end of stream -- |  close-on-exec: exec succeeded
 //
-// At any point the stage may send failed (payload: Error as JSON) and exit. An end of
+// The stage may send failed (payload: Error as JSON) and exit, but not between
+// ready and go: what fails there is told after go. An end of
 // stream without timings before it means that the stage died; timings, then
 // failed, means that exec itself was refused.
 //
