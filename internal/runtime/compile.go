@@ -74,9 +74,9 @@ type compiler struct {
 	filters   *filters
 
 	out      compiled
-	before   []plan.Step // up to the barrier
+	before   []plan.Step
 	cgroups  []plan.Step // cgroup mounts, which need the cgroup namespace
-	deferred []string    // targets that are mounted after the barrier
+	deferred []string    // targets whose mounts are among cgroups
 }
 
 func (c *compiler) newNS(t specs.LinuxNamespaceType) bool {
@@ -117,8 +117,8 @@ func invalid(format string, args ...any) error {
 func (c *compiler) compile() (*compiled, error) {
 	c.out.plan = &plan.Plan{ID: c.b.ID, Mode: plan.ModeCreate}
 	for _, part := range []func() error{
-		c.refuse, c.namespaces, c.rootfs, c.mounts, c.devices, c.terminal, c.kernel, c.paths,
-		c.pivot, c.limits, c.barrier, c.process,
+		c.refuse, c.namespaces, c.readyEarly, c.rootfs, c.mounts, c.devices, c.terminal, c.kernel, c.readyLate, c.paths,
+		c.pivot, c.limits, c.cgroupView, c.process,
 	} {
 		if err := part(); err != nil {
 			return nil, err
@@ -333,10 +333,44 @@ func (c *compiler) pivot() error {
 	return nil
 }
 
-// barrier is where the daemon puts the process into its cgroups. A cgroup
-// namespace begins there, and what is mounted of it can be mounted then only.
-func (c *compiler) barrier() error {
-	c.step(plan.Step{Name: "wait for go", Op: plan.OpBarrier})
+// readyEarly lets the daemon connect the network while the stage mounts, unless
+// something has to be done before.
+func (c *compiler) readyEarly() error {
+	if !c.readyIsLate() {
+		c.ready()
+	}
+	return nil
+}
+
+func (c *compiler) readyLate() error {
+	if c.readyIsLate() {
+		c.ready()
+	}
+	return nil
+}
+
+func (c *compiler) ready() { c.step(plan.Step{Name: "wait for go", Op: plan.OpBarrier}) }
+
+// readyIsLate says whether the daemon has to wait for the terminal, whose master
+// comes before ready, or for a parameter that network interfaces take over when
+// they appear (Documentation/networking/ip-sysctl.rst, conf/default and
+// neigh/default).
+func (c *compiler) readyIsLate() bool {
+	if c.b.Terminal {
+		return true
+	}
+	for name := range c.b.Spec.Linux.Sysctl {
+		name = strings.ReplaceAll(name, "/", ".")
+		if strings.HasPrefix(name, "net.") && (strings.Contains(name, ".conf.") || strings.Contains(name, ".neigh.")) {
+			return true
+		}
+	}
+	return false
+}
+
+// cgroupView has the process enter its v1 cgroups. A cgroup namespace begins
+// there, and what is mounted of it can be mounted then only.
+func (c *compiler) cgroupView() error {
 	if err := c.enterCgroups(cgroup.App); err != nil {
 		return err
 	}

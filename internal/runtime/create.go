@@ -119,9 +119,10 @@ func dup(f *os.File) (*os.File, error) {
 
 var idPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$`)
 
-// Create brings a container to the point where its program could be executed:
-// the shim runs, limits are set, everything is mounted, and the process waits
-// for [Container.Start]. On error nothing is left behind. An error about the
+// Create brings a container to the point where [Container.Start] lets its program
+// be executed: the shim runs, limits are set, namespaces are there, and the stage
+// has all that it needs. What it mounts may be under way; a failure of that is
+// told by Start. On error nothing is left behind. An error about the
 // bundle is a [*StartError], one about the user namespace wraps
 // [*UnmappableError].
 func (r *Runtime) Create(ctx context.Context, b Bundle) (*Container, error) {

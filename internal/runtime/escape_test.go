@@ -290,6 +290,7 @@ func TestFalseProc(t *testing.T) {
 		b.Spec.Mounts = append(b.Spec.Mounts, specs.Mount{Destination: target, Type: "bind", Source: w.dir, Options: []string{"rbind"}})
 		c, err := w.r.Create(w.context(), b)
 		if err == nil {
+			err = c.Start(w.context())
 			w.delete(c)
 		}
 		var se *StartError

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -11,6 +12,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"github.com/portholehq/porthole/internal/runtime/plan"
 )
 
 // TestView runs small scripts that look at one aspect each, in both kinds of
@@ -327,5 +330,36 @@ func TestRaisedLimit(t *testing.T) {
 	out, _ := w.run(b)
 	if want := fmt.Sprintf("%d %d\n", own.Max+1, own.Max+1); out != want {
 		t.Errorf("limits %q, want %q", out, want)
+	}
+}
+
+// The daemon connects the network after ready. Parameters that interfaces take
+// over when they appear are set before.
+func TestReadyComesAfterInterfaceParameters(t *testing.T) {
+	w := newWorld(t)
+	for _, tt := range []struct {
+		sysctl string
+		late   bool
+	}{
+		{"net.ipv4.ip_unprivileged_port_start", false},
+		{"net.core.somaxconn", false},
+		{"net.ipv4.conf.default.forwarding", true},
+		{"net/ipv6/conf/all/disable_ipv6", true},
+		{"net.ipv4.neigh.default.gc_stale_time", true},
+	} {
+		b := w.bundle("true")
+		b.Spec.Linux.Sysctl = map[string]string{tt.sysctl: "1"}
+		cr := w.r.newCreation(t.Context(), &b)
+		w.must(cr.compile())
+		at := func(op plan.Op) int {
+			return slices.IndexFunc(cr.c.plan.Steps, func(s plan.Step) bool { return s.Op == op })
+		}
+		ready, sysctl := at(plan.OpBarrier), at(plan.OpSysctl)
+		if ready < 0 || sysctl < 0 || (ready > sysctl) != tt.late {
+			t.Errorf("%s: step %d is ready, %d is the sysctl; ready after it: want %v", tt.sysctl, ready, sysctl, tt.late)
+		}
+		if last := at(plan.OpExec); ready > last {
+			t.Errorf("%s: ready after exec", tt.sysctl)
+		}
 	}
 }
