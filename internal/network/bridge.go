@@ -107,11 +107,14 @@ func (m *Manager) ensureNetwork(h *netlink.Handle, n *netw) (bridgeLink, error) 
 	if n.Driver != DriverBridge {
 		return m.ensureParent(h, n)
 	}
-	link, err := ensureBridge(h, n.Interface, mtu, n.IPv6)
+	link, err := ensureBridge(h, n.Interface, mtu)
 	if err != nil {
 		return bridgeLink{}, err
 	}
 	var wants []netip.Prefix
+	if n.IPv6 {
+		wants = append(wants, linkLocalGateway)
+	}
 	for _, s := range n.Subnets {
 		if n.mode(s.Prefix.Addr().Is6()) != modeIsolated {
 			wants = append(wants, netip.PrefixFrom(s.Gateway, s.Prefix.Bits()))
@@ -123,6 +126,11 @@ func (m *Manager) ensureNetwork(h *netlink.Handle, n *netw) (bridgeLink, error) 
 	}
 	return bridgeLink{Index: uint32(link.Attrs().Index), MTU: uint32(mtu)}, err
 }
+
+// linkLocalGateway is what a bridge with IPv6 asks for its neighbours with. One
+// that the kernel made would be of no use for two seconds, until the kernel knew
+// that nobody else had it.
+var linkLocalGateway = netip.MustParsePrefix("fe80::1/64")
 
 // mode is the gateway mode of one family.
 func (n *netw) mode(is6 bool) string {
@@ -173,12 +181,12 @@ func (m *Manager) adoptSubnet(n networkState) error {
 }
 
 // ensureBridge returns the bridge, made if needed, and up.
-func ensureBridge(h *netlink.Handle, name string, mtu int, ipv6 bool) (netlink.Link, error) {
+func ensureBridge(h *netlink.Handle, name string, mtu int) (netlink.Link, error) {
 	link, err := h.LinkByName(name)
 	var missing netlink.LinkNotFoundError
 	switch {
 	case errors.As(err, &missing):
-		return newBridge(h, name, mtu, ipv6)
+		return newBridge(h, name, mtu)
 	case err != nil:
 		return nil, fmt.Errorf("find bridge %s: %w", name, err)
 	case link.Type() != "bridge":
@@ -195,7 +203,7 @@ func ensureBridge(h *netlink.Handle, name string, mtu int, ipv6 bool) (netlink.L
 	return link, nil
 }
 
-func newBridge(h *netlink.Handle, name string, mtu int, ipv6 bool) (netlink.Link, error) {
+func newBridge(h *netlink.Handle, name string, mtu int) (netlink.Link, error) {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.MTU = name, mtu
 	// Without an address of its own a bridge takes the lowest of its ports and
@@ -209,13 +217,7 @@ func newBridge(h *netlink.Handle, name string, mtu int, ipv6 bool) (netlink.Link
 	if err != nil {
 		return nil, fmt.Errorf("create bridge %s: %w", name, err)
 	}
-	// With IPv6 it needs a link-local address, to ask for its neighbours with.
-	if ipv6 {
-		err = nil
-	} else if err = h.LinkSetIP6AddrGenMode(br, addrGenModeNone); errors.Is(err, unix.EAFNOSUPPORT) {
-		err = nil
-	}
-	if err != nil {
+	if err := h.LinkSetIP6AddrGenMode(br, addrGenModeNone); err != nil && !errors.Is(err, unix.EAFNOSUPPORT) {
 		return nil, errors.Join(fmt.Errorf("create bridge %s: %w", name, err), h.LinkDel(br))
 	}
 	if err := h.LinkSetUp(br); err != nil {
@@ -233,10 +235,10 @@ func ensureAddresses(h *netlink.Handle, link netlink.Link, wants []netip.Prefix)
 	}
 	have := map[string]bool{}
 	for _, a := range addrs {
+		have[a.IPNet.String()] = true
 		if a.IP.To4() == nil && a.IP.IsLinkLocalUnicast() {
 			continue
 		}
-		have[a.IPNet.String()] = true
 		if slices.ContainsFunc(wants, func(p netip.Prefix) bool { return p.String() == a.IPNet.String() }) {
 			continue
 		}
