@@ -323,7 +323,7 @@ func (p *pull) unpack(ctx context.Context, c *contents, fetched []chan struct{})
 		select {
 		case <-fetched[i]:
 		case <-ctx.Done():
-			return nil //nolint:nilerr // the fetch that failed tells why
+			return nil // the fetch that failed tells why
 		}
 		report := p.layerReport(layer.Digest)
 		key := snapshotKey(c.chain[i])

@@ -501,7 +501,7 @@ func TestPullTriesAgain(t *testing.T) {
 		case 1: // says nothing any more
 			w.Header().Set("Content-Length", fmt.Sprint(layer.Size))
 			_, _ = w.Write([]byte("x"[:0]))
-			w.(http.Flusher).Flush() //nolint:errcheck // a test
+			w.(http.Flusher).Flush()
 			<-req.Context().Done()
 			return true
 		case 2, 3:
@@ -538,7 +538,7 @@ func TestPullCanceled(t *testing.T) {
 		}
 		w.Header().Set("Content-Length", fmt.Sprint(layer.Size))
 		_, _ = w.Write(make([]byte, 1000))
-		w.(http.Flusher).Flush() //nolint:errcheck // a test
+		w.(http.Flusher).Flush()
 		cancel()
 		<-req.Context().Done()
 		return true

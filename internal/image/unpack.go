@@ -101,7 +101,7 @@ func (s *Store) applyLayer(ctx context.Context, mounts []mount.Mount, layer ocis
 		return 0, fmt.Errorf("open blob: %w", err)
 	}
 	defer blob.Close()
-	var source io.Reader = content.NewReader(blob)
+	source := content.NewReader(blob)
 	if progress != nil && layer.Size >= progressFrom {
 		source = &progressReader{r: source, total: layer.Size, report: progress, id: shortID(diffID.Encoded()), status: "Unpacking layer"}
 	}

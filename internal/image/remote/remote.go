@@ -212,7 +212,7 @@ func (s *Session) Resolver() remotes.Resolver {
 	})
 }
 
-// Upload tells what has become of a push by its reference key
+// MountedFrom tells what has become of a push by its reference key
 // ([remotes.MakeRefKey]): the repository that a blob was mounted from, or
 // nothing.
 func (s *Session) MountedFrom(key string) string {

@@ -141,9 +141,9 @@ func TestCertificates(t *testing.T) {
 			return err
 		}
 		client := hosts[0].Client
-		base := client.Transport.(guarded).next.(*http.Transport) //nolint:errcheck // a test
+		base := client.Transport.(guarded).next.(*http.Transport)
 		base.DialTLSContext, base.Proxy = nil, nil
-		base.DialContext = server.Client().Transport.(*http.Transport).DialContext //nolint:errcheck // a test
+		base.DialContext = server.Client().Transport.(*http.Transport).DialContext
 		return s.login(t.Context(), hosts[0])
 	}
 	if err := try(); err == nil || !strings.Contains(err.Error(), "certificate") {
