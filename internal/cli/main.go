@@ -32,7 +32,7 @@ type Streams struct {
 func Main(s Streams, args []string, build system.Build) (code int) {
 	term := tty.New(s.In, s.Out, s.Err)
 	defer term.Restore()
-	ctx, stop := untilSignal(context.Background(), func() {
+	ctx, catching, stop := untilSignal(context.Background(), func() {
 		term.Restore()
 		_, _ = io.WriteString(s.Err, "\ngot 3 SIGTERM/SIGINTs, forcefully exiting\n")
 		s.Exit(1)
@@ -43,6 +43,7 @@ func Main(s Streams, args []string, build system.Build) (code int) {
 	defer app.Close()
 	root := newRoot(app, build, args)
 	root.SetArgs(args)
+	<-catching
 	err := root.ExecuteContext(ctx)
 	// A command that has come to its end in spite of the signal, as those do
 	// that pass signals on, has its own code.
@@ -65,12 +66,18 @@ func (e *signalError) Error() string { return fmt.Sprintf("got signal %d", int(e
 const forceAfter = 3
 
 // untilSignal returns a context that a signal to end cancels, with a
-// *signalError as its cause. force is called for the third one.
-func untilSignal(ctx context.Context, force func()) (context.Context, context.CancelFunc) {
+// *signalError as its cause. force is called for the third one. catching is
+// closed once signals are caught: before that they end the program at once.
+//
+// Neither to begin nor to stop catching is waited for here, since the runtime
+// needs some 50 µs for each signal.
+func untilSignal(ctx context.Context, force func()) (_ context.Context, catching <-chan struct{}, stop func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	signals := make(chan os.Signal, forceAfter)
-	signal.Notify(signals, endSignals...)
+	caught := make(chan struct{})
 	go func() {
+		signal.Notify(signals, endSignals...)
+		close(caught)
 		count := 0
 		for received := range signals {
 			sig, ok := received.(syscall.Signal)
@@ -86,10 +93,13 @@ func untilSignal(ctx context.Context, force func()) (context.Context, context.Ca
 			}
 		}
 	}()
-	return ctx, func() {
-		signal.Stop(signals)
-		close(signals)
+	return ctx, caught, func() {
 		cancel(nil)
+		go func() {
+			<-caught
+			signal.Stop(signals)
+			close(signals)
+		}()
 	}
 }
 

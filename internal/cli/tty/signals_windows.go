@@ -3,3 +3,5 @@ package tty
 import "os"
 
 func isRuntimeSignal(os.Signal) bool { return false }
+
+var forwardFirst = []os.Signal{os.Interrupt}
