@@ -70,6 +70,9 @@ func New(ctx context.Context, deps Deps) (*Engine, error) {
 	if err := os.MkdirAll(filepath.Join(e.config.DataRoot, containersDir), 0o711); err != nil {
 		return nil, err
 	}
+	if err := os.MkdirAll(e.trashDir(), 0o700); err != nil {
+		return nil, err
+	}
 	var err error
 	if e.host, err = readHostFacts(e.config.DataRoot); err != nil {
 		return nil, fmt.Errorf("gather facts about the host: %w", err)
@@ -89,6 +92,7 @@ func New(ctx context.Context, deps Deps) (*Engine, error) {
 	}
 	e.followKernelLog()
 	e.goWork(e.sweepExecs)
+	e.goWork(e.emptyOldTrash)
 	e.goWork(e.keepLogs)
 	for _, c := range e.registry.all() {
 		if c.view().Life.Run > 0 {

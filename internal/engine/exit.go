@@ -56,7 +56,8 @@ func (e *Engine) lastKills(c *ctr, task Task) {
 
 // exited notes the end of a run, clears away what it left and does what the restart policy and --rm ask for.
 //
-// Whoever waits for the container is told first; a start or removal that follows at once waits on settled.
+// Whoever waits for the container is told first; a start that follows at once waits on settled, and so does a removal but
+// for that of endsWhole.
 func (e *Engine) exited(c *ctr, task Task, settled chan struct{}) {
 	exit := task.Exit()
 	c.stopProbes()
@@ -83,10 +84,13 @@ func (e *Engine) exited(c *ctr, task Task, settled chan struct{}) {
 	e.stopSampling(c.id) // its hold on the network namespace must go before what clear takes away
 	left := make(chan remains, 1)
 	go func() { left <- e.gatherRemains(before) }()
-	e.clear(ctx, c, before, task)
-	last := <-left
+	e.disconnect(ctx, c, before)
+	last := <-left // before a removal takes away what it reads
 	pending.complete(func(r *death.Record) { r.LastLines, r.LastSamples = last.lines, last.samples })
-	close(settled)
+	e.goWork(func() {
+		e.clear(c, task)
+		close(settled)
+	})
 	switch {
 	case again:
 		e.restartLater(c, delay)
@@ -107,8 +111,8 @@ func (e *Engine) emitEnd(ctx context.Context, before *view, exit Exit) {
 	})
 }
 
-// clear takes away what a run has left outside of the container's directories.
-func (e *Engine) clear(ctx context.Context, c *ctr, before *view, task Task) {
+// disconnect takes a container that has ended off its network and volumes.
+func (e *Engine) disconnect(ctx context.Context, c *ctr, before *view) {
 	ctx, cancel := context.WithTimeout(ctx, clearTimeout)
 	defer cancel()
 	// Also one without networks may have ports that were forwarded to it.
@@ -120,13 +124,19 @@ func (e *Engine) clear(ctx context.Context, c *ctr, before *view, task Task) {
 			e.emitNetwork(ctx, before, events.ActionDisconnect, name)
 		}
 	}
-	if err := task.Delete(ctx); err != nil {
-		e.log.Error("run was not cleared away", "container", c.id, "err", err)
-	}
 	for _, m := range before.Mounts {
 		if m.Type == mount.TypeVolume {
 			e.emitOther(ctx, events.VolumeEventType, events.ActionUnmount, m.Name, map[string]string{"driver": m.Driver, "container": c.id})
 		}
+	}
+}
+
+// clear takes away what a run has left outside of the container's directories.
+func (e *Engine) clear(c *ctr, task Task) {
+	ctx, cancel := context.WithTimeout(context.Background(), clearTimeout)
+	defer cancel()
+	if err := task.Delete(ctx); err != nil {
+		e.log.Error("run was not cleared away", "container", c.id, "err", err)
 	}
 }
 

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"syscall"
 	"time"
 
@@ -38,6 +40,10 @@ func (e *Engine) ContainerRemove(ctx context.Context, ref string, o RemoveOption
 	if err := e.remove(ctx, c, o); err != nil {
 		c.update(func(v *view) { v.removing = false })
 		return fmt.Errorf("cannot remove container %q: %w", ref, err)
+	}
+	select {
+	case <-c.view().settled: // nothing of it is left when its removal is answered
+	case <-ctx.Done():
 	}
 	return nil
 }
@@ -92,13 +98,20 @@ func (e *Engine) remove(ctx context.Context, c *ctr, o RemoveOptions) error {
 	if err := e.endForRemoval(ctx, c); err != nil {
 		return err
 	}
-	select {
-	case <-c.view().settled:
-	case <-ctx.Done():
-		return internal("what its last run left is not cleared away: %v", context.Cause(ctx))
+	if v := c.view(); !v.endsWhole() {
+		select {
+		case <-v.settled:
+		case <-ctx.Done():
+			return internal("what its last run left is not cleared away: %v", context.Cause(ctx))
+		}
 	}
 	return e.destroy(ctx, c, o)
 }
+
+// endsWhole tells whether no process of the container is left once the first one has ended: the kernel ends all others
+// of a process namespace before that one's end is seen. The files of such a container can go at once; its cgroup and
+// what was beside it follow.
+func (v *view) endsWhole() bool { return v.ResolvedPID == "" && !v.HostConfig.PidMode.IsHost() }
 
 // endForRemoval kills a container that runs.
 func (e *Engine) endForRemoval(ctx context.Context, c *ctr) error {
@@ -130,7 +143,7 @@ func (e *Engine) destroy(ctx context.Context, c *ctr, o RemoveOptions) error {
 		err = nil
 	}
 	if err == nil {
-		err = removeDir(e.dir(c.id))
+		err = e.trash(c.id)
 	}
 	if err != nil {
 		e.saved(c, c.move(container.StateDead, func(v *view) { v.Life.Error = err.Error() }))
@@ -146,12 +159,65 @@ func (e *Engine) destroy(ctx context.Context, c *ctr, o RemoveOptions) error {
 	e.saved(c, err)
 	e.execs.forget(c.id)
 	e.registry.remove(c)
-	e.ids.release(v.IDs)
+	e.releaseIDs(v)
 	e.emit(ctx, v, events.ActionDestroy, nil)
 	c.failPending(c.takePending())
 	close(c.gone)
 	return nil
 }
+
+// releaseIDs gives a container's ids back once no process has them any more.
+func (e *Engine) releaseIDs(v *view) {
+	select {
+	case <-v.settled:
+		e.ids.release(v.IDs)
+	default:
+		e.goWork(func() {
+			select {
+			case <-v.settled:
+				e.ids.release(v.IDs)
+			case <-e.life.Done(): // the next daemon counts anew
+			}
+		})
+	}
+}
+
+// trash puts a container's directory where nobody looks for containers, and removes it in the background: to remove a
+// dozen files from a busy disk takes longer than all else that an end costs.
+func (e *Engine) trash(id string) error {
+	gone := filepath.Join(e.trashDir(), id)
+	if err := os.Rename(e.dir(id), gone); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return err
+	}
+	e.goWork(func() { e.emptyTrash(gone) })
+	return nil
+}
+
+// emptyTrash removes what was put there.
+func (e *Engine) emptyTrash(dir string) {
+	if err := removeDir(dir); err != nil {
+		e.log.Warn("files of a removed container are left, the next start of the daemon tries again", "dir", dir, "err", err)
+	}
+}
+
+// emptyOldTrash removes what an earlier daemon did not come to.
+func (e *Engine) emptyOldTrash() {
+	entries, err := os.ReadDir(e.trashDir())
+	if err != nil {
+		e.log.Warn("trash cannot be read", "err", err)
+	}
+	for _, entry := range entries {
+		if e.life.Err() != nil {
+			return
+		}
+		e.emptyTrash(filepath.Join(e.trashDir(), entry.Name()))
+	}
+}
+
+func (e *Engine) trashDir() string { return filepath.Join(e.config.DataRoot, "trash") }
 
 // removeDir removes a directory in which a log compressor may still be at work.
 func removeDir(dir string) error {
