@@ -202,3 +202,38 @@ type InfoLog struct {
 	MaxFiles int   `json:"MaxFiles"`
 	Compress bool  `json:"Compress"`
 }
+
+// CreatedHeader is the response header of an attached POST
+// /porthole/containers/run that holds the answer of Docker's POST
+// /containers/create as ASCII JSON.
+const CreatedHeader = "Porthole-Created"
+
+// EndFrame is the stream number of the last frame of an attached run or exec,
+// behind Docker's frames of output (1 and 2). Its payload is an [End].
+const EndFrame = 4
+
+// End tells how a run or exec has ended.
+type End struct {
+	ExitCode int `json:"ExitCode"`
+	// Refused is why it was not started; nil: it was.
+	Refused *Refused `json:"Refused,omitempty"`
+	// WaitError is why its end was not to be had, as in Docker's wait.
+	WaitError string `json:"WaitError,omitempty"`
+	// Detached is set when the detach keys have ended the attachment.
+	Detached bool `json:"Detached,omitempty"`
+}
+
+// Refused is an error that came too late to be the answer, with the status that
+// it would have had.
+type Refused struct {
+	Error
+	Status int `json:"status"`
+}
+
+// Started answers a POST /porthole/containers/run without streams.
+type Started struct {
+	ID       string   `json:"Id"`
+	Warnings []string `json:"Warnings"`
+	// Refused is why the container was created but not started; nil: it was.
+	Refused *Refused `json:"Refused,omitempty"`
+}

@@ -63,7 +63,8 @@ type Options struct {
 type Client struct {
 	*mobyclient.Client
 
-	host string
+	host   string
+	pinned bool // to an API version
 	// plain sends the requests of our own endpoints.
 	plain    *http.Client
 	refusals refusals
@@ -84,7 +85,7 @@ func New(o Options) (*Client, error) {
 		o.UserAgent = "porthole (" + runtime.GOOS + ")"
 	}
 
-	c := &Client{host: host}
+	c := &Client{host: host, pinned: o.APIVersion != "" || os.Getenv(mobyclient.EnvOverrideAPIVersion) != ""}
 	opts := []mobyclient.Opt{
 		mobyclient.WithHost(mobyHost),
 		// After WithHost, which would replace the dialer.
@@ -119,6 +120,10 @@ func New(o Options) (*Client, error) {
 // Host returns the daemon's address as it was asked for. Unlike DaemonHost it
 // keeps ssh addresses.
 func (c *Client) Host() string { return c.host }
+
+// Local tells that the daemon is reached by a unix socket, and by whatever API
+// version it speaks.
+func (c *Client) Local() bool { return strings.HasPrefix(c.host, "unix://") && !c.pinned }
 
 // Close closes idle connections. Requests under way are not touched.
 func (c *Client) Close() error {

@@ -168,25 +168,39 @@ func (c *Client) answer(ctx context.Context, method, path string, out any) error
 	return nil
 }
 
-// do sends a request without a body. The caller closes the body of the answer, which has
-// status 200.
+// do sends a request without a body. The caller closes the body of the answer, which is
+// not an error.
 func (c *Client) do(ctx context.Context, method, path string) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, method, "http://"+mobyclient.DummyHost+path, http.NoBody)
+	return c.send(ctx, method, path, http.NoBody)
+}
+
+// send sends a request with a body of JSON, or none. The caller closes the body
+// of the answer, which is not an error.
+func (c *Client) send(ctx context.Context, method, path string, body io.Reader) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+mobyclient.DummyHost+path, body)
 	if err != nil {
 		return nil, err
 	}
+	if body != http.NoBody {
+		req.Header.Set("Content-Type", "application/json")
+	}
 	resp, err := c.plain.Do(req)
 	if err != nil {
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
-		}
-		return nil, fmt.Errorf("Cannot connect to the Docker daemon at %s. Is the docker daemon running?: %w", c.host, unwrapURL(err))
+		return nil, c.unreachable(ctx, err)
 	}
-	if resp.StatusCode == http.StatusOK {
+	if resp.StatusCode < http.StatusMultipleChoices {
 		return resp, nil
 	}
 	defer func() { _ = resp.Body.Close() }()
 	return nil, c.refused(resp)
+}
+
+// unreachable is the error of a request that got no answer.
+func (c *Client) unreachable(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return fmt.Errorf("Cannot connect to the Docker daemon at %s. Is the docker daemon running?: %w", c.host, unwrapURL(err))
 }
 
 // refused turns an answer with an error status into an error.

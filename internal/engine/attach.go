@@ -145,7 +145,18 @@ func (a *attachment) run(ctx context.Context, open func() (Stream, error)) error
 	if streams == nil {
 		return nil
 	}
-	return a.copy(ctx, conn, streams)
+	if err := a.copy(ctx, conn, streams); !errors.Is(err, detachkeys.ErrDetached) {
+		return err
+	}
+	return nil
+}
+
+// attachOptions are those of the runtime.
+func attachOptions(v *view, o AttachOptions) runtime.AttachOptions {
+	return runtime.AttachOptions{
+		Stdin: o.Stdin && v.Config.OpenStdin, Stdout: o.Stdout, Stderr: o.Stderr,
+		CloseStdin: v.Config.StdinOnce && !v.Config.Tty,
+	}
 }
 
 // join connects to a running container at once, and queues for one that does not run.
@@ -153,10 +164,7 @@ func (a *attachment) join(ctx context.Context) (*os.File, *pendingAttach, error)
 	if !a.o.Stream {
 		return nil, nil, nil
 	}
-	options := runtime.AttachOptions{
-		Stdin: a.o.Stdin && a.v.Config.OpenStdin, Stdout: a.o.Stdout, Stderr: a.o.Stderr,
-		CloseStdin: a.v.Config.StdinOnce && !a.v.Config.Tty,
-	}
+	options := attachOptions(a.v, a.o)
 	a.c.mu.Lock()
 	v := a.c.view()
 	if v.task == nil && v.live() && v.status() != container.StateRestarting {
@@ -213,7 +221,7 @@ func (a *attachment) replay(ctx context.Context, conn io.Writer, until time.Time
 	return a.e.logs(ctx, a.c, o, func(entry LogEntry) error { return w.write(byte(entry.Stream), entry.Line) })
 }
 
-// copy moves bytes until one side has enough.
+// copy moves bytes until one side has enough. The error is ErrDetached if that was the client by its keys.
 func (a *attachment) copy(ctx context.Context, conn Stream, streams *os.File) error {
 	sock, err := streamConn(streams)
 	if err != nil {
@@ -235,9 +243,8 @@ func (a *attachment) copy(ctx context.Context, conn Stream, streams *os.File) er
 	err = a.await(ctx, conn, input, output)
 	if errors.Is(err, detachkeys.ErrDetached) {
 		a.e.emit(ctx, a.c.view(), events.ActionDetach, nil)
-		return nil
 	}
-	return nil
+	return err
 }
 
 // await returns when the attachment is over: ErrDetached, or nil for every other end. Closing both sides, which the

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -30,7 +31,8 @@ type creation struct {
 	root     *os.File // of layers, merged; nil until it is needed
 	warnings []string
 	steps    undo.Stack
-	unpin    []func() // of its volumes, once the container is known to have them
+	unpin    []func()                    // of its volumes, once the container is known to have them
+	saved    func(context.Context) error // waits until the record is on disk; set by make
 }
 
 // ContainerCreate makes a container from an image. It answers with the id and warnings. An empty name means one made up;
@@ -40,7 +42,7 @@ func (e *Engine) ContainerCreate(ctx context.Context, name string, req container
 		return container.CreateResponse{}, invalid("config cannot be empty in order to create a container")
 	}
 	defer e.beginNamed(ctx, "create", name)()
-	n := &creation{e: e, rec: &state.Container{ID: randomID(), Created: time.Now().UTC()}}
+	n := e.newCreation()
 	defer n.steps.Run() // does nothing after Keep
 	defer n.close()
 	if err := n.decide(ctx, name, req, platform); err != nil {
@@ -49,23 +51,51 @@ func (e *Engine) ContainerCreate(ctx context.Context, name string, req container
 	if err := n.make(ctx); err != nil {
 		return container.CreateResponse{}, err
 	}
-	c := newCtr(e.deps.State, n.rec)
+	c := n.ctr()
+	if err := n.publish(ctx, c); err != nil {
+		return container.CreateResponse{}, err
+	}
 	e.keepUnstarted(c)
-	close(c.adopted)
-	close(c.booted)
-	e.registry.add(c)
-	n.steps.Keep()
-	e.emit(ctx, c.view(), events.ActionCreate, nil)
 	e.expectStart(c)
-	return container.CreateResponse{ID: c.id, Warnings: append([]string{}, n.warnings...)}, nil
+	return n.response(), nil
 }
 
-// close gives back what only the creation needs.
+func (e *Engine) newCreation() *creation {
+	return &creation{e: e, rec: &state.Container{ID: randomID(), Created: time.Now().UTC()}}
+}
+
+// ctr is the container that was made, not known to anybody yet.
+func (n *creation) ctr() *ctr {
+	c := newCtr(n.e.deps.State, n.rec)
+	close(c.adopted)
+	close(c.booted)
+	return c
+}
+
+func (n *creation) response() container.CreateResponse {
+	return container.CreateResponse{ID: n.rec.ID, Warnings: append([]string{}, n.warnings...)}
+}
+
+// publish makes the container known, once its record is on disk.
+func (n *creation) publish(ctx context.Context, c *ctr) error {
+	if err := n.saved(ctx); err != nil {
+		// It may be written yet, if it was only not waited for.
+		return errors.Join(err, n.e.deps.State.DeleteLater(n.rec.ID))
+	}
+	n.e.registry.add(c)
+	n.steps.Keep()
+	n.close()
+	n.e.emit(ctx, c.view(), events.ActionCreate, nil)
+	return nil
+}
+
+// close gives back what only the creation needs. It may be called again.
 func (n *creation) close() {
 	n.root.Close() // nil is fine
 	for _, unpin := range n.unpin {
 		unpin()
 	}
+	n.root, n.unpin = nil, nil
 }
 
 // decide works out what the container will be. It reserves a name and ids and touches nothing else.
@@ -263,7 +293,7 @@ func hostUserReason(h *container.HostConfig) string {
 }
 
 // make puts on disk what was decided. The record comes last: what has no record is a leftover that the next daemon
-// removes.
+// removes. It is still on its way when make returns.
 func (n *creation) make(ctx context.Context) error {
 	e, rec := n.e, n.rec
 	dir := e.dir(rec.ID)
@@ -279,10 +309,8 @@ func (n *creation) make(ctx context.Context) error {
 	if err := n.volumes(ctx); err != nil {
 		return err
 	}
-	if err := e.deps.State.Put(ctx, rec); err != nil {
-		return err
-	}
-	return nil
+	n.saved, err = e.deps.State.BeginPut(rec)
+	return err
 }
 
 // volumes makes the volumes that do not exist and fills the empty ones with what the image has at their place.

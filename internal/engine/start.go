@@ -63,6 +63,11 @@ func (e *Engine) ContainerStart(ctx context.Context, ref string) error {
 
 // start makes the container run. The caller has its turn. An error that is the container's own fault is recorded in it.
 func (e *Engine) start(ctx context.Context, c *ctr, cause state.RunCause) error {
+	return e.startOnce(ctx, c, cause, func() error { return nil })
+}
+
+// startOnce is start with something that has to be done before anybody sees anything of the run.
+func (e *Engine) startOnce(ctx context.Context, c *ctr, cause state.RunCause, before func() error) error {
 	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), startTimeout, errors.New("the start took too long"))
 	defer cancel()
 	ctx, stop := context.WithCancelCause(ctx)
@@ -76,7 +81,7 @@ func (e *Engine) start(ctx context.Context, c *ctr, cause state.RunCause) error 
 		return internal("container %s: what its last run left is not cleared away yet: %v", c.id, context.Cause(ctx))
 	}
 	c.kills.begin()
-	s := &starting{e: e, c: c, v: c.view(), cause: cause}
+	s := &starting{e: e, c: c, v: c.view(), cause: cause, before: before}
 	defer s.steps.Run() // does nothing after Keep
 	err := s.run(ctx)
 	if err == nil {
@@ -122,11 +127,15 @@ type starting struct {
 	document  *specs.Spec
 	endpoints map[string]*mobynet.EndpointSettings
 	published []network.Published
+	before    func() error // called between create and connect
 	steps     undo.Stack
 }
 
 func (s *starting) run(ctx context.Context) error {
 	if err := s.create(ctx); err != nil {
+		return err
+	}
+	if err := s.before(); err != nil {
 		return err
 	}
 	if err := s.connect(ctx); err != nil {

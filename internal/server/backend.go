@@ -50,6 +50,7 @@ type systemBackend interface {
 
 type containerBackend interface {
 	ContainerCreate(ctx context.Context, name string, req container.CreateRequest, platform *ocispec.Platform) (container.CreateResponse, error)
+	ContainerRun(ctx context.Context, o engine.RunOptions, made func(container.CreateResponse) (engine.Stream, error)) (engine.RunEnd, error)
 	ContainerStart(ctx context.Context, ref string) error
 	ContainerStop(ctx context.Context, ref string, o engine.StopOptions) error
 	ContainerKill(ctx context.Context, ref, signal string) error

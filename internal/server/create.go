@@ -19,19 +19,7 @@ import (
 )
 
 func (s *Server) containerCreate(r *request) error {
-	req, legacy, err := readCreate(r)
-	if err != nil {
-		return err
-	}
-	var platform *ocispec.Platform
-	if text := r.form.Get("platform"); text != "" && !r.before(41) {
-		p, err := platforms.Parse(text)
-		if err != nil {
-			return argumentError{err}
-		}
-		platform = &p
-	}
-	warnings, err := createForm(r, &req, legacy)
+	req, platform, warnings, err := readCreate(r)
 	if err != nil {
 		return err
 	}
@@ -43,6 +31,24 @@ func (s *Server) containerCreate(r *request) error {
 	return r.json(http.StatusCreated, out)
 }
 
+// readCreate reads what is to be created, in the newest form, and the platform
+// if one was asked for. Its warnings are for the client.
+func readCreate(r *request) (req container.CreateRequest, platform *ocispec.Platform, warnings []string, err error) {
+	req, legacy, err := decodeCreate(r)
+	if err != nil {
+		return req, nil, nil, err
+	}
+	if text := r.form.Get("platform"); text != "" && !r.before(41) {
+		p, err := platforms.Parse(text)
+		if err != nil {
+			return req, nil, nil, argumentError{err}
+		}
+		platform = &p
+	}
+	warnings, err = createForm(r, &req, legacy)
+	return req, platform, warnings, err
+}
+
 // legacyCreate are members of a create request that its type has lost.
 type legacyCreate struct {
 	MacAddress network.HardwareAddr `json:",omitempty"`
@@ -51,9 +57,9 @@ type legacyCreate struct {
 	}
 }
 
-// readCreate decodes the body of a create request and fills what later code
+// decodeCreate decodes the body of a create request and fills what later code
 // relies on.
-func readCreate(r *request) (container.CreateRequest, legacyCreate, error) {
+func decodeCreate(r *request) (container.CreateRequest, legacyCreate, error) {
 	var req container.CreateRequest
 	var legacy legacyCreate
 	if err := r.checkJSON(); err != nil {

@@ -57,6 +57,8 @@ type fake struct {
 	deathsAsked engine.DeathsOptions
 	loadErr     error
 	loaded      []byte
+	run         func(ctx context.Context, o engine.RunOptions, made func(container.CreateResponse) (engine.Stream, error)) (engine.RunEnd, error)
+	code        *int // of execs that are inspected
 }
 
 func (f *fake) find(ref string) error {
@@ -194,6 +196,21 @@ func (f *fake) ContainerLogs(ctx context.Context, _ string, o engine.LogsOptions
 
 func (f *fake) ContainerAttach(ctx context.Context, _ string, o engine.AttachOptions, open func() (engine.Stream, error)) error {
 	return f.attach(ctx, o, open)
+}
+
+func (f *fake) ContainerRun(ctx context.Context, o engine.RunOptions, made func(container.CreateResponse) (engine.Stream, error)) (engine.RunEnd, error) {
+	if o.Request.Image == "missing" {
+		return engine.RunEnd{}, errdefs.ErrNotFound.WithMessage("No such image: missing:latest")
+	}
+	return f.run(ctx, o, made)
+}
+
+func (f *fake) ContainerExecCreate(_ context.Context, ref string, _ container.ExecCreateRequest) (string, error) {
+	return "e1", f.find(ref)
+}
+
+func (f *fake) ContainerExecInspect(context.Context, string) (*container.ExecInspectResponse, error) {
+	return &container.ExecInspectResponse{ID: "e1", ExitCode: f.code}, nil
 }
 
 func (f *fake) ContainerExecStart(ctx context.Context, _ string, o engine.ExecStartOptions, open func() (engine.Stream, error)) error {

@@ -43,6 +43,11 @@ func (r *request) hint(path string, status int, err error) string {
 		name = r.form.Get("name")
 	}
 	text := err.Error()
+	// Our own endpoints do the work of Docker's.
+	path = strings.TrimPrefix(path, "/porthole")
+	if path == "/containers/run" {
+		path = "/containers/create"
+	}
 	for _, rule := range hintRules {
 		if strings.HasPrefix(path, rule.path) && status == rule.status && strings.Contains(text, rule.words) {
 			if !strings.Contains(rule.hint, "%") {

@@ -127,6 +127,8 @@ func (s *Server) routes() []route {
 		{get, "/porthole/containers/{name}/deaths", s.deaths},
 		{get, "/porthole/containers/{name}/health", s.health},
 		{get, "/porthole/deaths", s.deaths},
+		{post, "/porthole/containers/run", s.containerRun},
+		{post, "/porthole/containers/{name}/exec", s.containerExec},
 
 		{get, "/debug/vars", s.debugVars},
 		{get, "/debug/pprof/", s.debugPprof},

@@ -98,11 +98,14 @@ func DefaultConfigDir() string {
 }
 
 // ServerOS returns the daemon's operating system, which a few flags depend on.
-// Asking also finds out early that there is no daemon.
+// Daemons behind a unix socket run on Linux and are not asked.
 func (a *App) ServerOS(ctx context.Context) (string, error) {
 	c, err := a.Client()
 	if err != nil {
 		return "", err
+	}
+	if c.Local() {
+		return "linux", nil
 	}
 	ping, err := c.Ping(ctx, mobyclient.PingOptions{NegotiateAPIVersion: true})
 	if err != nil {

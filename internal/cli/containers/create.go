@@ -48,7 +48,7 @@ func NewCreate(a *command.App) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			id, err := o.create(cmd.Context(), a, req)
+			id, err := o.create(cmd.Context(), a, req, o.send)
 			if err != nil {
 				return err
 			}
@@ -120,9 +120,12 @@ func proxyEnv(a *command.App, host string, env []string) []string {
 	return append(defaults, env...)
 }
 
-// create makes the container, pulling the image first if need be, and returns
-// its id.
-func (o *creation) create(ctx context.Context, a *command.App, req *createflags.Request) (string, error) {
+// sender asks the daemon for a container.
+type sender func(ctx context.Context, a *command.App, req *createflags.Request, platform *ocispec.Platform) (mobyclient.ContainerCreateResult, error)
+
+// create makes the container by send, pulling the image first if need be, and
+// returns its id.
+func (o *creation) create(ctx context.Context, a *command.App, req *createflags.Request, send sender) (string, error) {
 	platform, err := parsePlatform(o.platform)
 	if err != nil {
 		return "", err
@@ -144,7 +147,7 @@ func (o *creation) create(ctx context.Context, a *command.App, req *createflags.
 	}
 	req.HostConfig.ConsoleSize[0], req.HostConfig.ConsoleSize[1] = a.Size()
 
-	resp, err := o.send(ctx, a, req, platform)
+	resp, err := send(ctx, a, req, platform)
 	named, isNamed := ref.(reference.Named)
 	if errdefs.IsNotFound(err) && isNamed && o.pull == pullMissing {
 		if !o.quiet {
@@ -154,7 +157,7 @@ func (o *creation) create(ctx context.Context, a *command.App, req *createflags.
 		if err := pull(); err != nil {
 			return "", err
 		}
-		resp, err = o.send(ctx, a, req, platform)
+		resp, err = send(ctx, a, req, platform)
 	}
 	if err != nil {
 		return "", err

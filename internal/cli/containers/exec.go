@@ -71,6 +71,11 @@ func (o *execOptions) run(ctx context.Context, a *command.App, name string, argv
 	if err != nil {
 		return err
 	}
+	if c.Local() && !o.tty && !o.detach && !o.dieWithClient {
+		if err := execDirectly(ctx, a, c, name, req); !notOurs(err) {
+			return err
+		}
+	}
 	// An exec that is never started stays in the daemon for a while, so the
 	// terminal is checked before one is made; and a wrong name is told before
 	// a wrong terminal.

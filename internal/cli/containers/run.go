@@ -7,6 +7,7 @@ import (
 
 	"github.com/moby/moby/api/types/container"
 	mobyclient "github.com/moby/moby/client"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 
 	"github.com/portholehq/porthole/client"
@@ -56,15 +57,54 @@ func (o *runOptions) run(cmd *cobra.Command, a *command.App, req *createflags.Re
 	if err != nil {
 		return err
 	}
-	id, err := o.create(cmd.Context(), a, req)
+	var direct *client.Run
+	id, err := o.create(cmd.Context(), a, req, o.sendTo(c, &direct))
 	if err != nil {
 		return command.WithHelp(cmd, startFailure(err), err)
+	}
+	if direct != nil {
+		return o.finish(cmd, a, c, direct, req.Config)
 	}
 	if o.sigProxy {
 		defer forwardSignals(cmd.Context(), a, c, id, nil)()
 	}
 	r := &running{cmd: cmd, app: a, client: c, id: id, config: req.Config, autoRemove: o.flags.AutoRemove()}
 	return r.run(keys)
+}
+
+// sendTo returns the sender for run, which starts the container at once where
+// that can be done, and then sets direct.
+func (o *runOptions) sendTo(c *client.Client, direct **client.Run) sender {
+	return func(ctx context.Context, a *command.App, req *createflags.Request, platform *ocispec.Platform) (mobyclient.ContainerCreateResult, error) {
+		if !mayRunDirectly(c, req) {
+			return o.send(ctx, a, req, platform)
+		}
+		run, err := c.Run(ctx, client.RunOptions{
+			Name: o.name, Platform: platform,
+			Request: container.CreateRequest{Config: req.Config, HostConfig: req.HostConfig, NetworkingConfig: req.Networking},
+			Stdin:   req.Config.AttachStdin, Stdout: req.Config.AttachStdout, Stderr: req.Config.AttachStderr,
+		})
+		if notOurs(err) {
+			return o.send(ctx, a, req, platform)
+		}
+		if err != nil {
+			return mobyclient.ContainerCreateResult{}, err
+		}
+		*direct = run
+		return mobyclient.ContainerCreateResult{ID: run.ID, Warnings: run.Warnings}, nil
+	}
+}
+
+// finish ends a run that was started directly.
+func (o *runOptions) finish(cmd *cobra.Command, a *command.App, c *client.Client, run *client.Run, config *container.Config) error {
+	if config.AttachStdin || config.AttachStdout || config.AttachStderr {
+		return o.follow(cmd, a, c, run, config)
+	}
+	_, _ = fmt.Fprintln(a.Out, run.ID)
+	if _, err := run.End(); err != nil {
+		return command.WithHelp(cmd, startFailure(err), err)
+	}
+	return nil
 }
 
 // prepare checks what can be checked before a container exists, and settles

@@ -163,6 +163,9 @@ func exitCode(result mobyclient.ContainerWaitResult) error {
 // startFailure gives an error in starting a container its exit code: 127 when
 // the command was not found, 126 when it could not be executed, 125 otherwise.
 func startFailure(err error) int {
+	if mobyclient.IsErrConnectionFailed(err) {
+		return 125
+	}
 	text := err.Error()
 	for _, s := range []string{"executable file not found", "no such file or directory", "system cannot find the file specified"} {
 		if strings.Contains(text, s) {

@@ -137,11 +137,20 @@ func (d *DB) Containers() (all []*Container, damaged []Damaged, err error) {
 
 // Put saves a record and returns when it is on disk. When ctx ends first the record may still be written.
 func (d *DB) Put(ctx context.Context, c *Container) error {
+	wait, err := d.BeginPut(c)
+	if err != nil {
+		return err
+	}
+	return wait(ctx)
+}
+
+// BeginPut begins what Put does, before all later changes, and returns at once; wait, which has to be called, goes on.
+func (d *DB) BeginPut(c *Container) (wait func(context.Context) error, err error) {
 	value, err := json.Marshal(c)
 	if err != nil {
-		return fmt.Errorf("save container %s: %w", c.ID, err)
+		return nil, fmt.Errorf("save container %s: %w", c.ID, err)
 	}
-	return d.change(ctx, c.ID, value)
+	return d.begin(c.ID, value)
 }
 
 // Delete removes a record and returns when that is on disk. A record that does not exist is no error.
@@ -203,19 +212,29 @@ func (d *DB) Close() error {
 }
 
 func (d *DB) change(ctx context.Context, id string, value []byte) error {
+	wait, err := d.begin(id, value)
+	if err != nil {
+		return err
+	}
+	return wait(ctx)
+}
+
+func (d *DB) begin(id string, value []byte) (wait func(context.Context) error, err error) {
 	written := make(chan error, 1)
 	if err := d.enqueue(id, value, written); err != nil {
-		return err
+		return nil, err
 	}
-	select {
-	case err := <-written:
-		if err != nil {
-			d.withdraw(id, value)
+	return func(ctx context.Context) error {
+		select {
+		case err := <-written:
+			if err != nil {
+				d.withdraw(id, value)
+			}
+			return err
+		case <-ctx.Done():
+			return fmt.Errorf("save container %s: %w", id, context.Cause(ctx))
 		}
-		return err
-	case <-ctx.Done():
-		return fmt.Errorf("save container %s: %w", id, context.Cause(ctx))
-	}
+	}, nil
 }
 
 // withdraw forgets a change whose maker has been told that it failed.
