@@ -119,14 +119,13 @@ func TestEventsHaveActors(t *testing.T) {
 	}
 	req.Config.Cmd, req.HostConfig.AutoRemove = []string{"true"}, true
 	steps = append(steps, func() error {
-		r, err := w.ContainerCreate(who(5), "job", req, nil)
-		if err != nil {
+		if _, err := w.ContainerCreate(who(5), "job", req, nil); err != nil {
 			return err
 		}
 		if err := w.ContainerStart(who(6), "job"); err != nil {
 			return err
 		}
-		eventually(t, "the job to be removed", func() bool { _, err := w.ContainerInspect(t.Context(), r.ID, false); return err != nil })
+		eventually(t, "the job to be removed", func() bool { a := w.actions(); return a[len(a)-1] == "destroy" })
 		return nil
 	})
 	for _, step := range steps {
