@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/google/go-cmp/cmp"
@@ -184,5 +185,42 @@ func TestRealRun(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(w.dir, "containers", id)); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("files of a container that is gone: %v", err)
+	}
+}
+
+// TestKillOfOneThatOnlyJustRuns sends a signal when the program runs but its start is not over.
+func TestKillOfOneThatOnlyJustRuns(t *testing.T) {
+	w := newWorld(t)
+	id := w.create("box", nil, "sleep")
+	c, err := w.registry.find("box")
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	done := c.going()
+	if err := w.ContainerKill(gone, "box", "TERM"); !errdefs.IsConflict(err) {
+		t.Errorf("kill by a client that has gone: %v", err)
+	}
+	killed := make(chan error, 1)
+	go func() { killed <- w.ContainerKill(t.Context(), "box", "TERM") }()
+	select {
+	case err := <-killed:
+		t.Errorf("kill did not wait: %v", err)
+	case <-time.After(10 * time.Millisecond):
+	}
+	done()
+	if err := <-killed; !errdefs.IsConflict(err) {
+		t.Errorf("kill of one whose start failed: %v", err)
+	}
+	done = c.going()
+	go func() { killed <- w.ContainerKill(t.Context(), "box", "TERM") }()
+	w.start(id) // its own mark takes the place of this one
+	done()
+	if err := <-killed; err != nil {
+		t.Error(err)
+	}
+	if code := w.wait("box", container.WaitConditionNotRunning); code != 143 {
+		t.Errorf("exit code %d", code)
 	}
 }

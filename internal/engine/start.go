@@ -146,10 +146,40 @@ func (s *starting) run(ctx context.Context) error {
 	if err := s.attach(ctx, waiting); err != nil {
 		return err
 	}
+	defer s.c.going()()
 	if err := s.task.Start(ctx); err != nil {
 		return err
 	}
 	return s.started(ctx)
+}
+
+// going marks the time in which the program may run already, though the container does not count as running yet.
+func (c *ctr) going() (done func()) {
+	here := make(chan struct{})
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.goes = here
+	return func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.goes = nil
+		close(here)
+	}
+}
+
+// awaitGoing waits until a program that may run already has its container count as running. Who has seen its output may
+// be that fast.
+func (c *ctr) awaitGoing(ctx context.Context) {
+	c.mu.Lock()
+	goes := c.goes
+	c.mu.Unlock()
+	if goes == nil {
+		return
+	}
+	select {
+	case <-goes:
+	case <-ctx.Done():
+	}
 }
 
 // create has the runtime bring the container to the point where its program could be executed.

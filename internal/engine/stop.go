@@ -269,7 +269,10 @@ func (e *Engine) ContainerKill(ctx context.Context, ref, name string) error {
 func (e *Engine) kill(ctx context.Context, c *ctr, sig syscall.Signal) error {
 	first := c.view()
 	if !first.live() {
-		return errNotRunning(c.id)
+		c.awaitGoing(ctx)
+		if first = c.view(); !first.live() {
+			return errNotRunning(c.id)
+		}
 	}
 	// As with Docker every kill counts as a stop by hand for the next daemon, but only a signal that is meant to end the
 	// container keeps the restart policy of this run quiet.

@@ -104,7 +104,8 @@ type ctr struct {
 	cancel  func() // ends a waiting restart; nil: none
 	// starting breaks off the start that is under way; nil: none is.
 	starting context.CancelCauseFunc
-	probes   func() // ends the health probes and waits for them; nil: none
+	goes     chan struct{} // closed once the start under way has let the program run and said so; nil: it has not come to that
+	probes   func()        // ends the health probes and waits for them; nil: none
 	db       *state.DB
 }
 
