@@ -236,6 +236,12 @@ func (e *Engine) runAttached(ctx context.Context, x *execution, v *view, o ExecS
 	return nil
 }
 
+func (x *execution) endsWithClient() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.dieWithClient
+}
+
 func (x *execution) setAttached(is bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -272,7 +278,7 @@ func (e *Engine) startExec(ctx context.Context, x *execution, v *view, o ExecSta
 	}
 	defer pipes.closeTheirs()
 	options := runtime.ExecOptions{ID: x.id, Process: process, GroupAdd: v.HostConfig.GroupAdd, Stdin: pipes.theirs[0], Stdout: pipes.theirs[1], Stderr: pipes.theirs[2]}
-	options.Note = execNote{Request: x.req, Started: time.Now(), Client: event.OriginOf(ctx)}.encode()
+	options.Note = execNote{Request: x.req, Started: time.Now(), Client: event.OriginOf(ctx), DieWithClient: x.endsWithClient()}.encode()
 	if req.Tty && req.ConsoleSize != nil {
 		options.Size = [2]uint16{uint16(req.ConsoleSize[0]), uint16(req.ConsoleSize[1])}
 	}

@@ -28,6 +28,8 @@ type execNote struct {
 	Started time.Time                   `json:"started"`
 	Client  *event.Origin               `json:"client,omitempty"`
 	Probe   bool                        `json:"probe,omitempty"` // of a health check
+	// DieWithClient is for the next daemon as for this one: the client lost its stream with the daemon that had it.
+	DieWithClient bool `json:"die_with_client,omitempty"`
 }
 
 func (n execNote) encode() []byte {
@@ -57,7 +59,7 @@ func (e *Engine) inheritExecs(c *ctr, task Task) {
 		if len(note.Request.Cmd) == 0 {
 			note.Request.Cmd = []string{""} // not known
 		}
-		x := &execution{id: in.id, c: c, req: note.Request, started: true, startedAt: note.Started, client: note.Client, proc: in.proc}
+		x := &execution{id: in.id, c: c, req: note.Request, started: true, startedAt: note.Started, client: note.Client, dieWithClient: note.DieWithClient, proc: in.proc}
 		if in.proc == nil {
 			x.finish(in.exit.Code)
 			e.execs.add(x)
@@ -65,6 +67,7 @@ func (e *Engine) inheritExecs(c *ctr, task Task) {
 		}
 		e.execs.add(x)
 		c.update(func(v *view) { v.execs = append(slices.Clone(v.execs), x.id) })
+		e.clientGone(x)
 		e.goWork(func() {
 			select {
 			case <-in.proc.Done():

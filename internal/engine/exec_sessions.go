@@ -2,16 +2,12 @@ package engine
 
 import (
 	"context"
-	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/portholehq/porthole/internal/event"
-	"github.com/portholehq/porthole/internal/ps"
-	"github.com/portholehq/porthole/internal/runtime"
 )
 
 // ExecSession is an exec that runs.
@@ -22,14 +18,11 @@ type ExecSession struct {
 	User          string
 	Command       []string
 	TTY           bool
-	StartedAt     time.Time // zero: not known, since an earlier daemon has started it
+	StartedAt     time.Time // zero: not known, since an earlier daemon has started it and kept no note
 	Client        *event.Origin
 	Attached      bool // a client is connected to its streams
 	DieWithClient bool
 }
-
-// processLister is a task that can name the processes which were started in it by exec, those of an earlier daemon too.
-type processLister interface{ Execs() []*runtime.Process }
 
 // ContainerExecs lists the execs of a container that run, the oldest first.
 func (e *Engine) ContainerExecs(_ context.Context, ref string) ([]ExecSession, error) {
@@ -46,13 +39,6 @@ func (e *Engine) sessions(c *ctr) []ExecSession {
 	for _, x := range e.execs.of(c.id) {
 		if s, runs := x.session(v); runs {
 			list = append(list, s)
-		}
-	}
-	if lister, ok := v.task.(processLister); ok && v.live() {
-		for _, p := range lister.Execs() {
-			if !slices.ContainsFunc(list, func(s ExecSession) bool { return s.ID == p.ID() }) {
-				list = append(list, foundSession(v, p))
-			}
 		}
 	}
 	slices.SortFunc(list, func(a, b ExecSession) int {
@@ -89,18 +75,6 @@ func userOf(v *view) string {
 	return "root"
 }
 
-// foundSession tells of an exec that an earlier daemon has started, what the kernel knows of it.
-func foundSession(v *view, p *runtime.Process) ExecSession {
-	s := ExecSession{ID: p.ID(), ContainerID: v.ID, Pid: p.Pid(), User: userOf(v)}
-	if b, err := os.ReadFile("/proc/" + strconv.Itoa(p.Pid()) + "/cmdline"); err == nil {
-		s.Command = strings.Split(strings.TrimRight(string(b), "\x00"), "\x00")
-	}
-	if at, err := ps.Started("", p.Pid()); err == nil {
-		s.StartedAt = at
-	}
-	return s
-}
-
 // ExecSignal sends a signal to an exec, which may be named by the beginning of its id. An empty name is SIGKILL. A
 // process of a paused container gets it when that goes on.
 func (e *Engine) ExecSignal(ctx context.Context, ref, name string) (ExecSession, error) {
@@ -120,52 +94,31 @@ func (e *Engine) ExecSignal(ctx context.Context, ref, name string) (ExecSession,
 
 // findSession finds an exec that runs.
 func (e *Engine) findSession(ref string) (found ExecSession, proc Process, err error) {
-	if ref == "" {
-		return found, nil, notFound("No such exec instance: %s", ref)
-	}
-	for _, c := range e.registry.all() {
-		for _, s := range e.sessions(c) {
-			switch {
-			case s.ID == ref:
-				proc, err := e.sessionProcess(c, s.ID)
-				return s, proc, err
-			case !strings.HasPrefix(s.ID, ref):
-			case found.ID != "":
-				return found, nil, invalid("multiple IDs found with provided prefix: %s", ref)
-			default:
-				found = s
-			}
+	ended := ""
+	for _, x := range e.execs.beginning(ref) {
+		s, runs := x.session(x.c.view())
+		switch {
+		case !runs:
+			ended = x.id
+		case proc != nil:
+			return found, nil, invalid("multiple IDs found with provided prefix: %s", ref)
+		default:
+			found, proc = s, x.process()
 		}
 	}
-	if found.ID == "" {
-		if x, err := e.execs.find(ref); err == nil {
-			return found, nil, conflict("exec command %s is not running", x.id)
-		}
-		return found, nil, notFound("No such exec instance: %s", ref)
+	switch {
+	case proc != nil:
+		return found, proc, nil
+	case ended != "":
+		return found, nil, conflict("exec command %s is not running", ended)
 	}
-	c, err := e.registry.find(found.ContainerID)
-	if err == nil {
-		proc, err = e.sessionProcess(c, found.ID)
-	}
-	return found, proc, err
+	return found, nil, notFound("No such exec instance: %s", ref)
 }
 
-func (e *Engine) sessionProcess(c *ctr, id string) (Process, error) {
-	if x, err := e.execs.find(id); err == nil {
-		x.mu.Lock()
-		defer x.mu.Unlock()
-		if x.proc != nil && !x.ended {
-			return x.proc, nil
-		}
-	}
-	if lister, ok := c.view().task.(processLister); ok {
-		for _, p := range lister.Execs() {
-			if p.ID() == id {
-				return p, nil
-			}
-		}
-	}
-	return nil, conflict("exec command %s is not running", id)
+func (x *execution) process() Process {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.proc
 }
 
 // ExecDieWithClient makes an exec that was created and not started end when its client goes away without detaching. With
@@ -226,6 +179,19 @@ func (e *Engine) clientGone(x *execution) {
 
 // execSignalTimeout bounds the wait for a shim that does not answer.
 const execSignalTimeout = 10 * time.Second
+
+// beginning lists the execs whose id begins so.
+func (t *execTable) beginning(ref string) []*execution {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var list []*execution
+	for id, x := range t.byID {
+		if ref != "" && strings.HasPrefix(id, ref) {
+			list = append(list, x)
+		}
+	}
+	return list
+}
 
 // of lists the execs of a container.
 func (t *execTable) of(container string) []*execution {

@@ -79,7 +79,7 @@ func (e *Engine) followSamples(ctx context.Context, c *ctr, last, until time.Tim
 	for seq := uint64(0); ; {
 		before, now, err := e.deps.Sampler.Next(ctx, c.id, seq)
 		if err != nil {
-			return nil //nolint:nilerr // the run has ended, or nobody waits any more
+			return nil // the run has ended, or nobody waits any more
 		}
 		seq = now.Seq
 		if !now.Time.After(last) {

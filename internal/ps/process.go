@@ -65,22 +65,6 @@ func bootTime(proc string) (time.Time, error) {
 	return time.Time{}, errors.New("no btime in " + filepath.Join(proc, "stat"))
 }
 
-// Started tells when a process was started, to about a second. An empty proc is /proc.
-func Started(proc string, pid int) (time.Time, error) {
-	if proc == "" {
-		proc = "/proc"
-	}
-	boot, err := bootTime(proc)
-	if err != nil {
-		return time.Time{}, err
-	}
-	p, err := readProcess(filepath.Join(proc, strconv.Itoa(pid)), pid)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("process %d: %w", pid, err)
-	}
-	return p.started(&Source{Boot: boot, Now: time.Now()}), nil
-}
-
 // process is what /proc tells of a process or thread.
 type process struct {
 	dir      string

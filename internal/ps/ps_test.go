@@ -173,7 +173,10 @@ func tree(t *testing.T) []int {
 		t.Fatal(err)
 	}
 	pids := []int{cmd.Process.Pid}
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	deadline := time.After(10 * time.Second)
+	for {
 		children := childrenOf("/proc", pids[0])
 		asleep := 0
 		for _, pid := range children {
@@ -184,7 +187,9 @@ func tree(t *testing.T) []int {
 		if asleep == 2 {
 			return append(pids, children...)
 		}
-		if time.Now().After(deadline) {
+		select {
+		case <-tick.C:
+		case <-deadline:
 			t.Fatal("the children did not start")
 		}
 	}

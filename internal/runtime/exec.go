@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync"
 	"syscall"
 
@@ -292,13 +290,6 @@ func (c *Container) Process(id string) *Process {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.processes[id]
-}
-
-// Execs are all processes that were prepared by Exec and have not ended.
-func (c *Container) Execs() []*Process {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return slices.Collect(maps.Values(c.processes))
 }
 
 // Inherited is a process that an earlier daemon started by exec.

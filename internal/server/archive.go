@@ -102,7 +102,7 @@ func (s *Server) commit(r *request) error {
 		return err
 	}
 	o := engine.CommitOptions{
-		Author: r.form.Get("author"), Comment: r.form.Get("comment"), Changes: r.form["changes"], Pause: r.flagOr("pause", true),
+		Author: r.form.Get("author"), Comment: r.form.Get("comment"), Changes: r.form["changes"], Pause: r.flagOn("pause"),
 	}
 	if dst != nil {
 		o.Repo, o.Tag = reference.FamiliarName(dst), dst.Tag()

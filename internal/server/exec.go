@@ -109,7 +109,7 @@ func (s *Server) execSignal(r *request) error {
 // whose requests are Docker's and have no place for it. It is taken back with
 // set=0, as by a client that is about to detach.
 func (s *Server) execDieWithClient(r *request) error {
-	if err := s.backend.ExecDieWithClient(r.ctx(), r.name, r.flagOr("set", true)); err != nil {
+	if err := s.backend.ExecDieWithClient(r.ctx(), r.name, r.flagOn("set")); err != nil {
 		return err
 	}
 	return r.json(http.StatusOK, struct{}{})

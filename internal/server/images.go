@@ -248,7 +248,7 @@ func (r *request) fail(out jsonStream, err error) error {
 }
 
 func (s *Server) imageLoad(r *request) error {
-	o := engine.ImageLoadOptions{Quiet: r.flagOr("quiet", true)}
+	o := engine.ImageLoadOptions{Quiet: r.flagOn("quiet")}
 	if !r.before(48) {
 		var err error
 		if o.Platforms, err = r.platforms("platform"); err != nil {

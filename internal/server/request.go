@@ -52,13 +52,8 @@ func (r *request) flag(key string) bool {
 	}
 }
 
-// flagOr is flag with a value for a parameter that is not there.
-func (r *request) flagOr(key string, absent bool) bool {
-	if !r.form.Has(key) {
-		return absent
-	}
-	return r.flag(key)
-}
+// flagOn is flag for what is so unless the client says otherwise.
+func (r *request) flagOn(key string) bool { return !r.form.Has(key) || r.flag(key) }
 
 // number reads an optional number.
 func (r *request) number(key string) (value int, given bool, err error) {

@@ -290,7 +290,7 @@ func (l *lazyWriter) stop() {
 }
 
 func (s *Server) containerStats(r *request) error {
-	stream := r.flagOr("stream", true)
+	stream := r.flagOn("stream")
 	oneShot := !r.before(41) && r.flag("one-shot")
 	ctx, cancel := s.endless(r)
 	defer cancel()
