@@ -119,7 +119,7 @@ func buildOptions(r *request) (order.Options, error) {
 	f := r.form
 	o := order.Options{
 		Tags: f["t"], Dockerfile: f.Get("dockerfile"), Quiet: r.flag("q"), NoCache: r.flag("nocache"), Pull: r.flag("pull"),
-		Remove: r.flagOr("rm", true), Target: f.Get("target"), Platform: f.Get("platform"), Network: f.Get("networkmode"),
+		Remove: r.flagOn("rm"), Target: f.Get("target"), Platform: f.Get("platform"), Network: f.Get("networkmode"),
 		CPUSetCPUs: f.Get("cpusetcpus"), CPUSetMems: f.Get("cpusetmems"),
 	}
 	for key, flag := range refusedBuildFlags {
