@@ -165,9 +165,24 @@ func (m *Manager) reserve(n *netw, spec AttachSpec) (*lease, error) {
 func (m *Manager) remember(l *lease) {
 	m.leases[l.Endpoint.EndpointID] = l
 	m.live[l.key()] = l
+	m.own[l.Container] = append(m.own[l.Container], l)
 	for _, a := range l.addresses() {
 		m.taken[addrKey{l.Endpoint.NetworkID, a}] = l
 	}
+}
+
+// unlive takes a lease from its container; false: it is not its any more. mu is
+// held.
+func (m *Manager) unlive(l *lease) bool {
+	if m.live[l.key()] != l {
+		return false
+	}
+	delete(m.live, l.key())
+	m.own[l.Container] = slices.DeleteFunc(m.own[l.Container], func(other *lease) bool { return other == l })
+	if len(m.own[l.Container]) == 0 {
+		delete(m.own, l.Container)
+	}
+	return true
 }
 
 func (l *lease) key() liveKey { return liveKey{l.Container, l.Endpoint.NetworkID} }
@@ -186,10 +201,8 @@ func (l *lease) addresses() (list []netip.Addr) {
 // container has not. mu is held.
 func (m *Manager) interfaceName(n *netw, spec AttachSpec) (string, error) {
 	used := map[string]bool{}
-	for _, l := range m.live {
-		if l.Container == spec.ContainerID {
-			used[l.Endpoint.Interface] = true
-		}
+	for _, l := range m.own[spec.ContainerID] {
+		used[l.Endpoint.Interface] = true
 	}
 	if name := spec.Options[optionInterface]; name != "" {
 		if err := checkInterfaceName(name); err != nil {
@@ -335,12 +348,12 @@ func (m *Manager) gatewayEndpoint(container string, is6 bool) *lease {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var best *lease
-	for _, l := range m.live {
+	for _, l := range m.own[container] {
 		gw := l.Endpoint.Gateway
 		if is6 {
 			gw = l.Endpoint.Gateway6
 		}
-		if l.Container != container || !gw.IsValid() {
+		if !gw.IsValid() {
 			continue
 		}
 		if best == nil || l.Endpoint.Priority > best.Endpoint.Priority ||

@@ -29,12 +29,7 @@ func (m *Manager) Detach(ctx context.Context, containerID string) error {
 func (m *Manager) leasesOf(container string) []*lease {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	var list []*lease
-	for _, l := range m.live {
-		if l.Container == container {
-			list = append(list, l)
-		}
-	}
+	list := slices.Clone(m.own[container])
 	slices.SortFunc(list, func(a, b *lease) int { return strings.Compare(a.Endpoint.Interface, b.Endpoint.Interface) })
 	return list
 }
@@ -42,10 +37,7 @@ func (m *Manager) leasesOf(container string) []*lease {
 // leave takes a lease from its container and hands it to the reaper, once.
 func (m *Manager) leave(l *lease) {
 	m.mu.Lock()
-	mine := m.live[l.key()] == l
-	if mine {
-		delete(m.live, l.key())
-	}
+	mine := m.unlive(l)
 	m.mu.Unlock()
 	switch {
 	case !mine:
@@ -67,9 +59,7 @@ func (m *Manager) release(gone []*lease) {
 	defer m.mu.Unlock()
 	for _, l := range gone {
 		delete(m.leases, l.Endpoint.EndpointID)
-		if m.live[l.key()] == l {
-			delete(m.live, l.key())
-		}
+		m.unlive(l)
 		for _, a := range l.addresses() {
 			if key := (addrKey{l.Endpoint.NetworkID, a}); m.taken[key] == l {
 				delete(m.taken, key)

@@ -86,9 +86,10 @@ type Manager struct {
 	// mu guards what follows. It is never held over a system call that can
 	// take long.
 	mu     sync.Mutex
-	net    networkState       // what network.json says; ids are always set
-	leases map[string]*lease  // by endpoint id, those that are leaving included
-	live   map[liveKey]*lease // without those that are leaving
+	net    networkState        // what network.json says; ids are always set
+	leases map[string]*lease   // by endpoint id, those that are leaving included
+	live   map[liveKey]*lease  // without those that are leaving
+	own    map[string][]*lease // the same by container
 	taken  map[addrKey]*lease
 	nets   map[string]*netw // those with interfaces, by id
 	bridge bridgeLink       // of the default network; zero until EnsureDefault
@@ -159,7 +160,7 @@ func Open(o Options) (*Manager, error) {
 	}
 	m := &Manager{
 		opts: o, log: o.Logger, store: st, netns: ns, host: host,
-		net: netState, leases: leases, live: make(map[liveKey]*lease), taken: make(map[addrKey]*lease),
+		net: netState, leases: leases, live: make(map[liveKey]*lease), own: make(map[string][]*lease), taken: make(map[addrKey]*lease),
 		nets: make(map[string]*netw), sandboxes: sandboxes,
 	}
 	for _, l := range leases {

@@ -1,0 +1,166 @@
+package keeper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/portholehq/porthole/internal/testenv"
+)
+
+// asKeeper makes the test binary run as the keeper.
+func TestMain(m *testing.M) {
+	if os.Args[0] == Name {
+		os.Exit(Main(os.Args[1:]))
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// container starts a process in a network namespace of its own, with its
+// loopback interface up. It ends with the test, or by the result.
+func container(t *testing.T) (pid int, end func()) {
+	t.Helper()
+	testenv.NeedsRoot(t)
+	cmd := exec.Command(testenv.NeedsProgram(t, "sh"), "-c", "ip link set lo up; echo up; exec sleep 1000")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(out, make([]byte, 3)); err != nil {
+		t.Fatal(err)
+	}
+	ended := false
+	end = func() {
+		if !ended {
+			ended = true
+			_ = cmd.Process.Kill()
+			_ = cmd.Wait()
+		}
+	}
+	t.Cleanup(end)
+	return cmd.Process.Pid, end
+}
+
+// started returns a client whose keeper ends with the test.
+func started(t *testing.T) *Client {
+	t.Helper()
+	testenv.NeedsRoot(t)
+	c := NewClient(Options{Socket: filepath.Join(t.TempDir(), "keeper.sock"), Version: "test"})
+	t.Cleanup(func() {
+		c.o.Version = "none"                                       // any keeper is one of another version
+		if _, err := c.Replace(context.Background()); err != nil { //nolint:usetesting // the test's context has ended
+			t.Error(err)
+		}
+	})
+	return c
+}
+
+var loopback = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+
+func TestPorts(t *testing.T) {
+	c := started(t)
+	pid, end := container(t)
+	spec := Sandbox{ID: "one", Pid: pid, Ports: []Port{
+		{Proto: "tcp", HostIPs: []netip.Addr{loopback, netip.IPv6Loopback()}, Port: 80, Inside: true},
+		{Proto: "udp", HostIPs: []netip.Addr{loopback}, Port: 53, Inside: true},
+	}}
+	numbers, err := c.Put(t.Context(), spec)
+	if err != nil || len(numbers) != 2 || numbers[0] == 0 || numbers[1] == 0 {
+		t.Fatalf("Put: %v, %v", numbers, err)
+	}
+	// The same again keeps them, also when it is said which they are.
+	for _, first := range []uint16{0, numbers[0]} {
+		again := spec
+		again.Ports = append([]Port{}, spec.Ports...)
+		again.Ports[0].First = first
+		if same, err := c.Put(t.Context(), again); err != nil || same[0] != numbers[0] || same[1] != numbers[1] {
+			t.Errorf("Put again: %v, %v, want %v", same, err, numbers)
+		}
+	}
+	// Nobody else gets one.
+	other := Sandbox{ID: "two", Pid: pid, Ports: []Port{{Proto: "tcp", HostIPs: []netip.Addr{loopback}, First: numbers[0], Last: numbers[0], Port: 1}}}
+	var busy *InUseError
+	if _, err := c.Put(t.Context(), other); !errors.As(err, &busy) || busy.Addr.Port() != numbers[0] {
+		t.Errorf("Put of a port that is taken: %v", err)
+	}
+	// Of a range the next one is free.
+	other.Ports[0].Last++
+	if next, err := c.Put(t.Context(), other); err != nil || next[0] != numbers[0]+1 {
+		t.Errorf("Put of a range: %v, %v", next, err)
+	}
+	if err := c.Drop(t.Context(), "two"); err != nil {
+		t.Error(err)
+	}
+	// A port ends with its container, whoever says so.
+	end()
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", numbers[0]))
+		if err == nil {
+			_ = l.Close()
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the port of a container that has ended is held on")
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	if list, err := c.List(t.Context()); err != nil || len(list) != 0 {
+		t.Errorf("sandboxes are left: %v, %v", list, err)
+	}
+}
+
+func TestWithoutKeeper(t *testing.T) {
+	c := NewClient(Options{Socket: filepath.Join(t.TempDir(), "keeper.sock"), Version: "test"})
+	if err := c.Drop(t.Context(), "x"); err != nil {
+		t.Errorf("Drop: %v", err)
+	}
+	if list, err := c.List(t.Context()); err != nil || len(list) != 0 {
+		t.Errorf("List: %v, %v", list, err)
+	}
+	if done, err := c.Replace(t.Context()); err != nil || done {
+		t.Errorf("Replace: %v, %v", done, err)
+	}
+}
+
+func TestReplace(t *testing.T) {
+	c := started(t)
+	pid, _ := container(t)
+	if _, err := c.Put(t.Context(), Sandbox{ID: "one", Pid: pid}); err != nil {
+		t.Fatal(err)
+	}
+	if done, err := c.Replace(t.Context()); err != nil || done {
+		t.Errorf("Replace of the same version: %v, %v", done, err)
+	}
+	c.o.Version = "newer"
+	if done, err := c.Replace(t.Context()); err != nil || !done {
+		t.Errorf("Replace of another version: %v, %v", done, err)
+	}
+	if list, err := c.List(t.Context()); err != nil || len(list) != 0 {
+		t.Errorf("after that there is %v, %v", list, err)
+	}
+}
+
+func TestPutOfEndedContainer(t *testing.T) {
+	c := started(t)
+	pid, end := container(t)
+	end()
+	if _, err := c.Put(t.Context(), Sandbox{ID: "one", Pid: pid}); err == nil {
+		t.Error("a sandbox was made for a process that has ended")
+	}
+}
