@@ -338,3 +338,99 @@ func FuzzParseName(f *testing.F) {
 		}
 	})
 }
+
+// A file system that lost the end of a record, at any byte, costs that record alone.
+func TestCrashAtEveryByte(t *testing.T) {
+	dir := t.TempDir()
+	s := openStore(t, dir, Options{})
+	write(t, s, at(1, "first", 1, ""))
+	last := full()
+	last.Finished = epoch.Add(time.Minute)
+	write(t, s, last)
+	name := filepath.Join(dir, keyOf(&last).name())
+	whole, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range len(whole) - 1 { // without the newline it is still whole
+		if err := os.WriteFile(name, whole[:n], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var good, bad int
+		for r, err := range s.List(Query{}) {
+			switch {
+			case err != nil:
+				bad++
+			case r.Container == "first":
+				good++
+			}
+		}
+		if good != 1 || bad != 1 {
+			t.Fatalf("cut to %d of %d bytes: %d good records, %d bad", n, len(whole), good, bad)
+		}
+	}
+	write(t, s, last) // it can be written again
+	if got := list(t, s, Query{}); len(got) != 2 {
+		t.Errorf("records %v", got)
+	}
+}
+
+func TestExecsPushOutNoContainer(t *testing.T) {
+	s := openStore(t, t.TempDir(), Options{MaxCount: 10})
+	write(t, s, at(0, "web", 1, ""))
+	for n := range 3 * pruneEvery {
+		write(t, s, at(n+1, "web", 1, fmt.Sprintf("e%d", n)))
+	}
+	if _, err := s.Prune(epoch); err != nil {
+		t.Fatal(err)
+	}
+	if got := list(t, s, Query{AnyExec: true}); len(got) != 11 || got[10] != "web 1 " {
+		t.Errorf("records %v", got)
+	}
+}
+
+func TestBoundOfBytes(t *testing.T) {
+	s := openStore(t, t.TempDir(), Options{MaxBytes: 2000})
+	for n := range 30 {
+		write(t, s, at(n, "c", n, ""))
+	}
+	if _, err := s.Prune(epoch); err != nil {
+		t.Fatal(err)
+	}
+	got := list(t, s, Query{})
+	if len(got) == 0 || len(got) >= 30 || got[0] != "c 29 " {
+		t.Errorf("%d records, the first is %q", len(got), got[0])
+	}
+}
+
+func TestTexts(t *testing.T) {
+	kill := OOMKill{Task: "dd", PID: 7, RSS: 31 << 20, Limit: 32 << 20, Whose: OwnLimit, First: true}
+	for _, tt := range []struct {
+		name string
+		r    Record
+		text string
+		from From
+	}{
+		{"good", Record{Exit: ExitOf(0)}, "ended by itself", FromNobody},
+		{"lost", Record{}, "not observed: nobody was there to see it end", FromUnknown},
+		{"fault", Record{Exit: ExitOf(syscall.WaitStatus(uint32(syscall.SIGSEGV) | 0x80))}, "crashed by SIGSEGV, core dumped", FromItself},
+		{"shot", Record{Exit: ExitOf(9)}, "killed by SIGKILL, not by us", FromOutside},
+		{"oom", Record{Exit: ExitOf(9), OOMKills: []OOMKill{kill}}, "out of memory: dd (pid 7) was killed with 31MiB resident, the container's limit of 32MiB was reached", FromOOM},
+		{
+			"ignored", Record{Exit: ExitOf(9), Signals: &SignalMasks{}, Stop: &Stop{Action: "stop", Signal: syscall.SIGTERM, TimedOut: true, Timeout: 2 * time.Second}},
+			"TERM ignored, KILL after 2 s", FromClient,
+		},
+		{
+			"handled, and not enough",
+			Record{Exit: ExitOf(9), Signals: &SignalMasks{Caught: 1 << (syscall.SIGTERM - 1)}, Stop: &Stop{Action: "stop", Signal: syscall.SIGTERM, TimedOut: true, Timeout: time.Second}},
+			"TERM did not end the process, KILL after 1 s", FromClient,
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			tt.r.Complete()
+			if got := tt.r.Text(); got != tt.text || tt.r.SignalFrom() != tt.from {
+				t.Errorf("%q by %q, want %q by %q", got, tt.r.SignalFrom(), tt.text, tt.from)
+			}
+		})
+	}
+}
