@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -87,7 +86,7 @@ func TestDeathOfAFailedStart(t *testing.T) {
 	w := newWorld(t)
 	w.runtime.failing["nosuch"] = fmt.Errorf("it does not start")
 	id := w.create("bad", nil, "nosuch")
-	if err := w.ContainerStart(context.Background(), id); err == nil {
+	if err := w.ContainerStart(t.Context(), id); err == nil {
 		t.Fatal("it starts")
 	}
 	if diff := cmp.Diff([]string{"bad 1 not-started"}, w.causes(DeathsOptions{})); diff != "" {

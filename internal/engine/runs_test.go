@@ -90,7 +90,7 @@ func TestFailedStartIsARun(t *testing.T) {
 	w := newWorld(t)
 	w.runtime.failing["nosuch"] = fmt.Errorf("it does not start")
 	id := w.create("bad", nil, "nosuch")
-	if err := w.ContainerStart(context.Background(), id); err == nil {
+	if err := w.ContainerStart(t.Context(), id); err == nil {
 		t.Fatal("it starts")
 	}
 	list, _ := w.ContainerRuns(id)
@@ -104,7 +104,7 @@ func TestEventsHaveActors(t *testing.T) {
 	w := newWorld(t)
 	w.runtime.programs["true"] = func(t *fakeTask) { t.end(Exit{Observed: true}) }
 	who := func(pid int32) context.Context {
-		return event.WithOrigin(context.Background(), &event.Origin{UID: new(uint32(1000)), PID: pid, Command: []string{"docker"}})
+		return event.WithOrigin(t.Context(), &event.Origin{UID: new(uint32(1000)), PID: pid, Command: []string{"docker"}})
 	}
 	req := container.CreateRequest{Config: &container.Config{Image: "busybox", Cmd: []string{"sleep"}}, HostConfig: &container.HostConfig{}}
 	r, err := w.ContainerCreate(who(1), "web", req, nil)

@@ -806,7 +806,7 @@ func urlBase64(text string) string { return base64.URLEncoding.EncodeToString([]
 func TestDeaths(t *testing.T) {
 	f := &fake{deaths: []*death.Record{{
 		Container: "abc", Name: "web", Run: 2, Cause: death.Killed, Exit: death.Exit{Observed: true, Code: 137, Signal: 9, WaitStatus: 9},
-		Signals:   &death.SignalMasks{Ignored: 1<<(1-1) | 1<<(34-1) | 1<<(36-1)},
+		Signals:   &death.SignalMasks{Ignored: 1 | 1<<33 | 1<<35},
 		LastLines: []death.Line{{Stream: "stdout", Text: []byte("a")}, {Stream: "stderr", Text: []byte{0xff}}},
 	}}}
 	d := serve(t, f)

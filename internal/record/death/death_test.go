@@ -417,7 +417,8 @@ func TestTexts(t *testing.T) {
 		{"shot", Record{Exit: ExitOf(9)}, "killed by SIGKILL, not by us", FromOutside},
 		{"oom", Record{Exit: ExitOf(9), OOMKills: []OOMKill{kill}}, "out of memory: dd (pid 7) was killed with 31MiB resident, the container's limit of 32MiB was reached", FromOOM},
 		{
-			"ignored", Record{Exit: ExitOf(9), Signals: &SignalMasks{}, Stop: &Stop{Action: "stop", Signal: syscall.SIGTERM, TimedOut: true, Timeout: 2 * time.Second}},
+			"ignored",
+			Record{Exit: ExitOf(9), Signals: &SignalMasks{}, Stop: &Stop{Action: "stop", Signal: syscall.SIGTERM, TimedOut: true, Timeout: 2 * time.Second}},
 			"TERM ignored, KILL after 2 s", FromClient,
 		},
 		{
