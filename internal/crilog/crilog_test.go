@@ -33,7 +33,7 @@ func unpack(f io.ReaderAt, size int64) (Unpacked, error) { return seekzst.Open(f
 // compressAll does what the daemon does with rotated segments.
 func compressAll(t testing.TB, dir string) {
 	t.Helper()
-	if _, err := CompressRotated(context.Background(), dir, 0, seekzst.Pack); err != nil {
+	if _, err := CompressRotated(t.Context(), dir, 0, seekzst.Pack); err != nil {
 		t.Error(err)
 	}
 }

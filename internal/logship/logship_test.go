@@ -395,7 +395,9 @@ func TestPeerThatDoesNotRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	for last := uint64(0); ; time.Sleep(50 * time.Millisecond) { // until it stands still
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for last := uint64(0); ; <-tick.C { // until it stands still
 		now := sh.Status().Sent
 		if now > 0 && now == last {
 			break
