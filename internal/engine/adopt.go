@@ -13,6 +13,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/mount"
 	"github.com/moby/moby/api/types/events"
 	mobynet "github.com/moby/moby/api/types/network"
 
@@ -46,6 +47,14 @@ func (e *Engine) adoptAll(ctx context.Context) error {
 	live := map[string]bool{}
 	for _, c := range e.registry.all() {
 		live[c.id] = e.deps.Runtime.Alive(c.id)
+		for _, m := range c.view().Mounts {
+			if live[c.id] && m.Type == mount.TypeVolume {
+				e.deps.Volumes.Hold(m.Name, c.id)
+			}
+		}
+	}
+	if err := e.deps.Volumes.UnmountUnused(); err != nil {
+		e.log.Error("volumes that nobody uses stay mounted", "err", err)
 	}
 	if err := e.deps.Network.Reconcile(ctx, live); err != nil {
 		return err

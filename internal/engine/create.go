@@ -20,6 +20,7 @@ import (
 	"github.com/portholehq/porthole/internal/image"
 	"github.com/portholehq/porthole/internal/runtime/spec"
 	"github.com/portholehq/porthole/internal/undo"
+	"github.com/portholehq/porthole/internal/volume"
 )
 
 // creation is one ContainerCreate under way.
@@ -341,7 +342,7 @@ func (n *creation) volume(ctx context.Context, m *state.Mount) error {
 	if m.Driver != "local" {
 		return notFound("error looking up volume plugin %s: plugin %q not found", m.Driver, m.Driver)
 	}
-	vol, err := n.e.deps.Volumes.Create(m.Name, m.VolumeLabels, m.Anonymous)
+	vol, err := n.e.deps.Volumes.Create(m.Name, volume.CreateOptions{Labels: m.VolumeLabels, Options: m.VolumeOptions, Anonymous: m.Anonymous})
 	if err != nil {
 		return err
 	}
@@ -350,8 +351,16 @@ func (n *creation) volume(ctx context.Context, m *state.Mount) error {
 		n.e.emitOther(ctx, events.VolumeEventType, events.ActionCreate, m.Name, map[string]string{"driver": "local"})
 	}
 	m.Source = vol.Path
-	if !m.CopyUp {
+	// A tmpfs would lose the copy with the mount, before the container starts.
+	if !m.CopyUp || vol.Options["type"] == "tmpfs" {
 		return nil
+	}
+	if len(vol.Options) > 0 {
+		user := "create-" + n.rec.ID
+		if err := n.e.deps.Volumes.Mount(m.Name, user); err != nil {
+			return err
+		}
+		defer func() { _ = n.e.deps.Volumes.Unmount(m.Name, user) }() // it is tried again with the next use
 	}
 	root, err := n.rootFS()
 	if err != nil {

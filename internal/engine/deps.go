@@ -202,7 +202,11 @@ type Networks interface {
 
 // Volumes keeps named and anonymous volumes.
 type Volumes interface {
-	Create(name string, labels map[string]string, anonymous bool) (volume.Info, error)
+	Create(name string, o volume.CreateOptions) (volume.Info, error)
+	Mount(name, user string) error
+	Hold(name, user string)
+	Unmount(name, user string) error
+	UnmountUnused() error
 	Get(name string) (volume.Info, error)
 	List() []volume.Info
 	Remove(name string) error

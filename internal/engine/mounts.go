@@ -336,8 +336,11 @@ func volumeMount(m *state.Mount, spec mount.Mount) error {
 	}
 	m.CopyUp = !o.NoCopy
 	m.VolumeLabels = o.Labels
-	if d := o.DriverConfig; d != nil && d.Name != "" {
-		m.Driver = d.Name
+	if d := o.DriverConfig; d != nil {
+		m.VolumeOptions = d.Options
+		if d.Name != "" {
+			m.Driver = d.Name
+		}
 	}
 	if o.Subpath != "" {
 		if !filepath.IsLocal(o.Subpath) {

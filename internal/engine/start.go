@@ -184,6 +184,9 @@ func (c *ctr) awaitGoing(ctx context.Context) {
 
 // create has the runtime bring the container to the point where its program could be executed.
 func (s *starting) create(ctx context.Context) error {
+	if err := s.mountVolumes(); err != nil {
+		return err
+	}
 	b, err := s.e.bundle(ctx, s.v)
 	if err != nil {
 		return err
@@ -195,6 +198,20 @@ func (s *starting) create(ctx context.Context) error {
 	s.steps.Add(func() error { return s.task.Delete(context.WithoutCancel(ctx)) })
 	for _, w := range s.task.Warnings() {
 		s.e.log.Warn("container starts with less than was asked for", "container", s.c.id, "warning", w)
+	}
+	return nil
+}
+
+// mountVolumes mounts the volumes that have to be, until the container's end.
+func (s *starting) mountVolumes() error {
+	for _, m := range s.v.Mounts {
+		if m.Type != mount.TypeVolume {
+			continue
+		}
+		s.steps.Add(func() error { return s.e.deps.Volumes.Unmount(m.Name, s.c.id) })
+		if err := s.e.deps.Volumes.Mount(m.Name, s.c.id); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -25,14 +25,11 @@ func (e *Engine) VolumeCreate(ctx context.Context, req mobyvolume.CreateRequest)
 	if req.ClusterVolumeSpec != nil {
 		return nil, invalid("cluster volumes are not supported")
 	}
-	for key := range req.DriverOpts {
-		return nil, invalid("create %s: invalid option: %q", req.Name, key)
-	}
 	name := req.Name
 	if name == "" {
 		name = randomID()
 	}
-	info, err := e.deps.Volumes.Create(name, req.Labels, req.Name == "")
+	info, err := e.deps.Volumes.Create(name, volume.CreateOptions{Labels: req.Labels, Options: req.DriverOpts, Anonymous: req.Name == ""})
 	if errdefs.IsInvalidArgument(err) {
 		return nil, fmt.Errorf("create %s: %w", name, err)
 	}
@@ -52,6 +49,9 @@ func apiVolume(info volume.Info) *mobyvolume.Volume {
 	}
 	if len(info.Labels) > 0 {
 		v.Labels = info.Labels
+	}
+	if len(info.Options) > 0 {
+		v.Options = info.Options
 	}
 	return v
 }

@@ -42,6 +42,7 @@ type Info struct {
 	// Path is the directory that containers see.
 	Path      string
 	Labels    map[string]string // never nil
+	Options   map[string]string // of the driver; never nil
 	Anonymous bool
 	CreatedAt time.Time
 	// Created is set by Create alone: the volume is new.
@@ -53,6 +54,7 @@ type meta struct {
 	Version   int               `json:"version"`
 	Name      string            `json:"name"`
 	Labels    map[string]string `json:"labels,omitempty"`
+	Options   map[string]string `json:"options,omitempty"`
 	Anonymous bool              `json:"anonymous,omitempty"`
 	CreatedAt time.Time         `json:"created_at"`
 	// Filling is set while CopyUp works.
@@ -70,6 +72,8 @@ type Store struct {
 	// data is copied or removed.
 	mu      sync.Mutex
 	volumes map[string]meta
+
+	mounts users
 }
 
 // Open reads the volumes below root, which is made if needed, and clears up
@@ -197,22 +201,40 @@ func (s *Store) Path(name string) string { return s.data(name) }
 
 func (s *Store) data(name string) string { return filepath.Join(s.root, name, "_data") }
 
+// CreateOptions are the options of [Store.Create].
+type CreateOptions struct {
+	Labels map[string]string
+	// Options are those of the local driver: type, device and o.
+	Options   map[string]string
+	Anonymous bool
+}
+
 // Create makes a volume, or returns the one that has the name already, whatever
-// its labels are. An empty name makes up one of 64 digits; such a volume is
-// always anonymous.
-func (s *Store) Create(name string, labels map[string]string, anonymous bool) (Info, error) {
+// its labels are; other options than its own are a Conflict error. An empty name
+// makes up one of 64 digits; such a volume is always anonymous.
+func (s *Store) Create(name string, o CreateOptions) (Info, error) {
+	labels, anonymous := o.Labels, o.Anonymous
 	if name == "" {
 		name, anonymous = newName(), true
 	}
 	if err := checkName(name); err != nil {
 		return Info{}, err
 	}
+	if err := checkOptions(o.Options); err != nil {
+		return Info{}, err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if m, ok := s.volumes[name]; ok {
+		if len(o.Options) > 0 && !maps.Equal(o.Options, m.Options) {
+			return Info{}, errdefs.ErrConflict.WithMessage(fmt.Sprintf("create %s: a volume of that name exists with other options", name))
+		}
 		return s.info(m), nil
 	}
-	m := meta{Version: metaVersion, Name: name, Labels: maps.Clone(labels), Anonymous: anonymous, CreatedAt: time.Now().UTC()}
+	m := meta{
+		Version: metaVersion, Name: name, Labels: maps.Clone(labels), Options: maps.Clone(o.Options), Anonymous: anonymous,
+		CreatedAt: time.Now().UTC(),
+	}
 	if anonymous {
 		if m.Labels == nil {
 			m.Labels = make(map[string]string)
@@ -298,12 +320,21 @@ func (s *Store) info(m meta) Info {
 	if labels == nil {
 		labels = map[string]string{}
 	}
-	return Info{Name: m.Name, Path: s.data(m.Name), Labels: labels, Anonymous: m.Anonymous, CreatedAt: m.CreatedAt}
+	options := maps.Clone(m.Options)
+	if options == nil {
+		options = map[string]string{}
+	}
+	return Info{Name: m.Name, Path: s.data(m.Name), Labels: labels, Options: options, Anonymous: m.Anonymous, CreatedAt: m.CreatedAt}
 }
 
 // Remove deletes a volume with all that is in it, or returns a NotFound error.
 // The caller sees to it that nobody uses it.
 func (s *Store) Remove(name string) error {
+	// What is mounted there is not ours to delete.
+	if err := s.mounts.with(name, func(map[string]bool) error { return s.unmount(name) }); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove volume %s: %w", name, err)
+	}
+	s.mounts.forget(name)
 	s.mu.Lock()
 	if _, ok := s.volumes[name]; !ok {
 		s.mu.Unlock()

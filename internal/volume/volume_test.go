@@ -32,7 +32,7 @@ func openStore(t *testing.T, root string) *Store {
 
 func create(t *testing.T, s *Store, name string) Info {
 	t.Helper()
-	v, err := s.Create(name, nil, false)
+	v, err := s.Create(name, CreateOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +50,7 @@ func TestLifeCycle(t *testing.T) {
 	root := filepath.Join(t.TempDir(), "volumes")
 	s := openStore(t, root)
 	labels := map[string]string{"tier": "db"}
-	made, err := s.Create("data", labels, false)
+	made, err := s.Create("data", CreateOptions{Labels: labels})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +58,7 @@ func TestLifeCycle(t *testing.T) {
 	if !made.Created || made.Path != filepath.Join(root, "data", "_data") || made.Anonymous {
 		t.Errorf("new volume is %+v", made)
 	}
-	again, err := s.Create("data", map[string]string{"other": "label"}, false)
+	again, err := s.Create("data", CreateOptions{Labels: map[string]string{"other": "label"}})
 	if err != nil || again.Created {
 		t.Errorf("second Create: %+v, %v", again, err)
 	}
@@ -92,7 +92,7 @@ func TestLifeCycle(t *testing.T) {
 
 func TestAnonymous(t *testing.T) {
 	s := openStore(t, t.TempDir())
-	v, err := s.Create("", nil, false)
+	v, err := s.Create("", CreateOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,7 +113,7 @@ func TestNames(t *testing.T) {
 		"a b":     `"a b" includes invalid characters for a local volume name, only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path`,
 		"ok_1.x-": "",
 	} {
-		_, err := s.Create(name, nil, false)
+		_, err := s.Create(name, CreateOptions{})
 		if got := fmt.Sprint(err); want == "" && err != nil || want != "" && got != want {
 			t.Errorf("Create(%q): %v, want %q", name, err, want)
 		}

@@ -89,6 +89,8 @@ type Mount struct {
 	Subpath      string            `json:"subpath,omitempty"`
 	MakeSource   bool              `json:"make_source,omitempty"` // make a missing source directory, as -v does
 	VolumeLabels map[string]string `json:"volume_labels,omitempty"`
+	// VolumeOptions are the driver's, of a volume that was made for the container.
+	VolumeOptions map[string]string `json:"volume_options,omitempty"`
 
 	NonRecursive         bool     `json:"non_recursive,omitempty"`
 	ReadOnlyNonRecursive bool     `json:"ro_non_recursive,omitempty"`
