@@ -15,10 +15,19 @@ import (
 // ExitFile is the name of the exit record in the state directory.
 const ExitFile = "exit.json"
 
-// writeExit makes the exit record: whoever finds the file finds it whole, as
-// long as the machine runs. The result, which the caller closes, syncs it for a
-// machine that stops.
-func writeExit(dir *os.File, e wire.Exit) (*os.File, error) {
+// durability says what an exit record outlives.
+type durability bool
+
+const (
+	// untilPowerFails is whole for whoever finds it, as long as the machine runs.
+	untilPowerFails durability = false
+	// onDisk is synced before anybody can find it.
+	onDisk durability = true
+)
+
+// writeExit makes the exit record: whoever finds the file finds it whole. The
+// caller closes the result.
+func writeExit(dir *os.File, e wire.Exit, d durability) (*os.File, error) {
 	b, err := json.Marshal(e)
 	if err != nil {
 		return nil, fmt.Errorf("encode exit record: %w", err)
@@ -32,6 +41,12 @@ func writeExit(dir *os.File, e wire.Exit) (*os.File, error) {
 	if _, err := f.Write(append(b, '\n')); err != nil {
 		f.Close()
 		return nil, fmt.Errorf("write exit record: %w", err)
+	}
+	if d == onDisk {
+		if err := unix.Fdatasync(fd); err != nil {
+			f.Close()
+			return nil, fmt.Errorf("sync exit record: %w", err)
+		}
 	}
 	if err := unix.Renameat(int(dir.Fd()), scratch, int(dir.Fd()), ExitFile); err != nil {
 		f.Close()

@@ -188,6 +188,13 @@ func parseRequest(f wire.Frame) (wire.Request, []byte, error) {
 	return req, f.Payload, nil
 }
 
+// isHeard says whether any daemon is connected.
+func (s *Server) isHeard() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.conns) > 0
+}
+
 // send writes one frame, but does not wait for ever. It says whether the frame
 // is out.
 func (s *Server) send(nc *net.UnixConn, c *wire.Conn, f wire.Frame, files ...*os.File) bool {

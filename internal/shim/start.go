@@ -286,7 +286,13 @@ func (s *Server) finish(p *process) {
 	}
 	out.drain()
 	out.closeLog()
-	record, err := writeExit(s.cfg.StateDir, p.exit)
+	// A daemon that is told keeps the exit in its own state, and need not wait
+	// for the disk.
+	durable := onDisk
+	if s.isHeard() {
+		durable = untilPowerFails
+	}
+	record, err := writeExit(s.cfg.StateDir, p.exit, durable)
 	if err != nil {
 		s.note(err)
 	}
@@ -295,9 +301,7 @@ func (s *Server) finish(p *process) {
 	s.exit = &p.exit
 	delete(s.procs, p.id)
 	s.mu.Unlock()
-	if s.broadcast(wire.EventExited, wire.Exited{Process: p.id, Exit: p.exit}) == 0 && record != nil {
-		// Nobody else knows it. A daemon that does keeps it in its own state,
-		// and need not wait for the disk.
+	if s.broadcast(wire.EventExited, wire.Exited{Process: p.id, Exit: p.exit}) == 0 && record != nil && durable != onDisk {
 		if err := unix.Fdatasync(int(record.Fd())); err != nil {
 			s.note(fmt.Errorf("sync exit record: %w", err))
 		}
