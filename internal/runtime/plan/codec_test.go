@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -34,8 +35,8 @@ func fill(t testing.TB, v reflect.Value, next *int) {
 			fill(t, v.Index(i), next)
 		}
 	case reflect.Struct:
-		for i := range v.NumField() {
-			fill(t, v.Field(i), next)
+		for _, field := range v.Fields() {
+			fill(t, field, next)
 		}
 	default:
 		t.Fatalf("a plan has a field of kind %s, which nobody encodes", v.Kind())
@@ -79,11 +80,12 @@ func TestFormatIsThatOfTheLayout(t *testing.T) {
 		case reflect.Slice:
 			return "[]" + layout(t.Elem())
 		case reflect.Struct:
-			s := "{"
-			for i := range t.NumField() {
-				s += t.Field(i).Name + " " + layout(t.Field(i).Type) + ";"
+			var s strings.Builder
+			s.WriteString("{")
+			for field := range t.Fields() {
+				s.WriteString(field.Name + " " + layout(field.Type) + ";")
 			}
-			return s + "}"
+			return s.String() + "}"
 		default:
 			return t.Kind().String()
 		}
