@@ -97,7 +97,7 @@ func TestRealManyAtOnce(t *testing.T) {
 		ids = append(ids, w.create("", nil, "true"))
 		if i >= expectMost {
 			before := ids[i-expectMost]
-			wg.Go(func() { errs[i] = w.ContainerStart(context.Background(), before) })
+			wg.Go(func() { errs[i] = w.ContainerStart(t.Context(), before) })
 		}
 	}
 	wg.Wait()

@@ -91,7 +91,7 @@ func (r *running) run(ctx context.Context) (RunEnd, error) {
 		return RunEnd{}, failure
 	case failure != nil:
 		r.failed(ctx, first)
-		return RunEnd{Start: failure}, nil
+		return RunEnd{Start: failure}, nil //nolint:nilerr // the container is there: its failure is in the RunEnd
 	case r.output == nil:
 		return RunEnd{}, nil
 	}
@@ -150,7 +150,7 @@ func (r *running) copy(ctx context.Context, conn Stream) error {
 func (r *running) failed(ctx context.Context, first *view) {
 	r.attach.abandon(r.pending)
 	if r.output != nil {
-		<-r.output
+		_ = <-r.output // how it ended does not matter
 	}
 	if first.HostConfig.AutoRemove {
 		r.e.removeLater(r.c, event.OriginOf(ctx).Follows())
