@@ -471,6 +471,7 @@ func (f *fakeNetworks) Endpoints(id string) []network.Endpoint {
 	}
 	return []network.Endpoint{{NetworkID: "n1", Network: "bridge", IPv4: netip.MustParsePrefix("172.20.0.2/16")}}
 }
+
 func (f *fakeNetworks) Serve(context.Context, network.SandboxSpec) ([]network.Published, error) {
 	return nil, nil
 }

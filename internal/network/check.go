@@ -468,8 +468,7 @@ func (w *walk) firewall() {
 	case err != nil:
 		w.add("firewall", HopWarning, "chains of others cannot be listed: %v", err)
 	case len(chains) > 0:
-		w.add("firewall", HopWarning, "these chains of others drop packets: %s", strings.Join(chains, ", ")).Hint =
-			"if the connection below fails by timeout, it is one of them: see the rules with: nft list ruleset"
+		w.add("firewall", HopWarning, "these chains of others drop packets: %s", strings.Join(chains, ", ")).Hint = "if the connection below fails by timeout, it is one of them: see the rules with: nft list ruleset"
 	default:
 		w.add("firewall", HopOK, "no chain drops packets on this way")
 	}

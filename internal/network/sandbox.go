@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"slices"
@@ -401,10 +402,7 @@ func (m *Manager) auditSandboxes(ctx context.Context, live map[string]bool) {
 		return
 	}
 	m.mu.Lock()
-	ours := make(map[string]*sandbox, len(m.sandboxes))
-	for id, b := range m.sandboxes {
-		ours[id] = b
-	}
+	ours := maps.Clone(m.sandboxes)
 	m.mu.Unlock()
 	if len(ours) > 0 {
 		defer m.watchKeeper()

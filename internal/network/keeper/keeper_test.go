@@ -108,17 +108,20 @@ func TestPorts(t *testing.T) {
 	}
 	// A port ends with its container, whoever says so.
 	end()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.After(10 * time.Second)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
 	for {
 		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", numbers[0]))
 		if err == nil {
 			_ = l.Close()
 			break
 		}
-		if time.Now().After(deadline) {
+		select {
+		case <-tick.C:
+		case <-deadline:
 			t.Fatal("the port of a container that has ended is held on")
 		}
-		time.Sleep(5 * time.Millisecond)
 	}
 	if list, err := c.List(t.Context()); err != nil || len(list) != 0 {
 		t.Errorf("sandboxes are left: %v, %v", list, err)

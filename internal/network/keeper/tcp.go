@@ -22,7 +22,11 @@ func (o *openPort) serveTCP(l net.Listener) {
 				return
 			}
 			// Out of descriptors, most likely: connections that end free some.
-			time.Sleep(10 * time.Millisecond)
+			select {
+			case <-o.life.Done():
+				return
+			case <-time.After(10 * time.Millisecond):
+			}
 			continue
 		}
 		client, ok := conn.(*net.TCPConn)
