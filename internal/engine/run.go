@@ -150,7 +150,9 @@ func (r *running) copy(ctx context.Context, conn Stream) error {
 func (r *running) failed(ctx context.Context, first *view) {
 	r.attach.abandon(r.pending)
 	if r.output != nil {
-		_ = <-r.output // how it ended does not matter
+		if err := <-r.output; err != nil {
+			r.e.log.Debug("client of a container that was not started", "container", r.c.id, "err", err)
+		}
 	}
 	if first.HostConfig.AutoRemove {
 		r.e.removeLater(r.c, event.OriginOf(ctx).Follows())
