@@ -180,10 +180,11 @@ func (e *Engine) probe(ctx context.Context, c *ctr, k check, past *health.Log) {
 		case <-timer.C:
 		}
 		if c.view().status() == container.StateRunning {
-			r, timedOut := e.probeOnce(ctx, c, k)
-			if ctx.Err() != nil {
+			r, failure := e.probeOnce(ctx, c, k)
+			if ctx.Err() != nil || cutShort(ctx, c.view(), r, failure) {
 				return
 			}
+			timedOut := errors.Is(failure, errProbeTimeout)
 			changed := e.noteProbe(c, k, r, r.Start.Sub(began) < k.startPeriod)
 			e.keepProbe(c, past, r, timedOut)
 			if changed {
@@ -191,6 +192,32 @@ func (e *Engine) probe(ctx context.Context, c *ctr, k check, past *health.Log) {
 			}
 		}
 		timer.Reset(k.next(c.view().health, time.Since(began)))
+	}
+}
+
+// cutShortWait is how long the news of a container's end may be behind that of a probe that has failed for it.
+const cutShortWait = 2 * time.Second
+
+// cutShort tells whether a probe failed because the container was about to end: that says nothing of its health. Failure
+// is why there is no exit code.
+func cutShort(ctx context.Context, v *view, r *container.HealthcheckResult, failure error) bool {
+	var own *startError // as for a program that is not there
+	odd := failure != nil && !errors.Is(failure, errProbeTimeout) && !errors.As(failure, &own)
+	if !odd && r.ExitCode != 128+int(syscall.SIGKILL) {
+		return false
+	}
+	if v.task == nil {
+		return true
+	}
+	timer := time.NewTimer(cutShortWait)
+	defer timer.Stop()
+	select {
+	case <-v.task.Done():
+		return true
+	case <-ctx.Done():
+		return true
+	case <-timer.C:
+		return false
 	}
 }
 
@@ -270,7 +297,7 @@ func shortOutput(text string) string {
 }
 
 // probeOnce runs the check's command in the container.
-func (e *Engine) probeOnce(ctx context.Context, c *ctr, k check) (r *container.HealthcheckResult, timedOut bool) {
+func (e *Engine) probeOnce(ctx context.Context, c *ctr, k check) (r *container.HealthcheckResult, failure error) {
 	r = &container.HealthcheckResult{Start: time.Now()}
 	code, output, err := e.runProbe(ctx, c, k)
 	r.End = time.Now()
@@ -281,7 +308,7 @@ func (e *Engine) probeOnce(ctx context.Context, c *ctr, k check) (r *container.H
 			r.Output += ": " + output
 		}
 	}
-	return r, errors.Is(err, errProbeTimeout)
+	return r, err
 }
 
 var errProbeTimeout = errors.New("Health check exceeded timeout")
