@@ -43,12 +43,23 @@ func specMounts(list []state.Mount) []spec.Mount {
 	mounts := make([]spec.Mount, 0, len(list))
 	for _, m := range list {
 		mounts = append(mounts, spec.Mount{
-			Type: m.Type, Source: m.HostPath(), Destination: m.Destination, RW: m.RW, Propagation: m.Propagation,
+			Type: m.Type, Source: m.Source, Destination: m.Destination, RW: m.RW, Propagation: m.Propagation,
 			NonRecursive: m.NonRecursive, ReadOnlyNonRecursive: m.ReadOnlyNonRecursive, ReadOnlyForceRecursive: m.ReadOnlyForce,
 			Options: m.Options,
 		})
 	}
 	return mounts
+}
+
+// parts tells the runtime which volumes are mounted in part.
+func parts(list []state.Mount) map[string]string {
+	parts := map[string]string{}
+	for _, m := range list {
+		if m.Subpath != "" {
+			parts[m.Destination] = m.Subpath
+		}
+	}
+	return parts
 }
 
 // execProcess is one more process for a running container.

@@ -235,14 +235,14 @@ type place struct {
 }
 
 func openPlace(m state.Mount, user *os.File) (p place, err error) {
-	src, err := os.OpenFile(m.HostPath(), unix.O_PATH|unix.O_CLOEXEC, 0)
+	src, err := mount.OpenSource(m.Source, m.Subpath)
 	if err != nil {
 		return p, err
 	}
 	defer src.Close()
 	var st unix.Stat_t
 	if err := unix.Fstat(int(src.Fd()), &st); err != nil {
-		return p, &os.PathError{Op: "stat", Path: m.HostPath(), Err: err}
+		return p, &os.PathError{Op: "stat", Path: src.Name(), Err: err}
 	}
 	kind := st.Mode & unix.S_IFMT
 	scope := mount.Scope(!m.NonRecursive)
@@ -262,7 +262,7 @@ func openPlace(m state.Mount, user *os.File) (p place, err error) {
 	}
 	if err != nil {
 		p.mount.Close()
-		return p, fmt.Errorf("mount %q at %s: %w", m.HostPath(), m.Destination, err)
+		return p, fmt.Errorf("mount %q at %s: %w", src.Name(), m.Destination, err)
 	}
 	return p, nil
 }

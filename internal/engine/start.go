@@ -19,6 +19,7 @@ import (
 
 	"github.com/portholehq/porthole/internal/engine/state"
 	"github.com/portholehq/porthole/internal/event"
+	linuxmount "github.com/portholehq/porthole/internal/linux/mount"
 	"github.com/portholehq/porthole/internal/network"
 	"github.com/portholehq/porthole/internal/runtime"
 	"github.com/portholehq/porthole/internal/undo"
@@ -353,7 +354,7 @@ func (e *Engine) bundle(ctx context.Context, v *view) (Bundle, error) {
 	size := v.HostConfig.ConsoleSize
 	return Bundle{
 		Bundle: runtime.Bundle{
-			ID: v.ID, Spec: document, RootFS: runtime.Layers(layers), IDs: runtime.IDRange(v.IDs),
+			ID: v.ID, Spec: document, RootFS: runtime.Layers(layers), Parts: parts(v.Mounts), IDs: runtime.IDRange(v.IDs),
 			GroupAdd: v.HostConfig.GroupAdd, StateDir: e.stateDir(v.ID), LogDir: e.logDir(v.ID), Log: logs,
 			Terminal: v.Config.Tty, OpenStdin: v.Config.OpenStdin, StdinOnce: v.Config.StdinOnce,
 			ConsoleSize: [2]uint16{uint16(size[0]), uint16(size[1])}, Init: useInit, Labels: v.Config.Labels,
@@ -473,6 +474,10 @@ const (
 
 // startFailure words an error as Docker does, for clients that take the exit code from the words.
 func startFailure(err error) error {
+	if part, ok := errors.AsType[*linuxmount.PartError](err); ok {
+		// Docker has NotFound for one that is missing; but that a container can be started is for clients to see.
+		return &startError{message: part.Error(), code: exitNotFound, cause: errdefs.ErrInvalidArgument.WithMessage(part.Error())}
+	}
 	var se *runtime.StartError
 	if !errors.As(err, &se) {
 		return err

@@ -58,7 +58,9 @@ const (
 
 // bind is a bind mount to be made of a directory or file of the host.
 type bind struct {
-	path    string
+	path string
+	// part is the path below path that is mounted, see [Bundle.Parts].
+	part    string
 	options mount.Options
 	// unmapped leaves owners as they are on the host (cgroups, devices).
 	unmapped bool

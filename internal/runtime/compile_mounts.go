@@ -83,8 +83,10 @@ func (c *compiler) bindMount(m specs.Mount, o mount.Options) *plan.Mount {
 	if o.Propagation() == 0 {
 		o.RecursiveAttr.Propagation = unix.MS_PRIVATE
 	}
-	pm := &plan.Mount{Target: m.Destination, Describe: m.Source}
-	pm.File = c.file("bind "+m.Source, source{kind: sourceBind, bind: &bind{path: m.Source, options: o}, mount: pm})
+	part := c.b.Parts[m.Destination]
+	shown := path.Join(m.Source, part)
+	pm := &plan.Mount{Target: m.Destination, Describe: shown}
+	pm.File = c.file("bind "+shown, source{kind: sourceBind, bind: &bind{path: m.Source, part: part, options: o}, mount: pm})
 	return pm
 }
 

@@ -275,6 +275,39 @@ func TestMountTargetRace(t *testing.T) {
 	}
 }
 
+// TestLinkInVolumePart is CVE-2017-1002101, which Kubernetes had with subPath: a
+// container leaves a link in a volume of which another mounts a part.
+func TestLinkInVolumePart(t *testing.T) {
+	userNamespaces(t, func(w *world, change func(*Bundle)) {
+		volume := filepath.Join(w.dir, "volumes", randomName())
+		w.must(os.MkdirAll(filepath.Join(volume, "good"), 0o777))
+		w.must(os.WriteFile(filepath.Join(volume, "good", "file"), []byte("of the volume"), 0o644))
+		secret := filepath.Join(w.dir, "secret")
+		w.must(os.WriteFile(secret, []byte("of the host"), 0o644))
+		mounted := func(b Bundle, part string) Bundle {
+			change(&b)
+			b.Spec.Mounts = append(b.Spec.Mounts, specs.Mount{Destination: "/v", Type: "bind", Source: volume, Options: []string{"rbind"}})
+			if part != "" {
+				b.Parts = map[string]string{"/v": part}
+			}
+			return b
+		}
+		w.run(mounted(w.shell("ln -s "+w.dir+" /v/absolute; ln -s ../.. /v/relative; ln -s "+secret+" /v/file; ln -s good /v/inside"), ""))
+		for _, part := range []string{"absolute", "relative", "relative/secret", "file", "absolute/layers"} {
+			c, err := w.r.Create(w.context(), mounted(w.shell("cat /v /v/secret"), part))
+			if err == nil {
+				w.delete(c)
+			}
+			if want := "path concatenation escapes the base directory, base: " + volume + ", subpath: " + part; err == nil || !strings.HasSuffix(err.Error(), ": "+want) {
+				w.t.Errorf("part %q: error is %v, want %q", part, err, want)
+			}
+		}
+		if out, _ := w.run(mounted(w.shell("cat /v/file"), "inside")); out != "of the volume" {
+			w.t.Errorf("part that a link in the volume leads to: %q", out)
+		}
+	})
+}
+
 // TestFalseProc is CVE-2019-19921 and CVE-2023-27561: /proc of the image, or a
 // volume at it, is something else.
 func TestFalseProc(t *testing.T) {

@@ -46,6 +46,9 @@ func (p *preparer) prepare(c *compiled) (files []*os.File, err error) {
 
 // explain words the failure of what the user asked for as Docker does.
 func (p *preparer) explain(s *source, name string, err error) error {
+	if _, ok := errors.AsType[*mount.PartError](err); ok {
+		return err // which is worded already
+	}
 	e := &StartError{Step: "prepare " + name, Op: plan.OpMount, Message: err.Error(), err: err}
 	errors.As(err, &e.Errno)
 	switch s.kind {
@@ -141,7 +144,7 @@ func belowBase(base, dir string) (string, error) {
 
 // layerBase is the directory of all layers, as the container's root sees it.
 func (p *preparer) layerBase(dir string) (*os.File, error) {
-	f, err := openPath(dir)
+	f, err := mount.OpenSource(dir, "")
 	if err != nil || p.userns == nil {
 		return f, err
 	}
@@ -168,7 +171,7 @@ func (p *preparer) layerMount(dir string) (*os.File, error) {
 }
 
 func (p *preparer) plainRoot(dir string) (*os.File, error) {
-	f, err := openPath(dir)
+	f, err := mount.OpenSource(dir, "")
 	if err != nil {
 		return nil, err
 	}
@@ -238,20 +241,9 @@ func (p *preparer) asContainerRoot(f func() error) error {
 	})
 }
 
-// openPath opens a directory or file of the host for use as a mount's source.
-// Symbolic links are followed, but not the magic ones of procfs.
-func openPath(name string) (*os.File, error) {
-	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_MAGICLINKS}
-	fd, err := unix.Openat2(unix.AT_FDCWD, name, &how)
-	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: name, Err: err}
-	}
-	return os.NewFile(uintptr(fd), name), nil
-}
-
 // bind makes a detached mount of a source on the host.
 func (p *preparer) bind(s *source) (*os.File, error) {
-	src, err := openPath(s.bind.path)
+	src, err := mount.OpenSource(s.bind.path, s.bind.part)
 	if err != nil {
 		return nil, err
 	}

@@ -77,7 +77,10 @@ type Bundle struct {
 	// Intel RDT, time offsets and memory policies are refused, not ignored.
 	Spec   *specs.Spec
 	RootFS Layers
-	IDs    IDRange
+	// Parts are, by destination of a bind mount, what is mounted of its source,
+	// if not all: a path below it, which may be in the hands of a container.
+	Parts map[string]string
+	IDs   IDRange
 	// GroupAdd are further groups of the first process, names or numbers.
 	GroupAdd []string
 	// StateDir and LogDir are given to the shim. They are made if missing and

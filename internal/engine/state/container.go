@@ -1,7 +1,6 @@
 package state
 
 import (
-	"path/filepath"
 	"time"
 
 	"github.com/moby/moby/api/types/container"
@@ -76,16 +75,18 @@ type Status = container.ContainerState
 
 // Mount is one mount that the user or the image asked for, resolved.
 type Mount struct {
-	Type         mount.Type        `json:"type"`
-	Name         string            `json:"name,omitempty"`   // of a volume
-	Source       string            `json:"source,omitempty"` // on the host; of a volume its directory
-	Destination  string            `json:"destination"`
-	Driver       string            `json:"driver,omitempty"`
-	Mode         string            `json:"mode,omitempty"` // options as the user gave them
-	RW           bool              `json:"rw"`
-	Propagation  mount.Propagation `json:"propagation,omitempty"`
-	Anonymous    bool              `json:"anonymous,omitempty"` // the volume goes with the container
-	CopyUp       bool              `json:"copy_up,omitempty"`   // fill the volume from the image if it is empty
+	Type        mount.Type        `json:"type"`
+	Name        string            `json:"name,omitempty"`   // of a volume
+	Source      string            `json:"source,omitempty"` // on the host; of a volume its directory
+	Destination string            `json:"destination"`
+	Driver      string            `json:"driver,omitempty"`
+	Mode        string            `json:"mode,omitempty"` // options as the user gave them
+	RW          bool              `json:"rw"`
+	Propagation mount.Propagation `json:"propagation,omitempty"`
+	Anonymous   bool              `json:"anonymous,omitempty"` // the volume goes with the container
+	CopyUp      bool              `json:"copy_up,omitempty"`   // fill the volume from the image if it is empty
+	// Subpath is what of Source is mounted, if not all. It may be in the hands of a container: to be opened beneath Source
+	// by [mount.OpenSource], never to be joined with it.
 	Subpath      string            `json:"subpath,omitempty"`
 	MakeSource   bool              `json:"make_source,omitempty"` // make a missing source directory, as -v does
 	VolumeLabels map[string]string `json:"volume_labels,omitempty"`
@@ -97,12 +98,4 @@ type Mount struct {
 	ReadOnlyForce        bool     `json:"ro_force,omitempty"` // fail if it cannot be made recursively read-only
 	Options              []string `json:"options,omitempty"`  // of a tmpfs
 	FromImage            bool     `json:"from_image,omitempty"`
-}
-
-// HostPath is the directory or file on the host that is mounted; empty for a tmpfs.
-func (m Mount) HostPath() string {
-	if m.Subpath == "" {
-		return m.Source
-	}
-	return filepath.Join(m.Source, m.Subpath)
 }

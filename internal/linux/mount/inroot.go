@@ -31,10 +31,15 @@ func openInRoot(root int, name string, flags int, mode uint32) (int, error) {
 		Mode:    uint64(mode),
 		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
 	}
+	return openat2(root, name, &how)
+}
+
+// openat2 asks again, some times, when the tree is changed meanwhile.
+func openat2(dir int, name string, how *unix.OpenHow) (int, error) {
 	var err error
 	for range retries {
 		var fd int
-		fd, err = unix.Openat2(root, name, &how)
+		fd, err = unix.Openat2(dir, name, how)
 		if err == nil {
 			return fd, nil
 		}
