@@ -137,7 +137,27 @@ func (m *Manager) publish(ports []nft.Port) error {
 	if !m.tableThere {
 		return errNoTable
 	}
-	return nft.Publish(m.netns, m.table(), ports)
+	return m.withHandle(func(h *nft.Handle) error { return h.Publish(m.table(), ports) })
+}
+
+// withHandle runs f with the socket for small changes. firewall is held.
+func (m *Manager) withHandle(f func(*nft.Handle) error) error {
+	if m.handleNFT == nil {
+		h, err := nft.Dial(m.netns)
+		if err != nil {
+			return err
+		}
+		m.handleNFT = h
+	}
+	err := f(m.handleNFT)
+	if err != nil {
+		// It may have answers in it that are not for the next one.
+		if closing := m.handleNFT.Close(); closing != nil {
+			m.log.Debug("nftables socket was not closed", "err", closing)
+		}
+		m.handleNFT = nil
+	}
+	return err
 }
 
 // errNoTable asks for the whole table instead of a part.
@@ -153,7 +173,8 @@ func (m *Manager) withdraw(ports []nft.Port) {
 	if !m.tableThere {
 		return
 	}
-	if err := nft.Withdraw(m.netns, m.table(), ports); err != nil && !errors.Is(err, unix.ENOENT) {
+	err := m.withHandle(func(h *nft.Handle) error { return h.Withdraw(m.table(), ports) })
+	if err != nil && !errors.Is(err, unix.ENOENT) {
 		m.log.Error("ports are left in the nftables table", "err", err)
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/portholehq/porthole/internal/network/keeper"
+	"github.com/portholehq/porthole/internal/network/nft"
 )
 
 // DefaultBridge is the name of the bridge when Options names no other.
@@ -78,6 +79,7 @@ type Manager struct {
 	// firewall keeps our transactions in the order of what they write down.
 	firewall   sync.Mutex
 	tableThere bool
+	handleNFT  *nft.Handle // nil until it is needed
 
 	serving  keyed // by container: what is said to the keeper about it
 	ipv6Once sync.Once
@@ -196,9 +198,14 @@ func (m *Manager) Close() error {
 			unwatch()
 			<-m.watching
 		}
+		m.firewall.Lock()
+		defer m.firewall.Unlock()
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		errs := []error{m.host.Close(), m.netns.Close()}
+		if m.handleNFT != nil {
+			errs = append(errs, m.handleNFT.Close())
+		}
 		if m.claim != nil {
 			errs = append(errs, m.claim.Close())
 		}

@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 
 // container starts a process in a network namespace of its own, with its
 // loopback interface up. It ends with the test, or by the result.
-func container(t *testing.T) (pid int, end func()) {
+func container(t testing.TB) (pid int, end func()) {
 	t.Helper()
 	testenv.NeedsRoot(t)
 	cmd := exec.Command(testenv.NeedsProgram(t, "sh"), "-c", "ip link set lo up; echo up; exec sleep 1000")

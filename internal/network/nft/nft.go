@@ -3,8 +3,7 @@
 // There is one table, in the family inet. [Apply] replaces it as a whole in one
 // transaction: at no time is there half of it, and tables of others are never
 // touched. What comes and goes with containers, the published ports, are
-// elements of maps, which [Publish] and [Withdraw] change in one small
-// transaction each.
+// elements of maps, which a [Handle] changes in one small transaction each.
 //
 //	table inet porthole {
 //	  set bridges  { type ifname; }               all bridges of ours
@@ -114,18 +113,44 @@ func Remove(ns *os.File, table string) error {
 	})
 }
 
-// Publish adds ports to a table that is there.
-func Publish(ns *os.File, table string, ports []Port) error {
-	return transaction(ns, "publish ports in", table, func(conn *nftables.Conn) error {
-		return eachSet(tableOf(table), ports, conn.SetAddElements)
-	})
+// Handle is a socket for small changes that is kept open. To close one after
+// something was deleted waits until no processor looks at that any more, some ten
+// milliseconds. It is for one goroutine at a time.
+type Handle struct{ conn *nftables.Conn }
+
+// Dial opens a Handle in the network namespace ns.
+func Dial(ns *os.File) (*Handle, error) {
+	conn, err := nftables.New(nftables.WithNetNSFd(int(ns.Fd())), nftables.AsLasting())
+	if err != nil {
+		return nil, fmt.Errorf("open nftables: %w", explain(err))
+	}
+	return &Handle{conn}, nil
 }
 
-// Withdraw removes ports that were published.
-func Withdraw(ns *os.File, table string, ports []Port) error {
-	return transaction(ns, "withdraw ports from", table, func(conn *nftables.Conn) error {
-		return eachSet(tableOf(table), ports, conn.SetDeleteElements)
-	})
+// Close closes the socket.
+func (h *Handle) Close() error { return h.conn.CloseLasting() }
+
+// Publish adds ports to a table that is there. After an error the Handle is of
+// no use any more.
+func (h *Handle) Publish(table string, ports []Port) error {
+	return h.change("publish ports in", table, ports, h.conn.SetAddElements)
+}
+
+// Withdraw removes ports that were published. After an error the Handle is of no
+// use any more.
+func (h *Handle) Withdraw(table string, ports []Port) error {
+	return h.change("withdraw ports from", table, ports, h.conn.SetDeleteElements)
+}
+
+func (h *Handle) change(verb, table string, ports []Port, fn func(*nftables.Set, []nftables.SetElement) error) error {
+	err := eachSet(tableOf(table), ports, fn)
+	if err == nil {
+		err = h.conn.Flush()
+	}
+	if err != nil {
+		return fmt.Errorf("%s nftables table %q: %w", verb, table, explain(err))
+	}
+	return nil
 }
 
 // transaction collects what fill says and sends it at once.
