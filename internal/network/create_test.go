@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/containerd/errdefs"
@@ -102,14 +103,14 @@ func TestSeveralNetworks(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := ""
+			var got strings.Builder
 			for _, r := range routes {
 				if r.Gw != nil && isDefaultRoute(r) {
-					got += r.Gw.String()
+					got.WriteString(r.Gw.String())
 				}
 			}
-			if got != want {
-				t.Errorf("default route by %q, want %q", got, want)
+			if got.String() != want {
+				t.Errorf("default route by %q, want %q", got.String(), want)
 			}
 		}
 	}
