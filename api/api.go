@@ -221,6 +221,9 @@ type End struct {
 	WaitError string `json:"WaitError,omitempty"`
 	// Detached is set when the detach keys have ended the attachment.
 	Detached bool `json:"Detached,omitempty"`
+	// Hint names the next thing to try after an exec that could not be executed,
+	// which its output tells.
+	Hint string `json:"Hint,omitempty"`
 }
 
 // Refused is an error that came too late to be the answer, with the status that

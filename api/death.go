@@ -60,6 +60,18 @@ type DeathStartError struct {
 	Path    string `json:"Path,omitempty"`
 	Errno   int    `json:"Errno,omitempty"`
 	Message string `json:"Message"`
+	// Finding is what the container's files tell of it.
+	Finding *FileFinding `json:"Finding,omitempty"`
+}
+
+// FileFinding is what is wrong with a file that keeps a program from being
+// executed.
+type FileFinding struct {
+	Kind string `json:"Kind"` // one word, such as "crlf"
+	Path string `json:"Path,omitempty"`
+	Line int    `json:"Line,omitempty"`
+	Text string `json:"Text"` // what is wrong, in one line
+	Fix  string `json:"Fix"`  // what to do about it, in one line
 }
 
 // DeathStop is what somebody asked the daemon to do to the container.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/portholehq/porthole/internal/build"
 	"github.com/portholehq/porthole/internal/daemon"
+	"github.com/portholehq/porthole/internal/debug"
 	"github.com/portholehq/porthole/internal/engine"
 	"github.com/portholehq/porthole/internal/engine/state"
 	"github.com/portholehq/porthole/internal/event"
@@ -175,7 +176,7 @@ func (o *parts) openEngine(ctx context.Context, p *process) (*engine.Engine, err
 			DNS: c.DNS, DNSSearch: c.DNSSearch, DNSOptions: c.DNSOptions,
 			StopTimeout: time.Duration(c.DefaultStopTimeout) * time.Second,
 		},
-		State: o.state, Events: o.events, Sampler: o.sampler, Deaths: o.deaths, KernelLog: true, Host: host, AppArmor: appArmor,
+		State: o.state, Events: o.events, Sampler: o.sampler, Deaths: o.deaths, Diagnose: debug.Preflight, KernelLog: true, Host: host, AppArmor: appArmor,
 		Runtime: engine.NewRuntime(o.runtime), Images: o.images, Registries: o.registries, Network: o.network, Volumes: o.volumes,
 	})
 }

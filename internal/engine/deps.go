@@ -41,6 +41,9 @@ type Deps struct {
 	Sampler *sampler.Sampler
 	// Deaths keeps why containers and execs ended; nil: nobody does.
 	Deaths *death.Store
+	// Diagnose tells what in a container's files keeps its program from being executed; nil result: nothing was found; nil:
+	// nobody looks.
+	Diagnose func(Refused) *death.Finding
 	// KernelLog tells that the kernel's log says who was killed for want of memory. It is of the whole machine.
 	KernelLog bool
 	Runtime   Runtime

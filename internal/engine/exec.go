@@ -16,6 +16,7 @@ import (
 
 	"github.com/portholehq/porthole/internal/engine/detachkeys"
 	"github.com/portholehq/porthole/internal/event"
+	"github.com/portholehq/porthole/internal/problem"
 	"github.com/portholehq/porthole/internal/runtime"
 )
 
@@ -177,6 +178,9 @@ func (e *Engine) ContainerExecStart(ctx context.Context, execID string, o ExecSt
 	if err := e.runAttached(ctx, x, v, o, conn); err != nil {
 		w := newFrameWriter(conn, x.req.Tty)
 		_ = w.write(byte(Stdout), []byte(err.Error()+"\r\n"))
+		if h, ok := conn.(interface{ Hint(text string) }); ok {
+			h.Hint(problem.Hint(err))
+		}
 		_ = conn.CloseWrite()
 	}
 	return nil
@@ -258,13 +262,14 @@ type execStreams struct {
 
 // startExec starts the process of x. Its output goes to conn, or nowhere if that is nil.
 func (e *Engine) startExec(ctx context.Context, x *execution, v *view, o ExecStartOptions, conn io.Writer) (s *execStreams, err error) {
+	req := x.req
 	defer func() {
 		if err != nil {
 			err = execFailure(err)
 			x.finish(exitCodeOf(err))
+			err = hinted(err, e.diagnoseExec(v, req, err))
 		}
 	}()
-	req := x.req
 	if o.ConsoleSize != [2]uint{} {
 		req.ConsoleSize = &o.ConsoleSize
 	}

@@ -89,23 +89,31 @@ func (e *Engine) openStopped(ctx context.Context, c *ctr, use fsUse) (*container
 	case v.removing || v.status() == container.StateRemoving || v.status() == container.StateDead:
 		return nil, errors.Join(conflict("container %s is marked for removal", c.id), f.steps.Run())
 	}
-	layers, err := e.deps.Images.RootFS(ctx, c.id)
+	if err := e.merge(ctx, f, v, use); err != nil {
+		return nil, errors.Join(err, f.steps.Run())
+	}
+	if !use.write {
+		return f, f.steps.Run()
+	}
+	return f, nil
+}
+
+// merge makes f the files of a container that does not run. The caller has its turn.
+func (e *Engine) merge(ctx context.Context, f *containerFS, v *view, use fsUse) error {
+	layers, err := e.deps.Images.RootFS(ctx, v.ID)
 	if err == nil {
 		f.root, err = layers.OpenMerged()
 	}
 	if err == nil {
 		err = e.furnish(f, v, use, nil)
 	}
-	if err != nil {
-		if f.root != nil {
-			f.root.Close()
-		}
-		return nil, errors.Join(fmt.Errorf("open files of container %s: %w", c.id, err), f.steps.Run())
+	if err == nil {
+		return nil
 	}
-	if !use.write {
-		return f, f.steps.Run()
+	if f.root != nil {
+		f.root.Close()
 	}
-	return f, nil
+	return fmt.Errorf("open files of container %s: %w", v.ID, err)
 }
 
 func (e *Engine) openLive(v *view, use fsUse) (_ *containerFS, err error) {

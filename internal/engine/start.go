@@ -90,6 +90,10 @@ func (e *Engine) startOnce(ctx context.Context, c *ctr, cause state.RunCause, be
 		return nil
 	}
 	err = startFailure(err)
+	if undone := s.steps.Run(); undone != nil {
+		e.log.Warn("start that failed was not taken back", "container", c.id, "err", undone)
+	}
+	finding := e.diagnoseStart(ctx, s, err)
 	e.saved(c, c.updateSaved(func(v *view) {
 		v.Life.Error, v.Life.ExitCode = err.Error(), exitCodeOf(err)
 		v.Life.Begin(cause, event.OriginOf(ctx), time.Time{})
@@ -98,8 +102,10 @@ func (e *Engine) startOnce(ctx context.Context, c *ctr, cause state.RunCause, be
 		})
 		v.lastExit = v.Life.ExitCode
 	}))
-	e.deaths.add(notStarted(c.view(), err))
-	return err
+	rec := notStarted(c.view(), err)
+	rec.StartError.Finding = finding
+	e.deaths.add(rec)
+	return hinted(err, finding)
 }
 
 // setStarting makes a start under way, which has the container's turn, one that can be broken off.
@@ -460,10 +466,11 @@ type startError struct {
 	message string
 	code    int
 	cause   error
+	step    *runtime.StartError // that went wrong
 }
 
-func (s *startError) Error() string { return s.message }
-func (s *startError) Unwrap() error { return s.cause }
+func (s *startError) Error() string   { return s.message }
+func (s *startError) Unwrap() []error { return []error{s.cause, s.step} }
 
 // The exit codes of containers that could not be started.
 const (
@@ -494,7 +501,7 @@ func startFailure(err error) error {
 		code = exitNotExecutable
 	}
 	message := "failed to create task for container: failed to create shim task: OCI runtime create failed: unable to start container process: error during container init: " + text + ": unknown"
-	return &startError{message: message, code: code, cause: errdefs.ErrInvalidArgument.WithMessage(message)}
+	return &startError{message: message, code: code, cause: errdefs.ErrInvalidArgument.WithMessage(message), step: se}
 }
 
 func isMountStep(se *runtime.StartError) bool {

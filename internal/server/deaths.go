@@ -51,7 +51,7 @@ func deathForm(d *death.Record) api.Death {
 		Limits: api.DeathLimits(d.Limits),
 	}
 	if e := d.StartError; e != nil {
-		out.StartError = &api.DeathStartError{Step: e.Step, Path: e.Path, Errno: int(e.Errno), Message: e.Message}
+		out.StartError = &api.DeathStartError{Step: e.Step, Path: e.Path, Errno: int(e.Errno), Message: e.Message, Finding: (*api.FileFinding)(e.Finding)}
 	}
 	if stop := d.Stop; stop != nil {
 		out.Stop = &api.DeathStop{

@@ -127,7 +127,7 @@ func (s *Server) containerExec(r *request) error {
 	if info.ExitCode == nil {
 		return nil // the client has gone
 	}
-	return out.end(api.End{ExitCode: *info.ExitCode})
+	return out.end(api.End{ExitCode: *info.ExitCode, Hint: out.hint})
 }
 
 // endedStream is a stream behind whose output comes a last frame. The engine
@@ -137,7 +137,11 @@ type endedStream struct {
 	head [frameHead]byte // of the frame that is being written
 	have int             // bytes of head
 	left uint32          // bytes of that frame still to come
+	hint string          // for the end
 }
+
+// Hint takes what to try after the failure that the output tells.
+func (s *endedStream) Hint(text string) { s.hint = text }
 
 // openEnded is open for such a stream.
 func (h *hijacker) openEnded() (*endedStream, error) {

@@ -102,7 +102,21 @@ type StartError struct {
 	Path    string        `json:"path,omitempty"`
 	Errno   syscall.Errno `json:"errno,omitempty"`
 	Message string        `json:"message"`
+	// Finding is what the files of the container tell of it; nil: nothing.
+	Finding *Finding `json:"finding,omitempty"`
 }
+
+// Finding is what is wrong with a file that a start has met.
+type Finding struct {
+	Kind string `json:"kind"` // one word, such as "crlf"
+	Path string `json:"path,omitempty"`
+	Line int    `json:"line,omitempty"`
+	Text string `json:"text"` // what is wrong, in one line
+	Fix  string `json:"fix"`  // what to do about it, in one line
+}
+
+// Hint is all of it in one line.
+func (f *Finding) Hint() string { return f.Text + "; " + f.Fix }
 
 // Stop is what somebody asked the engine to do to a container.
 type Stop struct {
