@@ -4,7 +4,7 @@
 #   make install      the same, with systemd units and completion, below PREFIX
 #   make demo         shows what Porthole does, on a private daemon
 #   make test         everything: tools, lints, unit tests, end-to-end tests
-#   make lint unit e2e uml test-images bench clean
+#   make lint unit e2e uml compose test-images bench clean
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -29,7 +29,7 @@ GOBUILD := go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
 
 GOTOOL := go tool -modfile=tools/go.mod
 
-.PHONY: build toolbox install demo test lint unit e2e uml test-images test-tools bench clean check-go FORCE
+.PHONY: build toolbox install demo test lint unit e2e uml compose test-images test-tools bench clean check-go FORCE
 
 build: bin/porthole bin/portholed bin/porthole-shim
 
@@ -60,6 +60,9 @@ lint: check-go
 
 unit e2e uml: build
 	@bash test/run.sh $@
+
+compose:
+	@sh test/compose/build.sh
 
 test-tools:
 	@bash tools/as-root.sh bash tools/install-test-tools.sh

@@ -60,6 +60,9 @@ unit() {
 
 e2e() {
     test/images/make-images.sh -u "$images"
+    # The tests have no network to fetch modules by.
+    PORTHOLE_TEST_COMPOSE=$(sh test/compose/build.sh)
+    export PORTHOLE_TEST_COMPOSE
     go test -count 1 -timeout 30m ./test/script/...
 }
 

@@ -15,6 +15,7 @@
 //
 //	cli ARGS...              the command line that the script is run for
 //	porthole ARGS..., docker ARGS...
+//	compose ARGS...          docker compose, see test/compose
 //	status CODE COMMAND...   the command must end with that code
 //	until PATTERN COMMAND... repeats the command until its output matches
 //	capture VAR COMMAND...   puts the command's output into a variable

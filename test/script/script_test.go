@@ -248,6 +248,7 @@ func commands() map[string]func(*testscript.TestScript, bool, []string) {
 		"cli":          program(""),
 		"porthole":     program("porthole"),
 		"docker":       program("docker"),
+		"compose":      cmdCompose,
 		"status":       cmdStatus,
 		"until":        cmdUntil,
 		"capture":      cmdCapture,
@@ -259,12 +260,14 @@ func commands() map[string]func(*testscript.TestScript, bool, []string) {
 	}
 }
 
-// resolve replaces the command cli by the program that it stands for, and
-// leaves out exec.
+// resolve replaces the commands cli and compose by the programs that they stand
+// for, and leaves out exec.
 func resolve(ts *testscript.TestScript, args []string) []string {
 	switch args[0] {
 	case "cli":
 		return append([]string{ts.Getenv("CLI")}, args[1:]...)
+	case "compose":
+		return append([]string{composePath(ts)}, args[1:]...)
 	case "exec":
 		return args[1:]
 	}

@@ -1,0 +1,37 @@
+package script
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// composeProgram is Docker Compose: PORTHOLE_TEST_COMPOSE, or what
+// test/compose/build.sh builds, once. The tests' own world has no network, so
+// what that needs is to be there already.
+var composeProgram = sync.OnceValues(func() (string, error) {
+	if program := os.Getenv("PORTHOLE_TEST_COMPOSE"); program != "" {
+		return program, nil
+	}
+	cmd := exec.Command("sh", filepath.FromSlash("../compose/build.sh"))
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	return strings.TrimSpace(string(out)), err
+})
+
+// cmdCompose runs docker compose against the daemon.
+func cmdCompose(ts *testscript.TestScript, neg bool, args []string) {
+	run(ts, neg, append([]string{composePath(ts)}, args...))
+}
+
+func composePath(ts *testscript.TestScript) string {
+	program, err := composeProgram()
+	if err != nil {
+		ts.Fatalf("docker compose (make compose): %v", err)
+	}
+	return program
+}
