@@ -19,3 +19,9 @@ type Exec struct {
 	// DieWithClient tells that it ends when that client goes away.
 	DieWithClient bool `json:"die_with_client"`
 }
+
+// ExecHint answers GET /porthole/exec/{id}/hint: what to try after an exec that
+// could not be executed, which Docker's answers have no place for.
+type ExecHint struct {
+	Hint string `json:"Hint"` // empty: nothing
+}

@@ -93,6 +93,14 @@ func (c *Client) ExecSignal(ctx context.Context, exec, signal string) (api.Exec,
 	return out, err
 }
 
+// ExecHint returns what to try after an exec that could not be executed, in one
+// line; empty if there is nothing, or it was executed.
+func (c *Client) ExecHint(ctx context.Context, exec string) (string, error) {
+	var out api.ExecHint
+	err := c.get(ctx, "/porthole/exec/"+url.PathEscape(exec)+"/hint", &out)
+	return out.Hint, err
+}
+
 // ExecDieWithClient makes an exec that was created, and not yet started, end
 // when the client that starts it goes away. With dies false it takes that back,
 // before it goes away to detach.

@@ -36,6 +36,7 @@ type execution struct {
 	ended     bool
 	code      int
 	endedAt   time.Time
+	hint      string // what to try after a failure to execute it
 
 	client        *event.Origin // who started it
 	attached      bool          // a client is connected to its streams
@@ -178,9 +179,6 @@ func (e *Engine) ContainerExecStart(ctx context.Context, execID string, o ExecSt
 	if err := e.runAttached(ctx, x, v, o, conn); err != nil {
 		w := newFrameWriter(conn, x.req.Tty)
 		_ = w.write(byte(Stdout), []byte(err.Error()+"\r\n"))
-		if h, ok := conn.(interface{ Hint(text string) }); ok {
-			h.Hint(problem.Hint(err))
-		}
 		_ = conn.CloseWrite()
 	}
 	return nil
@@ -266,8 +264,11 @@ func (e *Engine) startExec(ctx context.Context, x *execution, v *view, o ExecSta
 	defer func() {
 		if err != nil {
 			err = execFailure(err)
-			x.finish(exitCodeOf(err))
 			err = hinted(err, e.diagnoseExec(v, req, err))
+			x.mu.Lock()
+			x.hint = problem.Hint(err)
+			x.mu.Unlock()
+			x.finish(exitCodeOf(err))
 		}
 	}()
 	if o.ConsoleSize != [2]uint{} {
@@ -495,6 +496,17 @@ func (e *Engine) ContainerExecInspect(_ context.Context, execID string) (*contai
 		r.ExitCode, r.CanRemove = &code, true
 	}
 	return r, nil
+}
+
+// ExecHint is what to try after an exec that could not be executed; empty: nothing, or it was.
+func (e *Engine) ExecHint(execID string) (string, error) {
+	x, err := e.execs.find(execID)
+	if err != nil {
+		return "", err
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.hint, nil
 }
 
 // ContainerExecResize sets the size of an exec's terminal.

@@ -96,6 +96,7 @@ type execBackend interface {
 	ContainerExecs(ctx context.Context, ref string) ([]engine.ExecSession, error)
 	ExecSignal(ctx context.Context, ref, signal string) (engine.ExecSession, error)
 	ExecDieWithClient(ctx context.Context, execID string, dies bool) error
+	ExecHint(execID string) (string, error)
 	ContainerExecResize(ctx context.Context, execID string, height, width uint) error
 }
 

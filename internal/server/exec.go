@@ -96,6 +96,15 @@ func (s *Server) execList(r *request) error {
 	return r.json(http.StatusOK, out)
 }
 
+// execHint tells what to try after an exec that could not be executed.
+func (s *Server) execHint(r *request) error {
+	hint, err := s.backend.ExecHint(r.name)
+	if err != nil {
+		return err
+	}
+	return r.json(http.StatusOK, api.ExecHint{Hint: hint})
+}
+
 // execSignal answers with what it has sent the signal to.
 func (s *Server) execSignal(r *request) error {
 	session, err := s.backend.ExecSignal(r.ctx(), r.name, r.form.Get("signal"))

@@ -122,6 +122,7 @@ func (s *Server) routes() []route {
 		{get, "/porthole/containers/{name}/samples", s.containerSamples},
 		{get, "/porthole/containers/{name}/logs", s.ownLogs},
 		{get, "/porthole/containers/{name}/execs", s.execList},
+		{get, "/porthole/exec/{name}/hint", s.execHint},
 		{post, "/porthole/exec/{name}/signal", s.execSignal},
 		{post, "/porthole/exec/{name}/die-with-client", s.execDieWithClient},
 		{get, "/porthole/containers/{name}/deaths", s.deaths},

@@ -127,7 +127,11 @@ func (s *Server) containerExec(r *request) error {
 	if info.ExitCode == nil {
 		return nil // the client has gone
 	}
-	return out.end(api.End{ExitCode: *info.ExitCode, Hint: out.hint})
+	hint, err := s.backend.ExecHint(id)
+	if err != nil {
+		return h.ended(ctx, err)
+	}
+	return out.end(api.End{ExitCode: *info.ExitCode, Hint: hint})
 }
 
 // endedStream is a stream behind whose output comes a last frame. The engine
@@ -137,11 +141,7 @@ type endedStream struct {
 	head [frameHead]byte // of the frame that is being written
 	have int             // bytes of head
 	left uint32          // bytes of that frame still to come
-	hint string          // for the end
 }
-
-// Hint takes what to try after the failure that the output tells.
-func (s *endedStream) Hint(text string) { s.hint = text }
 
 // openEnded is open for such a stream.
 func (h *hijacker) openEnded() (*endedStream, error) {

@@ -93,8 +93,6 @@ func execDirectly(ctx context.Context, a *command.App, c *client.Client, name st
 	if end == nil {
 		return &command.StatusError{Code: 255, Err: errors.New("the daemon has ended, and how the command did is not known")}
 	}
-	if end.Hint != "" {
-		_, _ = io.WriteString(a.Err, "hint: "+end.Hint+"\n")
-	}
+	execHint(a, end.Hint)
 	return command.Exit(end.ExitCode)
 }

@@ -3,6 +3,7 @@ package containers
 import (
 	"context"
 	"errors"
+	"io"
 
 	"github.com/docker/cli/opts"
 	mobyclient "github.com/moby/moby/client"
@@ -150,10 +151,10 @@ func (o *execOptions) attached(ctx context.Context, a *command.App, c *client.Cl
 		}
 		return err
 	}
-	return execExit(ctx, c, id)
+	return execExit(ctx, a, c, id)
 }
 
-func execExit(ctx context.Context, c *client.Client, id string) error {
+func execExit(ctx context.Context, a *command.App, c *client.Client, id string) error {
 	info, err := c.ExecInspect(ctx, id, mobyclient.ExecInspectOptions{})
 	if mobyclient.IsErrConnectionFailed(err) {
 		// The daemon has died; how the command ended is not known.
@@ -162,5 +163,17 @@ func execExit(ctx context.Context, c *client.Client, id string) error {
 	if err != nil {
 		return err
 	}
+	if info.ExitCode == 126 || info.ExitCode == 127 {
+		// It may not have been executed. Where nothing can say why, as with another engine, there is nothing to add.
+		if hint, err := c.ExecHint(ctx, id); err == nil {
+			execHint(a, hint)
+		}
+	}
 	return command.Exit(info.ExitCode)
+}
+
+func execHint(a *command.App, hint string) {
+	if hint != "" {
+		_, _ = io.WriteString(a.Err, "hint: "+hint+"\n")
+	}
 }
