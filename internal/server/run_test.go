@@ -169,7 +169,7 @@ func TestExecInOneRequest(t *testing.T) {
 		t.Fatal(err)
 	}
 	output, end := readEnd(t, r)
-	if diff := cmp.Diff(&api.End{ExitCode: 3}, end); diff != "" || output != "typed" {
+	if diff := cmp.Diff(&api.End{ExitCode: 3, Hint: "look elsewhere"}, end); diff != "" || output != "typed" {
 		t.Errorf("output %q, end (-want +got):\n%s", output, diff)
 	}
 	if resp, body := d.ask(t, post, "/porthole/containers/nope/exec", `{"Cmd":["x"]}`); resp.StatusCode != 404 {
