@@ -4,7 +4,6 @@ import (
 	"context"
 	"strings"
 
-	"github.com/distribution/reference"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
@@ -86,17 +85,8 @@ func (e *Engine) ContainerCommit(ctx context.Context, ref string, o CommitOption
 	if img.Name != "" {
 		e.emitImage(ctx, events.ActionTag, img.ID, img.Name)
 	}
-	e.emit(ctx, c.view(), events.ActionCommit, map[string]string{"comment": o.Comment, "imageID": img.ID, "imageRef": canonicalName(img.Name)})
+	e.emit(ctx, c.view(), events.ActionCommit, map[string]string{"comment": o.Comment, "imageID": img.ID, "imageRef": img.Name})
 	return img.ID, nil
-}
-
-// canonicalName is a name with its registry, as Docker's commit events have it.
-func canonicalName(name string) string {
-	ref, err := reference.ParseNormalizedNamed(name)
-	if name == "" || err != nil {
-		return name
-	}
-	return ref.String()
 }
 
 // committedConfig is a container's configuration in the form of an image's. What over says, if there is one, goes first.

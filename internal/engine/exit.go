@@ -129,7 +129,7 @@ func (e *Engine) disconnect(ctx context.Context, c *ctr, before *view) {
 			if err := e.deps.Volumes.Unmount(m.Name, c.id); err != nil {
 				e.log.Error("volume stays mounted", "container", c.id, "err", err)
 			}
-			e.emitOther(ctx, events.VolumeEventType, events.ActionUnmount, m.Name, map[string]string{"driver": m.Driver, "container": c.id})
+			e.emitUnmount(ctx, before, m)
 		}
 	}
 }

@@ -134,6 +134,7 @@ type starting struct {
 	document  *specs.Spec
 	endpoints map[string]*mobynet.EndpointSettings
 	published []network.Published
+	mounted   bool         // the volumes, and it has been published
 	before    func() error // called between create and connect
 	steps     undo.Stack
 }
@@ -145,9 +146,12 @@ func (s *starting) run(ctx context.Context) error {
 	if err := s.before(); err != nil {
 		return err
 	}
+	s.steps.AddFunc(func() { s.withdraw(context.WithoutCancel(ctx)) })
 	if err := s.connect(ctx); err != nil {
 		return err
 	}
+	s.mounted = true
+	s.e.emitMounts(ctx, s.v)
 	waiting := s.c.takePending()
 	s.steps.AddFunc(func() { s.c.failPending(waiting) })
 	if err := s.attach(ctx, waiting); err != nil {
@@ -158,6 +162,39 @@ func (s *starting) run(ctx context.Context) error {
 		return err
 	}
 	return s.started(ctx)
+}
+
+// withdraw publishes that what a failed start has connected and mounted is so no longer.
+func (s *starting) withdraw(ctx context.Context) {
+	for _, name := range networkNames(s.v) {
+		if s.endpoints[name] != nil {
+			s.e.emitNetwork(ctx, s.v, events.ActionDisconnect, name)
+		}
+	}
+	if s.mounted {
+		for _, m := range s.v.Mounts {
+			s.e.emitUnmount(ctx, s.v, m)
+		}
+	}
+}
+
+// emitMounts publishes that a container's volumes are mounted.
+func (e *Engine) emitMounts(ctx context.Context, v *view) {
+	for _, m := range v.Mounts {
+		if m.Type == mount.TypeVolume {
+			e.emitOther(ctx, events.VolumeEventType, events.ActionMount, m.Name, map[string]string{
+				"driver": m.Driver, "container": v.ID, "destination": m.Destination,
+				"read/write": fmt.Sprint(m.RW), "propagation": string(m.Propagation),
+			})
+		}
+	}
+}
+
+// emitUnmount publishes that a mount of a container is gone, if it is that of a volume.
+func (e *Engine) emitUnmount(ctx context.Context, v *view, m state.Mount) {
+	if m.Type == mount.TypeVolume {
+		e.emitOther(ctx, events.VolumeEventType, events.ActionUnmount, m.Name, map[string]string{"driver": m.Driver, "container": v.ID})
+	}
 }
 
 // going marks the time in which the program may run already, though the container does not count as running yet.
@@ -310,14 +347,6 @@ func (s *starting) started(ctx context.Context) error {
 	s.attachLate()
 	e.startShipping(c)
 	e.startSampling(s.v, s.task)
-	for _, m := range s.v.Mounts {
-		if m.Type == mount.TypeVolume {
-			e.emitOther(ctx, events.VolumeEventType, events.ActionMount, m.Name, map[string]string{
-				"driver": m.Driver, "container": c.id, "destination": m.Destination,
-				"read/write": fmt.Sprint(m.RW), "propagation": string(m.Propagation),
-			})
-		}
-	}
 	e.emit(ctx, c.view(), events.ActionStart, nil)
 	e.startProbes(c)
 	e.goWork(func() { e.watch(c, s.task, settled) })
