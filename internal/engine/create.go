@@ -340,9 +340,12 @@ func (n *creation) volumes(ctx context.Context) error {
 
 func (n *creation) volume(ctx context.Context, m *state.Mount) error {
 	if m.Driver != "local" {
-		return notFound("error looking up volume plugin %s: plugin %q not found", m.Driver, m.Driver)
+		return invalid("error looking up volume plugin %s: plugin %q not found", m.Driver, m.Driver)
 	}
 	vol, err := n.e.deps.Volumes.Create(m.Name, volume.CreateOptions{Labels: m.VolumeLabels, Options: m.VolumeOptions, Anonymous: m.Anonymous})
+	if errdefs.IsInvalidArgument(err) {
+		return fmt.Errorf("create %s: %w", m.Name, err)
+	}
 	if err != nil {
 		return err
 	}

@@ -181,7 +181,7 @@ func TestBadCreateLeavesNothing(t *testing.T) {
 		{"volume name", func(_ *world, r *container.CreateRequest) { r.HostConfig.Binds = []string{"a/b:/b"} }, errdefs.IsInvalidArgument, "If you intended to pass a host directory, use absolute path"},
 		{"volume driver", func(_ *world, r *container.CreateRequest) {
 			r.HostConfig.Binds, r.HostConfig.VolumeDriver = []string{"v1:/b", "v2:/c"}, "odd"
-		}, errdefs.IsNotFound, `plugin "odd" not found`},
+		}, errdefs.IsInvalidArgument, `plugin "odd" not found`},
 		{"runtime", func(_ *world, r *container.CreateRequest) { r.HostConfig.Runtime = "kata" }, errdefs.IsInvalidArgument, "unknown or invalid runtime name: kata"},
 		{"log driver", func(_ *world, r *container.CreateRequest) { r.HostConfig.LogConfig.Type = "gelf" }, errdefs.IsInvalidArgument, "logger: no log driver named 'gelf' is registered"},
 		{"log option", func(_ *world, r *container.CreateRequest) {

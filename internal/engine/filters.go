@@ -2,6 +2,7 @@ package engine
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -81,7 +82,7 @@ func (f Filters) Bool(key string, fallback bool) (bool, error) {
 	yes := slices.Contains(values, "1") || slices.Contains(values, "true")
 	no := slices.Contains(values, "0") || slices.Contains(values, "false")
 	if yes == no {
-		return false, errdefs.ErrInvalidArgument.WithMessage("invalid filter '" + key + "=" + strings.Join(values, ",") + "'")
+		return false, errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("invalid filter '%s=%s'", key, values))
 	}
 	return yes, nil
 }

@@ -96,7 +96,7 @@ func (p *mountPlan) sorted() []state.Mount {
 // anonymous adds volumes for the paths that the image or the request declares (-v /data) and nothing else covers.
 func (p *mountPlan) anonymous(c *container.Config) error {
 	for dst := range c.Volumes {
-		clean, err := destination(dst, dst)
+		clean, err := destination(dst, dst, mount.TypeVolume)
 		if err != nil {
 			return err
 		}
@@ -109,40 +109,48 @@ func (p *mountPlan) anonymous(c *container.Config) error {
 }
 
 func (p *mountPlan) volumesFrom(spec string) error {
+	if spec == "" {
+		return invalid("volumes-from specification cannot be an empty string")
+	}
 	ref, mode, _ := strings.Cut(spec, ":")
 	if ref == "" {
-		return invalid("malformed volumes-from specification: %s", spec)
+		return invalid("invalid name or ID supplied: %q", ref)
 	}
 	switch mode {
 	case "", "rw", "ro", "z", "Z", "ro,z", "ro,Z", "rw,z", "rw,Z":
 	default:
-		return invalid("invalid mode for volumes-from: %s", mode)
+		return invalid("invalid mode: %s", mode)
 	}
 	v, err := p.from(ref)
 	if err != nil {
-		return err
+		return cannotJoin(err)
 	}
 	for _, m := range v.Mounts {
 		if m.Type == mount.TypeTmpfs {
 			continue
 		}
 		m.RW = m.RW && !strings.HasPrefix(mode, "ro")
-		m.CopyUp = false
+		m.CopyUp, m.Mode = false, ""
 		p.mounts[m.Destination] = m
 	}
 	return nil
 }
 
 // destination checks and cleans a path inside the container.
-func destination(dst, spec string) (string, error) {
+func destination(dst, spec string, typ mount.Type) (string, error) {
 	if !path.IsAbs(dst) {
-		return "", invalid("invalid mount path: '%s' mount path must be absolute", dst)
+		return "", specError(spec, typ, "invalid mount path: '%s' mount path must be absolute", dst)
 	}
 	clean := path.Clean(dst)
 	if clean == "/" {
-		return "", invalid("invalid volume specification: '%s': invalid mount config for type \"volume\": invalid specification: destination can't be '/'", spec)
+		return "", specError(spec, typ, "invalid specification: destination can't be '/'")
 	}
 	return clean, nil
+}
+
+// specError says what is wrong with a -v.
+func specError(spec string, typ mount.Type, format string, args ...any) error {
+	return invalid("invalid volume specification: '%s': invalid mount config for type %q: %s", spec, typ, fmt.Sprintf(format, args...))
 }
 
 // parseBind reads -v's [SOURCE:]DESTINATION[:OPTIONS].
@@ -161,14 +169,14 @@ func parseBind(spec, driver string) (state.Mount, error) {
 	case 3:
 		source, m.Destination, mode = parts[0], parts[1], parts[2]
 	}
-	var err error
-	if m.Destination, err = destination(m.Destination, spec); err != nil {
-		return state.Mount{}, err
+	err := setSource(&m, source, driver)
+	if err == nil {
+		m.Destination, err = destination(m.Destination, spec, m.Type)
 	}
-	if err := setSource(&m, source, driver); err != nil {
-		return state.Mount{}, err
+	if err == nil {
+		err = bindOptions(&m, mode, spec)
 	}
-	if err := bindOptions(&m, mode); err != nil {
+	if err != nil {
 		return state.Mount{}, err
 	}
 	return m, nil
@@ -196,9 +204,10 @@ func setSource(m *state.Mount, source, driver string) error {
 }
 
 // bindOptions reads the third part of -v. Each kind of option may come once.
-func bindOptions(m *state.Mount, mode string) error {
+func bindOptions(m *state.Mount, mode, spec string) error {
 	m.Mode = mode
 	if mode == "" {
+		m.Mode = unsaidMode(m)
 		return nil
 	}
 	seen := map[string]bool{}
@@ -214,7 +223,7 @@ func bindOptions(m *state.Mount, mode string) error {
 		case "nocopy":
 			kind = "copy"
 			if m.Type != mount.TypeVolume {
-				return invalid("invalid mode: %s", mode)
+				return specError(spec, m.Type, "field VolumeOptions must not be specified")
 			}
 			m.CopyUp = false
 		case "consistent", "cached", "delegated", "default":
@@ -222,7 +231,7 @@ func bindOptions(m *state.Mount, mode string) error {
 		case "private", "rprivate", "shared", "rshared", "slave", "rslave":
 			kind = "propagation"
 			if m.Type != mount.TypeBind {
-				return invalid("invalid mode: %s", mode)
+				return specError(spec, m.Type, "field BindOptions must not be specified")
 			}
 			m.Propagation = mount.Propagation(o)
 		default:
@@ -234,6 +243,14 @@ func bindOptions(m *state.Mount, mode string) error {
 		seen[kind] = true
 	}
 	return nil
+}
+
+// unsaidMode is what inspect has for a mount without options: Docker shares named volumes, as far as SELinux goes.
+func unsaidMode(m *state.Mount) string {
+	if m.Type == mount.TypeVolume && !m.Anonymous {
+		return "z"
+	}
+	return ""
 }
 
 func mountError(m mount.Mount, format string, args ...any) error {
@@ -263,10 +280,10 @@ func parseMount(spec mount.Mount) (state.Mount, error) {
 		err = volumeMount(&m, spec)
 	case mount.TypeTmpfs:
 		err = tmpfsMount(&m, spec)
-	case mount.TypeImage, mount.TypeCluster, mount.TypeNamedPipe:
+	case mount.TypeImage:
 		err = invalid("mount type %q is not supported", spec.Type)
-	default:
-		err = invalid("mount type unknown: %q", spec.Type)
+	default: // also those of Swarm and of Windows
+		err = mountError(spec, "mount type unknown")
 	}
 	return m, err
 }
@@ -330,6 +347,7 @@ func volumeMount(m *state.Mount, spec mount.Mount) error {
 		return invalid("create %s: %q includes invalid characters for a local volume name, only %q are allowed. If you intended to pass a host directory, use absolute path",
 			spec.Source, spec.Source, "[a-zA-Z0-9][a-zA-Z0-9_.-]")
 	}
+	m.Mode = unsaidMode(m)
 	o := spec.VolumeOptions
 	if o == nil {
 		return nil
@@ -383,7 +401,7 @@ func sticky(m os.FileMode) os.FileMode {
 
 // parseTmpfs reads one of --tmpfs's.
 func parseTmpfs(dst, options string) (state.Mount, error) {
-	clean, err := destination(dst, dst)
+	clean, err := destination(dst, dst, mount.TypeTmpfs)
 	if err != nil {
 		return state.Mount{}, err
 	}

@@ -9,5 +9,5 @@ import (
 
 // NewGroup returns "volume" with the verbs of this package.
 func NewGroup(a *command.App) *cobra.Command {
-	return command.Group(a, "volume", "Manage volumes", newCreate(a), newInspect(a), newList(a), newPrune(a), newRemove(a))
+	return command.Group(a, "volume", "Manage volumes", newCreate(a), newInspect(a), newList(a), newPrune(a), newRemove(a), newUpdate(a))
 }
