@@ -7,8 +7,10 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/diff/apply"
@@ -41,7 +43,6 @@ import (
 	"github.com/moby/buildkit/worker/base"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"go.etcd.io/bbolt"
-	"golang.org/x/net/http2"
 	"google.golang.org/grpc"
 
 	"github.com/portholehq/porthole/internal/build/step"
@@ -232,8 +233,39 @@ func (b *Builder) openController(ctx context.Context, o Options, workers *worker
 // ServeGRPC serves BuildKit's API on a connection that was upgraded to h2c,
 // until its end.
 func (b *Builder) ServeGRPC(ctx context.Context, conn net.Conn) {
-	(&http2.Server{}).ServeConn(conn, &http2.ServeConnOpts{Context: ctx, Handler: b.server})
+	l := &single{conn: conn, closed: make(chan struct{})}
+	ended := sync.OnceFunc(func() { close(l.closed) })
+	srv := &http.Server{
+		Handler:     b.server,
+		Protocols:   new(http.Protocols),
+		BaseContext: func(net.Listener) context.Context { return ctx },
+		ConnState: func(_ net.Conn, state http.ConnState) {
+			if state == http.StateClosed {
+				ended()
+			}
+		},
+	}
+	srv.Protocols.SetUnencryptedHTTP2(true)
+	_ = srv.Serve(l) // ends with net.ErrClosed
 }
+
+// single is a listener with one connection. It is for one goroutine.
+type single struct {
+	conn   net.Conn // nil once it was accepted
+	closed chan struct{}
+}
+
+// Accept returns the connection, and the next time net.ErrClosed after that one's end.
+func (l *single) Accept() (conn net.Conn, err error) {
+	if conn, l.conn = l.conn, nil; conn != nil {
+		return conn, nil
+	}
+	<-l.closed
+	return nil, net.ErrClosed
+}
+
+func (l *single) Addr() net.Addr { return &net.UnixAddr{Net: "unix"} }
+func (l *single) Close() error   { return nil }
 
 // ServeSession serves a client's session, by which builds get its files and
 // secrets, on an upgraded connection until its end. header is the request's.

@@ -98,7 +98,7 @@ func TestSelectionIsThatOfAllLines(t *testing.T) {
 			if rng.IntN(2) == 0 {
 				o.Run = 5 + rng.IntN(3)
 			}
-			needle := []byte(fmt.Sprintf("needle%d ", rng.IntN(8)))
+			needle := fmt.Appendf(nil, "needle%d ", rng.IntN(8))
 			if rng.IntN(2) == 0 {
 				o.Match = func(line []byte) bool { return bytes.Contains(line, needle) }
 			}

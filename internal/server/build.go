@@ -12,7 +12,6 @@ import (
 	"strconv"
 	"strings"
 
-	units "github.com/docker/go-units"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/jsonstream"
 	mobyregistry "github.com/moby/moby/api/types/registry"
@@ -168,7 +167,7 @@ func buildOptions(r *request) (order.Options, error) {
 			return o, invalid("error reading ulimit settings: %w", err)
 		}
 		for _, l := range limits {
-			o.Ulimits = append(o.Ulimits, (*units.Ulimit)(l).String())
+			o.Ulimits = append(o.Ulimits, l.String())
 		}
 	}
 	var err error

@@ -2,6 +2,7 @@ package containers
 
 import (
 	"fmt"
+	"maps"
 	"strconv"
 	"strings"
 	"time"
@@ -100,9 +101,7 @@ func statsHeader() *statsRow {
 		"Container": "CONTAINER", "Name": "NAME", "ID": "CONTAINER ID", "CPUPerc": "CPU %",
 		"MemUsage": "MEM USAGE / LIMIT", "MemPerc": "MEM %", "NetIO": "NET I/O", "BlockIO": "BLOCK I/O", "PIDs": "PIDS",
 	}
-	for name, title := range ownColumns {
-		header[name] = title
-	}
+	maps.Copy(header, ownColumns)
 	return &statsRow{HeaderContext: formatter.HeaderContext{Header: header}}
 }
 

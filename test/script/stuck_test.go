@@ -1,0 +1,187 @@
+package script
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/portholehq/porthole/internal/testenv"
+)
+
+// deadMount mounts a file system of which nobody answers for: what looks into it waits, as with a network file system
+// whose server is gone. End lets all of that fail.
+func deadMount(t *testing.T, dir string) (end func()) {
+	t.Helper()
+	dev, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatalf("open /dev/fuse: %v", err)
+	}
+	options := fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", dev)
+	if err := unix.Mount("dead", dir, "fuse", unix.MS_NODEV|unix.MS_NOSUID, options); err != nil {
+		_ = unix.Close(dev)
+		t.Fatalf("mount a dead file system on %s: %v", dir, err)
+	}
+	ended := false
+	end = func() {
+		if !ended {
+			ended = true
+			_ = unix.Close(dev)
+			if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+				t.Errorf("unmount %s: %v", dir, err)
+			}
+		}
+	}
+	t.Cleanup(end)
+	return end
+}
+
+// background runs a command that is going to be stuck. Wait waits for its end, and gives its error.
+func background(t *testing.T, args ...string) (wait func() error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
+	ended := make(chan error, 1)
+	go func() {
+		defer cancel()
+		_, err := daemon.Porthole(ctx, args...)
+		ended <- err
+	}()
+	return func() error { return <-ended }
+}
+
+// underWay waits until the daemon shows an operation.
+func underWay(t *testing.T, verb string) {
+	t.Helper()
+	shown(t, `"Verb":"`+verb+`"`)
+}
+
+// shown waits until the list of what the daemon does has some text.
+func shown(t *testing.T, text string) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		out, err := daemon.Get("/porthole/operations")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(out), text) {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the daemon never shows %s, but %s", text, out)
+		}
+	}
+}
+
+// TestNoReadBlocks: who only looks gets an answer in a second, from both command lines, while a container is being
+// created, started or stopped, or while its shim stands still. (Row 17 of what hurts: docs/design/records.md.)
+func TestNoReadBlocks(t *testing.T) {
+	begin(t)
+	docker := testenv.NeedsProgram(t, "docker")
+	porthole(t, "run", "-d", "--name", "bb", "busybox", "sh", "-c", "echo line; exec sleep 100000")
+
+	// reads looks at everything in all ways. Of a few times the quickest counts: the machine has other work.
+	reads := func(t *testing.T, names ...string) {
+		t.Helper()
+		looks := [][]string{{"ps", "-a"}, {"info"}, {"events", "--since", "1h", "--until", "0s"}}
+		for _, name := range append(names, "bb") {
+			looks = append(looks, []string{"inspect", name}, []string{"logs", name}, []string{"stats", "--no-stream", name}, []string{"top", name})
+		}
+		for _, program := range []string{daemon.Program("porthole"), docker} {
+			for _, args := range looks {
+				quickest := time.Minute
+				for range 3 {
+					ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+					began := time.Now()
+					out, err := daemon.Run(ctx, program, args...)
+					took := time.Since(began)
+					cancel()
+					if err != nil && (args[0] != "top" || !strings.Contains(err.Error(), "is not running")) {
+						t.Errorf("%s %q: %v\n%s", filepath.Base(program), args, err, out)
+						break
+					}
+					if quickest = min(quickest, took); quickest < time.Second {
+						break
+					}
+				}
+				if quickest >= time.Second {
+					t.Errorf("%s %q took %v", filepath.Base(program), args, quickest)
+				}
+			}
+		}
+	}
+
+	t.Run("create", func(t *testing.T) {
+		dir := t.TempDir()
+		end := deadMount(t, dir)
+		wait := background(t, "create", "--name", "aa", "-v", dir+"/sub:/x", "busybox")
+		underWay(t, "create")
+		reads(t)
+		underWay(t, "create")
+		end()
+		if wait() == nil {
+			porthole(t, "rm", "aa")
+		}
+	})
+	t.Run("start", func(t *testing.T) {
+		dir := t.TempDir()
+		if err := os.Mkdir(filepath.Join(dir, "sub"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		porthole(t, "create", "--name", "aa", "-v", dir+"/sub:/x", "busybox", "sleep", "100000")
+		end := deadMount(t, dir)
+		wait := background(t, "start", "aa")
+		underWay(t, "start")
+		reads(t, "aa")
+		underWay(t, "start")
+		end()
+		_ = wait() // it may start, with the directory that was covered
+		porthole(t, "rm", "-f", "aa")
+	})
+	t.Run("stop", func(t *testing.T) {
+		porthole(t, "run", "-d", "--name", "aa", "busybox", "sleep", "100000")
+		wait := background(t, "stop", "-t", "50", "aa")
+		underWay(t, "stop")
+		reads(t, "aa")
+		underWay(t, "stop")
+		porthole(t, "kill", "aa")
+		if err := wait(); err != nil {
+			t.Errorf("stop: %v", err)
+		}
+		porthole(t, "rm", "aa")
+	})
+	t.Run("shim", func(t *testing.T) {
+		porthole(t, "run", "-d", "--name", "aa", "busybox", "sleep", "100000")
+		shim := shimOf(t, "aa")
+		if err := unix.Kill(shim, unix.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		goOn := func() { _ = unix.Kill(shim, unix.SIGCONT) } // it may have ended
+		t.Cleanup(goOn)
+		wait := background(t, "exec", "aa", "true")
+		underWay(t, "exec start")
+		reads(t, "aa")
+		underWay(t, "exec start")
+		// After ten seconds everybody is told who is to blame.
+		shown(t, `"Slow":true`)
+		age := porthole(t, "inspect", "-f", "{{range .Porthole.Operations}}{{.Verb}} {{.AgeMilliseconds}}{{end}}", "aa")
+		millis, ok := strings.CutPrefix(age, "exec start ")
+		if n, err := strconv.Atoi(millis); !ok || err != nil || n < 10000 {
+			t.Errorf("inspect shows %q, want an exec start of more than 10 s", age)
+		}
+		if warnings := porthole(t, "info", "-f", "{{.Warnings}}"); !strings.Contains(warnings, "exec start of aa has been under way for 1") {
+			t.Errorf("info does not name the operation that hangs: %s", warnings)
+		}
+		goOn()
+		if err := wait(); err != nil {
+			t.Errorf("exec: %v", err)
+		}
+		porthole(t, "rm", "-f", "aa")
+	})
+}
+
