@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -507,6 +508,57 @@ func FuzzOpen(f *testing.F) {
 			t.Errorf("the last event is %d, want %d", last.Seq, rec.Seq)
 		}
 	})
+}
+
+// TestRate: 50,000 events are published and read within a second, and none is missing. Time of the processor counts, and of
+// a few tries the cheapest, since the machine has other work.
+func TestRate(t *testing.T) {
+	const count = 50_000
+	cpuTime := func() time.Duration {
+		var u syscall.Rusage
+		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+			t.Fatal(err)
+		}
+		return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	}
+	least := time.Hour
+	for range 3 {
+		j := open(t, t.TempDir(), Options{})
+		reading := make(chan struct{})
+		done := make(chan error, 1)
+		enough := errors.New("enough")
+		var last uint64
+		go func() {
+			done <- j.Read(t.Context(), ReadOptions{}, func() { close(reading) }, func(r Record) error {
+				if r.Seq != last+1 {
+					return fmt.Errorf("event %d comes after %d", r.Seq, last)
+				}
+				if last = r.Seq; last == count {
+					return enough
+				}
+				return nil
+			})
+		}()
+		<-reading
+		before := cpuTime()
+		m := benchmarkMessage()
+		by := &Origin{UID: new(uint32(1000)), PID: 4242, Command: []string{"docker", "start", "web"}}
+		for range count {
+			if _, err := j.PublishBy(by, m); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := <-done; !errors.Is(err, enough) {
+			t.Fatalf("after event %d: %v", last, err)
+		}
+		if least = min(least, cpuTime()-before); least < time.Second {
+			break
+		}
+	}
+	t.Logf("50,000 events took %v of a processor", least)
+	if least >= time.Second {
+		t.Errorf("50,000 events took %v of a processor", least)
+	}
 }
 
 func benchmarkMessage() events.Message {

@@ -184,4 +184,3 @@ func TestNoReadBlocks(t *testing.T) {
 		porthole(t, "rm", "-f", "aa")
 	})
 }
-
