@@ -50,7 +50,7 @@ func TestUML(t *testing.T) {
 	var kernel bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &kernel, &kernel
 	began := time.Now()
-	err := cmd.Run()
+	err := start(cmd)
 	t.Logf("the machine ran for %v", time.Since(began).Round(time.Second))
 	if ctx.Err() != nil {
 		err = fmt.Errorf("not done after %v: %w", limit, ctx.Err())
@@ -65,6 +65,18 @@ func TestUML(t *testing.T) {
 		t.Run(r.name, func(t *testing.T) { judge(t, dir, r.name) })
 	}
 	passOnSkips(t, dir)
+}
+
+// start runs the machine to its end.
+func start(cmd *exec.Cmd) error {
+	amx, err := hasAMX()
+	if err != nil {
+		return err
+	}
+	if amx {
+		return withoutExtendedState(cmd.Run)
+	}
+	return cmd.Run()
 }
 
 // judge reports what a test binary said.
