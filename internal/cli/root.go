@@ -35,6 +35,7 @@ func verbs(b system.Build) []verb {
 		{"run", containers.NewRun},
 		{"exec", containers.NewExec},
 		{"ps", containers.NewPs},
+		{"build", images.NewBuild},
 		{"pull", images.NewPull},
 		{"push", images.NewPush},
 		{"images", images.NewImages},
