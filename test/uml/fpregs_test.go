@@ -1,19 +1,14 @@
 package uml
 
 import (
+	"bytes"
 	"fmt"
 	"os"
-	"runtime"
+	"path/filepath"
 	"strings"
-
-	"golang.org/x/sys/unix"
-
-	"github.com/portholehq/porthole/internal/sys"
 )
 
-// hasAMX tells whether the processor has tile registers. With them the state
-// that ptrace sets has become larger than the kernel of the machine thinks, which
-// then ends in a panic before its first process.
+// hasAMX tells whether the processor has tile registers.
 func hasAMX() (bool, error) {
 	text, err := os.ReadFile("/proc/cpuinfo")
 	if err != nil {
@@ -22,47 +17,32 @@ func hasAMX() (bool, error) {
 	return strings.Contains(string(text), " amx_tile"), nil
 }
 
-// withoutExtendedState calls start on a thread whose children cannot ask for
-// the extended state of a process: the kernel of the machine then keeps to the
-// registers that all processors have. What is above them is lost when processes
-// of one address space take turns, so the programs inside must not use it, see
-// init.sh.
-func withoutExtendedState(start func() error) error {
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // the thread ends with the goroutine, and the filter with it
-		if err := refuseExtendedState(); err != nil {
-			done <- err
-			return
-		}
-		done <- start()
-	}()
-	return <-done
-}
+// With tile registers the extended state of a process, which ptrace sets as a
+// whole, is larger than the machine's kernel takes it for: it would panic before
+// its first process.
+var (
+	// setsState is where that kernel sets it: the size of 2,696 bytes in the
+	// struct iovec, and the request, PTRACE_SETREGSET.
+	setsState = []byte("\x88\x0a\x00\x00\xbf\x05\x42\x00\x00")
+	// setsWhole is the same with the size of 11,008 bytes, where the tiles end
+	// (Intel's manual, volume 1, 13.5). Only those parts are taken from it that
+	// the state says to be in use, which tiles are not.
+	setsWhole = []byte("\x00\x2b\x00\x00\xbf\x05\x42\x00\x00")
+)
 
-// refuseExtendedState makes ptrace(PTRACE_GETREGSET, pid, NT_X86_XSTATE) fail
-// for the calling thread and its children.
-func refuseExtendedState() error {
-	const (
-		offsetNumber, offsetArch, offsetRequest, offsetKind = 0, 4, 16, 32 // in struct seccomp_data
-		load, equal, give                                   = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, unix.BPF_RET | unix.BPF_K
-		ntX86XState                                         = 0x202
-	)
-	filter := []unix.SockFilter{
-		{Code: load, K: offsetArch},
-		{Code: equal, K: unix.AUDIT_ARCH_X86_64, Jf: 7},
-		{Code: load, K: offsetNumber},
-		{Code: equal, K: unix.SYS_PTRACE, Jf: 5},
-		{Code: load, K: offsetRequest},
-		{Code: equal, K: unix.PTRACE_GETREGSET, Jf: 3},
-		{Code: load, K: offsetKind},
-		{Code: equal, K: ntX86XState, Jf: 1},
-		{Code: give, K: unix.SECCOMP_RET_ERRNO | uint32(unix.EIO)},
-		{Code: give, K: unix.SECCOMP_RET_ALLOW},
+// fitting returns the machine's kernel, or a copy in dir that knows the size.
+func fitting(kernel, dir string) (string, error) {
+	amx, err := hasAMX()
+	if err != nil || !amx {
+		return kernel, err
 	}
-	if _, err := sys.Seccomp(sys.SeccompProgram(filter), 0); err != nil {
-		return fmt.Errorf("filter ptrace: %w", err)
+	program, err := os.ReadFile(kernel)
+	if err != nil {
+		return "", err
 	}
-	return nil
+	if n := bytes.Count(program, setsState); n != 1 {
+		return "", fmt.Errorf("%s sets the state of processes in %d places, not in one: it is another build and cannot be fitted to this processor", kernel, n)
+	}
+	fitted := filepath.Join(dir, "linux.uml")
+	return fitted, os.WriteFile(fitted, bytes.Replace(program, setsState, setsWhole, 1), 0o755)
 }
-

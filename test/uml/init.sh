@@ -12,9 +12,6 @@ export PORTHOLE_TEST_SKIPS=$dir/skips PORTHOLE_TEST_STRICT=1 PORTHOLE_TEST_BIN=@
 # This kernel has nftables, but none for IPv4.
 export PORTHOLE_TEST_DAEMON_ARGS=--ip-masq=false
 
-# The machine's kernel may not keep vector registers apart, see fpregs_test.go.
-export GODEBUG=cpu.all=off
-
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mountpoint -q /dev || mount -t devtmpfs devtmpfs /dev

@@ -40,6 +40,11 @@ func TestUML(t *testing.T) {
 	root := sourceRoot(t)
 	dir := machine(t, root)
 
+	linux, err := fitting(linux, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, linux, "rootfstype=hostfs", "rootflags=/", "rw", "mem=2G",
@@ -50,7 +55,7 @@ func TestUML(t *testing.T) {
 	var kernel bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &kernel, &kernel
 	began := time.Now()
-	err := start(cmd)
+	err = cmd.Run()
 	t.Logf("the machine ran for %v", time.Since(began).Round(time.Second))
 	if ctx.Err() != nil {
 		err = fmt.Errorf("not done after %v: %w", limit, ctx.Err())
@@ -65,18 +70,6 @@ func TestUML(t *testing.T) {
 		t.Run(r.name, func(t *testing.T) { judge(t, dir, r.name) })
 	}
 	passOnSkips(t, dir)
-}
-
-// start runs the machine to its end.
-func start(cmd *exec.Cmd) error {
-	amx, err := hasAMX()
-	if err != nil {
-		return err
-	}
-	if amx {
-		return withoutExtendedState(cmd.Run)
-	}
-	return cmd.Run()
 }
 
 // judge reports what a test binary said.
