@@ -2,8 +2,11 @@ package build
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/moby/buildkit/session"
 	"github.com/moby/buildkit/session/auth"
@@ -30,21 +33,33 @@ func (b *Builder) localSession(ctx context.Context, dir string, creds map[string
 	}
 	s.Allow(credentialsServer{creds: creds})
 	ctx, cancel := context.WithCancel(ctx)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = s.Run(ctx, func(ctx context.Context, _ string, meta map[string][]string) (net.Conn, error) {
+	var running sync.WaitGroup
+	running.Go(func() {
+		_ = s.Run(ctx, func(_ context.Context, _ string, meta map[string][]string) (net.Conn, error) {
 			ours, theirs := net.Pipe()
-			go func() { _ = b.sessions.HandleConn(context.WithoutCancel(ctx), theirs, meta) }()
+			// BuildKit would find out by itself that the other end is gone, after
+			// some failed checks of its health.
+			running.Go(func() { _ = b.sessions.HandleConn(ctx, theirs, meta) })
 			return ours, nil
 		})
-	}()
-	return s.ID(), func() {
+	})
+	end = func() {
 		_ = s.Close()
 		cancel()
-		<-done
-	}, nil
+		running.Wait()
+	}
+	// A build that comes first would wait for it as well, but not be told why.
+	known, giveUp := context.WithTimeout(ctx, sessionTimeout)
+	defer giveUp()
+	if _, err := b.sessions.Get(known, s.ID(), false); err != nil {
+		end()
+		return "", nil, fmt.Errorf("open session for a build: %w", err)
+	}
+	return s.ID(), end, nil
 }
+
+// sessionTimeout bounds what takes no time unless something is wrong.
+const sessionTimeout = 10 * time.Second
 
 // credentialsServer gives a build the credentials that came with its request.
 type credentialsServer struct {

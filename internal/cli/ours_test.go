@@ -20,7 +20,6 @@ func TestOwnWays(t *testing.T) {
 		"contexts are refused":                    {line: "-c other ps", err: "contexts are not supported", code: 1},
 		"the default context is fine":             {line: "-c default ps -q", out: webID[:12], code: 0},
 		"use-api-socket is refused":               {line: "create --use-api-socket busybox", err: "--use-api-socket is not supported", code: 125},
-		"build is refused":                        {line: "build -t x .", err: "build is not supported", code: 1},
 		"json excludes a format":                  {line: "ps --json --format x", err: "cannot specify both --format and --json", code: 1},
 		"detach keys are checked first":           {line: "run --detach-keys nope busybox", err: "invalid detach keys (nope)", none: newID, code: 1},
 		"networks outside their subnet":           {line: "network create --subnet nope n", err: "invalid subnet", code: 1},

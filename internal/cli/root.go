@@ -76,9 +76,9 @@ func verbs(b system.Build) []verb {
 		{"unpause", containers.NewUnpause},
 		{"update", containers.NewUpdate},
 		{"wait", containers.NewWait},
-		{"build", newBuild},
 
 		{"container", containers.NewGroup},
+		{"builder", images.NewBuilderGroup},
 		{"image", images.NewGroup},
 		{"network", networks.NewGroup},
 		{"net", networks.NewNet},
@@ -187,19 +187,6 @@ func newHelp() *cobra.Command {
 				return fmt.Errorf("unknown help topic: %v", joinWords(rest, args))
 			}
 			return topic.Help()
-		},
-	}
-}
-
-// newBuild tells that there is no builder, rather than not to know the word.
-func newBuild(*command.App) *cobra.Command {
-	return &cobra.Command{
-		Use:                "build [OPTIONS] PATH | URL | -",
-		Short:              "Build an image from a Dockerfile",
-		Hidden:             true,
-		DisableFlagParsing: true,
-		RunE: func(*cobra.Command, []string) error {
-			return fmt.Errorf("build is not supported by this version of porthole: build elsewhere and use 'porthole load'")
 		},
 	}
 }

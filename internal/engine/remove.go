@@ -45,6 +45,8 @@ func (e *Engine) ContainerRemove(ctx context.Context, ref string, o RemoveOption
 	case <-c.view().settled: // nothing of it is left when its removal is answered
 	case <-ctx.Done():
 	}
+	// What a client was told to be gone must not come back with the next daemon.
+	e.saved(c, e.deps.State.Flush(ctx))
 	return nil
 }
 

@@ -45,5 +45,17 @@ func sealedBinary(path, name string, mode uint32) (*os.File, error) {
 		f.Close()
 		return nil, fmt.Errorf("seal shim binary: %w", err)
 	}
-	return f, nil
+	return aboveOthers(f)
+}
+
+// aboveOthers moves a descriptor that is executed by its number out of the way
+// of those that the new process gets in its low numbers before that.
+func aboveOthers(f *os.File) (*os.File, error) {
+	const lowest = 64
+	defer f.Close()
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, lowest)
+	if err != nil {
+		return nil, os.NewSyscallError("fcntl", err)
+	}
+	return os.NewFile(uintptr(fd), f.Name()), nil
 }

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/moby/moby/api/types/build"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/jsonstream"
 	mobyregistry "github.com/moby/moby/api/types/registry"
@@ -26,6 +27,9 @@ import (
 type Builder interface {
 	// Classic builds from a tar stream, as [order.Options] has it.
 	Classic(ctx context.Context, contextTar io.Reader, o order.Options, report func(jsonstream.Message)) (imageID string, err error)
+	// Cache lists what is kept for later builds, and PruneCache removes of it.
+	Cache(ctx context.Context) ([]build.CacheRecord, error)
+	PruneCache(ctx context.Context, o order.Prune) (build.CachePruneReport, error)
 	// ServeGRPC serves BuildKit's API on an upgraded connection until its end.
 	ServeGRPC(ctx context.Context, conn net.Conn)
 	// ServeSession serves a client's session on an upgraded connection until its
@@ -191,4 +195,40 @@ func (r *request) allCredentials() (map[string]engine.RegistryCredentials, error
 		all[remote.ServerDomain(server)] = credentialsOf(auth)
 	}
 	return all, nil
+}
+
+// buildPrune removes of the build cache what builds may do without.
+func (s *Server) buildPrune(r *request) error {
+	f, err := r.filters()
+	if err != nil {
+		return err
+	}
+	if s.opts.Builder == nil {
+		return r.json(http.StatusOK, build.CachePruneReport{})
+	}
+	o := order.Prune{All: r.flag("all"), Filters: f}
+	for key, target := range map[string]*int64{
+		"keep-storage": &o.Reserved, "reserved-space": &o.Reserved, "max-used-space": &o.MaxUsed, "min-free-space": &o.MinFree,
+	} {
+		if text := r.form.Get(key); text != "" {
+			n, err := strconv.ParseInt(text, 10, 64)
+			if err != nil {
+				return invalid("%s is in bytes and expects an integer, got %s", key, text)
+			}
+			*target = n
+		}
+	}
+	report, err := s.opts.Builder.PruneCache(r.ctx(), o)
+	if err != nil {
+		return err
+	}
+	return r.json(http.StatusOK, report)
+}
+
+// buildCache lists the build cache, for system df.
+func (s *Server) buildCache(ctx context.Context) ([]build.CacheRecord, error) {
+	if s.opts.Builder == nil {
+		return nil, nil
+	}
+	return s.opts.Builder.Cache(ctx)
 }

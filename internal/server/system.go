@@ -3,6 +3,7 @@ package server
 import (
 	"fmt"
 	"net/http"
+	"slices"
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/build"
@@ -108,8 +109,12 @@ func (s *Server) diskUsage(r *request) error {
 	if u := du.VolumeUsage; u != nil {
 		out["Volumes"] = nonNil[volume.Volume](u.Items)
 	}
-	if u := du.BuildCacheUsage; u != nil {
-		out["BuildCache"] = nonNil[build.CacheRecord](u.Items)
+	if len(kinds) == 0 || slices.Contains(kinds, system.BuildCacheObject) {
+		records, err := s.buildCache(r.ctx())
+		if err != nil {
+			return err
+		}
+		out["BuildCache"] = nonNil[build.CacheRecord](records)
 	}
 	return r.json(http.StatusOK, out)
 }
@@ -129,14 +134,6 @@ func usageKinds(r *request) ([]system.DiskUsageObject, error) {
 		}
 	}
 	return out, nil
-}
-
-// buildPrune finds nothing to remove: this build does not build.
-func (s *Server) buildPrune(r *request) error {
-	if _, err := r.filters(); err != nil {
-		return err
-	}
-	return r.json(http.StatusOK, build.CachePruneReport{})
 }
 
 // unavailable returns the handler of an endpoint that this build does not have.

@@ -46,3 +46,12 @@ type Failure struct {
 
 func (f *Failure) Error() string { return f.Message }
 func (f *Failure) Unwrap() error { return f.Err }
+
+// Prune selects what is removed of the build cache.
+type Prune struct {
+	All     bool // also what builds of the same Dockerfile would find
+	Filters map[string][]string
+	// Bytes: what is kept in any case, what may be used at most, and what has to
+	// be free on the disk. Zero: does not matter.
+	Reserved, MaxUsed, MinFree int64
+}

@@ -67,7 +67,7 @@ func Group(a *App, name, short string, commands ...*cobra.Command) *cobra.Comman
 func WriteHelp(w io.Writer, a *App, cmd *cobra.Command) error {
 	var b strings.Builder
 	b.WriteString("Usage:")
-	if cmd.HasSubCommands() {
+	if cmd.HasSubCommands() && !strings.Contains(cmd.Use, " ") {
 		b.WriteString("  " + cmd.CommandPath())
 		if cmd.HasAvailableFlags() {
 			b.WriteString(" [OPTIONS]")

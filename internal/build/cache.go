@@ -1,0 +1,94 @@
+package build
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/buildkit/client"
+	apibuild "github.com/moby/moby/api/types/build"
+
+	"github.com/portholehq/porthole/internal/build/order"
+)
+
+// Cache lists what the builder keeps for later builds.
+func (b *Builder) Cache(ctx context.Context) ([]apibuild.CacheRecord, error) {
+	usage, err := b.worker.DiskUsage(ctx, client.DiskUsageInfo{})
+	if err != nil {
+		return nil, fmt.Errorf("list the build cache: %w", err)
+	}
+	records := []apibuild.CacheRecord{}
+	for _, u := range usage {
+		records = append(records, apibuild.CacheRecord{
+			ID: u.ID, Parents: u.Parents, Type: string(u.RecordType), Description: u.Description, InUse: u.InUse, Shared: u.Shared,
+			Size: u.Size, CreatedAt: u.CreatedAt, LastUsedAt: u.LastUsedAt, UsageCount: u.UsageCount,
+		})
+	}
+	return records, nil
+}
+
+// cacheFilters are the filters of Docker that say the same to BuildKit.
+var cacheFilters = map[string]string{
+	"id": "id", "parents": "parents", "type": "type", "description": "description", "inuse": "inuse", "shared": "shared", "private": "private",
+}
+
+// PruneCache removes what o selects of the build cache, and nothing that an
+// image, a container or a build needs.
+func (b *Builder) PruneCache(ctx context.Context, o order.Prune) (apibuild.CachePruneReport, error) {
+	report := apibuild.CachePruneReport{CachesDeleted: []string{}}
+	info := client.PruneInfo{All: o.All, ReservedSpace: o.Reserved, MaxUsedSpace: o.MaxUsed, MinFreeSpace: o.MinFree}
+	var terms []string
+	for key, values := range o.Filters {
+		if key == "until" || key == "unused-for" {
+			age, err := unusedFor(values)
+			if err != nil {
+				return report, err
+			}
+			info.KeepDuration = age
+			continue
+		}
+		field, known := cacheFilters[key]
+		if !known {
+			return report, errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("invalid filter '%s'", key))
+		}
+		for _, v := range values {
+			if v == "" {
+				terms = append(terms, field)
+			} else {
+				terms = append(terms, field+"=="+v)
+			}
+		}
+	}
+	if len(terms) > 0 {
+		info.Filter = []string{strings.Join(terms, ",")}
+	}
+	pruned := make(chan client.UsageInfo, 32)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for u := range pruned {
+			report.CachesDeleted = append(report.CachesDeleted, u.ID)
+			report.SpaceReclaimed += uint64(max(u.Size, 0))
+		}
+	}()
+	err := b.worker.Prune(ctx, pruned, info)
+	close(pruned)
+	<-done
+	if err != nil {
+		return report, fmt.Errorf("prune the build cache: %w", err)
+	}
+	return report, b.worker.GarbageCollect(ctx)
+}
+
+func unusedFor(values []string) (time.Duration, error) {
+	if len(values) != 1 {
+		return 0, errdefs.ErrInvalidArgument.WithMessage("filters expect only one value: until")
+	}
+	age, err := time.ParseDuration(values[0])
+	if err != nil {
+		return 0, errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("until filter only accepts durations: %s", err))
+	}
+	return age, nil
+}
