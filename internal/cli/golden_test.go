@@ -412,6 +412,7 @@ var ours = regexp.MustCompile(`(?s)` + strings.Join([]string{
 	`      --run int .*?has written\n`,
 	`      --stream name .*?stdout, stderr\n`,
 	`  (deaths|health) +List [^\n]*\n`,
+	`  why +Tell [^\n]*\n`,
 	`"HealthStatus":"[a-z]*",`,
 }, "|"))
 

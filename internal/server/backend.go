@@ -65,6 +65,9 @@ type containerBackend interface {
 	ContainerIsolation(ref string) (engine.Isolation, error)
 	ContainerRuns(ref string) ([]state.Run, error)
 	Deaths(o engine.DeathsOptions) ([]*death.Record, error)
+	Subject(ref string) (engine.Subject, error)
+	LastLines(ref string) ([]death.Line, error)
+	LookIntoFiles(ctx context.Context, ref string, fn func(engine.OpenFiles)) error
 	ContainerHealth(ref string) (*container.Health, []health.Result, error)
 	ContainerInspect(ctx context.Context, ref string, size bool) (*container.InspectResponse, error)
 	ContainerTop(ctx context.Context, ref, psArgs string) (*container.TopResponse, error)

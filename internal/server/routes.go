@@ -127,6 +127,7 @@ func (s *Server) routes() []route {
 		{post, "/porthole/exec/{name}/die-with-client", s.execDieWithClient},
 		{get, "/porthole/containers/{name}/deaths", s.deaths},
 		{get, "/porthole/containers/{name}/health", s.health},
+		{get, "/porthole/containers/{name}/why", s.why},
 		{get, "/porthole/deaths", s.deaths},
 		{post, "/porthole/containers/run", s.containerRun},
 		{post, "/porthole/containers/{name}/exec", s.containerExec},

@@ -1,0 +1,291 @@
+package why
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/docker/go-units"
+	"golang.org/x/sys/unix"
+
+	"github.com/portholehq/porthole/api"
+	"github.com/portholehq/porthole/internal/problem"
+	"github.com/portholehq/porthole/internal/record/death"
+)
+
+func signalOf(n int) syscall.Signal { return syscall.Signal(n) }
+
+func signalName(s syscall.Signal) string {
+	if name := unix.SignalName(s); name != "" {
+		return name
+	}
+	return fmt.Sprintf("signal %d", int(s))
+}
+
+func notFoundRun(name string, run int) error {
+	return problem.WithHint(problem.Errorf(errdefs.ErrNotFound, "No such run of container %s: %d", name, run), "see which there are with: porthole why --history "+name)
+}
+
+func neverRan(e *evidence) []api.Verdict {
+	return verdict("never-started", api.Certain, "it was created and nobody has started it", nil, "porthole start "+e.name)
+}
+
+// notStarted is a start that failed.
+func notStarted(e *evidence) []api.Verdict {
+	se := e.death.StartError
+	if se == nil {
+		return nil
+	}
+	evidence := []string{"the start said: " + se.Message}
+	if se.Step != "" {
+		evidence = append(evidence, "step of the start that failed: "+se.Step)
+	}
+	if f := se.Finding; f != nil {
+		if f.Path != "" {
+			where := f.Path
+			if f.Line > 0 {
+				where = fmt.Sprintf("%s, line %d", where, f.Line)
+			}
+			evidence = append(evidence, "file: "+where)
+		}
+		return verdict(f.Kind, api.Certain, f.Text, evidence, f.Fix)
+	}
+	e.unknown = append(e.unknown, "the files of the container tell nothing of the reason")
+	return verdict("start-failed", api.Certain, "it could not be started: "+se.Message, evidence, "porthole container inspect "+e.name)
+}
+
+// ending is how it ended, where nothing tells more.
+func ending(e *evidence) []api.Verdict {
+	d := e.death
+	switch d.Cause {
+	case death.Completed:
+		return verdict("completed", api.Certain, "it ended by itself with code 0, which is no failure", nil, "porthole logs "+e.name)
+	case death.Failed:
+		evidence := []string{"no signal ended it, and nobody asked the engine to end it"}
+		if len(e.lines) == 0 {
+			e.unknown = append(e.unknown, "it has written nothing that could tell why it chose this code")
+		}
+		return verdict("exited", api.Certain, fmt.Sprintf("it ended by itself with code %d%s", d.Exit.Code, codeNote(d.Exit.Code)), evidence, e.logsCommand())
+	case death.Crashed:
+		return crashed(e)
+	case death.OutOfMem:
+		return outOfMemory(e)
+	case death.TimedOut:
+		return termIgnored(e)
+	case death.Stopped:
+		return stopped(e)
+	case death.Killed:
+		return killed(e)
+	case death.Lost:
+		return lost(e)
+	case death.NotStarted:
+	}
+	return nil
+}
+
+// codeNote tells what shells mean by a code.
+func codeNote(code int) string {
+	switch {
+	case code == 126:
+		return ": a shell says so of a command that it may not execute"
+	case code == 127:
+		return ": a shell says so of a command that it does not find"
+	case code > 128 && code < 128+65:
+		return fmt.Sprintf(": a shell says so of a child that %s ended; the container's first process itself was not ended by a signal", signalName(syscall.Signal(code-128)))
+	}
+	return ""
+}
+
+func (e *evidence) logsCommand() string {
+	if e.status == removed {
+		return fmt.Sprintf("porthole deaths --json --run %d %s", e.run, e.name)
+	}
+	return fmt.Sprintf("porthole logs --run %d %s", e.run, e.name)
+}
+
+func crashed(e *evidence) []api.Verdict {
+	d := e.death
+	what := map[syscall.Signal]string{
+		syscall.SIGSEGV: "it accessed memory that it does not have", syscall.SIGABRT: "it gave up by itself (abort), as after a failed assertion",
+		syscall.SIGBUS: "it accessed memory that has no storage behind it, as of a file that was cut", syscall.SIGILL: "it came to an instruction that this processor does not have",
+		syscall.SIGFPE: "it divided by zero, or the like", syscall.SIGTRAP: "it came to a breakpoint", syscall.SIGSYS: "it made a system call that its seccomp filter kills for",
+	}[d.Exit.Signal]
+	core := "the kernel wrote no core dump"
+	if d.Exit.Core {
+		core = "the kernel dumped its core"
+	}
+	text := "it crashed by " + signalName(d.Exit.Signal)
+	if what != "" {
+		text += ": " + what
+	}
+	return verdict("crashed", api.Certain, text, []string{core}, e.logsCommand(), "cat /proc/sys/kernel/core_pattern   # where the host puts cores")
+}
+
+func size(n uint64) string { return units.BytesSize(float64(n)) }
+
+func outOfMemory(e *evidence) []api.Verdict {
+	d := e.death
+	v := oomVerdict(e, d.OOMKills, d.OOMCount)
+	v.Confidence = api.Certain
+	if len(d.OOMKills) == 0 {
+		v.Confidence = api.Likely
+		e.unknown = append(e.unknown, "the kernel counted a kill for want of memory; its log, which names victim and limit, was not to be had")
+	}
+	return []api.Verdict{v}
+}
+
+func oomVerdict(e *evidence, kills []death.OOMKill, count uint64) api.Verdict {
+	v := api.Verdict{Cause: "oom", Text: "the kernel killed it for want of memory"}
+	limit := uint64(0)
+	for _, k := range kills {
+		who := "the victim"
+		if k.First {
+			who = "the container's first process"
+		}
+		v.Evidence = append(v.Evidence, fmt.Sprintf("%s: %s; the memory was wanted by %s", who, k.Text(), k.Invoker))
+	}
+	if n := len(kills); n > 0 {
+		k := kills[n-1]
+		limit = k.Limit
+		v.Text = "out of memory: " + k.Text()
+	}
+	if count > 0 {
+		v.Evidence = append(v.Evidence, fmt.Sprintf("the kernel counted %d kills in the run", count))
+	}
+	if trend := memoryTrend(e.samples); trend != "" {
+		v.Evidence = append(v.Evidence, trend)
+	}
+	const double = 2
+	if limit > 0 {
+		v.Next = append(v.Next, fmt.Sprintf("raise the limit, as with: porthole run -m %dm … (it was %s)", limit*double>>20, size(limit)))
+	}
+	if e.status != removed {
+		v.Next = append(v.Next, "porthole stats --since 10m "+e.name)
+	}
+	e.unknown = append(e.unknown, "how much its other processes held when the kernel chose is not recorded")
+	return v
+}
+
+// memoryTrend tells how its memory grew over the last samples.
+func memoryTrend(samples []*api.Sample) string {
+	var first, last *api.Sample
+	for _, s := range samples {
+		if s.Memory == nil {
+			continue
+		}
+		if first == nil {
+			first = s
+		}
+		last = s
+	}
+	if last == nil {
+		return ""
+	}
+	if first == last {
+		return "its working set in the last sample: " + size(last.Memory.WorkingSet)
+	}
+	return fmt.Sprintf("its working set went from %s to %s in the last %s", size(first.Memory.WorkingSet), size(last.Memory.WorkingSet), last.Time.Sub(first.Time).Round(time.Second))
+}
+
+// termIgnored is a stop that was not heeded.
+func termIgnored(e *evidence) []api.Verdict {
+	d := e.death
+	s := d.Stop
+	name := signalName(s.Signal)
+	text := fmt.Sprintf("%s did not end it, so it was killed after %g s", name, s.Timeout.Seconds())
+	next := []string{"have its first process end on " + name + ", or choose the signal that ends it: --stop-signal"}
+	evidence := []string{fmt.Sprintf("%s asked for %s", who(s.By), s.Action)}
+	switch m := d.Signals; {
+	case m == nil:
+		e.unknown = append(e.unknown, "what its first process had done about "+name+" is not recorded")
+	case m.Handles(s.Signal):
+		text = fmt.Sprintf("its first process caught %s and did not end, so it was killed after %g s", name, s.Timeout.Seconds())
+		evidence = append(evidence, "it had a handler for "+name+", which ran and did not end it, or waits for something")
+	case m.Ignored&(1<<(s.Signal-1)) != 0:
+		text = fmt.Sprintf("its first process ignores %s, so it was killed after %g s", name, s.Timeout.Seconds())
+		evidence = append(evidence, name+" was set to be ignored")
+	default:
+		text = fmt.Sprintf("%s was ignored, KILL after %g s: pid 1 has no handler for it, and the kernel ends no pid 1 without one", name, s.Timeout.Seconds())
+		evidence = append(evidence, "it had no handler for "+name)
+		next = []string{"porthole run --init …: an init as pid 1 passes the signal on, and reaps zombies", "begin the entrypoint's last line with exec, so that the program itself is pid 1 and its own handler counts"}
+	}
+	return verdict("term-ignored", api.Certain, text, evidence, next...)
+}
+
+func stopped(e *evidence) []api.Verdict {
+	s := e.death.Stop
+	text := fmt.Sprintf("%s asked the engine to %s it", who(s.By), s.Action)
+	var evidence []string
+	if s.Signal != 0 {
+		evidence = append(evidence, fmt.Sprintf("%s was sent %s", signalName(s.Signal), s.At.Local().Format(time.RFC3339)))
+	}
+	if took := e.death.Finished.Sub(s.At); !s.At.IsZero() && took >= 0 {
+		evidence = append(evidence, "it ended "+took.Round(time.Millisecond).String()+" later")
+	}
+	return verdict("stopped", api.Certain, text, evidence, "porthole events --actor --since 1h --until 0m --filter container="+e.name)
+}
+
+func killed(e *evidence) []api.Verdict {
+	d := e.death
+	name := signalName(d.Exit.Signal)
+	evidence := []string{"the engine was not asked to send it"}
+	if d.Exit.Signal == syscall.SIGKILL {
+		evidence = append(evidence, "the kernel counted no kill for want of memory in the run")
+	}
+	if s := d.Sender; s != nil {
+		from := fmt.Sprintf("process %d (%s) of uid %d", s.PID, s.Command, s.UID)
+		if s.Container != "" {
+			from += " in container " + s.Container
+		}
+		return verdict("killed-from-outside", api.Certain, fmt.Sprintf("%s sent it %s", from, name), append(evidence, "source: "+s.Source))
+	}
+	e.unknown = append(e.unknown, "which process sent "+name+": nothing recorded that")
+	return verdict("killed-from-outside", api.Certain, fmt.Sprintf("%s ended it, which neither the engine nor the kernel's memory killer sent: a process of the host, or in the container, did", name), evidence,
+		"look on the host for who kills: journalctl --since …, oomd, earlyoom, a service that stops its processes")
+}
+
+func lost(e *evidence) []api.Verdict {
+	e.unknown = append(e.unknown, "its exit code: nobody was there to read it")
+	return verdict("not-observed", api.Certain, "nobody was there to see it end: daemon and shim were gone, as after a loss of power, a kill of both, or a restart of the machine",
+		[]string{fmt.Sprintf("code %d, as Docker shows it, is a guess", e.death.Exit.Code)}, "uptime; journalctl --list-boots", e.logsCommand())
+}
+
+// crashLoop is a container that ends again and again soon after its start.
+func crashLoop(e *evidence) []api.Verdict {
+	if e.sub == nil || e.sub.HostConfig.RestartPolicy.IsNone() {
+		return nil
+	}
+	const few, short = 3, 30 * time.Second
+	var codes, lives []string
+	n := 0
+	for _, r := range slices.Backward(e.sub.Life.Runs) {
+		if r.FinishedAt.IsZero() {
+			continue
+		}
+		if r.ExitCode == 0 && e.sub.HostConfig.RestartPolicy.IsOnFailure() || r.FinishedAt.Sub(r.StartedAt) > short && !r.StartedAt.IsZero() {
+			break
+		}
+		n++
+		codes = append(codes, fmt.Sprint(r.ExitCode))
+		lives = append(lives, r.FinishedAt.Sub(r.StartedAt).Round(time.Millisecond).String())
+	}
+	if n < few || e.lives() && time.Since(e.sub.Life.StartedAt) > short {
+		return nil
+	}
+	slices.Reverse(codes)
+	slices.Reverse(lives)
+	text := fmt.Sprintf("it ends again and again soon after its start: the last %d runs", n)
+	if len(slices.Compact(slices.Clone(codes))) == 1 {
+		text += " all with code " + codes[0]
+	} else {
+		text += " with codes " + strings.Join(codes, ", ")
+	}
+	evidence := []string{"they lasted " + strings.Join(lives, ", "), fmt.Sprintf("restart policy %s, %d restarts", e.sub.HostConfig.RestartPolicy.Name, e.sub.Life.RestartCount)}
+	if len(e.deaths) > 0 {
+		evidence = append(evidence, "the last one: "+e.deaths[0].Text())
+	}
+	return verdict("crash-loop", api.Certain, text, evidence, "porthole why --history "+e.name, "porthole update --restart no "+e.name+"   # to look at it in peace")
+}

@@ -1,0 +1,261 @@
+package why
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/moby/moby/api/types/container"
+
+	"github.com/portholehq/porthole/api"
+)
+
+// nearly is the share of a limit from which it counts as reached.
+const nearly = 0.95
+
+func paused(e *evidence) []api.Verdict {
+	if e.sub.Status != container.StatePaused {
+		return nil
+	}
+	return verdict("paused", api.Certain, "it is paused: all its processes are frozen until somebody lets them go on", nil,
+		"porthole unpause "+e.name, "porthole events --actor --since 24h --until 0m --filter event=pause --filter container="+e.name+"   # who did it")
+}
+
+// oomSurvivor is a container whose first process outlived a kill for want of memory.
+func oomSurvivor(e *evidence) []api.Verdict {
+	if len(e.sub.OOMKills) == 0 {
+		return nil
+	}
+	v := oomVerdict(e, e.sub.OOMKills, 0)
+	v.Confidence = api.Certain
+	v.Evidence = append(v.Evidence, "its first process was not hit and goes on")
+	return []api.Verdict{v}
+}
+
+// stuck is a process that not even SIGKILL ends.
+func stuck(e *evidence) []api.Verdict {
+	for _, p := range e.procs {
+		if p.state != 'D' || !p.lasts {
+			continue
+		}
+		evidence := []string{fmt.Sprintf("state D in two looks, %s apart", settle)}
+		where := "its wait channel cannot be read"
+		if p.wchan != "" {
+			where = "it sleeps in " + p.wchan
+			if text := p.waitsFor(); text != "" {
+				where += ": it waits " + text
+			}
+		}
+		return verdict("stuck-in-kernel", api.Certain, fmt.Sprintf("%s waits in the kernel and cannot be interrupted, not even by SIGKILL", &p), append(evidence, where),
+			fmt.Sprintf("cat /proc/%d/stack", p.pid), "look at the disk, NFS or FUSE mount that it uses")
+	}
+	return nil
+}
+
+func descriptors(e *evidence) []api.Verdict {
+	for _, p := range e.procs {
+		if p.fdLimit > 0 && float64(p.fds) >= nearly*float64(p.fdLimit) {
+			return verdict("out-of-fds", api.Certain, fmt.Sprintf("%s has %d of %d file descriptors open: it can open no more", &p, p.fds, p.fdLimit), nil,
+				fmt.Sprintf("ls -l /proc/%d/fd   # what they are", p.pid), "porthole run --ulimit nofile=SOFT:HARD …")
+		}
+	}
+	return nil
+}
+
+func processes(e *evidence) []api.Verdict {
+	limit := e.pidsLimit()
+	if limit == 0 || len(e.samples) == 0 {
+		return nil
+	}
+	last := e.samples[len(e.samples)-1]
+	if last.Pids == nil || float64(*last.Pids) < nearly*float64(limit) {
+		return nil
+	}
+	evidence := []string{fmt.Sprintf("%d processes in the last sample, zombies and threads included", *last.Pids)}
+	if n := len(e.zombies); n > 0 {
+		evidence = append(evidence, fmt.Sprintf("%d of them are zombies", n))
+	}
+	return verdict("out-of-pids", api.Certain, fmt.Sprintf("it has reached its limit of %d processes: it can start no more", limit), evidence,
+		"porthole top "+e.name, "porthole update --pids-limit N "+e.name)
+}
+
+// zombies are children that ended and were not waited for.
+func zombies(e *evidence) []api.Verdict {
+	if len(e.zombies) == 0 {
+		return nil
+	}
+	byParent := map[int]int{}
+	for _, z := range e.zombies {
+		byParent[z.parent]++
+	}
+	parent, most := 0, 0
+	for pid, n := range byParent {
+		if n > most || n == most && pid < parent {
+			parent, most = pid, n
+		}
+	}
+	whose := fmt.Sprintf("process %d on the host", parent)
+	next := []string{"have the parent wait for its children"}
+	for _, p := range e.procs {
+		if p.pid == parent {
+			whose = p.String()
+		}
+	}
+	if parent == e.sub.Pid {
+		next = []string{"porthole run --init …: an init as pid 1 reaps them", "or have pid 1 wait for its children"}
+	}
+	text := fmt.Sprintf("%d zombies of %s, which does not wait for them", most, whose)
+	if most == 1 {
+		text = fmt.Sprintf("a zombie of %s, which does not wait for it", whose)
+	}
+	var names []string
+	for _, z := range e.zombies {
+		names = append(names, z.comm)
+	}
+	slices.Sort(names)
+	evidence := []string{fmt.Sprintf("they were zombies in two looks, %s apart: %s", settle, strings.Join(slices.Compact(names), ", "))}
+	return verdict("zombies", api.Certain, text, evidence, append(next, "porthole top "+e.name)...)
+}
+
+// meanRate is the mean of a rate over the last samples.
+func (e *evidence) meanRate(of func(*api.SampleRate) float64) (mean float64, n int) {
+	for _, s := range e.samples {
+		if s.Rate != nil {
+			mean += of(s.Rate)
+			n++
+		}
+	}
+	if n > 0 {
+		mean /= float64(n)
+	}
+	return mean, n
+}
+
+// lastRate is a rate in the last sample.
+func (e *evidence) lastRate(of func(*api.SampleRate) float64) float64 {
+	if n := len(e.samples); n > 0 && e.samples[n-1].Rate != nil {
+		return of(e.samples[n-1].Rate)
+	}
+	return 0
+}
+
+func throttled(e *evidence) []api.Verdict {
+	const much = 0.25
+	of := func(r *api.SampleRate) float64 { return r.Throttled }
+	if e.lastRate(of) < much {
+		return nil
+	}
+	mean, n := e.meanRate(of)
+	evidence := []string{fmt.Sprintf("held back in %.0f%% of the periods in the last second, %.0f%% over %d samples", 100*e.lastRate(of), 100*mean, n), e.busiest()}
+	limit := float64(e.sub.HostConfig.NanoCPUs) / 1e9
+	if limit == 0 && e.sub.HostConfig.CPUQuota > 0 && e.sub.HostConfig.CPUPeriod > 0 {
+		limit = float64(e.sub.HostConfig.CPUQuota) / float64(e.sub.HostConfig.CPUPeriod)
+	}
+	text := "its CPU limit holds it back"
+	if limit > 0 {
+		text = fmt.Sprintf("its limit of %g CPUs holds it back", limit)
+	}
+	return verdict("throttled", api.Certain, text, slices.DeleteFunc(evidence, empty), "porthole update --cpus N "+e.name, "porthole stats --plot "+e.name)
+}
+
+func empty(s string) bool { return s == "" }
+
+// busiest names the process that takes most processor time.
+func (e *evidence) busiest() string {
+	var top process
+	most := 0.0
+	for _, p := range e.procs {
+		if c := e.cpu[p.pid]; c > most {
+			top, most = p, c
+		}
+	}
+	if most < 0.05 {
+		return ""
+	}
+	return fmt.Sprintf("%s takes %.0f%% of a processor", &top, 100*most)
+}
+
+// busy is a container that computes and is not held back.
+func busy(e *evidence) []api.Verdict {
+	const most = 0.9
+	of := func(r *api.SampleRate) float64 { return r.CPU }
+	total := 0.0
+	for _, c := range e.cpu {
+		total += c
+	}
+	if e.lastRate(of) < most || total < most/2 || e.lastRate(func(r *api.SampleRate) float64 { return r.Throttled }) > 0 {
+		return nil
+	}
+	evidence := []string{fmt.Sprintf("%.2f processors in the last second", e.lastRate(of)), e.busiest()}
+	return verdict("busy", api.Certain, "it computes: it keeps a whole processor or more busy", slices.DeleteFunc(evidence, empty), "porthole top "+e.name, "porthole stats --plot "+e.name)
+}
+
+func unhealthy(e *evidence) []api.Verdict {
+	h := e.sub.Health
+	if h == nil || h.FailingStreak == 0 || len(h.Log) == 0 {
+		return nil
+	}
+	last := h.Log[len(h.Log)-1]
+	output := strings.Join(strings.Fields(last.Output), " ")
+	if output == "" {
+		output = "nothing"
+	}
+	var test string
+	if hc := e.sub.Config.Healthcheck; hc != nil {
+		test = strings.Join(hc.Test, " ")
+	}
+	return verdict("unhealthy", api.Certain, fmt.Sprintf("its health check fails, %d times in a row (it is %s): %s", h.FailingStreak, h.Status, output),
+		[]string{fmt.Sprintf("the last one ended with code %d", last.ExitCode), "the check: " + test}, "porthole health "+e.name)
+}
+
+// waits tells what a container waits for that has no trouble that could be seen.
+func waits(e *evidence) []api.Verdict {
+	p, ok := e.first()
+	if !ok {
+		e.unknown = append(e.unknown, "what it does: its first process could not be looked at")
+		return verdict("running", api.Possible, "it runs, and no trouble was found", nil)
+	}
+	var evidence []string
+	if l := e.listening(); l != "" {
+		evidence = append(evidence, l)
+	}
+	if n := len(e.procs); n > 1 {
+		evidence = append(evidence, fmt.Sprintf("%d processes", n))
+	}
+	text := p.waitsFor()
+	switch {
+	case p.state == 'R':
+		return verdict("running", api.Certain, fmt.Sprintf("no trouble was found; %s runs", &p), evidence)
+	case p.state == 'T' || p.state == 't':
+		return verdict("stopped-by-signal", api.Certain, fmt.Sprintf("%s was stopped by a signal, or by a tracer", &p), evidence, fmt.Sprintf("kill -CONT %d", p.pid))
+	case text == "":
+		if p.wchan != "" {
+			evidence = append(evidence, "it sleeps in "+p.wchan)
+		} else {
+			e.unknown = append(e.unknown, "what its first process waits for: the kernel does not tell its wait channel")
+		}
+		return verdict("waiting", api.Possible, fmt.Sprintf("no trouble was found; %s sleeps", &p), evidence)
+	}
+	return verdict("waiting", api.Certain, fmt.Sprintf("no trouble was found; %s waits %s", &p, text), evidence)
+}
+
+// notes are worth knowing before they hurt.
+func (e *evidence) notes() []string {
+	if !e.lives() {
+		return nil
+	}
+	var notes []string
+	if ops, err := e.src.Operations(e.id); err == nil {
+		for _, o := range ops {
+			if o.Slow {
+				notes = append(notes, fmt.Sprintf("%s has been under way for %s, for %s", o.Verb, o.Age.Round(1e9), who(o.By)))
+			}
+		}
+	}
+	signal := syscall.SIGTERM
+	if p, ok := e.first(); ok && (e.sub.Config.StopSignal == "" || e.sub.Config.StopSignal == "SIGTERM") && !p.handles(signal) {
+		notes = append(notes, "a stop will take its whole time: pid 1 has no handler for SIGTERM, and the kernel ends no pid 1 without one (--init helps)")
+	}
+	return notes
+}
