@@ -12,6 +12,6 @@ import (
 var version, commit, built string
 
 func main() {
-	streams := cli.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Exit: os.Exit}
+	streams := cli.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Exit: os.Exit, Program: os.Args[0]}
 	os.Exit(cli.Main(streams, os.Args[1:], system.ThisBuild(version, commit, built)))
 }

@@ -21,6 +21,9 @@ type Streams struct {
 	Out, Err io.Writer
 	// Exit ends the program at once, for a user who has asked three times.
 	Exit func(code int)
+	// Program is the name that the program was called by; under docker-porthole
+	// it is a plugin of Docker's command line.
+	Program string
 }
 
 // Main runs the command line with args, which do not include the program's
@@ -41,6 +44,15 @@ func Main(s Streams, args []string, build system.Build) (code int) {
 
 	app := command.New(term)
 	defer app.Close()
+	if isPlugin(s.Program) {
+		if len(args) == 1 && args[0] == pluginMetadata {
+			if err := writePluginMetadata(s.Out, build); err != nil {
+				return 1
+			}
+			return 0
+		}
+		args = withoutPlugin(app, args)
+	}
 	root := newRoot(app, build, args)
 	root.SetArgs(args)
 	<-catching

@@ -107,6 +107,15 @@ func addVerbs(root *cobra.Command, a *command.App, b system.Build, args []string
 
 // firstWord returns the first argument that is not a flag of root.
 func firstWord(root *cobra.Command, args []string) string {
+	if rest := behindFlags(root, args); len(rest) > 0 {
+		return rest[0]
+	}
+	return ""
+}
+
+// behindFlags returns the arguments behind the flags of root; none if these are
+// wrong.
+func behindFlags(root *cobra.Command, args []string) []string {
 	set := pflag.NewFlagSet(root.Name(), pflag.ContinueOnError)
 	set.SetInterspersed(false)
 	set.SetOutput(io.Discard)
@@ -117,10 +126,10 @@ func firstWord(root *cobra.Command, args []string) string {
 		ignored.Value = discard{f.Value.Type()}
 		set.AddFlag(&ignored)
 	})
-	if err := set.Parse(args); err != nil || set.NArg() == 0 {
-		return ""
+	if err := set.Parse(args); err != nil {
+		return nil
 	}
-	return set.Arg(0)
+	return set.Args()
 }
 
 // discard takes any value of a flag.

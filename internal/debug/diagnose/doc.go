@@ -11,7 +11,12 @@
 // which may hold anything. Nothing is executed and nothing written.
 package diagnose
 
-import "fmt"
+import (
+	"fmt"
+	"regexp"
+	"strings"
+	"unicode"
+)
 
 // Kind is what is wrong, in one word.
 type Kind string
@@ -61,5 +66,27 @@ type Command struct {
 	Hidden []string
 }
 
-// quoted is a path for people: with what cannot be seen made visible.
+// quoted is something that a file says: with what cannot be seen made visible.
 func quoted(s string) string { return fmt.Sprintf("%q", s) }
+
+// plain are names that a shell takes as they are.
+var plain = regexp.MustCompile(`^[\w@%+=:,./-]+$`)
+
+// word is a name in a command for people to copy. Names are the image's, which
+// may try to have more executed than is meant.
+func word(s string) string {
+	if plain.MatchString(s) {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+// printable is a line that does nothing to a terminal.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, s)
+}

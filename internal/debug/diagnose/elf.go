@@ -50,7 +50,7 @@ func readProgram(r io.ReaderAt) (*program, error) {
 	}
 	var dynamic []byte
 	for _, s := range segments {
-		switch elf.ProgType(s.typ) {
+		switch elf.ProgType(s.typ) { //nolint:exhaustive // the others do not matter for loading
 		case elf.PT_INTERP:
 			b := readSome(r, s.off, min(s.size, maxInterp))
 			p.interp = string(cutNUL(b))
@@ -114,7 +114,7 @@ func (p *program) dynamic(r io.ReaderAt, table []byte, segments []segment) {
 	var at, size uint64
 	for ; len(table) >= 2*word; table = table[2*word:] {
 		value := number(table[word:])
-		switch elf.DynTag(number(table)) {
+		switch elf.DynTag(number(table)) { //nolint:exhaustive // the others do not tell of libraries
 		case elf.DT_NEEDED:
 			needed = append(needed, value)
 		case elf.DT_RPATH, elf.DT_RUNPATH:
@@ -159,7 +159,7 @@ func readSome(r io.ReaderAt, off, n uint64) []byte {
 		return nil
 	}
 	b := make([]byte, n)
-	got, _ := r.ReadAt(b, int64(off)) //nolint:errcheck // what is cut off is left out
+	got, _ := r.ReadAt(b, int64(off))
 	return b[:got]
 }
 

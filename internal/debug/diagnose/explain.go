@@ -41,7 +41,10 @@ type explainer struct {
 	found  []Finding
 }
 
-func (x *explainer) add(f Finding) { x.found = append(x.found, f) }
+func (x *explainer) add(f Finding) {
+	f.Text, f.Fix = printable(f.Text), printable(f.Fix)
+	x.found = append(x.found, f)
+}
 
 // hidden reports whether nothing can be said of a path.
 func (x *explainer) hidden(p string) bool { return Covered(p, x.c.Hidden) }
@@ -134,7 +137,7 @@ func (x *explainer) lookUp(name string) (string, bool) {
 // shellHint tells of a command line that was meant for a shell.
 func (x *explainer) shellHint(name string) string {
 	if strings.ContainsAny(name, " \t;|&$<>") {
-		return "; it looks like a line for a shell: sh -c " + quoted(name)
+		return "; it looks like a line for a shell: sh -c " + word(name)
 	}
 	return ""
 }
@@ -206,13 +209,15 @@ func (x *explainer) program(p string, through []string) {
 }
 
 func (x *explainer) notExecutable(what, p string, info Info) {
-	f := Finding{Kind: NotExecutable, Path: p, Text: fmt.Sprintf("%s is not executable: its mode is %#o", what, info.Mode.Perm()), Fix: "RUN chmod +x " + p + " in the Dockerfile, or COPY --chmod=755"}
+	f := Finding{Kind: NotExecutable, Path: p, Text: fmt.Sprintf("%s is not executable: its mode is %#o", what, info.Mode.Perm()), Fix: "RUN chmod +x " + word(p) + " in the Dockerfile, or COPY --chmod=755"}
 	if info.Mode.Perm()&0o111 != 0 {
 		f.Text = fmt.Sprintf("%s may not be executed: it is %s, the process is %s", what, Owner(info), x.id)
-		f.Fix = "RUN chmod a+rx " + p + " in the Dockerfile, or run as its owner with --user"
+		f.Fix = "RUN chmod a+rx " + word(p) + " in the Dockerfile, or run as its owner with --user"
 	} else if head, err := readHead(x.root, p, headBytes); err == nil {
 		if line, ok := shebang(head); ok {
-			f.Fix += fmt.Sprintf("; without a new image: %s %s", strings.TrimSpace(strings.TrimSuffix(line, "\r")), p)
+			if interpreter := strings.TrimSpace(strings.TrimSuffix(line, "\r")); plain.MatchString(interpreter) {
+				f.Fix += fmt.Sprintf("; without a new image: %s %s", interpreter, word(p))
+			}
 		}
 	}
 	x.add(f)

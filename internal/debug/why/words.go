@@ -23,7 +23,7 @@ var (
 	saysInUse   = regexp.MustCompile(`(?i)address (?:already )?in use|\bEADDRINUSE\b`)
 
 	// saysName has the name in its one group that matches.
-	saysName = regexp.MustCompile(`bad address '([^':]+)|host not found in upstream "([^":]+)|(?i:could not resolve host(?:name)?:? )"?([\w.-]+)|lookup ([\w.-]+)(?: on [^:]+:\d+)?: (?:no such host|server misbehaving|.*i/o timeout)|getaddrinfo (?:ENOTFOUND|EAI_AGAIN) ([\w.-]+)|unable to resolve(?: host(?: address)?)? [‘'"]?([\w.-]+)|UnknownHostException: ([\w.-]+)|host(?:name)? [‘'"]?([\w.-]+?)[’'"]? (?:not found|could not be resolved)|could not translate host name "([\w.-]+)"|([\w.-]+): (?:Name or service not known|Temporary failure in name resolution)`)
+	saysName = regexp.MustCompile(`bad address '([\w.-]+)|host not found in upstream "([\w.-]+)|(?i:could not resolve host(?:name)?:? )"?([\w.-]+)|lookup ([\w.-]+)(?: on [^:]+:\d+)?: (?:no such host|server misbehaving|.*i/o timeout)|getaddrinfo (?:ENOTFOUND|EAI_AGAIN) ([\w.-]+)|unable to resolve(?: host(?: address)?)? [‘'"]?([\w.-]+)|UnknownHostException: ([\w.-]+)|host(?:name)? [‘'"]?([\w.-]+?)[’'"]? (?:not found|could not be resolved)|could not translate host name "([\w.-]+)"|([\w.-]+): (?:Name or service not known|Temporary failure in name resolution)`)
 	// saysNameOnly are those who do not say which.
 	saysNameOnly = regexp.MustCompile(`(?i)name or service not known|temporary failure in name resolution|name does not resolve`)
 )
