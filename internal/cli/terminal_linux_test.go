@@ -30,6 +30,7 @@ type session struct {
 	mux     *http.ServeMux
 	mu      sync.Mutex
 	conns   []net.Conn
+	looks   int // how often the container was inspected
 	sizes   [][2]int
 	signals []string
 	ended   chan struct{}
@@ -45,6 +46,9 @@ func newSession(t *testing.T, hasTTY bool) *session {
 		answer(w, http.StatusCreated, object{"Id": "c", "Warnings": []string{}})
 	})
 	mux.HandleFunc("GET /containers/c/json", func(w http.ResponseWriter, _ *http.Request) {
+		s.mu.Lock()
+		s.looks++
+		s.mu.Unlock()
 		answer(w, http.StatusOK, object{
 			"Id": "c", "State": object{"Running": true}, "HostConfig": object{},
 			"Config": object{"Tty": hasTTY, "OpenStdin": hasTTY},
@@ -437,20 +441,27 @@ func TestAttachEndsWithoutAnswer(t *testing.T) {
 // TestSignals holds that signals reach the container without a terminal, and
 // that the command lives on.
 func TestSignals(t *testing.T) {
-	for name, args := range map[string][]string{
-		"run":    {"run", "-i", "busybox"},
-		"attach": {"attach", "c"},
-		"start":  {"start", "-a", "c"},
+	for name, c := range map[string]struct {
+		args  []string
+		looks int // attach looks again once it forwards signals; before that they end it
+	}{
+		"run":    {[]string{"run", "-i", "busybox"}, 0},
+		"attach": {[]string{"attach", "c"}, 2},
+		"start":  {[]string{"start", "-a", "c"}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := newSession(t, false)
 			sc := &screen{t: t}
-			cmd := porthole(t).command(t, s.api.host, args...)
+			cmd := porthole(t).command(t, s.api.host, c.args...)
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
 			}
-			attached := func() bool { s.mu.Lock(); defer s.mu.Unlock(); return len(s.conns) > 0 }
+			attached := func() bool {
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				return len(s.conns) > 0 && s.looks >= c.looks
+			}
 			sc.await("attach", attached)
 			for _, sig := range []syscall.Signal{syscall.SIGUSR1, syscall.SIGTERM, syscall.SIGHUP} {
 				before := len(s.gotSignals())

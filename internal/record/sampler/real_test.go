@@ -153,7 +153,7 @@ func TestRound200(t *testing.T) {
 		least = min(least, cpuTime(t)-before)
 	}
 	t.Logf("one round took %v", least)
-	if least > 30*time.Millisecond {
+	if !testenv.Race && least > 30*time.Millisecond {
 		t.Errorf("one round took %v of a processor", least)
 	}
 	if failed := s.Stats().Failed; failed > 0 {

@@ -194,12 +194,15 @@ func unsigned[T uint16 | uint32 | uint64](c *coder, v *T) {
 	case uint32:
 		bits = 32
 	}
-	*v = T(c.number(uint64(*v), bits))
+	if n := c.number(uint64(*v), bits); c.reading { // what is written out is not written to: plans share parts
+		*v = T(n)
+	}
 }
 
 func signed(c *coder, v *int) {
-	n := c.number(uint64(*v)<<1^uint64(*v>>63), 64)
-	*v = int(n>>1) ^ -int(n&1)
+	if n := c.number(uint64(*v)<<1^uint64(*v>>63), 64); c.reading {
+		*v = int(n>>1) ^ -int(n&1)
+	}
 }
 
 func truth(c *coder, v *bool) {
@@ -207,7 +210,9 @@ func truth(c *coder, v *bool) {
 	if *v {
 		n = 1
 	}
-	*v = c.number(n, 1) == 1
+	if n = c.number(n, 1); c.reading {
+		*v = n == 1
+	}
 }
 
 // length reads or writes the length of something whose parts take at least a byte

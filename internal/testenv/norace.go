@@ -1,0 +1,6 @@
+//go:build !race
+
+package testenv
+
+// Race tells that the race detector is at work, which makes everything some ten times slower.
+const Race = false
