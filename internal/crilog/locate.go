@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 )
 
 // locate finds where to begin and goes there. The log may be empty; then the
@@ -105,47 +106,32 @@ func (c cursor) closeSource() {
 // from there on is skipped line by line.
 func (r *reader) seekTime(list []segmentFiles) (cursor, error) {
 	since := r.opts.Since.UnixNano()
-	var oldest cursor
-	for i := len(list) - 1; i >= 0; i-- {
-		src, err := r.openSource(list[i].n)
-		if errors.Is(err, os.ErrNotExist) || errors.Is(err, errDamaged) {
-			continue
-		}
-		if err != nil {
-			oldest.closeSource()
-			return cursor{}, fmt.Errorf("read log: %w", err)
-		}
-		oldest.closeSource()
-		oldest = cursor{src: src, short: true}
-		marks := src.index.marks
-		for m := len(marks) - 1; m >= 0; m-- {
-			// Without an index the time of the only mark is not known.
-			if marks[m].time < since && (src.index.known || i == 0) {
-				return cursor{src: src, mark: m}, nil
-			}
-		}
-	}
-	return oldest, nil
+	// Without an index the time of the only mark is not known.
+	return r.seek(list, func(m mark, known, first bool) bool { return m.time < since && (known || first) })
 }
 
 // seekLine finds the last mark that has no line behind r.after before it.
 func (r *reader) seekLine(list []segmentFiles) (cursor, error) {
+	return r.seek(list, func(m mark, known, _ bool) bool { return known && m.line <= r.after })
+}
+
+// seek finds the last mark that is early enough. Known tells that the mark comes from an index, first that it is one of
+// the oldest segment. If there is none, it is the beginning of the oldest segment.
+func (r *reader) seek(list []segmentFiles, early func(m mark, known, first bool) bool) (cursor, error) {
 	var oldest cursor
 	for i := len(list) - 1; i >= 0; i-- {
 		src, err := r.openSource(list[i].n)
 		if errors.Is(err, os.ErrNotExist) || errors.Is(err, errDamaged) {
 			continue
 		}
+		oldest.closeSource()
 		if err != nil {
-			oldest.closeSource()
 			return cursor{}, fmt.Errorf("read log: %w", err)
 		}
-		oldest.closeSource()
 		oldest = cursor{src: src, short: true}
-		marks := src.index.marks
-		for m := len(marks) - 1; m >= 0; m-- {
-			if src.index.known && marks[m].line <= r.after {
-				return cursor{src: src, mark: m}, nil
+		for n, m := range slices.Backward(src.index.marks) {
+			if early(m, src.index.known, i == 0) {
+				return cursor{src: src, mark: n}, nil
 			}
 		}
 	}

@@ -267,7 +267,7 @@ func (p *pull) layers(ctx context.Context, c *contents) error {
 	fetched := make([]chan struct{}, len(c.layers))
 	for i, layer := range c.layers {
 		fetched[i] = make(chan struct{})
-		report := p.layerReport(layer.Digest)
+		report := reportOn(layer.Digest, p.report)
 		report(jsonstream.Message{Status: "Pulling fs layer"})
 		group.Go(func() error {
 			if err := p.layer(fetching, layer, report); err != nil {
@@ -279,18 +279,6 @@ func (p *pull) layers(ctx context.Context, c *contents) error {
 	}
 	group.Go(func() error { return p.unpack(fetching, c, fetched) })
 	return group.Wait()
-}
-
-// layerReport reports on one layer.
-func (p *pull) layerReport(layer digest.Digest) func(jsonstream.Message) {
-	id := shortID(layer.Encoded())
-	return func(m jsonstream.Message) {
-		m.ID = id
-		if m.Progress == nil {
-			m.Progress = &jsonstream.Progress{}
-		}
-		p.report(m)
-	}
 }
 
 // layer fetches one layer when it is its turn.
@@ -325,7 +313,7 @@ func (p *pull) unpack(ctx context.Context, c *contents, fetched []chan struct{})
 		case <-ctx.Done():
 			return nil // the fetch that failed tells why
 		}
-		report := p.layerReport(layer.Digest)
+		report := reportOn(layer.Digest, p.report)
 		key := snapshotKey(c.chain[i])
 		_, err := p.store.snapshot.Stat(ctx, key)
 		known := err == nil
@@ -374,4 +362,16 @@ func (s *Store) PullAll(ctx context.Context, repo reference.Named, o PullOptions
 		pulled = append(pulled, one)
 	}
 	return pulled, errors.Join(failures...)
+}
+
+// reportOn makes of a report one about a layer.
+func reportOn(layer digest.Digest, report func(jsonstream.Message)) func(jsonstream.Message) {
+	id := shortID(layer.Encoded())
+	return func(m jsonstream.Message) {
+		m.ID = id
+		if m.Progress == nil {
+			m.Progress = &jsonstream.Progress{}
+		}
+		report(m)
+	}
 }

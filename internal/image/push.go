@@ -219,14 +219,7 @@ func (p *push) blobReport(desc ocispec.Descriptor) func(jsonstream.Message) {
 	if images.IsKnownConfig(desc.MediaType) {
 		return func(jsonstream.Message) {}
 	}
-	id := shortID(desc.Digest.Encoded())
-	return func(m jsonstream.Message) {
-		m.ID = id
-		if m.Progress == nil {
-			m.Progress = &jsonstream.Progress{}
-		}
-		p.report(m)
-	}
+	return reportOn(desc.Digest, p.report)
 }
 
 func (p *push) blob(ctx context.Context, desc ocispec.Descriptor, report func(jsonstream.Message)) error {

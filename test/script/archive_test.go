@@ -73,6 +73,21 @@ func startDockerd(t *testing.T, docker string) engine {
 	}
 }
 
+// twoEngines starts a Docker daemon beside ours, and packs an image of one layer for both.
+func twoEngines(t *testing.T) (theirs, ours engine, flat []byte) {
+	t.Helper()
+	testenv.NeedsRoot(t)
+	docker := testenv.NeedsProgram(t, "docker")
+	theirs, ours = startDockerd(t, docker), engine{docker, daemon.Host()}
+	if err := loadImage(t.Context(), "busybox"); err != nil {
+		t.Fatal(err)
+	}
+	ours.run(t, nil, "create", "--name", "flat", "busybox")
+	flat = ours.run(t, nil, "export", "flat")
+	ours.run(t, nil, "rm", "flat")
+	return theirs, ours, flat
+}
+
 // entries describes an archive, sorted by name. Docker adds names of users, which depend on the host, and leaves out
 // set-user-ID bits in some versions.
 func entries(t *testing.T, archive []byte) []string {
@@ -109,20 +124,11 @@ func hostFile(name string) bool {
 
 // TestArchivesLikeDocker does the same with both engines and compares the archives and the changes that come of it.
 func TestArchivesLikeDocker(t *testing.T) {
-	testenv.NeedsRoot(t)
-	docker := testenv.NeedsProgram(t, "docker")
-	theirs, ours := startDockerd(t, docker), engine{docker, daemon.Host()}
-	if err := loadImage(t.Context(), "busybox"); err != nil {
-		t.Fatal(err)
-	}
+	theirs, ours, flat := twoEngines(t)
 	t.Cleanup(func() {
 		ours.run(t, nil, "rm", "-f", "box")
 		ours.run(t, nil, "rmi", "-f", "flat:v1", "made:v1")
 	})
-	// One image for both, of one layer.
-	ours.run(t, nil, "create", "--name", "box", "busybox")
-	flat := ours.run(t, nil, "export", "box")
-	ours.run(t, nil, "rm", "box")
 	old := time.Date(2020, 1, 2, 3, 4, 5, 0, time.UTC)
 	in := packed(t,
 		tar.Header{Name: "d/", Typeflag: tar.TypeDir, Mode: 0o750, Uid: 5, Gid: 6, ModTime: old},

@@ -16,8 +16,6 @@ import (
 	"github.com/moby/buildkit/session"
 	"github.com/moby/buildkit/session/secrets/secretsprovider"
 	"github.com/tonistiigi/fsutil"
-
-	"github.com/portholehq/porthole/internal/testenv"
 )
 
 // dialBuilder upgrades a connection to the daemon as buildx does.
@@ -57,17 +55,8 @@ func (b bufferedConn) Read(p []byte) (int, error) { return b.r.Read(p) }
 // TestBuildKitClient builds with BuildKit's own client by the two endpoints that
 // buildx uses.
 func TestBuildKitClient(t *testing.T) {
-	testenv.NeedsRoot(t)
+	begin(t)
 	ctx := t.Context()
-	if err := loadImage(ctx, "busybox"); err != nil {
-		t.Fatal(err)
-	}
-	before, err := daemon.Snapshot()
-	if err != nil {
-		t.Fatal(err)
-	}
-	logged := len(daemon.LogTail(1 << 30))
-	t.Cleanup(func() { tidy(t, before, logged) })
 	c, err := client.New(ctx, "",
 		client.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return dialBuilder(ctx, "/grpc", "h2c", nil) }),
 		client.WithSessionDialer(func(ctx context.Context, proto string, header map[string][]string) (net.Conn, error) {

@@ -13,8 +13,6 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"github.com/portholehq/porthole/internal/testenv"
 )
 
 // crashTime is how long TestCrash goes on: PORTHOLE_TEST_CRASH, as 10m.
@@ -35,16 +33,7 @@ func crashTime(t *testing.T) time.Duration {
 // told that its daemon has gone; but a container that it was told of has all of its lines and its exit code, what
 // nobody was told of is there as what it is or gone, and in the end nothing is left.
 func TestCrash(t *testing.T) {
-	testenv.NeedsRoot(t)
-	if err := loadImage(t.Context(), "busybox"); err != nil {
-		t.Fatal(err)
-	}
-	before, err := daemon.Snapshot()
-	if err != nil {
-		t.Fatal(err)
-	}
-	logged := len(daemon.LogTail(1 << 30))
-	t.Cleanup(func() { tidy(t, before, logged) })
+	begin(t)
 	c := &crash{T: t, seed: rand.Uint64(), until: time.Now().Add(crashTime(t))}
 	t.Logf("seed %d", c.seed)
 	c.must("run", "-d", "--name", "keeper", "--label", "crash=keeper", "busybox", "sleep", "100000")

@@ -10,8 +10,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-
-	"github.com/portholehq/porthole/internal/testenv"
 )
 
 // both runs a command and gives what it printed, and its error output behind.
@@ -35,19 +33,11 @@ var zeros = regexp.MustCompile(`0{100,}`)
 // TestLogsLikeDocker reads the same output from both engines in many ways. {3} in a command stands for the time of line 3.
 // Docker counts, stamps and labels each 16 KiB of a long line, which is left out: docs/compatibility.md.
 func TestLogsLikeDocker(t *testing.T) {
-	testenv.NeedsRoot(t)
-	docker := testenv.NeedsProgram(t, "docker")
-	theirs, ours := startDockerd(t, docker), engine{docker, daemon.Host()}
-	if err := loadImage(t.Context(), "busybox"); err != nil {
-		t.Fatal(err)
-	}
+	theirs, ours, flat := twoEngines(t)
 	t.Cleanup(func() {
 		ours.run(t, nil, "rm", "-f", "box", "long", "quiet", "term")
 		ours.run(t, nil, "rmi", "-f", "flat:v1")
 	})
-	ours.run(t, nil, "create", "--name", "box", "busybox")
-	flat := ours.run(t, nil, "export", "box")
-	ours.run(t, nil, "rm", "box")
 	commands := []string{
 		"box", "-t box", "-n 3 box", "-n 0 box", "-n -1 box", "-n junk box", "-n 100 box", "-f box", "-t --tail 5 -f box",
 		"--since {3} box", "--until {3} box", "--since {2} --until {5} box", "-n 2 --until {4} box", "-n 4 --since {5} -t box",

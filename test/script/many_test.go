@@ -32,22 +32,9 @@ func howMany(t *testing.T) int {
 // TestMany runs many containers at once and removes them all. Everything goes
 // back to where it was.
 func TestMany(t *testing.T) {
-	testenv.NeedsRoot(t)
+	before := begin(t)
 	n := howMany(t)
 	ctx := t.Context()
-	if err := loadImage(ctx, "busybox"); err != nil {
-		t.Fatal(err)
-	}
-	// One before, so that what is made only once is there.
-	if _, err := daemon.Porthole(ctx, "run", "--rm", "busybox", "true"); err != nil {
-		t.Fatal(err)
-	}
-	before, err := daemon.Snapshot()
-	if err != nil {
-		t.Fatal(err)
-	}
-	logged := len(daemon.LogTail(1 << 30))
-	t.Cleanup(func() { tidy(t, before, logged) })
 
 	began := time.Now()
 	inParallel(t, n, func(i int) error {
@@ -119,17 +106,8 @@ func inParallel(t *testing.T, n int, fn func(i int) error) {
 // TestClientsGoAway starts things whose clients disappear, over and over: the
 // daemon keeps nothing of them.
 func TestClientsGoAway(t *testing.T) {
-	testenv.NeedsRoot(t)
+	begin(t)
 	ctx := t.Context()
-	if err := loadImage(ctx, "busybox"); err != nil {
-		t.Fatal(err)
-	}
-	before, err := daemon.Snapshot()
-	if err != nil {
-		t.Fatal(err)
-	}
-	logged := len(daemon.LogTail(1 << 30))
-	t.Cleanup(func() { tidy(t, before, logged) })
 	if _, err := daemon.Porthole(ctx, "run", "-d", "-i", "--name", "box", "busybox", "sh", "-c", "while :; do echo tick; sleep 0.01; done"); err != nil {
 		t.Fatal(err)
 	}
@@ -165,18 +143,9 @@ var manyExecs = map[string]int{"porthole": 700, "docker": 300}
 // pipes: each returns when its own process has ended, and neither the daemon nor
 // the shim keeps anything.
 func TestExecs(t *testing.T) {
-	testenv.NeedsRoot(t)
+	begin(t)
 	docker := testenv.NeedsProgram(t, "docker")
 	ctx := t.Context()
-	if err := loadImage(ctx, "busybox"); err != nil {
-		t.Fatal(err)
-	}
-	before, err := daemon.Snapshot()
-	if err != nil {
-		t.Fatal(err)
-	}
-	logged := len(daemon.LogTail(1 << 30))
-	t.Cleanup(func() { tidy(t, before, logged) })
 	if _, err := daemon.Porthole(ctx, "run", "-d", "--name", "box", "busybox", "sleep", "100000"); err != nil {
 		t.Fatal(err)
 	}

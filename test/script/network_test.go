@@ -20,21 +20,6 @@ import (
 	"github.com/portholehq/porthole/internal/testenv"
 )
 
-// begin prepares a test that leaves nothing behind.
-func begin(t *testing.T) {
-	t.Helper()
-	testenv.NeedsRoot(t)
-	if err := loadImage(t.Context(), "busybox"); err != nil {
-		t.Fatal(err)
-	}
-	before, err := daemon.Snapshot()
-	if err != nil {
-		t.Fatal(err)
-	}
-	logged := len(daemon.LogTail(1 << 30))
-	t.Cleanup(func() { tidy(t, before, logged) })
-}
-
 // porthole runs the command line and fails the test with it.
 func porthole(t *testing.T, args ...string) string {
 	t.Helper()

@@ -14,8 +14,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-
-	"github.com/portholehq/porthole/internal/testenv"
 )
 
 // observed are commands for docker, of which some are in error. DIR stands for a directory that has a file f, and a
@@ -231,25 +229,19 @@ func normal(text string) string {
 // TestObservedLikeDocker does the same with a real Docker and with Porthole, with one and the same client, and compares
 // all that it prints: of events, stats, top, logs -t, diff, cp and commit, and of all other verbs that make events.
 func TestObservedLikeDocker(t *testing.T) {
-	testenv.NeedsRoot(t)
-	docker := testenv.NeedsProgram(t, "docker")
-	theirs, ours := startDockerd(t, docker), engine{docker, daemon.Host()}
-	if err := loadImage(t.Context(), "busybox"); err != nil {
-		t.Fatal(err)
-	}
+	theirs, ours, image := twoEngines(t)
 	t.Cleanup(func() {
-		ours.said(t, "rm", "-f", "box", "other", "third", "gone", "flatbox")
+		ours.said(t, "rm", "-f", "box", "other", "third", "gone")
 		ours.said(t, "rmi", "-f", "flat:v1", "flat:v2", "made:v1", "made:v2", "made:v3")
 		ours.said(t, "image", "prune", "-f")
 		ours.said(t, "volume", "rm", "-f", "vol")
 	})
 	dir := t.TempDir()
 	flat := filepath.Join(dir, "flat.tar")
-	ours.run(t, nil, "create", "--name", "flatbox", "busybox")
-	ours.run(t, nil, "export", "-o", flat, "flatbox")
-	ours.run(t, nil, "rm", "flatbox")
-	if err := os.WriteFile(filepath.Join(dir, "f"), []byte("text\n"), 0o644); err != nil {
-		t.Fatal(err)
+	for name, content := range map[string][]byte{flat: image, filepath.Join(dir, "f"): []byte("text\n")} {
+		if err := os.WriteFile(name, content, 0o644); err != nil {
+			t.Fatal(err)
+		}
 	}
 	replace := strings.NewReplacer("DIR", dir, "FLAT", flat)
 	back := strings.NewReplacer(flat, "FLAT", dir, "DIR")

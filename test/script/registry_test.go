@@ -14,24 +14,13 @@ import (
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/registry"
-
-	"github.com/portholehq/porthole/internal/testenv"
 )
 
 // TestPullKilled kills the daemon in the middle of a pull: the next one has
 // neither the image nor any part of it.
 func TestPullKilled(t *testing.T) {
-	testenv.NeedsRoot(t)
+	begin(t, "redis")
 	ctx := t.Context()
-	if err := loadImage(ctx, "redis"); err != nil {
-		t.Fatal(err)
-	}
-	before, err := daemon.Snapshot()
-	if err != nil {
-		t.Fatal(err)
-	}
-	logged := len(daemon.LogTail(1 << 30))
-	t.Cleanup(func() { tidy(t, before, logged) })
 
 	var slow atomic.Bool
 	halfway := make(chan struct{}, 16)

@@ -10,7 +10,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/portholehq/porthole/internal/linux/cgroup"
-	"github.com/portholehq/porthole/internal/testenv"
 )
 
 // limit is what a file of a container's group holds. With an empty file name the
@@ -24,17 +23,8 @@ type limit struct {
 
 // TestResourceFlags looks at what the kernel was told.
 func TestResourceFlags(t *testing.T) {
-	testenv.NeedsRoot(t)
+	begin(t)
 	ctx := t.Context()
-	if err := loadImage(ctx, "busybox"); err != nil {
-		t.Fatal(err)
-	}
-	before, err := daemon.Snapshot()
-	if err != nil {
-		t.Fatal(err)
-	}
-	logged := len(daemon.LogTail(1 << 30))
-	t.Cleanup(func() { tidy(t, before, logged) })
 	disk, number := blockDevice(t)
 	for _, tt := range []struct {
 		flags string

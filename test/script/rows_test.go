@@ -62,8 +62,11 @@ func TestLargeLog(t *testing.T) {
 	}
 	t.Logf("1 GB was logged in %v", time.Since(began))
 	for _, args := range [][]string{
-		{"logs", "--since", ticked, "box"}, {"logs", "--since", ticked, "-f", "box"}, {"logs", "--tail", "1", "box"},
-		{"logs", "--tail", "1", "-f", "box"}, {"logs", "--since", "100ms", "-f", "box"},
+		{"logs", "--since", ticked, "box"},
+		{"logs", "--since", ticked, "-f", "box"},
+		{"logs", "--tail", "1", "box"},
+		{"logs", "--tail", "1", "-f", "box"},
+		{"logs", "--since", "100ms", "-f", "box"},
 	} {
 		quickest := time.Minute
 		for range 5 { // the machine has other work

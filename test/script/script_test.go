@@ -132,6 +132,28 @@ func removeAll(ctx context.Context) error {
 	return nil
 }
 
+// begin prepares a test that needs some images, or busybox, and leaves nothing behind: all there is beyond what it
+// returns fails the test.
+func begin(t *testing.T, images ...string) bed.Snapshot {
+	t.Helper()
+	testenv.NeedsRoot(t)
+	if len(images) == 0 {
+		images = []string{"busybox"}
+	}
+	for _, name := range images {
+		if err := loadImage(t.Context(), name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before, err := daemon.Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	logged := len(daemon.LogTail(1 << 30))
+	t.Cleanup(func() { tidy(t, before, logged) })
+	return before
+}
+
 // settled returns what is left after waiting for it to go.
 func settled(ctx context.Context, before bed.Snapshot) error {
 	ctx, cancel := context.WithTimeout(ctx, settling)

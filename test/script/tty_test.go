@@ -137,16 +137,7 @@ func eachCLI(t *testing.T, test func(t *testing.T, cli string)) {
 	docker := testenv.NeedsProgram(t, "docker")
 	for name, cli := range map[string]string{"porthole": daemon.Program("porthole"), "docker": docker} {
 		t.Run(name, func(t *testing.T) {
-			if err := loadImage(t.Context(), "busybox"); err != nil {
-				t.Fatal(err)
-			}
-			before, err := daemon.Snapshot()
-			if err != nil {
-				t.Fatal(err)
-			}
-			logged := len(daemon.LogTail(1 << 30))
-			// Registered first, so that it runs after the terminals are closed.
-			t.Cleanup(func() { tidy(t, before, logged) })
+			begin(t) // first, so that its clean-up runs after the terminals are closed
 			test(t, cli)
 		})
 	}
