@@ -175,6 +175,12 @@ func (e *Engine) furnish(f *containerFS, v *view, use fsUse, user *os.File) erro
 	if use.bare {
 		return nil
 	}
+	// Until the mounts are cloned.
+	var volumes undo.Stack
+	defer volumes.Run()
+	if err := e.mountVolumes(v, "files-"+randomID(), &volumes); err != nil {
+		return err
+	}
 	return f.as(func() error {
 		var steps undo.Stack
 		defer steps.Run()

@@ -228,7 +228,7 @@ func (c *ctr) awaitGoing(ctx context.Context) {
 
 // create has the runtime bring the container to the point where its program could be executed.
 func (s *starting) create(ctx context.Context) error {
-	if err := s.mountVolumes(); err != nil {
+	if err := s.e.mountVolumes(s.v, s.c.id, &s.steps); err != nil {
 		return err
 	}
 	b, err := s.e.bundle(ctx, s.v)
@@ -246,14 +246,14 @@ func (s *starting) create(ctx context.Context) error {
 	return nil
 }
 
-// mountVolumes mounts the volumes that have to be, until the container's end.
-func (s *starting) mountVolumes() error {
-	for _, m := range s.v.Mounts {
+// mountVolumes mounts the volumes that have to be, for a user of them; undo gets what gives them back.
+func (e *Engine) mountVolumes(v *view, user string, undo *undo.Stack) error {
+	for _, m := range v.Mounts {
 		if m.Type != mount.TypeVolume {
 			continue
 		}
-		s.steps.Add(func() error { return s.e.deps.Volumes.Unmount(m.Name, s.c.id) })
-		if err := s.e.deps.Volumes.Mount(m.Name, s.c.id); err != nil {
+		undo.Add(func() error { return e.deps.Volumes.Unmount(m.Name, user) })
+		if err := e.deps.Volumes.Mount(m.Name, user); err != nil {
 			return err
 		}
 	}
@@ -495,11 +495,17 @@ type startError struct {
 	message string
 	code    int
 	cause   error
-	step    *runtime.StartError // that went wrong
+	step    *runtime.StartError // that went wrong; nil: none did, a source of a mount could not be had
 }
 
-func (s *startError) Error() string   { return s.message }
-func (s *startError) Unwrap() []error { return []error{s.cause, s.step} }
+func (s *startError) Error() string { return s.message }
+
+func (s *startError) Unwrap() []error {
+	if s.step == nil {
+		return []error{s.cause}
+	}
+	return []error{s.cause, s.step}
+}
 
 // The exit codes of containers that could not be started.
 const (
