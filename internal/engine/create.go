@@ -79,7 +79,11 @@ func (n *creation) response() container.CreateResponse {
 
 // publish makes the container known, once its record is on disk.
 func (n *creation) publish(ctx context.Context, c *ctr) error {
-	if err := n.saved(ctx); err != nil {
+	err := context.Cause(ctx) // a client that has gone is told of nothing, however fast the record was saved
+	if err == nil {
+		err = n.saved(ctx)
+	}
+	if err != nil {
 		// It may be written yet, if it was only not waited for.
 		return errors.Join(err, n.e.deps.State.DeleteLater(n.rec.ID))
 	}
