@@ -119,8 +119,11 @@ func (e *evidence) denied(p, at string, info diagnose.Info, id diagnose.Identity
 	evidence := []string{"checked with the files as they are now"}
 	m, mounted := e.mountOf(at)
 	if !mounted {
-		return verdict("permission-denied", api.Certain, text, evidence,
-			fmt.Sprintf("in the Dockerfile: RUN chown %s %s (or chmod)", id, at), "porthole run --user … as its owner, or mount a volume at "+path.Dir(p))
+		fix := fmt.Sprintf("in the Dockerfile: RUN chown %s %s (or chmod)", id, at)
+		if at != p && at == path.Dir(p) {
+			fix = fmt.Sprintf("in the Dockerfile: RUN touch %s && chown %s %s; or have it write elsewhere", p, id, p)
+		}
+		return verdict("permission-denied", api.Certain, text, evidence, fix, fmt.Sprintf("porthole run --user %d:%d …   # as the owner of %s", info.UID, info.GID, at))
 	}
 	evidence = append(evidence, fmt.Sprintf("%s is on the mount %s", at, mountText(m)))
 	chown := fmt.Sprintf("chown %s %s   # on the host", id, m.Source)

@@ -5,10 +5,14 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
 
 	"github.com/portholehq/porthole/api"
+	"github.com/portholehq/porthole/internal/engine"
+	"github.com/portholehq/porthole/internal/event"
 )
 
 // nearly is the share of a limit from which it counts as reached.
@@ -18,8 +22,39 @@ func paused(e *evidence) []api.Verdict {
 	if e.sub.Status != container.StatePaused {
 		return nil
 	}
-	return verdict("paused", api.Certain, "it is paused: all its processes are frozen until somebody lets them go on", nil,
-		"porthole unpause "+e.name, "porthole events --actor --since 24h --until 0m --filter event=pause --filter container="+e.name+"   # who did it")
+	var evidence []string
+	if r := e.lastEvent(events.ActionPause); r != nil {
+		evidence = append(evidence, fmt.Sprintf("%s asked for it, %s ago", who(r.By), since(time.Unix(0, r.TimeNano))))
+	} else {
+		e.unknown = append(e.unknown, "who paused it: the event is not kept any more")
+	}
+	return verdict("paused", api.Certain, "it is paused: all its processes are frozen until somebody lets them go on", evidence, "porthole unpause "+e.name)
+}
+
+// lastEvent is the container's last event of a kind in this run; nil: none is kept.
+func (e *evidence) lastEvent(action events.Action) (last *event.Record) {
+	o := engine.EventsOptions{
+		Since: e.sub.Life.StartedAt, Until: time.Now(),
+		Filters: engine.Filters{"type": {string(events.ContainerEventType)}, "container": {e.id}, "event": {string(action)}},
+	}
+	err := e.src.Events(e.ctx, o, func(r event.Record) error {
+		last = &r
+		return nil
+	})
+	if err != nil {
+		e.unknown = append(e.unknown, "its events cannot be read: "+err.Error())
+	}
+	return last
+}
+
+// frozen is a container that somebody else than the engine has frozen.
+func frozen(e *evidence) []api.Verdict {
+	p, ok := e.first()
+	if !ok || e.sub.Status == container.StatePaused || !p.frozen() {
+		return nil
+	}
+	return verdict("frozen", api.Certain, "its processes are frozen, and the engine was not asked to: somebody wrote into its control group", []string{"pid 1 sleeps in " + p.wchan},
+		fmt.Sprintf("cat /proc/%d/cgroup   # whose cgroup.freeze or freezer.state it is", p.pid))
 }
 
 // oomSurvivor is a container whose first process outlived a kill for want of memory.
@@ -36,7 +71,7 @@ func oomSurvivor(e *evidence) []api.Verdict {
 // stuck is a process that not even SIGKILL ends.
 func stuck(e *evidence) []api.Verdict {
 	for _, p := range e.procs {
-		if p.state != 'D' || !p.lasts {
+		if p.state != 'D' || !p.lasts || p.frozen() {
 			continue
 		}
 		evidence := []string{fmt.Sprintf("state D in two looks, %s apart", settle)}
@@ -47,7 +82,7 @@ func stuck(e *evidence) []api.Verdict {
 				where += ": it waits " + text
 			}
 		}
-		return verdict("stuck-in-kernel", api.Certain, fmt.Sprintf("%s waits in the kernel and cannot be interrupted, not even by SIGKILL", &p), append(evidence, where),
+		return verdict("stuck-in-kernel", api.Certain, fmt.Sprintf("%s waits in the kernel where signals do not interrupt it, SIGKILL perhaps neither", &p), append(evidence, where),
 			fmt.Sprintf("cat /proc/%d/stack", p.pid), "look at the disk, NFS or FUSE mount that it uses")
 	}
 	return nil
@@ -220,9 +255,7 @@ func waits(e *evidence) []api.Verdict {
 	if l := e.listening(); l != "" {
 		evidence = append(evidence, l)
 	}
-	if n := len(e.procs); n > 1 {
-		evidence = append(evidence, fmt.Sprintf("%d processes", n))
-	}
+	evidence = append(evidence, e.others()...)
 	text := p.waitsFor()
 	switch {
 	case p.state == 'R':
@@ -238,6 +271,30 @@ func waits(e *evidence) []api.Verdict {
 		return verdict("waiting", api.Possible, fmt.Sprintf("no trouble was found; %s sleeps", &p), evidence)
 	}
 	return verdict("waiting", api.Certain, fmt.Sprintf("no trouble was found; %s waits %s", &p, text), evidence)
+}
+
+// others tells what its other processes wait for.
+func (e *evidence) others() (out []string) {
+	const few = 4
+	n := 0
+	for _, p := range e.procs {
+		if p.pid == e.sub.Pid {
+			continue
+		}
+		if n++; n > few {
+			continue
+		}
+		switch text := p.waitsFor(); {
+		case p.state == 'R':
+			out = append(out, p.String()+" runs")
+		case text != "":
+			out = append(out, p.String()+" waits "+text)
+		}
+	}
+	if n > few {
+		out = append(out, fmt.Sprintf("%d further processes", n-few))
+	}
+	return out
 }
 
 // notes are worth knowing before they hurt.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -185,12 +186,63 @@ var sleeps = []struct{ prefix, text string }{
 	{"nfs", "for an NFS server to answer"},
 }
 
-// waitsFor tells what it waits for; empty: that is not known.
+// futexes are locks and other waits for a thread of the same process.
+const futexes = "futex"
+
+// waitsFor tells what it waits for; empty: that is not known. Where its first
+// thread waits for another one, as in most Go programs, it is what that waits for.
 func (p *process) waitsFor() string {
+	if strings.HasPrefix(p.wchan, futexes) && p.threads > 1 {
+		for _, w := range p.threadWaits() {
+			if text := sleepText(w); text != "" && !strings.HasPrefix(w, futexes) {
+				return text
+			}
+		}
+	}
+	return sleepText(p.wchan)
+}
+
+// maxThreads are looked at.
+const maxThreads = 64
+
+// threadWaits are the wait channels of its threads.
+func (p *process) threadWaits() []string {
+	dir, err := os.Open(fmt.Sprintf("/proc/%d/task", p.pid))
+	if err != nil {
+		return nil
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(maxThreads)
+	if err != nil {
+		return nil
+	}
+	var out []string
+	for _, n := range names {
+		if text, err := os.ReadFile(filepath.Join(dir.Name(), n, "wchan")); err == nil {
+			out = append(out, string(text))
+		}
+	}
+	return out
+}
+
+func sleepText(wchan string) string {
 	for _, s := range sleeps {
-		if strings.HasPrefix(p.wchan, s.prefix) {
+		if strings.HasPrefix(wchan, s.prefix) {
 			return s.text
 		}
 	}
 	return ""
+}
+
+// frozen reports whether it sleeps in one of the kernel's freezers, those of
+// control groups v1 and v2. The trap of v2 may be part of get_signal, in which
+// else nothing sleeps but what was stopped, with state T (kernel/signal.c).
+func (p *process) frozen() bool {
+	switch p.wchan {
+	case "__refrigerator", "do_freezer_trap":
+		return true
+	case "get_signal":
+		return p.state == 'S'
+	}
+	return false
 }

@@ -31,6 +31,7 @@ type Source interface {
 	ContainerSamples(ctx context.Context, ref string, o engine.SamplesOptions, fn func(*api.Sample) error) error
 	ContainerQueries(ctx context.Context, ref string) (keeper.Queries, error)
 	LookIntoFiles(ctx context.Context, ref string, fn func(engine.OpenFiles)) error
+	Events(ctx context.Context, o engine.EventsOptions, fn engine.EventFunc) error
 	Operations(ref string) ([]engine.Operation, error)
 }
 
@@ -52,7 +53,7 @@ var deadRules = []rule{notStarted, byWords, ending}
 
 // liveRules are for one that goes on.
 var liveRules = []rule{
-	paused, oomSurvivor, crashLoop, stuck, descriptors, processes, zombies, throttled, busy, unhealthy, listeners, liveWords,
+	paused, frozen, oomSurvivor, crashLoop, stuck, descriptors, processes, zombies, throttled, busy, unhealthy, listeners, liveWords,
 }
 
 // Explain says why. A container of which nothing is known gives errdefs.ErrNotFound.
