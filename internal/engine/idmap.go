@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 
 	mobymount "github.com/moby/moby/api/types/mount"
@@ -60,6 +62,11 @@ func (e *Engine) unmappable(mounts []state.Mount) string {
 		return e.noMapping.Error()
 	}
 	for _, m := range mounts {
+		if m.Type == mobymount.TypeVolume {
+			if err := e.tryVolume(m); err != nil {
+				return fmt.Sprintf("volume %s, which is mounted at %s, cannot be ID-mapped: %v", m.Name, m.Destination, err)
+			}
+		}
 		if m.Type != mobymount.TypeBind {
 			continue
 		}
@@ -71,6 +78,31 @@ func (e *Engine) unmappable(mounts []state.Mount) string {
 		}
 	}
 	return ""
+}
+
+// tryVolume looks at a volume with driver options; all others are on the filesystem of the data root. What cannot be
+// mounted, or is of a kind that a volume which does not exist yet has to tell, is for the start to complain of.
+func (e *Engine) tryVolume(m state.Mount) error {
+	options := m.VolumeOptions
+	info, err := e.deps.Volumes.Get(m.Name)
+	if err == nil {
+		options = info.Options
+	}
+	if len(options) == 0 {
+		return nil
+	}
+	if slices.ContainsFunc(strings.Split(options["o"], ","), func(o string) bool { return o == "bind" || o == "rbind" }) {
+		return e.mapper.tryBind(state.Mount{Source: options["device"]})
+	}
+	if err != nil {
+		return nil //nolint:nilerr // it does not exist yet
+	}
+	user := "try-" + randomID()
+	defer func() { _ = e.deps.Volumes.Unmount(m.Name, user) }() // it is tried again with the next use
+	if e.deps.Volumes.Mount(m.Name, user) != nil {
+		return nil
+	}
+	return e.mapper.try(info.Path, mount.Single)
 }
 
 // tryBind looks at the source of a bind mount, or where it will be made.

@@ -21,6 +21,7 @@ import (
 	"github.com/portholehq/porthole/internal/event"
 	linuxmount "github.com/portholehq/porthole/internal/linux/mount"
 	"github.com/portholehq/porthole/internal/network"
+	"github.com/portholehq/porthole/internal/problem"
 	"github.com/portholehq/porthole/internal/runtime"
 	"github.com/portholehq/porthole/internal/undo"
 )
@@ -519,6 +520,9 @@ func startFailure(err error) error {
 	if part, ok := errors.AsType[*linuxmount.PartError](err); ok {
 		// Docker has NotFound for one that is missing; but that a container can be started is for clients to see.
 		return &startError{message: part.Error(), code: exitNotFound, cause: errdefs.ErrInvalidArgument.WithMessage(part.Error())}
+	}
+	if _, ok := errors.AsType[*runtime.UnmappableError](err); ok {
+		return problem.WithHint(err, "make the container with --userns=host: its filesystem is not one that shows other owners")
 	}
 	var se *runtime.StartError
 	if !errors.As(err, &se) {
