@@ -213,6 +213,10 @@ func (f *fake) ContainerExecInspect(context.Context, string) (*container.ExecIns
 	return &container.ExecInspectResponse{ID: "e1", ExitCode: f.code}, nil
 }
 
+func (f *fake) Subject(ref string) (engine.Subject, error) {
+	return engine.Subject{}, errdefs.ErrNotFound.WithMessage("No such container: " + ref)
+}
+
 func (f *fake) ExecHint(string) (string, error) { return "look elsewhere", nil }
 
 func (f *fake) ContainerExecStart(ctx context.Context, _ string, o engine.ExecStartOptions, open func() (engine.Stream, error)) error {

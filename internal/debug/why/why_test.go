@@ -1,0 +1,162 @@
+package why
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/container"
+
+	"github.com/portholehq/porthole/api"
+	"github.com/portholehq/porthole/internal/engine"
+	"github.com/portholehq/porthole/internal/engine/state"
+	"github.com/portholehq/porthole/internal/event"
+	"github.com/portholehq/porthole/internal/record/death"
+)
+
+// remembered is a source that knows of deaths alone, or of one container that
+// does not run.
+type remembered struct {
+	Source
+
+	deaths []*death.Record
+	sub    *engine.Subject
+}
+
+func (r *remembered) Subject(ref string) (engine.Subject, error) {
+	if r.sub == nil || ref != r.sub.Name && ref != r.sub.ID {
+		return engine.Subject{}, errdefs.ErrNotFound.WithMessage("No such container: " + ref)
+	}
+	return *r.sub, nil
+}
+
+func (r *remembered) Deaths(engine.DeathsOptions) ([]*death.Record, error) { return r.deaths, nil }
+
+func (r *remembered) LookIntoFiles(context.Context, string, func(engine.OpenFiles)) error {
+	return errdefs.ErrUnavailable.WithMessage("busy")
+}
+
+// ended is the record of a run that somebody is asked about.
+func ended(exit death.Exit, change func(*death.Record)) *death.Record {
+	now := time.Now()
+	d := &death.Record{Container: "id", Name: "web", Run: 1, Started: now.Add(-time.Minute), Finished: now, Exit: exit}
+	d.Exit.Observed = true
+	if change != nil {
+		change(d)
+	}
+	d.Cause = death.Judge(d)
+	return d
+}
+
+func said(lines ...string) func(*death.Record) {
+	return func(d *death.Record) {
+		for _, l := range lines {
+			d.LastLines = append(d.LastLines, death.Line{Stream: "stderr", Text: []byte(l)})
+		}
+	}
+}
+
+func TestExplainTheDead(t *testing.T) {
+	uid := uint32(7)
+	killedBy := death.Exit{Signal: syscall.SIGKILL, Code: 137}
+	stop := &death.Stop{Action: "stop", Signal: syscall.SIGTERM, Timeout: 3 * time.Second, TimedOut: true, By: &event.Origin{UID: &uid, Command: []string{"docker", "stop", "web"}}}
+	tests := []struct {
+		name       string
+		death      *death.Record
+		cause      string
+		confidence string
+		text       string // in the verdict, evidence included
+		unknown    string
+	}{
+		{"by itself", ended(death.Exit{Code: 4}, said("x")), "exited", api.Certain, "code 4", ""},
+		{"by itself and silent", ended(death.Exit{Code: 4}, nil), "exited", api.Certain, "code 4", "written nothing"},
+		{"a shell tells of a signal", ended(death.Exit{Code: 139}, said("x")), "exited", api.Certain, "a child that SIGSEGV ended", ""},
+		{"core", ended(death.Exit{Signal: syscall.SIGABRT, Code: 134, Core: true}, nil), "crashed", api.Certain, "the kernel dumped its core", ""},
+		{"no core", ended(death.Exit{Signal: syscall.SIGSEGV, Code: 139}, nil), "crashed", api.Certain, "no core dump", ""},
+		{"killed by nobody knows whom", ended(killedBy, nil), "killed-from-outside", api.Certain, "SIGKILL ended it", "which process sent SIGKILL"},
+		{"killed by somebody", ended(killedBy, func(d *death.Record) {
+			d.Sender = &death.Sender{PID: 9, UID: 3, Command: "reaper", Source: "tracepoint"}
+		}), "killed-from-outside", api.Certain, "process 9 (reaper) of uid 3 sent it SIGKILL", ""},
+		{"memory, and the log is lost", ended(killedBy, func(d *death.Record) { d.OOMCount = 2 }), "oom", api.Likely, "the kernel counted 2 kills", "its log"},
+		{"memory of a group around it", ended(killedBy, func(d *death.Record) {
+			d.OOMKills = []death.OOMKill{{Task: "java", PID: 5, RSS: 1 << 20, Whose: death.OuterLimit, Group: "/pods", Limit: 1 << 30, First: true}}
+		}), "oom", api.Certain, "the limit of 1GiB of group /pods", "not recorded"},
+		{"signal ignored", ended(killedBy, func(d *death.Record) {
+			d.Stop, d.Signals = stop, &death.SignalMasks{Ignored: 1 << (syscall.SIGTERM - 1)}
+		}), "term-ignored", api.Certain, `uid 7, with "docker stop web" asked for stop`, ""},
+		{"no handler", ended(killedBy, func(d *death.Record) { d.Stop, d.Signals = stop, &death.SignalMasks{} }), "term-ignored", api.Certain, "SIGTERM was ignored, KILL after 3 s: pid 1 has no handler", ""},
+		{"handlers not known", ended(killedBy, func(d *death.Record) { d.Stop = stop }), "term-ignored", api.Certain, "SIGTERM did not end it", "is not recorded"},
+		{"library", ended(death.Exit{Code: 127}, said("app: error while loading shared libraries: libz.so.1: cannot open shared object file")), "missing-library", api.Certain, "libz.so.1", ""},
+		{"words of the last run count, not those of a crash", ended(death.Exit{Signal: syscall.SIGSEGV, Code: 139}, said("x: Permission denied")), "crashed", api.Certain, "", ""},
+		{"words of success are none", ended(death.Exit{}, said("/x: Permission denied")), "completed", api.Certain, "", ""},
+		{"denied, and removed", ended(death.Exit{Code: 1}, said("touch: /data/x: Permission denied")), "permission-denied", api.Likely, "/data/x", "the container was removed"},
+		{"denied what is not said", ended(death.Exit{Code: 1}, said("Permission denied")), "permission-denied", api.Possible, "denied something", "which path"},
+		{"name", ended(death.Exit{Code: 1}, said("curl: (6) Could not resolve host: api.test")), "name-unresolved", api.Likely, "api.test", ""},
+		{"processes", ended(death.Exit{Code: 1}, said("sh: can't fork: Resource temporarily unavailable")), "out-of-pids", api.Likely, "no further process", "no limit of its own"},
+		{"start without a finding", ended(death.Exit{Code: 128}, func(d *death.Record) {
+			d.StartError = &death.StartError{Step: "mount /x", Message: "no such thing"}
+		}), "start-failed", api.Certain, "no such thing", "tell nothing"},
+		{"start with a finding", ended(death.Exit{Code: 127}, func(d *death.Record) {
+			d.StartError = &death.StartError{Message: "exec /run", Finding: &death.Finding{Kind: "crlf", Path: "/run", Line: 1, Text: "CR", Fix: "sed"}}
+		}), "crlf", api.Certain, "/run, line 1", ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			w, err := Explain(t.Context(), &remembered{deaths: []*death.Record{tt.death}}, Options{Container: "web"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(w.Verdicts) != 1 {
+				t.Fatalf("verdicts %+v, want one", w.Verdicts)
+			}
+			v := w.Verdicts[0]
+			all := v.Text + "\n" + strings.Join(v.Evidence, "\n")
+			if v.Cause != tt.cause || v.Confidence != tt.confidence || !strings.Contains(all, tt.text) {
+				t.Errorf("verdict %+v, want %s (%s) %q", v, tt.cause, tt.confidence, tt.text)
+			}
+			if unknown := strings.Join(w.Unknown, "\n"); !strings.Contains(unknown, tt.unknown) {
+				t.Errorf("not known: %q, want %q", unknown, tt.unknown)
+			}
+			if w.Status != removed || w.Summary == "" {
+				t.Errorf("status %q, summary %q", w.Status, w.Summary)
+			}
+		})
+	}
+}
+
+func TestRunsWithoutRecords(t *testing.T) {
+	now := time.Now()
+	sub := &engine.Subject{Container: &state.Container{ID: "id", Name: "web", Config: &container.Config{}, HostConfig: &container.HostConfig{}}, Status: container.StateExited}
+	sub.HostConfig.RestartPolicy = container.RestartPolicy{Name: container.RestartPolicyOnFailure, MaximumRetryCount: 2}
+	for i, code := range []int{1, 2, 3} {
+		sub.Life.Runs = append(sub.Life.Runs, state.Run{Number: i + 1, StartedAt: now.Add(-time.Second), FinishedAt: now, ExitCode: code})
+	}
+	sub.Life.Run = 3
+	src := &remembered{sub: sub}
+	w, err := Explain(t.Context(), src, Options{Container: "web", History: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var causes []string
+	for _, v := range w.Verdicts {
+		causes = append(causes, v.Cause)
+	}
+	if !slices.Equal(causes, []string{"crash-loop", "exited"}) || !strings.Contains(w.Verdicts[0].Text, "codes 1, 2, 3") {
+		t.Errorf("verdicts %+v", w.Verdicts)
+	}
+	if len(w.History) != 3 || *w.History[1].ExitCode != 2 {
+		t.Errorf("history %+v", w.History)
+	}
+	if w, err = Explain(t.Context(), src, Options{Container: "web", Run: 2}); err != nil || !strings.Contains(w.Verdicts[len(w.Verdicts)-1].Text, "code 2") {
+		t.Errorf("run 2: %+v, %v", w, err)
+	}
+	for _, o := range []Options{{Container: "nosuch"}, {Container: "web", Run: 9}} {
+		if _, err := Explain(t.Context(), src, o); !errdefs.IsNotFound(err) {
+			t.Errorf("Explain(%+v) = %v, want not found", o, err)
+		}
+	}
+}
