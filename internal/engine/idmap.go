@@ -95,7 +95,7 @@ func (e *Engine) tryVolume(m state.Mount) error {
 		return e.mapper.tryBind(state.Mount{Source: options["device"]})
 	}
 	if err != nil {
-		return nil //nolint:nilerr // it does not exist yet
+		return nil // it does not exist yet
 	}
 	user := "try-" + randomID()
 	defer func() { _ = e.deps.Volumes.Unmount(m.Name, user) }() // it is tried again with the next use
