@@ -88,19 +88,22 @@ func processesOf(id string) []string {
 	return found
 }
 
-// settled are the traces once the shims of containers that have ended are reaped.
+// settled are the traces once the shims of containers that have ended are reaped, and their last records synced.
 func (w *world) settled() traces {
 	w.t.Helper()
 	var tr traces
-	w.eventually("shims are reaped", func() bool {
+	w.eventually("shims are reaped and records synced", func() bool {
 		tr = w.traces()
-		pidfds := 0
+		pidfds, records := 0, 0
 		for _, f := range tr.Files {
 			if f == kindOfFile("anon_inode:[pidfd]") {
 				pidfds++
 			}
+			if strings.HasPrefix(f, w.dir) {
+				records++
+			}
 		}
-		return pidfds <= 1 // the forker's
+		return pidfds <= 1 && records == 0 // the forker's
 	})
 	return tr
 }
