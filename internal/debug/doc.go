@@ -18,7 +18,7 @@ import (
 // executed; nil: nothing was found.
 func Preflight(r engine.Refused) *death.Finding {
 	list := diagnose.Explain(diagnose.Dir(r.Root, r.Owner), diagnose.Command{
-		Args: r.Args, Env: r.Env, Dir: r.Dir, User: r.User, Hidden: r.Hidden,
+		Args: r.Args, Env: r.Env, Dir: r.Dir, User: r.User, Hidden: r.Hidden, NoExec: r.NoExec, Denied: r.Denied,
 	})
 	if len(list) == 0 {
 		return nil

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
+	"strings"
+	"syscall"
 
 	"github.com/moby/moby/api/types/container"
 	mobymount "github.com/moby/moby/api/types/mount"
@@ -20,6 +23,8 @@ type Refused struct {
 	OpenFiles
 	Args, Env []string
 	Dir, User string // of the process; User as it was asked for
+	// Denied tells that the kernel said EACCES.
+	Denied bool
 }
 
 // OpenFiles are a container's files, open for somebody to look at. They are the container's: nothing in them may be
@@ -30,6 +35,8 @@ type OpenFiles struct {
 	Owner func(id uint32) uint32
 	// Hidden are places where the container has something that is not in Root, as a tmpfs.
 	Hidden []string
+	// NoExec are those of them that nothing can be executed on.
+	NoExec []string
 }
 
 // hinted adds to an error of a start what was found.
@@ -59,17 +66,17 @@ func (e *Engine) diagnoseStart(ctx context.Context, s *starting, err error) *dea
 		return nil
 	}
 	f := &containerFS{}
-	if err := e.merge(ctx, f, s.v, fsUse{}); err != nil {
-		e.log.Warn("files were not looked at after a start that failed", "container", s.c.id, "err", err)
+	if failure := e.merge(ctx, f, s.v, fsUse{}); failure != nil {
+		e.log.Warn("files were not looked at after a start that failed", "container", s.c.id, "err", failure)
 		return nil
 	}
 	defer f.Close()
-	return e.deps.Diagnose(refused(f, s.v, s.document.Process))
+	return e.deps.Diagnose(refused(f, s.v, s.document.Process, err))
 }
 
 // diagnoseExec is diagnoseStart for an exec in a container that runs.
-func (e *Engine) diagnoseExec(v *view, req container.ExecCreateRequest, err error) *death.Finding {
-	if e.deps.Diagnose == nil || !aboutProgram(err) {
+func (e *Engine) diagnoseExec(v *view, req container.ExecCreateRequest, failure error) *death.Finding {
+	if e.deps.Diagnose == nil || !aboutProgram(failure) {
 		return nil
 	}
 	p, err := e.execProcess(v, req)
@@ -82,11 +89,14 @@ func (e *Engine) diagnoseExec(v *view, req container.ExecCreateRequest, err erro
 		return nil
 	}
 	defer f.Close()
-	return e.deps.Diagnose(refused(f, v, p))
+	return e.deps.Diagnose(refused(f, v, p, failure))
 }
 
-func refused(f *containerFS, v *view, p *specs.Process) Refused {
-	return Refused{OpenFiles: f.files(v), Args: p.Args, Env: p.Env, Dir: p.Cwd, User: p.User.Username}
+func refused(f *containerFS, v *view, p *specs.Process, err error) Refused {
+	se, ok := errors.AsType[*runtime.StartError](err)
+	return Refused{
+		OpenFiles: f.files(v), Args: p.Args, Env: p.Env, Dir: p.Cwd, User: p.User.Username, Denied: ok && se.Errno == syscall.EACCES,
+	}
 }
 
 // files are those of f for others.
@@ -103,13 +113,19 @@ func (f *containerFS) files(v *view) OpenFiles {
 		}
 		return id - ids.Host
 	}
-	for _, m := range v.Mounts {
-		if m.Type == mobymount.TypeTmpfs {
-			o.Hidden = append(o.Hidden, m.Destination)
+	tmpfs := func(dst string, options []string) {
+		o.Hidden = append(o.Hidden, dst)
+		if !slices.Contains(options, "exec") { // noexec is the default
+			o.NoExec = append(o.NoExec, dst)
 		}
 	}
-	for dst := range v.HostConfig.Tmpfs {
-		o.Hidden = append(o.Hidden, dst)
+	for _, m := range v.Mounts {
+		if m.Type == mobymount.TypeTmpfs {
+			tmpfs(m.Destination, m.Options)
+		}
+	}
+	for dst, options := range v.HostConfig.Tmpfs {
+		tmpfs(dst, strings.Split(options, ","))
 	}
 	return o
 }

@@ -64,6 +64,9 @@ type Command struct {
 	// Hidden are mounts that are not in the root filesystem, such as a tmpfs: what
 	// is below them is not known.
 	Hidden []string
+	// NoExec are those of them that nothing can be executed on.
+	NoExec []string
+	Denied bool // the kernel said EACCES
 }
 
 // quoted is something that a file says: with what cannot be seen made visible.

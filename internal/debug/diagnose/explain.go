@@ -145,6 +145,9 @@ func (x *explainer) shellHint(name string) string {
 // exists reports whether there is a file at a path; without one it says so.
 func (x *explainer) exists(p string) bool {
 	if x.hidden(p) {
+		if x.c.Denied && Covered(p, x.c.NoExec) {
+			x.add(Finding{Kind: NoExecMount, Path: p, Text: p + " is on a tmpfs with the option noexec, which is the default, or is not executable", Fix: "mount it with exec: --tmpfs DIR:exec, and look at the mode"})
+		}
 		return false
 	}
 	_, err := x.root.Stat(p)

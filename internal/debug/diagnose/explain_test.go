@@ -129,6 +129,8 @@ func TestExplain(t *testing.T) {
 		{"no workdir", map[string]string{"app": x86}, nil, Command{Args: []string{"/app"}, Dir: "/srv"}, NoWorkdir, "/srv", 0, "/srv does not exist"},
 		{"workdir is a file", map[string]string{"app": x86}, nil, Command{Args: []string{"/app"}, Dir: "/app"}, WorkdirDenied, "/app", 0, "not a directory"},
 		{"below a tmpfs", nil, nil, Command{Args: []string{"/tmp/app"}, Hidden: []string{"/tmp"}}, "", "", 0, ""},
+		{"below a tmpfs without exec", nil, nil, Command{Args: []string{"/tmp/app"}, Hidden: []string{"/tmp"}, NoExec: []string{"/tmp"}, Denied: true}, NoExecMount, "/tmp/app", 0, "noexec"},
+		{"missing below a tmpfs without exec", nil, nil, Command{Args: []string{"/tmp/app"}, Hidden: []string{"/tmp"}, NoExec: []string{"/tmp"}}, "", "", 0, ""},
 		{"beside a tmpfs", nil, nil, Command{Args: []string{"/tmpapp"}, Hidden: []string{"/tmp"}}, Missing, "/tmpapp", 0, ""},
 		{"link that would lead out", map[string]string{"app": "-> ../../../../../../../../etc/passwd"}, nil, Command{Args: []string{"/app"}}, Missing, "/app", 0, ""},
 	}
