@@ -71,6 +71,7 @@ var benchmarks = []benchmark{
 	{name: "stats", title: "stats --no-stream CTR", unit: "ms", budget: 30, setup: box, once: command("stats", "--no-stream", "box"), most: 5},
 	{name: "parallel", title: "20 containers started at once", unit: "ms", budget: unlimited, times: 10, once: parallel, most: 5},
 	{name: "write", title: "200 MB of lines, until wait returns", unit: "ms", budget: unlimited, times: 8, once: writeLines, most: 3},
+	{name: "cat", title: "200 MB of 64-byte lines by cat", unit: "ms", budget: unlimited, times: 8, setup: linesFile, once: catLines, most: 5},
 	{name: "read", title: "reading them back with logs", unit: "ms", budget: unlimited, times: 15, setup: fullLog, once: command("logs", "box"), most: 3},
 	{name: "tail", title: "logs --tail 100 of them", unit: "ms", budget: 10, setup: fullLog, once: command("logs", "--tail", "100", "box")},
 	{name: "shim", title: "shim, private memory per container", unit: "MiB", budget: 1.5, once: shimMemory, most: 1},
@@ -136,9 +137,26 @@ func parallel(ctx context.Context, e *engine) (float64, error) {
 	return took, errors.Join(err, clearAll(ctx, e))
 }
 
+// writeLines measures lines that take their maker some time as well.
 func writeLines(ctx context.Context, e *engine) (float64, error) {
+	return untilEnd(ctx, e, "busybox", "sh", "-c", lines)
+}
+
+// linesFile puts 200 MB of lines into a volume.
+func linesFile(ctx context.Context, e *engine) error {
+	return e.quiet(ctx, "run", "--rm", "-v", "lines:/lines", "busybox", "sh", "-c",
+		"yes 123456789012345678901234567890123456789012345678901234567890123 | head -n 3125000 >/lines/file")
+}
+
+// catLines measures lines that come as fast as a program can write.
+func catLines(ctx context.Context, e *engine) (float64, error) {
+	return untilEnd(ctx, e, "-v", "lines:/lines", "busybox", "cat", "/lines/file")
+}
+
+// untilEnd starts a container and waits for its end.
+func untilEnd(ctx context.Context, e *engine, args ...string) (float64, error) {
 	took, err := timed(func() error {
-		id, err := e.cli(ctx, "run", "-d", "busybox", "sh", "-c", lines)
+		id, err := e.cli(ctx, append([]string{"run", "-d"}, args...)...)
 		if err != nil {
 			return err
 		}
