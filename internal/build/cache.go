@@ -41,6 +41,12 @@ func (b *Builder) PruneCache(ctx context.Context, o order.Prune) (apibuild.Cache
 	info := client.PruneInfo{All: o.All, ReservedSpace: o.Reserved, MaxUsedSpace: o.MaxUsed, MinFreeSpace: o.MinFree}
 	var terms []string
 	for key, values := range o.Filters {
+		switch key {
+		case "label": // no record has any
+			return report, nil
+		case "label!":
+			continue
+		}
 		if key == "until" || key == "unused-for" {
 			age, err := unusedFor(values)
 			if err != nil {

@@ -29,6 +29,7 @@ func (s *Store) Distribution(ctx context.Context, ref reference.Named, creds rem
 	if err != nil {
 		return Distribution{}, err
 	}
+	defer session.Close()
 	ctx = s.in(ctx)
 	resolver := session.Resolver()
 	name, target, err := resolver.Resolve(ctx, ref.String())

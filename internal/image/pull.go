@@ -55,6 +55,7 @@ func (s *Store) Pull(ctx context.Context, ref reference.Named, o PullOptions, pr
 	if err != nil {
 		return Pulled{}, err
 	}
+	defer session.Close()
 	name, object := pullName(ref)
 	ctx, done, err := s.lease(s.in(ctx))
 	if err != nil {
@@ -339,6 +340,7 @@ func (s *Store) PullAll(ctx context.Context, repo reference.Named, o PullOptions
 	if err != nil {
 		return nil, err
 	}
+	defer session.Close()
 	tags, err := session.Tags(s.in(ctx), repo)
 	if err != nil {
 		return nil, registryError("pull", repo, err)

@@ -55,6 +55,7 @@ func (s *Store) Push(ctx context.Context, ref reference.NamedTagged, o PushOptio
 	if err != nil {
 		return Pushed{}, err
 	}
+	defer session.Close()
 	ctx, done, err := s.lease(s.in(ctx))
 	if err != nil {
 		return Pushed{}, err

@@ -8,6 +8,11 @@ import (
 
 // guard makes a client keep secrets where they belong.
 func (s *Session) guard(client *http.Client) error {
+	if t, ok := client.Transport.(*http.Transport); ok {
+		s.mu.Lock()
+		s.idle = append(s.idle, t.CloseIdleConnections)
+		s.mu.Unlock()
+	}
 	client.Transport = guarded{next: client.Transport, session: s}
 	client.CheckRedirect = checkRedirect
 	return nil

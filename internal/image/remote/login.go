@@ -19,6 +19,7 @@ import (
 // class errdefs.ErrUnauthenticated.
 func (r *Registries) Login(ctx context.Context, server string, creds Credentials) (identity string, err error) {
 	s := r.session(ctx, ServerDomain(server), creds)
+	defer s.Close()
 	s.identity = &identity
 	hosts, err := s.configure(ServerDomain(server))
 	if err != nil {

@@ -21,6 +21,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/containerd/containerd/v2/core/remotes"
@@ -185,6 +186,18 @@ type Session struct {
 	// identity takes the identity token that a login gets; nil for other work.
 	identity *string
 	tracker  docker.StatusTracker
+
+	mu   sync.Mutex
+	idle []func() // close the idle connections of a client
+}
+
+// Close closes the connections of the session that nobody uses any more.
+func (s *Session) Close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, closeIdle := range s.idle {
+		closeIdle()
+	}
 }
 
 // Session opens a session for work on ref.

@@ -27,6 +27,7 @@ func (r *Registries) Search(ctx context.Context, term string, limit int, creds C
 		domain, term = ServerDomain(first), rest
 	}
 	s := r.session(ctx, domain, creds)
+	defer s.Close()
 	hosts, err := s.configure(domain)
 	if err != nil {
 		return nil, err
