@@ -87,10 +87,7 @@ func Open(ctx context.Context, o Options) (_ *Builder, err error) {
 			err = errors.Join(fmt.Errorf("open builder: %w", err), b.closers.Run())
 		}
 	}()
-	if err := clearDir(b.runDir()); err != nil {
-		return nil, err
-	}
-	for _, dir := range []string{o.Root, b.logsDir(), b.runDir(), filepath.Join(o.Root, "mounts")} {
+	for _, dir := range []string{o.Root, b.logsDir(), filepath.Join(o.Root, "mounts")} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, err
 		}
@@ -121,7 +118,6 @@ func Open(ctx context.Context, o Options) (_ *Builder, err error) {
 func (b *Builder) Close() error { return b.closers.Run() }
 
 func (b *Builder) logsDir() string { return filepath.Join(b.root, "logs") }
-func (b *Builder) runDir() string  { return filepath.Join(b.root, "run") }
 
 // openWorker makes BuildKit's worker over the parts of the store.
 func (b *Builder) openWorker(ctx context.Context, o Options) (*buildWorker, error) {

@@ -61,7 +61,7 @@ func (b *Builder) Classic(ctx context.Context, contextTar io.Reader, o order.Opt
 
 // receive unpacks a context into a directory of its own.
 func (b *Builder) receive(ctx context.Context, contextTar io.Reader, o order.Options) (string, error) {
-	dir, err := os.MkdirTemp(b.runDir(), "context-")
+	dir, err := os.MkdirTemp("", "context-")
 	if err != nil {
 		return "", err
 	}

@@ -6,13 +6,11 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/mount"
@@ -38,7 +36,6 @@ type stepExecutor struct {
 	b      *Builder
 	runner step.Runner
 	base   string // all layers are below
-	run    string // for what has to be mounted on the host
 
 	shared *runningIDs
 	// name is what the step is called; empty for what no instruction asked for.
@@ -60,7 +57,7 @@ type runningID struct {
 
 func newExecutor(b *Builder, o Options) *stepExecutor {
 	return &stepExecutor{
-		b: b, runner: o.Runner, base: o.Store.Layers, run: b.runDir(),
+		b: b, runner: o.Runner, base: o.Store.Layers,
 		shared: &runningIDs{ids: map[string]*runningID{}},
 	}
 }
@@ -88,16 +85,11 @@ func (x *stepExecutor) Run(ctx context.Context, id string, root executor.Mount, 
 	defer leave()
 	var cleanup undo.Stack
 	defer func() { err = errors.Join(err, cleanup.Run()) }()
-	dir := filepath.Join(x.run, s.ID)
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		return nil, err
-	}
-	cleanup.Add(func() error { return os.Remove(dir) })
 	if s.RootFS, err = x.rootFS(ctx, root, &cleanup); err != nil {
 		return nil, err
 	}
-	for i, m := range mounts {
-		sm, err := x.mount(ctx, m, filepath.Join(dir, fmt.Sprint(i)), &cleanup)
+	for _, m := range mounts {
+		sm, err := x.mount(ctx, m, &cleanup)
 		if err != nil {
 			return nil, fmt.Errorf("mount %s: %w", m.Dest, err)
 		}
@@ -172,17 +164,20 @@ func (x *stepExecutor) Exec(ctx context.Context, id string, p executor.ProcessIn
 // rootFS brings a mount of the snapshotter into the runtime's form: the same
 // directories, mounted by the step itself.
 func (x *stepExecutor) rootFS(ctx context.Context, root executor.Mount, cleanup *undo.Stack) (image.Layers, error) {
-	list, err := x.open(ctx, root, false, cleanup)
-	if err != nil {
+	m, err := x.open(ctx, root, false, cleanup)
+	switch {
+	case err != nil:
 		return image.Layers{}, err
-	}
-	if len(list) != 1 {
-		return image.Layers{}, fmt.Errorf("root file system has %d mounts", len(list))
-	}
-	m := list[0]
-	if m.Type == "bind" {
+	case m.Type == "bind":
 		return image.Layers{Base: m.Source, Lower: []string{m.Source}}, nil
+	case m.Type == "overlay":
+		return x.layers(m)
 	}
+	return image.Layers{}, fmt.Errorf("root file system is mounted as %q", m.Type)
+}
+
+// layers are the directories of an overlay.
+func (x *stepExecutor) layers(m mount.Mount) (image.Layers, error) {
 	l := image.Layers{Base: x.base}
 	for _, o := range m.Options {
 		key, value, _ := strings.Cut(o, "=")
@@ -195,26 +190,29 @@ func (x *stepExecutor) rootFS(ctx context.Context, root executor.Mount, cleanup 
 			l.Work = value
 		}
 	}
-	if m.Type != "overlay" || len(l.Lower) == 0 {
-		return image.Layers{}, fmt.Errorf("root file system is mounted as %q", m.Type)
+	if len(l.Lower) == 0 {
+		return l, errors.New("overlay without layers")
 	}
 	return l, nil
 }
 
 // open takes a mount from BuildKit, which gets it back with the cleanup.
-func (x *stepExecutor) open(ctx context.Context, m executor.Mount, readonly bool, cleanup *undo.Stack) ([]mount.Mount, error) {
+func (x *stepExecutor) open(ctx context.Context, m executor.Mount, readonly bool, cleanup *undo.Stack) (mount.Mount, error) {
 	ref, err := m.Src.Mount(ctx, readonly)
 	if err != nil {
-		return nil, err
+		return mount.Mount{}, err
 	}
 	list, release, err := withoutPool(ref).Mount()
 	if err != nil {
-		return nil, err
+		return mount.Mount{}, err
 	}
 	if release != nil {
 		cleanup.Add(release)
 	}
-	return list, nil
+	if len(list) != 1 {
+		return mount.Mount{}, fmt.Errorf("%d mounts in one place", len(list))
+	}
+	return list[0], nil
 }
 
 // withoutPool takes away BuildKit's wrapper that mounts a writable overlay on
@@ -232,40 +230,40 @@ func withoutPool(ref executor.MountableRef) executor.MountableRef {
 	return ref
 }
 
-// mount prepares one more mount of a step. What is no directory already is
-// mounted at dir, on the host, until the cleanup.
-func (x *stepExecutor) mount(ctx context.Context, m executor.Mount, dir string, cleanup *undo.Stack) (step.Mount, error) {
+// mount describes one more mount of a step, which mounts it itself.
+func (x *stepExecutor) mount(ctx context.Context, m executor.Mount, cleanup *undo.Stack) (step.Mount, error) {
 	out := step.Mount{Destination: m.Dest, RW: !m.Readonly}
-	list, err := x.open(ctx, m, m.Readonly, cleanup)
+	first, err := x.open(ctx, m, m.Readonly, cleanup)
 	if err != nil {
 		return out, err
 	}
-	if len(list) != 1 {
-		return out, fmt.Errorf("%d mounts in one place", len(list))
-	}
-	switch first := list[0]; {
-	case first.Type == "tmpfs" && m.Selector == "":
+	switch first.Type {
+	case "tmpfs":
 		out.Options = first.Options
 		return out, nil
-	case first.Type == "bind" || first.Type == "rbind":
-		out.Source = first.Source
+	case "overlay":
+		// Links in it are followed when it is mounted: here it is not.
+		out.Part = m.Selector
+		out.Layers, err = x.layers(first)
+		return out, err
+	case "bind", "rbind":
 	default:
-		if err := os.Mkdir(dir, 0o700); err != nil {
-			return out, err
-		}
-		cleanup.Add(func() error { return os.Remove(dir) })
-		if err := mount.All(list, dir); err != nil {
-			return out, err
-		}
-		cleanup.Add(func() error { return mount.UnmountAll(dir, syscall.MNT_DETACH) })
-		out.Source, out.Fixed = dir, true
+		return out, fmt.Errorf("cannot mount file systems of type %q", first.Type)
 	}
-	if m.Selector != "" {
-		if out.Source, err = fs.RootPath(out.Source, m.Selector); err != nil {
-			return out, err
-		}
+	out.Source = first.Source
+	if m.Selector == "" {
+		return out, nil
 	}
-	return out, nil
+	// Links are followed here, within the source. Another step may change them
+	// in a cache meanwhile, and then finds the way out closed.
+	part, err := fs.RootPath(out.Source, m.Selector)
+	if err != nil {
+		return out, err
+	}
+	if out.Part, err = filepath.Rel(out.Source, part); err != nil || out.Part == "." {
+		out.Part = ""
+	}
+	return out, err
 }
 
 // describe completes a step from what BuildKit says of its process.

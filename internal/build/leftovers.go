@@ -18,13 +18,24 @@ const (
 	mostLogs = 2000
 )
 
-// clearDir removes what an earlier process has left in dir: contexts, and
-// mounts of steps that it did not see the end of.
-func clearDir(dir string) error {
+// UseTempDir makes dir this process's directory for temporary files, and
+// removes what an earlier process has left there. BuildKit and containerd mount
+// layers there, and secrets: in /tmp, a killed daemon's would stay, and nobody
+// could tell whose they are.
+func UseTempDir(dir string) error {
 	if err := mount.UnmountRecursive(dir, unix.MNT_DETACH); err != nil {
 		return err
 	}
-	return os.RemoveAll(dir)
+	if err := os.RemoveAll(dir); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	if err := mount.SetTempMountLocation(dir); err != nil {
+		return err
+	}
+	return os.Setenv("TMPDIR", dir)
 }
 
 // trimLogs removes the logs of steps that are too old or too many.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	gatewayapi "github.com/moby/buildkit/frontend/gateway/pb"
+	"golang.org/x/sys/unix"
 
 	"github.com/portholehq/porthole/internal/build/order"
 	"github.com/portholehq/porthole/internal/build/step"
@@ -123,5 +124,35 @@ func TestTrimLogs(t *testing.T) {
 	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 || left[0].Name() != "new" {
 		t.Errorf("left %v, %v", left, err)
+	}
+}
+
+func TestUseTempDir(t *testing.T) {
+	t.Setenv("TMPDIR", os.Getenv("TMPDIR"))
+	dir := filepath.Join(t.TempDir(), "build", "tmp")
+	left := filepath.Join(dir, "buildkit-secrets1")
+	if err := os.MkdirAll(left, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("tmpfs", left, "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(left, unix.MNT_DETACH) })
+	if err := os.WriteFile(filepath.Join(left, "secret"), []byte("s"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := UseTempDir(dir); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(left); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("what was left is there: %v", err)
+	}
+	f, err := os.CreateTemp("", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	if filepath.Dir(f.Name()) != dir {
+		t.Errorf("temporary files are at %s", f.Name())
 	}
 }

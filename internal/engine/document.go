@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"context"
+
 	"github.com/moby/moby/api/types/container"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
@@ -22,6 +24,14 @@ func (e *Engine) document(v *view) (*specs.Spec, error) {
 		e.log.Warn("container starts with less than was asked for", "container", v.ID, "warning", w)
 	}
 	return document, nil
+}
+
+// loadAppArmor loads our profile into the kernel, if that is the one that a document names.
+func (e *Engine) loadAppArmor(ctx context.Context, document *specs.Spec) error {
+	if profile := document.Process.ApparmorProfile; profile == "" || profile != e.deps.Host.AppArmorProfile || e.deps.AppArmor == nil {
+		return nil
+	}
+	return e.deps.AppArmor(ctx)
 }
 
 // documentOf is what execs in a running container are made from; of one adopted from an earlier daemon it is compiled

@@ -382,10 +382,8 @@ func (e *Engine) bundle(ctx context.Context, v *view) (Bundle, error) {
 	if err != nil {
 		return Bundle{}, err
 	}
-	if profile := document.Process.ApparmorProfile; profile != "" && profile == e.deps.Host.AppArmorProfile && e.deps.AppArmor != nil {
-		if err := e.deps.AppArmor(ctx); err != nil {
-			return Bundle{}, err
-		}
+	if err := e.loadAppArmor(ctx, document); err != nil {
+		return Bundle{}, err
 	}
 	size := v.HostConfig.ConsoleSize
 	return Bundle{

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path"
 	"sync"
 	"syscall"
 
@@ -112,22 +113,32 @@ func (e *Engine) stepView(s *step.Step) (*view, error) {
 	}
 	spec.SetDefaults(e.deps.Host, h)
 	v := &view{Container: &state.Container{ID: s.ID, Name: s.Name, Config: c, HostConfig: h}}
-	hosts := s.Privileged || s.Network == step.NetworkHost || e.noMapping != nil
 	for _, m := range s.Mounts {
-		mt := state.Mount{Type: mount.TypeBind, Source: m.Source, Destination: m.Destination, RW: m.RW, Propagation: mount.PropagationRPrivate}
-		if m.Source == "" {
-			mt = state.Mount{Type: mount.TypeTmpfs, Destination: m.Destination, RW: m.RW, Options: m.Options}
+		mt := state.Mount{
+			Type: mount.TypeBind, Source: m.Source, Subpath: m.Part, Destination: path.Clean(m.Destination), RW: m.RW,
+			Propagation: mount.PropagationRPrivate,
+		}
+		switch {
+		case len(m.Layers.Lower) > 0:
+			mt.Source = m.Layers.Lower[0]
+		case m.Source == "":
+			mt = state.Mount{Type: mount.TypeTmpfs, Destination: mt.Destination, RW: m.RW, Options: m.Options}
 		}
 		v.Mounts = append(v.Mounts, mt)
-		hosts = hosts || m.Fixed
 	}
-	if !hosts && e.unmappable(v.Mounts) == "" {
-		ids, err := e.ids.allocate()
-		if err != nil {
-			return nil, err
-		}
-		v.IDs = ids
+	reason := hostUserReason(h)
+	if reason == "" {
+		reason = e.unmappable(v.Mounts)
 	}
+	if reason != "" {
+		e.log.Warn("build step runs in the host's user namespace", "step", s.ID, "name", s.Name, "reason", reason)
+		return v, nil
+	}
+	ids, err := e.ids.allocate()
+	if err != nil {
+		return nil, err
+	}
+	v.IDs = ids
 	return v, nil
 }
 
@@ -136,13 +147,17 @@ func (e *Engine) stepBundle(ctx context.Context, s *step.Step, v *view) (Bundle,
 	if err != nil {
 		return Bundle{}, err
 	}
-	if profile := document.Process.ApparmorProfile; profile != "" && profile == e.deps.Host.AppArmorProfile && e.deps.AppArmor != nil {
-		if err := e.deps.AppArmor(ctx); err != nil {
-			return Bundle{}, err
+	if err := e.loadAppArmor(ctx, document); err != nil {
+		return Bundle{}, err
+	}
+	overlays := map[string]runtime.Layers{}
+	for _, m := range s.Mounts {
+		if len(m.Layers.Lower) > 0 {
+			overlays[path.Clean(m.Destination)] = runtime.Layers(m.Layers)
 		}
 	}
 	return Bundle{Bundle: runtime.Bundle{
-		ID: s.ID, Spec: document, RootFS: runtime.Layers(s.RootFS), IDs: runtime.IDRange(v.IDs),
+		ID: s.ID, Spec: document, RootFS: runtime.Layers(s.RootFS), Parts: parts(v.Mounts), Overlays: overlays, IDs: runtime.IDRange(v.IDs),
 		StateDir: e.stateDir(s.ID), LogDir: s.LogDir, Log: crilog.Options{MaxSize: -1},
 		Terminal: s.Process.Terminal, OpenStdin: s.Process.Stdin != nil, StdinOnce: true,
 	}}, nil

@@ -60,7 +60,9 @@ const (
 type bind struct {
 	path string
 	// part is the path below path that is mounted, see [Bundle.Parts].
-	part    string
+	part string
+	// layers, if there are any, are merged and mounted in place of path.
+	layers  Layers
 	options mount.Options
 	// unmapped leaves owners as they are on the host (cgroups, devices).
 	unmapped bool

@@ -86,7 +86,7 @@ func (c *compiler) bindMount(m specs.Mount, o mount.Options) *plan.Mount {
 	part := c.b.Parts[m.Destination]
 	shown := path.Join(m.Source, part)
 	pm := &plan.Mount{Target: m.Destination, Describe: shown}
-	pm.File = c.file("bind "+shown, source{kind: sourceBind, bind: &bind{path: m.Source, part: part, options: o}, mount: pm})
+	pm.File = c.file("bind "+shown, source{kind: sourceBind, bind: &bind{path: m.Source, part: part, layers: c.b.Overlays[m.Destination], options: o}, mount: pm})
 	return pm
 }
 

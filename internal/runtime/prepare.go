@@ -65,7 +65,7 @@ func (p *preparer) explain(s *source, name string, err error) error {
 func (p *preparer) source(s *source) (*os.File, error) {
 	switch s.kind {
 	case sourceRoot:
-		return p.root()
+		return p.merge(p.bundle.RootFS)
 	case sourceBind:
 		return p.bind(s)
 	case sourceDev:
@@ -88,11 +88,11 @@ func (p *preparer) source(s *source) (*os.File, error) {
 	return nil, fmt.Errorf("unknown kind of source %d", s.kind)
 }
 
-// root makes the container's root filesystem.
-func (p *preparer) root() (*os.File, error) {
-	l := p.bundle.RootFS
+// merge makes the filesystem of layers: the container's root, or one of its
+// mounts.
+func (p *preparer) merge(l Layers) (*os.File, error) {
 	if len(l.Lower) == 0 {
-		return nil, errors.New("root filesystem has no layers")
+		return nil, errors.New("filesystem has no layers")
 	}
 	var below []string
 	for _, dir := range append(slices.Clone(l.Lower), l.Upper, l.Work) {
@@ -108,7 +108,7 @@ func (p *preparer) root() (*os.File, error) {
 	}
 	o := mount.OverlayOptions{Lower: below[:n], Upper: below[n], Work: below[n+1]}
 	if p.r.attachLayers {
-		return p.attachedOverlay(o)
+		return p.attachedOverlay(l.Base, o)
 	}
 	var m *os.File
 	err := p.asContainerRoot(func() error {
@@ -122,7 +122,7 @@ func (p *preparer) root() (*os.File, error) {
 		return err
 	})
 	if errors.Is(err, mount.ErrNeedsAttached) {
-		m, err = p.attachedOverlay(o)
+		m, err = p.attachedOverlay(l.Base, o)
 	}
 	if err != nil {
 		return nil, err
@@ -193,7 +193,7 @@ func (p *preparer) plainRoot(dir string) (*os.File, error) {
 
 // attachedOverlay is for kernels that want the layers attached: they are, in a
 // mount namespace that nobody else is in and that ends with this function.
-func (p *preparer) attachedOverlay(o mount.OverlayOptions) (*os.File, error) {
+func (p *preparer) attachedOverlay(layersBase string, o mount.OverlayOptions) (*os.File, error) {
 	dir := filepath.Join(p.r.opts.ExecRoot, p.bundle.ID)
 	layers, at := filepath.Join(dir, "layers"), filepath.Join(dir, "rootfs")
 	for _, d := range []string{layers, at} {
@@ -204,13 +204,10 @@ func (p *preparer) attachedOverlay(o mount.OverlayOptions) (*os.File, error) {
 	}
 	var m *os.File
 	err := p.asContainerRoot(func() error {
-		if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
-			return os.NewSyscallError("unshare", err)
-		}
-		if err := mount.Propagate("/", unix.MS_PRIVATE); err != nil {
+		if err := privateMounts(); err != nil {
 			return err
 		}
-		base, err := p.layerMount(p.bundle.RootFS.Base)
+		base, err := p.layerMount(layersBase)
 		if err != nil {
 			return err
 		}
@@ -220,6 +217,15 @@ func (p *preparer) attachedOverlay(o mount.OverlayOptions) (*os.File, error) {
 		return err
 	})
 	return m, err
+}
+
+// privateMounts gives the calling thread a mount namespace of its own, from
+// which nothing gets back to the host's.
+func privateMounts() error {
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		return os.NewSyscallError("unshare", err)
+	}
+	return mount.Propagate("/", unix.MS_PRIVATE)
 }
 
 // asContainerRoot runs f on a thread that the filesystems take for the
@@ -243,11 +249,57 @@ func (p *preparer) asContainerRoot(f func() error) error {
 
 // bind makes a detached mount of a source on the host.
 func (p *preparer) bind(s *source) (*os.File, error) {
+	if len(s.bind.layers.Lower) > 0 {
+		return p.overlayBind(s)
+	}
 	src, err := mount.OpenSource(s.bind.path, s.bind.part)
 	if err != nil {
 		return nil, err
 	}
 	defer src.Close()
+	return p.bindOf(s, src, s.bind.unmapped)
+}
+
+// overlayBind makes the mount of a directory that is spread over several
+// layers, or of a part of it, which is found as by a process whose root it is.
+// The layers are ID-mapped, so that the mount need not be.
+func (p *preparer) overlayBind(s *source) (m *os.File, err error) {
+	whole, err := p.merge(s.bind.layers)
+	if err != nil {
+		return nil, err
+	}
+	defer whole.Close()
+	// Kernels before 6.15 clone only what is attached in the caller's namespace.
+	at := filepath.Join(p.r.opts.ExecRoot, p.bundle.ID, "overlay")
+	if err := os.Mkdir(at, 0o700); err != nil {
+		return nil, err
+	}
+	defer os.Remove(at)
+	err = ns.OnThread(func() error {
+		if err := privateMounts(); err != nil {
+			return err
+		}
+		dir, err := mount.OpenSource(at, "")
+		if err != nil {
+			return err
+		}
+		defer dir.Close()
+		if err := mount.Move(whole, dir, ""); err != nil {
+			return err
+		}
+		src, err := mount.OpenInRoot(whole, filepath.Join("/", s.bind.part), unix.O_PATH, 0)
+		if err != nil {
+			return err
+		}
+		defer src.Close()
+		m, err = p.bindOf(s, src, true)
+		return err
+	})
+	return m, err
+}
+
+// bindOf makes a detached mount of an open directory or file.
+func (p *preparer) bindOf(s *source, src *os.File, unmapped bool) (*os.File, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(src.Fd()), &st); err != nil {
 		return nil, &os.PathError{Op: "stat", Path: s.bind.path, Err: err}
@@ -260,7 +312,7 @@ func (p *preparer) bind(s *source) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := p.dressBind(m, o, scope, s.bind.unmapped || kind == unix.S_IFCHR || kind == unix.S_IFBLK); err != nil {
+	if err := p.dressBind(m, o, scope, unmapped || kind == unix.S_IFCHR || kind == unix.S_IFBLK); err != nil {
 		m.Close()
 		return nil, err
 	}

@@ -51,7 +51,7 @@ type IDRange struct {
 	Host, Size uint32
 }
 
-// Layers is a root filesystem made of directories.
+// Layers is a filesystem made of directories: a root, or a mount.
 type Layers struct {
 	// Base is a directory below which all the others are, on one mount. It is
 	// what gets ID-mapped.
@@ -80,7 +80,11 @@ type Bundle struct {
 	// Parts are, by destination of a bind mount, what is mounted of its source,
 	// if not all: a path below it, which may be in the hands of a container.
 	Parts map[string]string
-	IDs   IDRange
+	// Overlays are, by destination of a bind mount, the directories that are
+	// merged to be its source, in place of the source that Spec names. A part of
+	// one is found as if it were the root: its links do not lead out.
+	Overlays map[string]Layers
+	IDs      IDRange
 	// GroupAdd are further groups of the first process, names or numbers.
 	GroupAdd []string
 	// StateDir and LogDir are given to the shim. They are made if missing and

@@ -50,14 +50,15 @@ const (
 
 // Mount is something of the host that a step sees.
 type Mount struct {
-	// Source is a directory or file of the host, free of symbolic links; empty
-	// for a tmpfs.
-	Source      string
+	// Source is a directory or file of the host; empty for a tmpfs.
+	Source string
+	// Layers, if there are any, are merged and mounted in place of Source.
+	Layers image.Layers
+	// Part is what is mounted of that, if not all: a path below it.
+	Part        string
 	Destination string
 	RW          bool
 	Options     []string // of a tmpfs
-	// Fixed marks a mount whose file system cannot be ID-mapped.
-	Fixed bool
 }
 
 // Process is what a step or a shell beside it runs.
