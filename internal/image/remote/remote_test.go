@@ -2,6 +2,7 @@ package remote
 
 import (
 	"encoding/pem"
+	"fmt"
 	"io"
 	"log"
 	"net/http"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/containerd/errdefs"
@@ -114,6 +116,117 @@ func TestGuard(t *testing.T) {
 		if passed != c.want || (err == nil) != c.want {
 			t.Errorf("%s %s with %q: passed %v, error %v", c.method, c.url, c.auth, passed, err)
 		}
+	}
+}
+
+// fakeRegistry opens a session with one on loopback.
+func fakeRegistry(t *testing.T, handler http.HandlerFunc) (*Session, reference.Named) {
+	t.Helper()
+	server := httptest.NewServer(handler)
+	t.Cleanup(server.Close)
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	r, err := New(Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ref, err := reference.ParseNormalizedNamed(strings.TrimPrefix(server.URL, "http://") + "/app")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := r.Session(t.Context(), ref, Credentials{Username: "tester", Password: "secret"})
+	t.Cleanup(s.Close)
+	return s, ref
+}
+
+// A list of tags that never ends is not followed for ever, and what stands for a
+// tag in it is not kept whatever its length.
+func TestEndlessTags(t *testing.T) {
+	asked := 0
+	s, ref := fakeRegistry(t, func(w http.ResponseWriter, _ *http.Request) {
+		asked++
+		w.Header().Set("Link", fmt.Sprintf(`</v2/app/tags/list?last=%d>; rel="next"`, asked))
+		_, _ = io.WriteString(w, `{"tags":[]}`)
+		if asked > 3*maxPages {
+			panic(http.ErrAbortHandler)
+		}
+	})
+	if _, err := s.Tags(t.Context(), ref); !errdefs.IsResourceExhausted(err) || asked != maxPages {
+		t.Errorf("after %d pages: %v", asked, err)
+	}
+	s, ref = fakeRegistry(t, func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = fmt.Fprintf(w, `{"tags":["latest","%s"]}`, strings.Repeat("t", maxTag+1))
+	})
+	if tags, err := s.Tags(t.Context(), ref); !errdefs.IsInvalidArgument(err) {
+		t.Errorf("a long tag: %d tags, %v", len(tags), err)
+	}
+}
+
+// No answer but a blob is read without end, wherever the registry has it from:
+// the whole of a token is kept in memory.
+func TestEndlessAnswers(t *testing.T) {
+	var sent atomic.Int64
+	endless := func(w http.ResponseWriter) {
+		line := []byte(strings.Repeat("x", 64<<10))
+		_, _ = io.WriteString(w, `{"token":"`)
+		for sent.Store(0); sent.Load() < 16*maxAnswer; sent.Add(int64(len(line))) {
+			if _, err := w.Write(line); err != nil {
+				return
+			}
+		}
+		_, _ = io.WriteString(w, `"}`)
+	}
+	token := "/v2/app/blobs/token"
+	s, ref := fakeRegistry(t, func(w http.ResponseWriter, req *http.Request) {
+		switch {
+		case req.URL.Path == token && req.Method == http.MethodPost:
+			w.WriteHeader(http.StatusNotFound) // then the library asks by GET
+		case req.URL.Path == token:
+			endless(w)
+		case req.URL.Path == "/v2/app/manifests/latest":
+			w.Header().Set("Content-Type", "application/vnd.oci.image.manifest.v1+json")
+			endless(w)
+		default:
+			w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm="http://%s%s",service="s",scope="repository:app:pull"`, req.Host, token))
+			w.WriteHeader(http.StatusUnauthorized)
+		}
+	})
+	if _, err := s.Tags(t.Context(), ref); !errdefs.IsResourceExhausted(err) {
+		t.Errorf("a token without end: %.200v", err)
+	}
+	// The rest is what the sockets hold.
+	if n := sent.Load(); n > 2*maxAnswer {
+		t.Errorf("%d bytes of a token were taken", n)
+	}
+	if _, _, err := s.Resolver().Resolve(t.Context(), ref.String()+":latest"); !errdefs.IsResourceExhausted(err) {
+		t.Errorf("a manifest without end: %.200v", err)
+	}
+}
+
+// What a token server redirects to does not see the password, which is in the
+// body of the request.
+func TestTokenRedirect(t *testing.T) {
+	for _, status := range []int{http.StatusFound, http.StatusTemporaryRedirect, http.StatusPermanentRedirect} {
+		var seen atomic.Value
+		thief := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+			body, _ := io.ReadAll(req.Body)
+			seen.Store(string(body) + req.Header.Get("Authorization"))
+			_, _ = io.WriteString(w, `{"token":"x","access_token":"x"}`)
+		}))
+		s, ref := fakeRegistry(t, func(w http.ResponseWriter, req *http.Request) {
+			if req.URL.Path == "/token" {
+				http.Redirect(w, req, thief.URL, status)
+				return
+			}
+			w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm="http://%s/token",service="s",scope="repository:app:pull"`, req.Host))
+			w.WriteHeader(http.StatusUnauthorized)
+		})
+		if _, err := s.Tags(t.Context(), ref); err == nil || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%d: %v", status, err)
+		}
+		if got, _ := seen.Load().(string); strings.Contains(got, "secret") || strings.Contains(got, "Basic") {
+			t.Errorf("%d: the thief got %q", status, got)
+		}
+		thief.Close()
 	}
 }
 

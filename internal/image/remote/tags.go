@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/containerd/containerd/v2/core/remotes/docker"
@@ -16,9 +17,14 @@ import (
 
 const (
 	// tagsPerPage is how many tags are asked for at once, maxTags how many a
-	// repository may have, maxAnswer how long one answer may be in bytes.
+	// repository may have, maxPages how many answers they may come in, which is
+	// enough for registries that give no more than 50. maxTag is how long a tag
+	// may be by the distribution specification, maxAnswer how long one answer may
+	// be, both in bytes.
 	tagsPerPage = 1000
 	maxTags     = 100_000
+	maxPages    = 2000
+	maxTag      = 128
 	maxAnswer   = 8 << 20
 )
 
@@ -42,13 +48,19 @@ func (s *Session) tagsAt(ctx context.Context, h docker.RegistryHost, path string
 	ctx = docker.WithScope(ctx, "repository:"+path+":pull")
 	next := fmt.Sprintf("%s://%s%s/%s/tags/list?n=%d", h.Scheme, h.Host, h.Path, path, tagsPerPage)
 	var tags []string
-	for next != "" {
+	for pages := 0; next != ""; pages++ {
+		if pages == maxPages {
+			return nil, errdefs.ErrResourceExhausted.WithMessage(fmt.Sprintf("repository %s lists its tags on more than %d pages", path, maxPages))
+		}
 		var page struct {
 			Tags []string `json:"tags"`
 		}
 		header, err := s.get(ctx, h, next, &page)
 		if err != nil {
 			return nil, err
+		}
+		if slices.ContainsFunc(page.Tags, func(tag string) bool { return len(tag) > maxTag }) {
+			return nil, errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("repository %s lists a tag of more than %d bytes", path, maxTag))
 		}
 		tags = append(tags, page.Tags...)
 		if len(tags) > maxTags {
@@ -96,13 +108,11 @@ func (s *Session) get(ctx context.Context, h docker.RegistryHost, target string,
 		if err != nil {
 			return nil, err
 		}
-		data, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
+		data, err := io.ReadAll(res.Body) // which the guard bounds
 		_ = res.Body.Close()
 		switch {
 		case err != nil:
 			return nil, fmt.Errorf("read %s: %w", target, err)
-		case len(data) > maxAnswer:
-			return nil, errdefs.ErrResourceExhausted.WithMessage(fmt.Sprintf("%s answers with more than %d bytes", target, maxAnswer))
 		case res.StatusCode == http.StatusOK:
 			if err := json.Unmarshal(data, into); err != nil {
 				return nil, fmt.Errorf("read %s: %w", target, err)
