@@ -19,8 +19,9 @@ import (
 // attributes.
 //
 // As with Docker nothing happens, and that is no error, when the volume has
-// content or when path is not a directory of the image. A copy that fails or
-// is cancelled leaves the volume empty.
+// content or when path is not a directory of the image. Of several calls for one
+// volume the first fills it, while the others wait. A copy that fails or is
+// cancelled leaves the volume empty.
 func (s *Store) CopyUp(ctx context.Context, name string, root *os.File, path string) error {
 	s.mu.Lock()
 	m, ok := s.volumes[name]
@@ -36,15 +37,17 @@ func (s *Store) CopyUp(ctx context.Context, name string, root *os.File, path str
 		return fmt.Errorf("copy %s of the image to volume %s: %w", path, name, err)
 	}
 	defer src.Close()
-	dst, err := openDir(unix.AT_FDCWD, s.data(name))
-	if err != nil {
-		return fmt.Errorf("copy to volume %s: %w", name, err)
-	}
-	defer dst.Close()
-	if empty, err := isEmpty(dst); err != nil || !empty {
-		return err
-	}
-	return s.fill(ctx, m, src, dst)
+	return s.mounts.with(name, func(map[string]bool) error {
+		dst, err := openDir(unix.AT_FDCWD, s.data(name))
+		if err != nil {
+			return fmt.Errorf("copy to volume %s: %w", name, err)
+		}
+		defer dst.Close()
+		if empty, err := isEmpty(dst); err != nil || !empty {
+			return err
+		}
+		return s.fill(ctx, m, src, dst)
+	})
 }
 
 // fill copies between two notes in volume.json, so that a crash is noticed.
@@ -54,30 +57,60 @@ func (s *Store) fill(ctx context.Context, m meta, src, dst *os.File) error {
 	} else if empty {
 		return copyAttrs(src, dst)
 	}
-	if err := s.mark(m, true); err != nil {
-		return err
+	if err := s.mark(m); err != nil {
+		return fmt.Errorf("note that volume %s is filled: %w", m.Name, err)
 	}
 	err := copyTree(ctx, src, dst)
 	if err == nil {
 		err = unix.Syncfs(int(dst.Fd()))
 	}
+	if err == nil {
+		err = s.unmark(m)
+	}
 	if err != nil {
-		s.mu.Lock()
-		defer s.mu.Unlock()
 		return errors.Join(fmt.Errorf("copy to volume %s: %w", m.Name, err), s.empty(m))
 	}
-	return s.mark(m, false)
+	return nil
 }
 
-// mark notes in volume.json whether the volume is being filled.
-func (s *Store) mark(m meta, filling bool) error {
+// filled is what volume.json is replaced by when the volume is full. It is
+// written beforehand: then the copy may have taken the last room on the disk,
+// and a note that stayed would have the next [Open] throw the data away.
+const filled = "volume.json.filled"
+
+// mark notes that the volume is being filled.
+func (s *Store) mark(m meta) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	m.Filling = filling
-	if err := writeMeta(filepath.Join(s.root, m.Name), m); err != nil {
-		return fmt.Errorf("note the state of volume %s: %w", m.Name, err)
+	dir := filepath.Join(s.root, m.Name)
+	m.Filling = false
+	err := writeSynced(filepath.Join(dir, filled), m)
+	if err == nil {
+		m.Filling = true
+		err = writeMeta(dir, m)
 	}
-	return nil
+	if err != nil {
+		if e := os.Remove(filepath.Join(dir, filled)); e != nil && !errors.Is(e, os.ErrNotExist) {
+			err = errors.Join(err, e)
+		}
+	}
+	return err
+}
+
+// unmark takes the note away.
+func (s *Store) unmark(m meta) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	dir := filepath.Join(s.root, m.Name)
+	err := os.Rename(filepath.Join(dir, filled), filepath.Join(dir, metaFile))
+	if errors.Is(err, os.ErrNotExist) { // done already, or marked by an older daemon
+		m.Filling = false
+		return writeMeta(dir, m)
+	}
+	if err != nil {
+		return err
+	}
+	return syncDir(dir)
 }
 
 // openBelow opens a directory as seen by a process whose root is root.

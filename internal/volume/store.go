@@ -24,8 +24,12 @@ import (
 // AnonymousLabel marks volumes that got their name from us.
 const AnonymousLabel = "com.docker.volume.anonymous"
 
-// metaVersion is the version of volume.json. Newer files are refused.
-const metaVersion = 1
+// metaFile is what is known about a volume, metaVersion its version. Newer files
+// are refused.
+const (
+	metaFile    = "volume.json"
+	metaVersion = 1
+)
 
 // The names that Docker allows.
 var validName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]+$`)
@@ -127,6 +131,7 @@ func (s *Store) load(e fs.DirEntry) error {
 	return nil
 }
 
+// empty removes what is in a volume and then the note that it is being filled.
 func (s *Store) empty(m meta) error {
 	data := s.data(m.Name)
 	entries, err := os.ReadDir(data)
@@ -138,12 +143,11 @@ func (s *Store) empty(m meta) error {
 			return err
 		}
 	}
-	m.Filling = false
-	return writeMeta(filepath.Join(s.root, m.Name), m)
+	return s.unmark(m)
 }
 
 func readMeta(dir string) (meta, error) {
-	path := filepath.Join(dir, "volume.json")
+	path := filepath.Join(dir, metaFile)
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return meta{}, err
@@ -168,23 +172,28 @@ func readMeta(dir string) (meta, error) {
 
 // writeMeta replaces volume.json so that it survives a power cut.
 func writeMeta(dir string, m meta) error {
+	tmp := filepath.Join(dir, metaFile+".new")
+	if err := writeSynced(tmp, m); err != nil {
+		return err
+	}
+	if err := os.Rename(tmp, filepath.Join(dir, metaFile)); err != nil {
+		return err
+	}
+	return syncDir(dir)
+}
+
+// writeSynced writes m to a file, and to the disk.
+func writeSynced(path string, m meta) error {
 	data, err := json.Marshal(m)
 	if err != nil {
 		return err
 	}
-	tmp := filepath.Join(dir, "volume.json.new")
-	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, 0o600)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return err
 	}
 	_, err = f.Write(append(data, '\n'))
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(tmp, filepath.Join(dir, "volume.json")); err != nil {
-		return err
-	}
-	return syncDir(dir)
+	return errors.Join(err, f.Sync(), f.Close())
 }
 
 func syncDir(path string) error {

@@ -15,7 +15,7 @@ type volumeUsers struct {
 	list map[string]bool // by container ID
 }
 
-// with runs fn while nobody else works on the volume's mount.
+// with runs fn while nobody else works on the volume's mount or fills it.
 func (u *users) with(name string, fn func(users map[string]bool) error) error {
 	u.mu.Lock()
 	if u.all == nil {

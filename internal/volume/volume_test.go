@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -133,7 +134,7 @@ func TestOpenClearsUp(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(root, "damaged", "_data"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.mark(s.volumes["half"], true); err != nil {
+	if err := s.mark(s.volumes["half"]); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(half.Path, "part"), nil, 0o600); err != nil {
@@ -336,5 +337,72 @@ func TestCancelledCopyUpLeavesNothing(t *testing.T) {
 	}
 	if left, _ := os.ReadDir(v.Path); len(left) == 0 {
 		t.Error("second try brought nothing")
+	}
+}
+
+// Containers that are created at once, as Compose does, with one new volume all
+// find it filled, once.
+func TestCopyUpAtOnce(t *testing.T) {
+	testenv.NeedsRoot(t)
+	s := openStore(t, t.TempDir())
+	img := image(t)
+	want := listing(t, filepath.Join(img.Name(), "real"))
+	for round := range 20 {
+		v := create(t, s, fmt.Sprintf("data%d", round))
+		var wait sync.WaitGroup
+		for range 4 {
+			wait.Go(func() {
+				if err := s.CopyUp(t.Context(), v.Name, img, "/srv"); err != nil {
+					t.Errorf("round %d: %v", round, err)
+				}
+				if diff := cmp.Diff(want, listing(t, v.Path)); diff != "" {
+					t.Errorf("round %d (-image +volume):\n%s", round, diff)
+				}
+			})
+		}
+		wait.Wait()
+		if t.Failed() {
+			return
+		}
+	}
+}
+
+// A full disk at the end of the filling must not leave the note that says that
+// the volume is half full: the next daemon would empty it, with what containers
+// have written since.
+func TestFillingEndsWithoutRoom(t *testing.T) {
+	testenv.NeedsRoot(t)
+	const pages = 16
+	for n := 1; n <= pages; n++ {
+		root, img := t.TempDir(), t.TempDir()
+		if err := unix.Mount("tmpfs", root, "tmpfs", 0, fmt.Sprintf("size=%d", pages*os.Getpagesize())); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = unix.Unmount(root, unix.MNT_DETACH) })
+		s := openStore(t, root)
+		v := create(t, s, "data")
+		if err := os.WriteFile(filepath.Join(img, "f"), make([]byte, n*os.Getpagesize()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		dir, err := os.Open(img)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = s.CopyUp(t.Context(), "data", dir, "/")
+		_ = dir.Close()
+		if left, _ := os.ReadDir(v.Path); (err == nil) != (len(left) == 1) {
+			t.Errorf("%d pages: %v, and the volume has %v", n, err, left)
+		}
+		written := filepath.Join(v.Path, "written")
+		if err := os.Symlink("by a container", written); err != nil { // takes no page
+			t.Fatal(err)
+		}
+		openStore(t, root)
+		if _, err := os.Lstat(written); err != nil {
+			t.Errorf("%d pages: what a container has written is lost: %v", n, err)
+		}
+		if _, err := os.Lstat(filepath.Join(root, "data", "volume.json.filled")); err == nil {
+			t.Errorf("%d pages: a file is left", n)
+		}
 	}
 }
