@@ -354,7 +354,13 @@ func (n *creation) volume(ctx context.Context, m *state.Mount) error {
 		return err
 	}
 	if vol.Created {
-		n.steps.Add(func() error { return n.e.deps.Volumes.Remove(m.Name) })
+		n.steps.Add(func() error {
+			err := n.e.removeVolume(context.WithoutCancel(ctx), m.Name, "")
+			if errdefs.IsConflict(err) { // another container has got it meanwhile
+				return nil
+			}
+			return err
+		})
 		n.e.emitOther(ctx, events.VolumeEventType, events.ActionCreate, m.Name, map[string]string{"driver": "local"})
 	}
 	m.Source = vol.Path

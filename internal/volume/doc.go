@@ -6,6 +6,7 @@
 // fills a new volume with what the image has at the place where it is mounted.
 //
 //	ROOT/NAME/volume.json  what is known about the volume
+//	ROOT/NAME/volume.json.filled  what that becomes when the volume has been filled
 //	ROOT/NAME/_data        what containers see; owners are the containers' own ids
 //	ROOT/.new-*, .gone-*   volumes in the making and in removal
 //
