@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/remotes"
@@ -42,7 +41,8 @@ type Pulled struct {
 // the documents first, then the layers side by side, while those that are
 // complete are unpacked in their order. All content is checked against its
 // digest while it comes in. progress, which may be nil, gets what Docker's
-// clients expect; it is called by one goroutine at a time.
+// clients expect; it is called by one goroutine at a time, and if it blocks, only
+// the end of the pull waits for it.
 //
 // A connection that breaks is taken up where it broke, and errors that may
 // pass are tried again some times. In the end an error has the class of its
@@ -56,13 +56,15 @@ func (s *Store) Pull(ctx context.Context, ref reference.Named, o PullOptions, pr
 		return Pulled{}, err
 	}
 	defer session.Close()
+	out := reportTo(progress)
+	defer out.end() // after all else is given back
 	name, object := pullName(ref)
 	ctx, done, err := s.lease(s.in(ctx))
 	if err != nil {
 		return Pulled{}, err
 	}
 	defer done()
-	p := &pull{store: s, ref: ref, wanted: o.Platforms, report: serially(progress)}
+	p := &pull{store: s, ref: ref, wanted: o.Platforms, report: out.report}
 	resolver := session.Resolver()
 	resolved, target, err := resolver.Resolve(ctx, ref.String())
 	if err != nil {
@@ -116,20 +118,6 @@ func pullName(ref reference.Named) (name, object string) {
 		return ref.String(), t.Tag()
 	}
 	return ref.String(), ""
-}
-
-// serially lets one goroutine at a time report. A nil function becomes one
-// that does nothing.
-func serially(progress func(jsonstream.Message)) func(jsonstream.Message) {
-	if progress == nil {
-		return func(jsonstream.Message) {}
-	}
-	var mu sync.Mutex
-	return func(m jsonstream.Message) {
-		mu.Lock()
-		defer mu.Unlock()
-		progress(m)
-	}
 }
 
 // pull is one pull under way.

@@ -56,6 +56,8 @@ func (s *Store) Push(ctx context.Context, ref reference.NamedTagged, o PushOptio
 		return Pushed{}, err
 	}
 	defer session.Close()
+	out := reportTo(progress)
+	defer out.end() // after all else is given back
 	ctx, done, err := s.lease(s.in(ctx))
 	if err != nil {
 		return Pushed{}, err
@@ -75,7 +77,7 @@ func (s *Store) Push(ctx context.Context, ref reference.NamedTagged, o PushOptio
 	if err != nil {
 		return Pushed{}, err
 	}
-	p := &push{store: s, ref: ref, session: session, report: serially(progress)}
+	p := &push{store: s, ref: ref, session: session, report: out.report}
 	p.report(jsonstream.Message{Status: fmt.Sprintf("The push refers to repository [%s]", ref.Name())})
 	if err := p.run(ctx, result.Target); err != nil {
 		return Pushed{}, registryError("push", ref, err)

@@ -26,6 +26,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/portholehq/porthole/internal/image/name"
 	"github.com/portholehq/porthole/internal/image/remote"
@@ -568,6 +569,45 @@ func TestPullsShareDownloads(t *testing.T) {
 	wg.Wait()
 	if n := r.count("GET /v2/app/blobs/"); n != 2 {
 		t.Errorf("%d blobs were fetched by 8 pulls, want 2", n)
+	}
+}
+
+// A client that is stopped, and so reads no progress, holds up its own pull alone.
+func TestPullOfStoppedClient(t *testing.T) {
+	r := newRegistry(t)
+	l := &layout{t: t}
+	r.put(t, "app", l, l.image(large(t)))
+	s := openRemote(t, remote.Options{})
+	s.downloads = semaphore.NewWeighted(1)
+	name := named(t, r.host+"/app:latest")
+	stopped, goOn := make(chan struct{}), make(chan struct{})
+	var seen []string
+	once := false
+	first := make(chan error, 1)
+	go func() {
+		_, err := s.Pull(t.Context(), name, PullOptions{}, func(m jsonstream.Message) {
+			if m.Status == "Downloading" && !once {
+				once = true
+				close(stopped)
+				<-goOn
+			}
+			statuses(&seen)(m)
+		})
+		first <- err
+	}()
+	<-stopped
+	// It is of the same layer, and there is place for one download.
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if _, err := s.Pull(ctx, name, PullOptions{}, nil); err != nil {
+		t.Errorf("beside a stopped client: %v", err)
+	}
+	close(goOn)
+	if err := <-first; err != nil {
+		t.Error(err)
+	}
+	if !strings.HasPrefix(seen[0], "latest: Pulling from") || !strings.HasPrefix(seen[len(seen)-1], "Status: ") {
+		t.Errorf("the client saw %q", seen)
 	}
 }
 
