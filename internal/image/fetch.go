@@ -103,8 +103,10 @@ func (p *pull) fetch(ctx context.Context, desc ocispec.Descriptor, report func(j
 		return false, err
 	}
 	defer unlock()
-	if err := p.store.limits.Room(p.store.root, desc.Size); err != nil {
-		return false, err
+	if _, err := p.store.content.Info(ctx, desc.Digest); err != nil {
+		if err := p.store.limits.Room(p.store.root, desc.Size); err != nil {
+			return false, err
+		}
 	}
 	// Places that the image itself names are no business of the daemon's: they
 	// could be anywhere in its network.

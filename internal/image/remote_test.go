@@ -611,6 +611,26 @@ func TestPullOfStoppedClient(t *testing.T) {
 	}
 }
 
+// What is here already needs no room on the disk.
+func TestPullAgainOnFullDisk(t *testing.T) {
+	r := newRegistry(t)
+	l := &layout{t: t}
+	r.put(t, "app", l, l.image(small(t, "one")))
+	s := openRemote(t, remote.Options{})
+	name := named(t, r.host+"/app:latest")
+	if _, err := s.Pull(t.Context(), name, PullOptions{}, nil); err != nil {
+		t.Fatal(err)
+	}
+	s.limits.KeepFree = 1 << 60
+	if p, err := s.Pull(t.Context(), name, PullOptions{}, nil); err != nil || p.Changed {
+		t.Errorf("again: %+v, %v", p, err)
+	}
+	r.put(t, "other", l, l.image(small(t, "two")))
+	if _, err := s.Pull(t.Context(), named(t, r.host+"/other:latest"), PullOptions{}, nil); !errdefs.IsResourceExhausted(err) {
+		t.Errorf("another image: %v", err)
+	}
+}
+
 // bearerRegistry wants a token that its token server gives to tester.
 func bearerRegistry(t *testing.T, r *testRegistry, identity string) *httptest.Server {
 	t.Helper()
