@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -98,8 +99,11 @@ func (s *Store) mount(m meta) error {
 		err = inner
 	}
 	return fmt.Errorf("error while mounting volume '%s': failed to mount local volume: mount %s:%s, flags: %s: %w",
-		s.data(m.Name), device, s.data(m.Name), options, err)
+		s.data(m.Name), device, s.data(m.Name), password.ReplaceAllString(options, "$1$2=********"), err)
 }
+
+// password finds the secrets in mount options, see mount.cifs(8).
+var password = regexp.MustCompile(`(^|,)(password2?|pass)=[^,]*`)
 
 // resolveAddress replaces a name in "addr=NAME" by its address: the kernel
 // resolves none.

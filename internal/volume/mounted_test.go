@@ -112,3 +112,18 @@ func TestMountFails(t *testing.T) {
 		t.Error("mounted")
 	}
 }
+
+// The options of a volume may hold a password, which errors must not show: they
+// are logged, and kept with the container's history.
+func TestMountErrorHidesPassword(t *testing.T) {
+	testenv.NeedsRoot(t)
+	s := openStore(t, t.TempDir())
+	options := map[string]string{"type": "nosuchfs", "o": "username=me,password=se=cret,pass=se=cret,vers=3", "device": "//host/share"}
+	if _, err := s.Create("share", CreateOptions{Options: options}); err != nil {
+		t.Fatal(err)
+	}
+	err := s.Mount("share", "a")
+	if err == nil || strings.Contains(err.Error(), "cret") || !strings.Contains(err.Error(), "username=me,password=********,pass=********,vers=3") {
+		t.Errorf("error %v", err)
+	}
+}
