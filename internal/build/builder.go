@@ -74,6 +74,9 @@ type Builder struct {
 	watchers   watchers
 	builds     classicBuilds
 	closers    undo.Stack
+
+	trimming sync.Mutex
+	trimmed  time.Time
 }
 
 // Open opens the builder in o.Root. The caller closes it.
@@ -92,9 +95,7 @@ func Open(ctx context.Context, o Options) (_ *Builder, err error) {
 			return nil, err
 		}
 	}
-	if err := trimLogs(b.logsDir(), time.Now()); err != nil {
-		o.Logger.Warn("old logs of build steps stay", "err", err)
-	}
+	b.trim()
 	if b.sessions, err = session.NewManager(); err != nil {
 		return nil, err
 	}
@@ -118,6 +119,22 @@ func Open(ctx context.Context, o Options) (_ *Builder, err error) {
 func (b *Builder) Close() error { return b.closers.Run() }
 
 func (b *Builder) logsDir() string { return filepath.Join(b.root, "logs") }
+
+// trim removes old logs of steps, now and then.
+func (b *Builder) trim() {
+	if !b.trimming.TryLock() {
+		return
+	}
+	defer b.trimming.Unlock()
+	now := time.Now()
+	if now.Sub(b.trimmed) < trimInterval {
+		return
+	}
+	b.trimmed = now
+	if err := trimLogs(b.logsDir(), now); err != nil {
+		b.log.Warn("old logs of build steps stay", "err", err)
+	}
+}
 
 // openWorker makes BuildKit's worker over the parts of the store.
 func (b *Builder) openWorker(ctx context.Context, o Options) (*buildWorker, error) {

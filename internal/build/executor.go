@@ -98,6 +98,7 @@ func (x *stepExecutor) Run(ctx context.Context, id string, root executor.Mount, 
 	if err := describe(s, root, p); err != nil {
 		return nil, err
 	}
+	x.b.trim()
 	s.LogDir = filepath.Join(x.b.logsDir(), s.ID)
 	clean, err := stubs(s)
 	if err != nil {

@@ -16,6 +16,8 @@ const (
 	// keepLogs is how long the logs of steps are kept, and mostLogs how many.
 	keepLogs = 7 * 24 * time.Hour
 	mostLogs = 2000
+	// trimInterval is how often they are looked at, if there are new ones.
+	trimInterval = time.Hour
 )
 
 // UseTempDir makes dir this process's directory for temporary files, and

@@ -60,7 +60,11 @@ func (s *steps) find(id string) *runningStep {
 // RunStep runs a step of a build to its end; see [step.Runner].
 func (e *Engine) RunStep(ctx context.Context, s *step.Step, started func()) (exit step.Exit, err error) {
 	var cleanup undo.Stack
-	defer func() { cleanup.Run() }()
+	defer func() {
+		if err := cleanup.Run(); err != nil {
+			e.log.Error("build step left something behind", "step", s.ID, "err", err)
+		}
+	}()
 	r := &runningStep{step: s}
 	if r.view, err = e.stepView(s); err != nil {
 		return exit, err
@@ -93,6 +97,10 @@ func (e *Engine) RunStep(ctx context.Context, s *step.Step, started func()) (exi
 	defer e.steps.add(r)()
 	return e.followStep(ctx, r, started)
 }
+
+// stepLog bounds what is kept of a step's output: enough for any that is read, and a step that prints without end does not
+// fill the disk.
+var stepLog = crilog.Options{MaxSize: 64 << 20, MaxFiles: 4, Compress: true}
 
 // stepView is what the parts of the engine that make containers need to know of a step.
 func (e *Engine) stepView(s *step.Step) (*view, error) {
@@ -158,7 +166,7 @@ func (e *Engine) stepBundle(ctx context.Context, s *step.Step, v *view) (Bundle,
 	}
 	return Bundle{Bundle: runtime.Bundle{
 		ID: s.ID, Spec: document, RootFS: runtime.Layers(s.RootFS), Parts: parts(v.Mounts), Overlays: overlays, IDs: runtime.IDRange(v.IDs),
-		StateDir: e.stateDir(s.ID), LogDir: s.LogDir, Log: crilog.Options{MaxSize: -1},
+		StateDir: e.stateDir(s.ID), LogDir: s.LogDir, Log: stepLog,
 		Terminal: s.Process.Terminal, OpenStdin: s.Process.Stdin != nil, StdinOnce: true,
 	}}, nil
 }
