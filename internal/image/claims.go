@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/leases"
@@ -18,6 +19,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sys/unix"
 
 	"github.com/portholehq/porthole/internal/ledger"
 )
@@ -30,8 +32,20 @@ import (
 // builder's. Of writable layers it is said which container made them, known or
 // not: that is for the caller to judge.
 func (s *Store) Claims(ctx context.Context) ([]ledger.Claim, error) {
+	return s.claims(ctx, time.Now().Add(-settling))
+}
+
+// settling is how long after its making a file may not be in the database yet:
+// layers and blobs get their place on the disk before that is committed.
+const settling = time.Minute
+
+// claims is Claims that leaves out what the database does not know and has been
+// where it is since before settled.
+func (s *Store) claims(ctx context.Context, settled time.Time) ([]ledger.Claim, error) {
 	c := claiming{store: s, ctx: s.in(ctx), layers: map[string][]string{}, blobs: map[digest.Digest][]string{}}
-	for _, step := range []func() error{c.images, c.operations, c.snapshots, c.content, c.rootfs} {
+	fresh := func() error { return c.fresh(settled) }
+	// Of two claims on a path the later one counts.
+	for _, step := range []func() error{fresh, c.images, c.operations, c.snapshots, c.content, c.rootfs} {
 		if err := step(); err != nil {
 			return nil, fmt.Errorf("tell whose the files of the image store are: %w", err)
 		}
@@ -174,6 +188,26 @@ func (c *claiming) rest(claim ledger.Claim) ledger.Claim {
 		claim.Owner, claim.Part = ledger.BuildCache, ""
 	}
 	return claim
+}
+
+// fresh claims what has come since a moment, so that it is nobody's prey until
+// the database has it.
+func (c *claiming) fresh(since time.Time) error {
+	for dir, part := range map[string]string{
+		"content/blobs/" + string(digest.Canonical): "packed layers", "layers/overlay/snapshots": "unpacked layers",
+	} {
+		err := c.each(dir, func(name string) {
+			var st unix.Stat_t
+			err := unix.Lstat(filepath.Join(c.store.root, dir, name), &st)
+			if err == nil && time.Unix(st.Ctim.Unix()).After(since) {
+				c.add(ledger.Claim{Path: path.Join(dir, name), Owner: ledger.Unfinished, Part: part})
+			}
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (c *claiming) snapshots() error {
