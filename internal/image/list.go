@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/image"
@@ -56,6 +57,9 @@ func (s *Store) List(ctx context.Context, opts ListOptions) ([]image.Summary, er
 			continue
 		}
 		sum, err := s.summary(ctx, e, names, digests, opts)
+		if errdefs.IsNotFound(err) && s.isGone(ctx, e) {
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -71,6 +75,14 @@ func (s *Store) List(ctx context.Context, opts ListOptions) ([]image.Summary, er
 		return list[i].ID < list[j].ID
 	})
 	return list, nil
+}
+
+// isGone tells that an image has been removed since it was listed.
+func (s *Store) isGone(ctx context.Context, e *entry) bool {
+	return !slices.ContainsFunc(e.records, func(r images.Image) bool {
+		now, err := s.images.Get(ctx, r.Name)
+		return !errdefs.IsNotFound(err) && (err != nil || now.Target.Digest == r.Target.Digest)
+	})
 }
 
 func (s *Store) summary(ctx context.Context, e *entry, names, digests []string, opts ListOptions) (image.Summary, error) {

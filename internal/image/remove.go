@@ -179,7 +179,7 @@ func (r *removal) removeAll(ctx context.Context) ([]image.DeleteResponse, error)
 	s := r.store
 	c := r.entry.contents
 	keys, err := s.snapshotKeys(ctx, c.snapshot)
-	if err != nil {
+	if err != nil && !errdefs.IsNotFound(err) { // what has lost its layers can be removed, too
 		return nil, err
 	}
 	if err := s.deleteRecords(ctx, r.entry.records); err != nil {
@@ -253,7 +253,7 @@ func (s *Store) Prune(ctx context.Context, opts PruneOptions) (image.PruneReport
 	}
 	report := image.PruneReport{ImagesDeleted: []image.DeleteResponse{}}
 	for _, e := range sorted(entries) {
-		if _, _, ok := f.match(e); !ok || opts.Used != nil && len(opts.Used(e.contents.id())) > 0 {
+		if _, _, ok := f.match(e); !ok || s.isGone(ctx, e) || opts.Used != nil && len(opts.Used(e.contents.id())) > 0 {
 			continue
 		}
 		r := removal{store: s, entry: e}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/snapshots"
+	"github.com/containerd/errdefs"
 )
 
 // DiskUsage is what the store occupies, in bytes. Writable layers are not in
@@ -24,6 +25,9 @@ func (s *Store) DiskUsage(ctx context.Context) (DiskUsage, error) {
 			return nil
 		}
 		n, err := s.layerSize(ctx, info)
+		if errdefs.IsNotFound(err) { // it went meanwhile
+			return nil
+		}
 		u.Layers += n
 		return err
 	})
