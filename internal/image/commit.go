@@ -80,8 +80,16 @@ func (s *Store) Commit(ctx context.Context, o CommitOptions) (Image, error) {
 	return c.asImage(familiar(name)), nil
 }
 
+// baseOf finds the image that the container is on. The lease of ctx keeps its
+// blobs from now on, whatever becomes of its names.
 func (s *Store) baseOf(ctx context.Context, o CommitOptions) (*contents, error) {
 	record, err := s.find(ctx, o.ImageID)
+	if err == nil {
+		err = s.leaseContent(ctx, record.Target.Digest)
+	}
+	if err == nil {
+		_, err = s.content.Info(ctx, record.Target.Digest) // it may have gone before the lease had it
+	}
 	if errdefs.IsNotFound(err) {
 		return nil, failf(errdefs.ErrNotFound, "commit container %s: its image %s has been removed", o.ContainerID, shortID(o.ImageID))
 	}

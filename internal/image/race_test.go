@@ -2,8 +2,11 @@ package image
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"testing"
+
+	"github.com/containerd/containerd/v2/core/snapshots"
 )
 
 // Images that go while others are listed or measured are left out of the answer, which is no error.
@@ -45,5 +48,75 @@ func TestListWhileRemoving(t *testing.T) {
 			return
 		default:
 		}
+	}
+}
+
+// vanishing is a snapshotter that calls then once, after the first look at a layer that is there.
+type vanishing struct {
+	snapshots.Snapshotter
+	then func()
+}
+
+func (v *vanishing) Stat(ctx context.Context, key string) (snapshots.Info, error) {
+	info, err := v.Snapshotter.Stat(ctx, key)
+	if then := v.then; err == nil && then != nil {
+		v.then = nil
+		then()
+	}
+	return info, err
+}
+
+// A load finds a layer unpacked, and then the image goes that had it.
+func TestLoadWhileRemoving(t *testing.T) {
+	s := open(t)
+	one, other := small(t, "one"), small(t, "other")
+	other.layers = one.layers
+	load(t, s, ociArchive(t, "one", one))
+	v := &vanishing{Snapshotter: s.snapshot}
+	v.then = func() {
+		if _, err := s.Remove(t.Context(), "one", RemoveOptions{}); err != nil {
+			t.Error(err)
+		}
+	}
+	s.snapshot = v
+	load(t, s, ociArchive(t, "other", other))
+	if v.then != nil {
+		t.Fatal("the layer was not looked at")
+	}
+	s.snapshot = v.Snapshotter
+	createRootFS(t, s, "c1", "other")
+}
+
+// The image of a container that is committed goes while its layer is written. What comes out is whole.
+func TestCommitWhileRemoving(t *testing.T) {
+	s := open(t)
+	changed(t, s)
+	img, err := s.Resolve(t.Context(), "img")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, done, err := s.lease(s.in(t.Context()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer done()
+	o := CommitOptions{ContainerID: "c1", ImageID: img.ID}
+	base, err := s.baseOf(ctx, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Remove(t.Context(), img.ID, RemoveOptions{Force: true}); err != nil {
+		t.Fatal(err)
+	}
+	layer, err := s.commitLayer(ctx, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := s.stack(ctx, base, layer, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.complete(ctx, c.target, 0); err != nil {
+		t.Errorf("the image lacks %v", err)
 	}
 }

@@ -190,7 +190,7 @@ func (s *Store) gcLabels(ctx context.Context, desc ocispec.Descriptor, labels ma
 	return nil
 }
 
-// leaseSnapshot adds a snapshot that exists already to the lease of ctx.
+// leaseSnapshot adds a snapshot, which need not exist yet, to the lease of ctx.
 func (s *Store) leaseSnapshot(ctx context.Context, key string) error {
 	id, ok := leases.FromContext(ctx)
 	if !ok {

@@ -62,8 +62,12 @@ func (s *Store) unpack(ctx context.Context, c *contents, progress func(jsonstrea
 const unpackPrefix = "unpack-"
 
 func (s *Store) unpackLayer(ctx context.Context, layer ocispec.Descriptor, diffID digest.Digest, parent, key string, progress func(jsonstream.Message)) (err error) {
+	// Before it is looked at: it could go between the two.
+	if err := s.leaseSnapshot(ctx, key); err != nil {
+		return err
+	}
 	if _, err := s.snapshot.Stat(ctx, key); err == nil {
-		return s.leaseSnapshot(ctx, key)
+		return nil
 	}
 	active := unpackPrefix + rand.Text()
 	mounts, err := s.snapshot.Prepare(ctx, active, parent)
@@ -81,7 +85,7 @@ func (s *Store) unpackLayer(ctx context.Context, layer ocispec.Descriptor, diffI
 	}
 	err = s.snapshot.Commit(ctx, key, active, snapshots.WithLabels(map[string]string{labelSize: strconv.FormatInt(size, 10)}))
 	if errdefs.IsAlreadyExists(err) { // by another load of the same layer
-		return errors.Join(s.snapshot.Remove(ctx, active), s.leaseSnapshot(ctx, key))
+		return s.snapshot.Remove(ctx, active)
 	}
 	if err != nil {
 		return fmt.Errorf("commit snapshot: %w", err)
