@@ -297,6 +297,7 @@ func (e *Engine) takeUp(c *ctr, task Task) {
 	if frozen, err := task.Frozen(); err == nil && frozen {
 		status = container.StatePaused
 	}
+	e.leaveUnrecorded(c.view(), task)
 	err := c.updateSaved(func(v *view) {
 		// Whatever was saved last, this is what is true. The daemon may have ended before it could save the start: then
 		// an OOM kill that is noted was in an earlier run.

@@ -441,6 +441,10 @@ type fakeNetworks struct {
 	mu               sync.Mutex
 	attached         map[string]bool
 	fail             error
+	own              map[string]bool // networks of users, by name
+	also             map[string]bool // those of them that containers are on
+	left             []string        // networks that Leave was called for
+	served           []network.SandboxSpec
 }
 
 func (f *fakeNetworks) Attach(_ context.Context, a network.AttachSpec) (network.Endpoint, error) {
@@ -450,6 +454,10 @@ func (f *fakeNetworks) Attach(_ context.Context, a network.AttachSpec) (network.
 		return network.Endpoint{}, f.fail
 	}
 	f.attached[a.ContainerID] = true
+	if f.own[a.Network] {
+		f.also[a.Network] = true
+		return fakeEndpoint(a.Network), nil
+	}
 	return network.Endpoint{
 		EndpointID: "e1", NetworkID: "n1", Network: "bridge", Interface: "eth0", IPv4: netip.MustParsePrefix("172.20.0.2/16"),
 		Gateway: netip.MustParseAddr("172.20.0.1"), MAC: net.HardwareAddr{2, 0, 0, 0, 0, 1},
@@ -469,16 +477,38 @@ func (f *fakeNetworks) Endpoints(id string) []network.Endpoint {
 	if !f.attached[id] {
 		return nil
 	}
-	return []network.Endpoint{{NetworkID: "n1", Network: "bridge", IPv4: netip.MustParsePrefix("172.20.0.2/16")}}
+	eps := []network.Endpoint{{NetworkID: "n1", Network: "bridge", IPv4: netip.MustParsePrefix("172.20.0.2/16")}}
+	for name := range f.also {
+		eps = append(eps, fakeEndpoint(name))
+	}
+	return eps
 }
 
-func (f *fakeNetworks) Serve(context.Context, network.SandboxSpec) ([]network.Published, error) {
+func fakeEndpoint(name string) network.Endpoint {
+	return network.Endpoint{NetworkID: name, Network: name, IPv4: netip.MustParsePrefix("172.21.0.2/16")}
+}
+
+func (f *fakeNetworks) Leave(_ context.Context, _, name string, _ *os.File) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.also[name] {
+		return errdefs.ErrNotFound.WithMessage("not connected to network " + name)
+	}
+	delete(f.also, name)
+	f.left = append(f.left, name)
+	return nil
+}
+
+func (f *fakeNetworks) Serve(_ context.Context, s network.SandboxSpec) ([]network.Published, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.served = append(f.served, s)
 	return nil, nil
 }
 func (f *fakeNetworks) Published(string) []network.Published { return nil }
 func (f *fakeNetworks) Resolve(ref string) (network.Info, error) {
 	info := network.Info{ID: ref, Name: ref, Driver: ref}
-	if !info.Predefined() {
+	if !info.Predefined() && !f.own[ref] {
 		return info, errdefs.ErrNotFound.WithMessage("network " + ref + " not found")
 	}
 	return info, nil
@@ -515,7 +545,7 @@ type world struct {
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	w := &world{t: t, dir: t.TempDir(), runtime: newFakeRuntime(), network: &fakeNetworks{attached: map[string]bool{}}}
+	w := &world{t: t, dir: t.TempDir(), runtime: newFakeRuntime(), network: &fakeNetworks{attached: map[string]bool{}, own: map[string]bool{}, also: map[string]bool{}}}
 	w.images = &fakeImages{dir: filepath.Join(w.dir, "images"), root: map[string]bool{}}
 	if err := os.MkdirAll(filepath.Join(w.images.dir, "layer", "etc"), 0o755); err != nil {
 		t.Fatal(err)

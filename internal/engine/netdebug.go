@@ -20,18 +20,33 @@ func (e *Engine) runningView(ref string) (*view, error) {
 		return nil, err
 	}
 	if v.pid() == 0 {
-		return nil, errNotRunning(v.ID)
+		return nil, errNoTask(v)
 	}
 	return v, nil
+}
+
+// toForward is a container that runs, after its adoption, for a change to what is forwarded to it.
+func (e *Engine) toForward(ctx context.Context, ref string) (*view, func(), error) {
+	c, done, err := e.operate(ctx, "forward", ref)
+	if err != nil {
+		return nil, nil, err
+	}
+	v := c.view()
+	if v.pid() == 0 {
+		done()
+		return nil, nil, errNoTask(v)
+	}
+	return v, done, nil
 }
 
 // ContainerForward opens a port of the host that leads to a running container, also to a server that listens on the
 // container's loopback address only. It stays open until it is closed or the container ends.
 func (e *Engine) ContainerForward(ctx context.Context, ref string, p network.PortSpec) ([]network.Published, error) {
-	v, err := e.runningView(ref)
+	v, done, err := e.toForward(ctx, ref)
 	if err != nil {
 		return nil, err
 	}
+	defer done()
 	if !p.Container.IsValid() || p.Container.Num() == 0 {
 		return nil, invalid("invalid port specification: %q", p.Container.String())
 	}
@@ -46,10 +61,11 @@ func (e *Engine) ContainerForward(ctx context.Context, ref string, p network.Por
 
 // ContainerUnforward closes a port that ContainerForward has opened.
 func (e *Engine) ContainerUnforward(ctx context.Context, ref string, hostPort uint16) error {
-	v, err := e.runningView(ref)
+	v, done, err := e.toForward(ctx, ref)
 	if err != nil {
 		return err
 	}
+	defer done()
 	if err := e.deps.Network.Unforward(ctx, e.sandboxSpec(v, v.task, v.endpoints), hostPort); err != nil {
 		return err
 	}

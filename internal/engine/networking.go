@@ -3,6 +3,7 @@ package engine
 import (
 	"cmp"
 	"context"
+	"errors"
 	"maps"
 	"net"
 	"net/netip"
@@ -306,7 +307,7 @@ func (e *Engine) emitNetwork(ctx context.Context, v *view, action events.Action,
 
 // NetworkConnect connects a container to a further network, at once if it runs.
 func (e *Engine) NetworkConnect(ctx context.Context, ref string, req mobynet.ConnectRequest) error {
-	c, release, err := e.forNetworking(ctx, req.Container, "network connect")
+	c, ctx, release, err := e.forNetworking(ctx, req.Container, "network connect")
 	if err != nil {
 		return err
 	}
@@ -338,22 +339,35 @@ func (e *Engine) NetworkConnect(ctx context.Context, ref string, req mobynet.Con
 			return err
 		}
 	}
-	if err := c.updateSaved(func(v *view) { v.Networks, v.endpoints, v.published = planned, live, published }); err != nil {
+	err = e.saveOrUndo(ctx, c, func(v *view) { v.Networks, v.endpoints, v.published = planned, live, published },
+		func(now *view) { now.Networks, now.endpoints, now.published = v.Networks, v.endpoints, v.published })
+	if err != nil {
+		if v.pid() > 0 {
+			e.unconnect(ctx, v, info)
+		}
 		return err
 	}
 	e.emitNetwork(ctx, v, events.ActionConnect, info.Name)
-	return e.deps.State.Flush(ctx)
+	return nil
 }
 
-// forNetworking takes the turn of a container whose networks are to be changed.
-func (e *Engine) forNetworking(ctx context.Context, ref, why string) (*ctr, func(), error) {
-	c, err := e.registry.find(ref)
+// forNetworking takes the turn of a container whose networks are to be changed. What is begun then goes on when the one
+// who has asked for it is gone: the network and the container's record have to agree.
+func (e *Engine) forNetworking(ctx context.Context, ref, why string) (*ctr, context.Context, func(), error) {
+	c, done, err := e.operate(ctx, why, ref)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	release, err := c.turn.take(ctx, why)
+	turn, err := c.turn.take(ctx, why)
 	if err != nil {
-		return nil, nil, err
+		done()
+		return nil, nil, nil, err
+	}
+	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), clearTimeout)
+	release := func() {
+		cancel()
+		turn()
+		done()
 	}
 	v := c.view()
 	switch {
@@ -363,12 +377,14 @@ func (e *Engine) forNetworking(ctx context.Context, ref, why string) (*ctr, func
 		err = invalid("container sharing network namespace with another container or host cannot be connected to any other network")
 	case v.HostConfig.NetworkMode.IsHost():
 		err = invalid("container cannot be disconnected from host network or connected to host network")
+	case v.live() && v.unadopted != nil:
+		err = errUnadopted(v)
 	}
 	if err != nil {
 		release()
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	return c, release, nil
+	return c, bounded, release, nil
 }
 
 func canConnect(v *view, info network.Info) error {
@@ -403,12 +419,17 @@ func (e *Engine) connectLive(ctx context.Context, v *view, info network.Info, es
 		err = e.networkFiles(v, live)
 	}
 	if err != nil {
-		if undo := e.deps.Network.Leave(context.WithoutCancel(ctx), v.ID, info.ID, ns); undo != nil {
-			e.log.Error("container was not taken off a network", "container", v.ID, "network", info.Name, "err", undo)
-		}
+		e.unconnect(ctx, v, info)
 		return nil, nil, err
 	}
 	return live, published, nil
+}
+
+// unconnect takes a container off a network that it was connected to in vain: v is what it was before.
+func (e *Engine) unconnect(ctx context.Context, v *view, info network.Info) {
+	if _, _, err := e.disconnectLive(ctx, v, info, v.endpoints); err != nil {
+		e.log.Error("container was not taken off a network", "container", v.ID, "network", info.Name, "err", err)
+	}
 }
 
 // networkFiles writes a running container's hosts and resolv.conf for the networks that it is on now.
@@ -432,7 +453,7 @@ func (e *Engine) networkFiles(v *view, live map[string]*mobynet.EndpointSettings
 
 // NetworkDisconnect takes a container off a network.
 func (e *Engine) NetworkDisconnect(ctx context.Context, ref string, req mobynet.DisconnectRequest) error {
-	c, release, err := e.forNetworking(ctx, req.Container, "network disconnect")
+	c, ctx, release, err := e.forNetworking(ctx, req.Container, "network disconnect")
 	if err != nil {
 		return err
 	}
@@ -447,32 +468,75 @@ func (e *Engine) NetworkDisconnect(ctx context.Context, ref string, req mobynet.
 	}
 	planned, live, published := maps.Clone(v.Networks), maps.Clone(v.endpoints), v.published
 	delete(planned, info.Name)
+	var failed error
 	if v.pid() > 0 && isBridged(v) {
+		var off bool
 		delete(live, info.Name)
-		if published, err = e.disconnectLive(ctx, v, info, live); err != nil && !req.Force {
-			return err
+		published, off, failed = e.disconnectLive(ctx, v, info, live)
+		if failed != nil && !off && !req.Force {
+			return failed
 		}
 	}
-	if err := c.updateSaved(func(v *view) { v.Networks, v.endpoints, v.published = planned, live, published }); err != nil {
+	// What could not be saved can be tried again: that the interface is gone already is no error then.
+	err = e.saveOrUndo(ctx, c, func(v *view) { v.Networks, v.endpoints, v.published = planned, live, published },
+		func(now *view) { now.Networks = v.Networks })
+	if err != nil {
 		return err
 	}
 	e.emitNetwork(ctx, v, events.ActionDisconnect, info.Name)
-	return e.deps.State.Flush(ctx)
+	if req.Force && failed != nil {
+		e.log.Warn("container was taken off a network by force", "container", c.id, "network", info.Name, "err", failed)
+		return nil
+	}
+	return failed
 }
 
-// disconnectLive takes an interface away from a running container.
-func (e *Engine) disconnectLive(ctx context.Context, v *view, info network.Info, live map[string]*mobynet.EndpointSettings) ([]network.Published, error) {
+// disconnectLive takes an interface away from a running container, and brings its ports, names and files to live, its
+// other endpoints. off tells whether it is off the network, also when there is an error.
+func (e *Engine) disconnectLive(ctx context.Context, v *view, info network.Info, live map[string]*mobynet.EndpointSettings) (published []network.Published, off bool, err error) {
 	ns, err := v.task.NetNS()
 	if err != nil {
-		return v.published, err
+		return v.published, false, err
 	}
 	defer ns.Close()
-	if err := e.deps.Network.Leave(ctx, v.ID, info.ID, ns); err != nil {
-		return v.published, err
+	// A daemon that died over this may have taken it away already.
+	if err := e.deps.Network.Leave(ctx, v.ID, info.ID, ns); err != nil && !errdefs.IsNotFound(err) {
+		return v.published, false, err
 	}
-	published, err := e.serve(ctx, v, v.task, live)
-	if err != nil {
-		return published, err
+	if published, err = e.serve(ctx, v, v.task, live); err != nil {
+		return v.published, true, err
 	}
-	return published, e.networkFiles(v, live)
+	return published, true, e.networkFiles(v, live)
+}
+
+// leaveUnrecorded takes a container that runs off networks that its record does not name: the daemon that connected it
+// died before it could save that.
+func (e *Engine) leaveUnrecorded(v *view, task Task) {
+	if v.ResolvedNet != "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(e.life, clearTimeout)
+	defer cancel()
+	left := false
+	for _, ep := range e.deps.Network.Endpoints(v.ID) {
+		if _, ok := v.Networks[ep.Network]; ok || ep.Network == "" { // a daemon of old did not save the name
+			continue
+		}
+		ns, err := task.NetNS()
+		if err == nil {
+			err = errors.Join(e.deps.Network.Leave(ctx, v.ID, ep.NetworkID, ns), ns.Close())
+		}
+		if err != nil {
+			e.log.Error("container was not taken off a network that it is not said to be on", "container", v.ID, "network", ep.Network, "err", err)
+			continue
+		}
+		e.log.Warn("container was taken off a network that it is not said to be on", "container", v.ID, "network", ep.Network)
+		left = true
+	}
+	if !left {
+		return
+	}
+	if _, err := e.serve(ctx, v, task, e.endpointsOf(v)); err != nil {
+		e.log.Error("ports and names of a container are not up to date", "container", v.ID, "err", err)
+	}
 }
