@@ -57,6 +57,9 @@ const (
 // and none and for an address out of the subnet, Unavailable when no address
 // is free, AlreadyExists for one that is taken.
 func (m *Manager) Attach(ctx context.Context, spec AttachSpec) (Endpoint, error) {
+	if ctx.Err() != nil { // later it would be half done
+		return Endpoint{}, context.Cause(ctx)
+	}
 	n, err := m.attachable(spec.Network)
 	if err != nil {
 		return Endpoint{}, err
@@ -80,7 +83,7 @@ func (m *Manager) Attach(ctx context.Context, spec AttachSpec) (Endpoint, error)
 		m.discard(l)
 		return Endpoint{}, fmt.Errorf("attach container %.12s to network %s: %w", spec.ContainerID, n.Name, err)
 	}
-	return l.Endpoint, ctx.Err()
+	return l.Endpoint, nil
 }
 
 // leaving tells whether there are interfaces that were detached and not removed

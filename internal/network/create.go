@@ -25,6 +25,9 @@ import (
 func (m *Manager) Create(ctx context.Context, req network.CreateRequest) (id string, err error) {
 	m.changing.Lock()
 	defer m.changing.Unlock()
+	if ctx.Err() != nil { // later it would be made, and nobody would know
+		return "", context.Cause(ctx)
+	}
 	rec, opts, err := m.plan(req)
 	if err != nil {
 		return "", err
@@ -59,7 +62,7 @@ func (m *Manager) Create(ctx context.Context, req network.CreateRequest) (id str
 		return "", err
 	}
 	steps.Keep()
-	return rec.ID, ctx.Err()
+	return rec.ID, nil
 }
 
 // plan turns a request into a record, with neither subnets that nobody gave nor

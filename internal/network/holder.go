@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -20,13 +21,13 @@ import (
 
 // explainPort words the failure to publish a port as Docker does, and names who
 // has the port.
-func (m *Manager) explainPort(spec SandboxSpec, err error) error {
+func (m *Manager) explainPort(spec SandboxSpec, asked []keeper.Port, err error) error {
 	var busy *keeper.InUseError
 	if !errors.As(err, &busy) {
 		return fmt.Errorf("driver failed programming external connectivity on endpoint %s: %w", spec.Name, err)
 	}
 	text := fmt.Sprintf("driver failed programming external connectivity on endpoint %s: %v", spec.Name, busy)
-	holder, hint := m.holder(spec.ContainerID, busy)
+	holder, hint := m.holder(spec.ContainerID, asked, busy)
 	if holder != "" {
 		text += ": it is held by " + holder
 	}
@@ -34,7 +35,7 @@ func (m *Manager) explainPort(spec SandboxSpec, err error) error {
 }
 
 // holder tells who has a port, and what can be done about it. Both may be empty.
-func (m *Manager) holder(asker string, busy *keeper.InUseError) (who, hint string) {
+func (m *Manager) holder(asker string, asked []keeper.Port, busy *keeper.InUseError) (who, hint string) {
 	m.mu.Lock()
 	for id, b := range m.sandboxes {
 		for _, p := range b.Published {
@@ -49,18 +50,35 @@ func (m *Manager) holder(asker string, busy *keeper.InUseError) (who, hint strin
 		}
 	}
 	m.mu.Unlock()
+	if askedTwice(asked, busy) {
+		return "the container itself, which asks for it more than once", "leave one of them out, or publish another port of the host"
+	}
 	inodes, err := m.socketsOn(busy.Proto, busy.Addr)
 	if err != nil {
 		m.log.Debug("sockets of a port cannot be listed", "port", busy.Addr.String(), "err", err)
 		return "", ""
 	}
-	if pid, command := processWith(inodes); pid != 0 {
+	if pid, command := processWith(inodes); strings.HasPrefix(command, keeper.Name+" ") {
+		return fmt.Sprintf("process %d (%s)", pid, command), "publish another port of the host"
+	} else if pid != 0 {
 		return fmt.Sprintf("process %d (%s)", pid, command), fmt.Sprintf("end that process, or publish another port of the host; see it with: ps -fp %d", pid)
 	}
 	if len(inodes) > 0 {
 		return "a socket of no process that can be seen from here", ""
 	}
 	return "", ""
+}
+
+// askedTwice tells whether the container's own ports are in one another's way.
+func askedTwice(asked []keeper.Port, busy *keeper.InUseError) bool {
+	n := 0
+	for _, p := range asked {
+		if p.Proto == busy.Proto && p.First == busy.Addr.Port() && p.Last == p.First &&
+			slices.ContainsFunc(p.HostIPs, func(ip netip.Addr) bool { return overlap(ip, busy.Addr.Addr()) }) {
+			n++
+		}
+	}
+	return n > 1
 }
 
 // overlap tells whether sockets on two addresses are in one another's way.

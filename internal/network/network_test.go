@@ -19,11 +19,18 @@ import (
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
+	"github.com/portholehq/porthole/internal/network/keeper"
 	"github.com/portholehq/porthole/internal/network/nft"
 	"github.com/portholehq/porthole/internal/testenv"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain makes the test binary run as the keeper, too.
+func TestMain(m *testing.M) {
+	if os.Args[0] == keeper.Name {
+		os.Exit(keeper.Main(os.Args[1:]))
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // open returns a Manager in ns whose default bridge is ready.
 func open(t testing.TB, ns *os.File, change ...func(*Options)) *Manager {

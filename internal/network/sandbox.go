@@ -90,21 +90,31 @@ func (m *Manager) Serve(ctx context.Context, spec SandboxSpec) ([]Published, err
 			return nil, nil
 		}
 	}
-	b, err := m.serve(ctx, spec, keepForwards)
+	b, err := m.serve(ctx, spec.ContainerID, func(old *sandbox) (SandboxSpec, []PortSpec, error) {
+		if old == nil || old.Spec.Pid != spec.Pid {
+			return spec, nil, nil
+		}
+		return spec, slices.Clone(old.Forwards), nil
+	})
 	if err != nil {
 		return nil, err
 	}
 	return b.published(false), nil
 }
 
-func keepForwards(old []PortSpec) ([]PortSpec, error) { return old, nil }
-
 // Forward opens a further port of a running container, and returns all that were
-// opened so.
+// opened so. spec is what the container needs if it has needed nothing yet.
 func (m *Manager) Forward(ctx context.Context, spec SandboxSpec, add PortSpec) ([]Published, error) {
 	add.Forward = true
-	b, err := m.serve(ctx, spec, func(old []PortSpec) ([]PortSpec, error) {
-		return append(slices.Clone(old), add), nil
+	b, err := m.serve(ctx, spec.ContainerID, func(old *sandbox) (SandboxSpec, []PortSpec, error) {
+		switch {
+		case old == nil:
+			return spec, []PortSpec{add}, nil
+		case old.Spec.Pid != spec.Pid:
+			return spec, nil, errdefs.ErrConflict.WithMessage(fmt.Sprintf("container %s was started anew meanwhile", spec.Name))
+		}
+		// Not spec: its networks may have changed since that was looked up.
+		return old.Spec, append(slices.Clone(old.Forwards), add), nil
 	})
 	if err != nil {
 		return nil, err
@@ -115,12 +125,14 @@ func (m *Manager) Forward(ctx context.Context, spec SandboxSpec, add PortSpec) (
 // Unforward closes a port that Forward has opened. It returns a NotFound error if
 // there is none.
 func (m *Manager) Unforward(ctx context.Context, spec SandboxSpec, hostPort uint16) error {
-	_, err := m.serve(ctx, spec, func(old []PortSpec) ([]PortSpec, error) {
-		left := slices.DeleteFunc(slices.Clone(old), func(p PortSpec) bool { return p.First == hostPort })
-		if len(left) == len(old) {
-			return nil, errdefs.ErrNotFound.WithMessage(fmt.Sprintf("port %d of the host is not forwarded to container %s", hostPort, spec.Name))
+	_, err := m.serve(ctx, spec.ContainerID, func(old *sandbox) (SandboxSpec, []PortSpec, error) {
+		if old != nil && old.Spec.Pid == spec.Pid {
+			left := slices.DeleteFunc(slices.Clone(old.Forwards), func(p PortSpec) bool { return p.First == hostPort })
+			if len(left) < len(old.Forwards) {
+				return old.Spec, left, nil
+			}
 		}
-		return left, nil
+		return spec, nil, errdefs.ErrNotFound.WithMessage(fmt.Sprintf("port %d of the host is not forwarded to container %s", hostPort, spec.Name))
 	})
 	return err
 }
@@ -140,20 +152,43 @@ func (b *sandbox) published(forwarded bool) []Published {
 	return slices.DeleteFunc(slices.Clone(b.Published), func(p Published) bool { return p.Forward != forwarded })
 }
 
-// serve makes a container's sandbox what spec says. change says what becomes of
-// the ports that were forwarded.
-func (m *Manager) serve(ctx context.Context, spec SandboxSpec, change func([]PortSpec) ([]PortSpec, error)) (*sandbox, error) {
-	defer m.serving.lock(spec.ContainerID)()
+// serve makes a container's sandbox what plan makes of the one that there is, nil
+// for none.
+func (m *Manager) serve(ctx context.Context, container string, plan func(old *sandbox) (SandboxSpec, []PortSpec, error)) (*sandbox, error) {
+	defer m.serving.lock(container)()
+	// The keeper does what it was told also when the one who has asked is gone:
+	// then we have to know.
+	ctx = context.WithoutCancel(ctx)
 	m.mu.Lock()
-	var forwards []PortSpec
-	if old := m.sandboxes[spec.ContainerID]; old != nil && old.Spec.Pid == spec.Pid {
-		forwards = old.Forwards
-	}
+	old := m.sandboxes[container]
 	m.mu.Unlock()
-	forwards, err := change(forwards)
+	spec, forwards, err := plan(old)
 	if err != nil {
 		return nil, err
 	}
+	b, err := m.keep(ctx, spec, forwards)
+	if err != nil {
+		return nil, err
+	}
+	m.setSandbox(container, b)
+	err = m.store.saveSandbox(b)
+	if err == nil {
+		err = m.changeRules(old, b)
+	}
+	if err != nil {
+		return nil, errors.Join(err, m.keepAgain(ctx, old, b))
+	}
+	return b, nil
+}
+
+func (m *Manager) setSandbox(container string, b *sandbox) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.sandboxes[container] = b
+}
+
+// keep has the keeper hold a container's ports and answer its questions.
+func (m *Manager) keep(ctx context.Context, spec SandboxSpec, forwards []PortSpec) (*sandbox, error) {
 	if m.opts.Keeper == nil {
 		return nil, errdefs.ErrNotImplemented.WithMessage("ports and names are not served here")
 	}
@@ -163,7 +198,7 @@ func (m *Manager) serve(ctx context.Context, spec SandboxSpec, change func([]Por
 	}
 	numbers, err := m.opts.Keeper.Put(ctx, m.keeperSandbox(spec, ports))
 	if err != nil {
-		return nil, m.explainPort(spec, err)
+		return nil, m.explainPort(spec, ports, err)
 	}
 	m.watchKeeper()
 	b := &sandbox{Spec: spec, Forwards: forwards}
@@ -179,22 +214,26 @@ func (m *Manager) serve(ctx context.Context, spec SandboxSpec, change func([]Por
 			b.addRule(p, ip, numbers[i], m.routed(spec.ContainerID, ip.Is6()))
 		}
 	}
-	m.mu.Lock()
-	old := m.sandboxes[spec.ContainerID]
-	m.sandboxes[spec.ContainerID] = b
-	m.mu.Unlock()
-	err = m.store.saveSandbox(b)
-	if err == nil {
-		err = m.changeRules(old, b)
-	}
-	if err != nil {
-		m.mu.Lock()
-		delete(m.sandboxes, spec.ContainerID)
-		m.mu.Unlock()
-		m.withdraw(b.Rules)
-		return nil, errors.Join(err, m.opts.Keeper.Drop(ctx, spec.ContainerID), m.store.removeSandbox(spec.ContainerID))
-	}
 	return b, nil
+}
+
+// keepAgain undoes keep: a container that runs on has what it had before b.
+func (m *Manager) keepAgain(ctx context.Context, old, b *sandbox) error {
+	id := b.Spec.ContainerID
+	if old != nil && old.Spec.Pid == b.Spec.Pid {
+		spec, forwards := old.again()
+		_, err := m.keep(ctx, spec, forwards)
+		if err == nil {
+			m.setSandbox(id, old)
+			return errors.Join(m.changeRules(b, old), m.store.saveSandbox(old))
+		}
+		m.log.Error("ports and names of a container were not put back", "container", id, "err", err)
+	}
+	m.mu.Lock()
+	delete(m.sandboxes, id)
+	m.mu.Unlock()
+	m.withdraw(b.Rules)
+	return errors.Join(m.opts.Keeper.Drop(ctx, id), m.store.removeSandbox(id))
 }
 
 // changeRules brings the firewall from one state of a container to the next.
@@ -214,8 +253,9 @@ func (m *Manager) changeRules(old, now *sandbox) error {
 	}
 	m.withdraw(gone)
 	err := m.publish(fresh)
-	// The table is not there yet, or somebody has just removed it.
-	if errors.Is(err, errNoTable) || errors.Is(err, unix.ENOENT) {
+	// The table is not there yet, somebody has just removed it, or there is a
+	// leftover in the port's place.
+	if errors.Is(err, errNoTable) || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EEXIST) || errors.Is(err, unix.EBUSY) {
 		err = m.applyRules()
 	}
 	return err
@@ -489,6 +529,27 @@ const keeperPause = time.Second
 // serveAgain puts back what a keeper that has ended had of a container, with the
 // same ports.
 func (m *Manager) serveAgain(ctx context.Context, b *sandbox) {
+	id := b.Spec.ContainerID
+	_, err := m.serve(ctx, id, func(old *sandbox) (SandboxSpec, []PortSpec, error) {
+		if old != b { // the container has ended or changed meanwhile, and is served anew if it runs
+			return SandboxSpec{}, nil, errReplaced
+		}
+		spec, forwards := b.again()
+		return spec, forwards, nil
+	})
+	switch {
+	case err == nil:
+		m.log.Info("ports and names of a container restored", "container", id)
+	case !errors.Is(err, errReplaced):
+		m.log.Error("ports and names of a container were not restored", "container", id, "err", err)
+	}
+}
+
+// errReplaced ends the work for a sandbox that is not the container's any more.
+var errReplaced = errors.New("there is another sandbox")
+
+// again is what b came from, with the ports that it got.
+func (b *sandbox) again() (SandboxSpec, []PortSpec) {
 	left := slices.Clone(b.Published)
 	same := func(list []PortSpec) []PortSpec {
 		list = slices.Clone(list)
@@ -509,12 +570,7 @@ func (m *Manager) serveAgain(ctx context.Context, b *sandbox) {
 	}
 	spec := b.Spec
 	spec.Ports = same(spec.Ports)
-	forwards := same(b.Forwards)
-	if _, err := m.serve(ctx, spec, func([]PortSpec) ([]PortSpec, error) { return forwards, nil }); err != nil {
-		m.log.Error("ports and names of a container were not restored", "container", spec.ContainerID, "err", err)
-		return
-	}
-	m.log.Info("ports and names of a container restored", "container", spec.ContainerID)
+	return spec, same(b.Forwards)
 }
 
 // keyed is a lock for each key.
