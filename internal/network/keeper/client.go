@@ -117,7 +117,7 @@ func noKeeper(err error) bool {
 
 // Wait returns when the keeper that runs has ended, or ctx has.
 func (c *Client) Wait(ctx context.Context) error {
-	return c.do(ctx, http.MethodGet, "/wait", nil, nil)
+	return c.ask(ctx, http.MethodGet, "/wait", nil, nil)
 }
 
 // start starts a keeper and waits until it listens.
@@ -125,8 +125,8 @@ func (c *Client) start(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var version string
-	if err := c.do(ctx, http.MethodGet, "/version", nil, &version); err == nil {
-		return nil // somebody else was faster
+	if err := c.do(ctx, http.MethodGet, "/version", nil, &version); err == nil || !noKeeper(err) {
+		return err // somebody else was faster, or nothing is known
 	}
 	// A socket that nobody listens on is of a keeper that was killed.
 	if err := os.Remove(c.o.Socket); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -177,7 +177,17 @@ func (c *Client) waitFor(ctx context.Context, ok func() bool) error {
 	return nil
 }
 
+// answerTimeout is for a keeper on a busy machine. Nothing that it is asked takes
+// long: one that somebody has stopped must not stop the daemon.
+var answerTimeout = 20 * time.Second
+
 func (c *Client) do(ctx context.Context, method, path string, in, out any) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, answerTimeout, errdefs.ErrUnavailable.WithMessage("it does not answer"))
+	defer cancel()
+	return c.ask(ctx, method, path, in, out)
+}
+
+func (c *Client) ask(ctx context.Context, method, path string, in, out any) error {
 	var body io.Reader = http.NoBody
 	if in != nil {
 		text, err := json.Marshal(in)

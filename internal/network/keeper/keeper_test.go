@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"go.uber.org/goleak"
 
 	"github.com/portholehq/porthole/internal/testenv"
@@ -165,5 +166,69 @@ func TestPutOfEndedContainer(t *testing.T) {
 	end()
 	if _, err := c.Put(t.Context(), Sandbox{ID: "one", Pid: pid}); err == nil {
 		t.Error("a sandbox was made for a process that has ended")
+	}
+}
+
+// TestReplaceFreesPorts has a connection hold up the end of the old keeper.
+func TestReplaceFreesPorts(t *testing.T) {
+	c := started(t)
+	pid, _ := container(t)
+	numbers, err := c.Put(t.Context(), Sandbox{ID: "one", Pid: pid, Ports: []Port{{Proto: "tcp", HostIPs: []netip.Addr{loopback}, Port: 80, Inside: true}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	silent, err := new(net.Dialer).DialContext(t.Context(), "unix", c.o.Socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	c.o.Version = "newer"
+	if done, err := c.Replace(t.Context()); err != nil || !done {
+		t.Fatalf("Replace: %v, %v", done, err)
+	}
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", netip.AddrPortFrom(loopback, numbers[0]).String())
+	if err != nil {
+		t.Fatalf("the next keeper could not have the port: %v", err)
+	}
+	_ = l.Close()
+}
+
+// TestHastyStart is a request that ends while it waits for its turn to start a
+// keeper that somebody else has started meanwhile.
+func TestHastyStart(t *testing.T) {
+	c := started(t)
+	pid, _ := container(t)
+	if _, err := c.Put(t.Context(), Sandbox{ID: "one", Pid: pid}); err != nil {
+		t.Fatal(err)
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := c.start(gone); !errors.Is(err, context.Canceled) {
+		t.Errorf("start: %v", err)
+	}
+	if list, err := c.List(t.Context()); err != nil || len(list) != 1 {
+		t.Errorf("the keeper that runs has %v, %v", list, err)
+	}
+}
+
+// TestStoppedKeeper has a keeper that does not answer.
+func TestStoppedKeeper(t *testing.T) {
+	defer func(d time.Duration) { answerTimeout = d }(answerTimeout)
+	answerTimeout = 100 * time.Millisecond
+	socket := filepath.Join(t.TempDir(), "keeper.sock")
+	l, err := new(net.ListenConfig).Listen(t.Context(), "unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c := NewClient(Options{Socket: socket, Version: "test"})
+	if _, err := c.Replace(t.Context()); !errdefs.IsUnavailable(err) {
+		t.Errorf("Replace: %v", err)
+	}
+	if _, err := c.Put(t.Context(), Sandbox{ID: "one"}); !errdefs.IsUnavailable(err) {
+		t.Errorf("Put: %v", err)
+	}
+	if _, err := os.Lstat(socket); err != nil {
+		t.Errorf("its socket: %v", err)
 	}
 }

@@ -89,15 +89,15 @@ func (s *Server) Listen(path string) error {
 				continue
 			}
 		}
-		// Whoever connects from now on finds no keeper, and starts another, whose
-		// socket this is perhaps already.
+		// Ports first: the next keeper wants the same ones. Whoever connects from now
+		// on finds no keeper, and starts another, whose socket this is perhaps already.
+		s.closeAll()
 		if now, err := os.Lstat(path); err == nil && os.SameFile(mine, now) {
 			_ = os.Remove(path)
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		_ = server.Shutdown(ctx)
 		cancel()
-		s.closeAll()
 		return nil
 	}
 }
@@ -244,8 +244,15 @@ func (s *Server) Put(spec Sandbox) ([]uint16, error) {
 		return nil, err
 	}
 	s.mu.Lock()
-	s.boxes[spec.ID] = b
+	ended := s.ended
+	if !ended {
+		s.boxes[spec.ID] = b
+	}
 	s.mu.Unlock()
+	if ended {
+		b.close()
+		return nil, errEnding
+	}
 	go b.watch(func() { s.dropThis(spec.ID, b) })
 	return numbers, nil
 }
