@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+	"golang.org/x/net/netutil"
 	"golang.org/x/sys/unix"
 
 	"github.com/portholehq/porthole/internal/linux/ns"
@@ -29,6 +30,7 @@ type box struct {
 	pidfd  *os.File
 	log    resolver.Log
 
+	entering    chan struct{} // has a token for each thread in the container's namespace
 	connections atomic.Uint64
 	open        atomic.Int64
 
@@ -49,7 +51,7 @@ func newBox(s *Server, spec Sandbox) (*box, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open process %d of container: %w", spec.Pid, err)
 	}
-	b := &box{keeper: s, pidfd: os.NewFile(uintptr(fd), "pidfd")}
+	b := &box{keeper: s, entering: make(chan struct{}, maxEntering), pidfd: os.NewFile(uintptr(fd), "pidfd")}
 	if b.netns, err = ns.Open(spec.Pid, ns.Net); err != nil {
 		return nil, errors.Join(fmt.Errorf("open network of container: %w", err), b.pidfd.Close())
 	}
@@ -163,11 +165,14 @@ func (b *box) close() {
 // of its own there; the kernel translates.
 var nameServer = netip.AddrFrom4([4]byte{127, 0, 0, 11})
 
+// maxStreams is how many TCP connections a container may have to its name server.
+const maxStreams = 256
+
 // serveNames opens the name server in the container.
 func (b *box) serveNames() error {
 	var packets net.PacketConn
 	var stream net.Listener
-	err := b.enter(func() (err error) {
+	err := b.enter(context.Background(), func() (err error) {
 		// The container may be about to bring up its loopback interface.
 		config := net.ListenConfig{Control: freebind}
 		config.SetMultipathTCP(false)
@@ -191,7 +196,7 @@ func (b *box) serveNames() error {
 		return fmt.Errorf("serve names in container: %w", err)
 	}
 	handler := resolver.New(b, &b.log)
-	for _, s := range []*dns.Server{{PacketConn: packets, Handler: handler, UDPSize: dns.MaxMsgSize}, {Listener: stream, Handler: handler}} {
+	for _, s := range []*dns.Server{{PacketConn: packets, Handler: handler, UDPSize: dns.MaxMsgSize}, {Listener: netutil.LimitListener(stream, maxStreams), Handler: handler}} {
 		// Shutdown of a server that has not begun yet would do nothing.
 		begun := make(chan struct{})
 		s.NotifyStartedFunc = func() { close(begun) }
@@ -283,7 +288,7 @@ func (b *box) Dial(ctx context.Context, network string, u resolver.Upstream) (co
 		return err
 	}
 	if u.Inside {
-		return conn, b.enter(dial)
+		return conn, b.enter(ctx, dial)
 	}
 	return conn, dial()
 }

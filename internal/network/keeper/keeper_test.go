@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"github.com/containerd/errdefs"
 	"go.uber.org/goleak"
 
+	"github.com/portholehq/porthole/internal/network/resolver"
 	"github.com/portholehq/porthole/internal/testenv"
 )
 
@@ -230,5 +232,54 @@ func TestStoppedKeeper(t *testing.T) {
 	}
 	if _, err := os.Lstat(socket); err != nil {
 		t.Errorf("its socket: %v", err)
+	}
+}
+
+// TestThreads has many connect inside a container that takes none.
+func TestThreads(t *testing.T) {
+	pid, _ := container(t)
+	b, err := newBox(New("test", ""), Sandbox{ID: "one", Pid: pid})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.close()
+	inside := exec.Command(testenv.NeedsProgram(t, "sh"), "-c",
+		"ip link add none type bridge && ip addr add 10.1.1.1/24 dev none && ip link set none up")
+	if err := b.enter(t.Context(), inside.Run); err != nil {
+		t.Fatal(err)
+	}
+	threads := func() int {
+		list, err := os.ReadDir("/proc/self/task")
+		if err != nil {
+			t.Error(err)
+		}
+		return len(list)
+	}
+	before := threads()
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	var wg sync.WaitGroup
+	for range 10 * maxEntering {
+		wg.Go(func() {
+			u := resolver.Upstream{Addr: netip.MustParseAddrPort("10.1.1.2:53"), Inside: true}
+			if conn, err := b.Dial(ctx, "tcp", u); err == nil {
+				_ = conn.Close()
+				t.Error("connected")
+			}
+		})
+	}
+	most := 0
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		select {
+		case <-tick.C:
+			most = max(most, threads()-before)
+		case <-ctx.Done():
+		}
+	}
+	wg.Wait()
+	if most < maxEntering/2 || most > 2*maxEntering {
+		t.Errorf("%d threads, want some %d", most, maxEntering)
 	}
 }

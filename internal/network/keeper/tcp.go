@@ -111,7 +111,7 @@ func (t *target) dialInside(ctx context.Context, dialer *net.Dialer, network str
 		if !a.IsValid() {
 			continue
 		}
-		inside := t.box.enter(func() error {
+		inside := t.box.enter(ctx, func() error {
 			var err error
 			conn, err = dialer.DialContext(ctx, network, netip.AddrPortFrom(a, t.Port.Port).String())
 			return err
@@ -126,7 +126,18 @@ func (t *target) dialInside(ctx context.Context, dialer *net.Dialer, network str
 	return nil, err
 }
 
+// maxEntering is how many threads may be in a container's namespace at once. A
+// process can have 10,000, and containers that take no connections must not
+// use them up.
+const maxEntering = 64
+
 // enter runs f in the container's network namespace.
-func (b *box) enter(f func() error) error {
+func (b *box) enter(ctx context.Context, f func() error) error {
+	select {
+	case b.entering <- struct{}{}:
+		defer func() { <-b.entering }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 	return ns.Do([]ns.Entry{{File: b.netns, Kind: ns.Net}}, f)
 }

@@ -9,6 +9,7 @@ package resolver
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -67,14 +68,21 @@ const ttl = 600
 // attempt is how long one server gets to answer.
 const attempt = 3 * time.Second
 
+// maxAsking is how many questions of a container may wait for servers at once, as
+// with Docker. Each has a socket and a buffer, which are not the container's.
+const maxAsking = 1024
+
 // Resolver answers for one container.
 type Resolver struct {
 	source Source
 	log    *Log
+	asking chan struct{} // has a token for each question that waits for servers
 }
 
 // New returns a resolver that writes down queries in log.
-func New(source Source, log *Log) *Resolver { return &Resolver{source: source, log: log} }
+func New(source Source, log *Log) *Resolver {
+	return &Resolver{source: source, log: log, asking: make(chan struct{}, maxAsking)}
+}
 
 // ServeDNS answers one question.
 func (r *Resolver) ServeDNS(w dns.ResponseWriter, req *dns.Msg) {
@@ -84,9 +92,7 @@ func (r *Resolver) ServeDNS(w dns.ResponseWriter, req *dns.Msg) {
 	resp := r.answer(network, req, &q)
 	q.Took = time.Since(begin)
 	q.Code = dns.RcodeToString[resp.Rcode]
-	for _, rr := range resp.Answer {
-		q.Answers = append(q.Answers, data(rr))
-	}
+	q.Answers = kept(resp.Answer)
 	r.log.add(q)
 	if network == "udp" {
 		resp.Truncate(bufferSize(req))
@@ -100,6 +106,26 @@ func bufferSize(req *dns.Msg) int {
 		return max(int(opt.UDPSize()), dns.MinMsgSize)
 	}
 	return dns.MinMsgSize
+}
+
+// What the log keeps of an answer, which may be of 64 KB and made to fill memory.
+const (
+	keptAnswers = 16
+	keptBytes   = 256 // of each
+)
+
+func kept(answers []dns.RR) (list []string) {
+	for i, rr := range answers {
+		if i == keptAnswers {
+			return append(list, fmt.Sprintf("and %d more", len(answers)-i))
+		}
+		text := data(rr)
+		if len(text) > keptBytes {
+			text = text[:keptBytes] + "..." // all of it is ASCII
+		}
+		list = append(list, strings.Clone(text))
+	}
+	return list
 }
 
 // data is a record without what the question says already.
@@ -221,6 +247,13 @@ func (r *Resolver) forward(network string, req *dns.Msg, q *Query) *dns.Msg {
 	}
 	if len(servers) == 0 {
 		q.Error = "the host has no name servers"
+		return reply(req, dns.RcodeServerFailure)
+	}
+	select {
+	case r.asking <- struct{}{}:
+		defer func() { <-r.asking }()
+	default:
+		q.Error = fmt.Sprintf("the container waits for answers to %d other questions", maxAsking)
 		return reply(req, dns.RcodeServerFailure)
 	}
 	var refused *dns.Msg

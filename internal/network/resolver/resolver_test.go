@@ -2,10 +2,12 @@ package resolver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -216,4 +218,100 @@ func FuzzPointerAddress(f *testing.F) {
 			t.Errorf("%q is %s, whose name is %q", name, a, back)
 		}
 	})
+}
+
+// silent has a server that never answers.
+type silent struct {
+	world
+	asked chan struct{} // gets a token for each question
+	end   chan struct{}
+}
+
+func (s *silent) Dial(ctx context.Context, _ string, _ Upstream) (net.Conn, error) {
+	s.asked <- struct{}{}
+	select {
+	case <-s.end:
+	case <-ctx.Done():
+	}
+	return nil, errors.New("no answer")
+}
+
+// answers is a client that only keeps what it is answered.
+type answers struct {
+	dns.ResponseWriter
+	list chan *dns.Msg
+}
+
+func (answers) LocalAddr() net.Addr { return &net.UDPAddr{} }
+func (a answers) WriteMsg(m *dns.Msg) error {
+	a.list <- m
+	return nil
+}
+
+// TestFlood asks more than anybody has to ask at once.
+func TestFlood(t *testing.T) {
+	const tooMany = 3 * maxAsking
+	source := &silent{
+		world: world{servers: []Upstream{{}}}, asked: make(chan struct{}, maxAsking+tooMany), end: make(chan struct{}),
+	}
+	r := New(source, new(Log))
+	client := answers{list: make(chan *dns.Msg, maxAsking+tooMany+1)}
+	var wg sync.WaitGroup
+	ask := func(name string) {
+		wg.Go(func() { r.ServeDNS(client, new(dns.Msg).SetQuestion(name, dns.TypeA)) })
+	}
+	for range maxAsking {
+		ask("example.org.")
+	}
+	for range maxAsking {
+		<-source.asked
+	}
+	// Those that are too many are told at once, and names of the networks go on.
+	for range tooMany {
+		ask("example.org.")
+	}
+	ask("db.")
+	codes := map[int]int{}
+	for range tooMany + 1 {
+		codes[(<-client.list).Rcode]++
+	}
+	if diff := cmp.Diff(map[int]int{dns.RcodeServerFailure: tooMany, dns.RcodeSuccess: 1}, codes); diff != "" {
+		t.Errorf("codes (-want +got):\n%s", diff)
+	}
+	if n := len(source.asked); n != 0 {
+		t.Errorf("%d questions were asked besides", n)
+	}
+	close(source.end)
+	wg.Wait()
+}
+
+// TestLogOfLargeAnswers has an answer of 64 KB.
+func TestLogOfLargeAnswers(t *testing.T) {
+	up := serve(t, dns.HandlerFunc(func(w dns.ResponseWriter, req *dns.Msg) {
+		resp := new(dns.Msg).SetReply(req)
+		for range 200 {
+			resp.Answer = append(resp.Answer, &dns.TXT{
+				Hdr: dns.RR_Header{Name: req.Question[0].Name, Rrtype: dns.TypeTXT, Class: dns.ClassINET},
+				Txt: []string{strings.Repeat("\\001", 250)},
+			})
+		}
+		_ = w.WriteMsg(resp)
+	}))
+	log := new(Log)
+	at := serve(t, New(&world{servers: []Upstream{{Addr: up}}}, log))
+	resp, _, err := (&dns.Client{Net: "tcp"}).Exchange(new(dns.Msg).SetQuestion("big.", dns.TypeTXT), at.String())
+	if err != nil || len(resp.Answer) != 200 {
+		t.Fatalf("answer: %v, %v", resp, err)
+	}
+	last, _ := log.Queries()
+	size := 0
+	for _, a := range last[0].Answers {
+		size += len(a)
+	}
+	if size < keptBytes || size > keptAnswers*(keptBytes+10)+20 {
+		t.Errorf("%d bytes are kept", size)
+	}
+	if end := last[0].Answers[len(last[0].Answers)-1]; end != "and 184 more" {
+		t.Errorf("the last of them is %q", end)
+	}
 }
