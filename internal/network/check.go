@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -242,9 +243,23 @@ func (w *walk) ask(ctx context.Context, servers []netip.Addr, name string) (a ne
 	return netip.Addr{}, "", err
 }
 
+// longestFile is more than anybody has in a hosts file.
+const longestFile = 4 << 20
+
+// readLines reads a file that a container may write to, and make as long as it
+// likes: no more than longestFile of it.
+func readLines(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, longestFile))
+}
+
 // inHosts looks a name up in a hosts file.
 func inHosts(path, name string) (netip.Addr, bool) {
-	text, err := os.ReadFile(path)
+	text, err := readLines(path)
 	if err != nil {
 		return netip.Addr{}, false
 	}
@@ -261,7 +276,7 @@ func inHosts(path, name string) (netip.Addr, bool) {
 }
 
 func nameserversOf(path string) (list []netip.Addr) {
-	text, err := os.ReadFile(path)
+	text, err := readLines(path)
 	if err != nil {
 		return nil
 	}
