@@ -11,6 +11,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/google/go-cmp/cmp"
 	"github.com/moby/moby/api/types/network"
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/portholehq/porthole/internal/network/nft"
@@ -191,5 +192,40 @@ func TestReopenNetworks(t *testing.T) {
 	second.mu.Unlock()
 	if there, err := nft.Present(host, rules); err != nil || !there {
 		t.Errorf("the firewall's table is there: %v, %v", there, err)
+	}
+}
+
+// TestUnmovedInterface has a daemon that died before it could move an interface
+// into its container.
+func TestUnmovedInterface(t *testing.T) {
+	host := testenv.NetNS(t)
+	state := filepath.Join(t.TempDir(), "network")
+	same := func(o *Options) { o.StatePath = state }
+	first := open(t, host, same)
+	create(t, first, network.CreateRequest{Name: "vlan", Driver: "macvlan", IPAM: subnets("10.9.0.0/24")})
+	ep, err := first.Attach(t.Context(), AttachSpec{ContainerID: "one", Network: "vlan", NetNS: testenv.NetNS(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := handleIn(t, host)
+	before := sorted(linkNames(t, h))
+	n, err := first.find("vlan")
+	if err != nil {
+		t.Fatal(err)
+	}
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.ParentIndex = "ph"+ep.EndpointID[:12], int(n.link.Index)
+	if err := h.LinkAdd(&netlink.Macvlan{LinkAttrs: attrs, Mode: netlink.MACVLAN_MODE_BRIDGE}); err != nil {
+		t.Fatal(err)
+	}
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	second := open(t, host, same)
+	if err := second.Reconcile(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(before, sorted(linkNames(t, h))); diff != "" {
+		t.Errorf("interfaces (-want +got):\n%s", diff)
 	}
 }

@@ -89,6 +89,9 @@ func (m *Manager) Reconcile(ctx context.Context, live map[string]bool) error {
 	}
 	m.mu.Unlock()
 
+	if err := m.removeUnmoved(); err != nil {
+		m.log.Error("an interface that was not moved into its container is left", "err", err)
+	}
 	for _, l := range dead {
 		m.log.Info("detached a container that is gone", "container", l.Container)
 		m.leave(l)

@@ -145,6 +145,46 @@ func removeInterface(h *netlink.Handle, n *netw) error {
 	return nil
 }
 
+// unmoved is the name that an interface has until it is in the container: the
+// kernel looks for the name at the host first.
+func (l *lease) unmoved() string { return "ph" + l.Endpoint.EndpointID[:12] }
+
+// removeUnmoved removes the interfaces of leases that a daemon has made at the
+// host, and died before it could move them into the container.
+func (m *Manager) removeUnmoved() error {
+	m.mu.Lock()
+	var names []string
+	for _, l := range m.leases {
+		if l.Endpoint.HostInterface == "" {
+			names = append(names, l.unmoved())
+		}
+	}
+	m.mu.Unlock()
+	if len(names) == 0 {
+		return nil
+	}
+	h, err := m.handle()
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	for _, name := range names {
+		link, err := h.LinkByName(name)
+		var missing netlink.LinkNotFoundError
+		if errors.As(err, &missing) {
+			continue
+		}
+		if err == nil {
+			err = h.LinkDel(link)
+		}
+		if err != nil {
+			return fmt.Errorf("remove interface %s: %w", name, err)
+		}
+		m.log.Warn("removed an interface that was not moved into its container", "interface", name)
+	}
+	return nil
+}
+
 // connectVlan makes a macvlan or ipvlan interface in a container.
 func (m *Manager) connectVlan(n *netw, l *lease, ns *os.File) error {
 	h, err := m.handle()
@@ -153,9 +193,7 @@ func (m *Manager) connectVlan(n *netw, l *lease, ns *os.File) error {
 	}
 	defer h.Close()
 	attrs := netlink.NewLinkAttrs()
-	// Under a name of its own until it is in the container: the kernel looks for
-	// the name here first.
-	attrs.Name, attrs.ParentIndex = "ph"+l.Endpoint.EndpointID[:12], int(n.link.Index)
+	attrs.Name, attrs.ParentIndex = l.unmoved(), int(n.link.Index)
 	attrs.HardwareAddr = l.Endpoint.MAC
 	var link netlink.Link
 	if n.Driver == DriverMacvlan {
