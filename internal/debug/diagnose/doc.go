@@ -31,7 +31,6 @@ const (
 	ByteOrderMark Kind = "byte-order-mark"     // something invisible stands before the #!
 	NoInterpreter Kind = "missing-interpreter" // of the #! line
 	NoLoader      Kind = "missing-loader"      // the ELF interpreter
-	NoLibrary     Kind = "missing-library"     // a shared library
 	WrongArch     Kind = "wrong-architecture"  // for another processor
 	NotAProgram   Kind = "not-a-program"       // neither ELF nor #!
 	EmptyFile     Kind = "empty-file"
@@ -56,7 +55,7 @@ func (f Finding) Hint() string { return f.Text + "; " + f.Fix }
 // Command is what is to be executed.
 type Command struct {
 	Args []string
-	Env  []string // for PATH and LD_LIBRARY_PATH
+	Env  []string // for PATH
 	Dir  string   // empty: /
 	User string   // as the user gave it: "", "1000", "app", "app:staff"
 	// Arch is the processor of the host, as GOARCH; empty: that of this program.

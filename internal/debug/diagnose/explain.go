@@ -10,9 +10,9 @@ import (
 	"strings"
 )
 
-// Explain returns what keeps a command from being executed, or its program from
-// being loaded; the first is what the kernel meets first. Nothing: nothing was
-// found, which is no proof that there is nothing.
+// Explain returns what keeps a command from being executed; the first is what the
+// kernel meets first. Nothing: nothing was found, which is no proof that there is
+// nothing.
 func Explain(r Root, c Command) []Finding {
 	x := &explainer{root: r, c: c}
 	if x.c.Arch == "" {
