@@ -81,7 +81,9 @@ func (d *dir) stat(f *os.File) (Info, error) {
 var errNotRegular = errors.New("not a regular file")
 
 // Open looks before it opens for reading: for a device node or a pipe the mere
-// opening can have an effect, or last for ever.
+// opening can have an effect, or last for ever. And it does not wait for a lease
+// on the file (fcntl(2), F_SETLEASE) to be given up, which is then an error, nor
+// for what some regular files of a /proc that was mounted in have yet to say.
 func (d *dir) Open(name string) (File, error) {
 	node, err := mount.OpenInRoot(d.top, name, unix.O_PATH, 0)
 	if err != nil {
@@ -91,7 +93,7 @@ func (d *dir) Open(name string) (File, error) {
 	if fi, err := node.Stat(); err != nil || !fi.Mode().IsRegular() {
 		return nil, &os.PathError{Op: "open", Path: name, Err: errors.Join(err, errNotRegular)}
 	}
-	return os.Open(fmt.Sprintf("/proc/self/fd/%d", node.Fd()))
+	return os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", node.Fd()), os.O_RDONLY|unix.O_NONBLOCK, 0)
 }
 
 // readHead reads at most n bytes of a file's beginning.
