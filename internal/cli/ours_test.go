@@ -101,3 +101,29 @@ func TestNoDaemon(t *testing.T) {
 		}
 	}
 }
+
+// TestHarmless: what a container has said or named does nothing to a terminal.
+func TestHarmless(t *testing.T) {
+	const evil = "a\x1b]0;x\x07b\u009bc\u202ed"
+	mux := http.NewServeMux()
+	for path, body := range map[string]any{
+		"/porthole/containers/{id}/health": api.Health{Results: []api.HealthResult{{ExitCode: 1, Status: "unhealthy", Output: evil}}},
+		"/porthole/deaths":                 []api.Death{{Name: "web", Text: evil, Command: []string{evil}, Observed: true}},
+		"/porthole/containers/{id}/why": api.Why{
+			Summary: evil, Verdicts: []api.Verdict{{Text: evil, Evidence: []string{evil}, Next: []string{evil}}}, Notes: []string{evil}, Unknown: []string{evil},
+			LastWords: []api.DeathLine{{Text: evil}, {Bytes: []byte(evil + "\xff")}}, History: []api.WhyRun{{Text: evil, LastLine: evil}},
+		},
+		"/containers/json": []object{{"Id": webID, "Names": []string{"/web"}, "Status": "Up 2 seconds (unhealthy)"}},
+	} {
+		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, body) })
+	}
+	host := newFakeAPI(t, mux).host
+	for _, line := range []string{
+		"health web", "health --no-trunc --format {{.Output}} web", "deaths", "deaths --no-trunc --format {{.Cause}}{{.Command}}", "why web", "ps --no-trunc",
+	} {
+		got := porthole(t).run(t, host, words(line)...)
+		if got.Code != 0 || !strings.Contains(got.Out, "a\ufffd]0;x\ufffdb\ufffdc\ufffdd") || strings.ContainsAny(got.Out, "\x1b\x07\u009b\u202e") {
+			t.Errorf("%s: %s", line, got)
+		}
+	}
+}

@@ -105,7 +105,7 @@ func (r *deathRow) ExecID() string      { return r.shorten(r.Death.ExecID) }
 func (r *deathRow) Name() string        { return r.Death.Name }
 func (r *deathRow) Image() string       { return r.Death.Image }
 func (r *deathRow) Run() string         { return strconv.Itoa(r.Death.Run) }
-func (r *deathRow) Command() string     { return strings.Join(r.Death.Command, " ") }
+func (r *deathRow) Command() string     { return visible(strings.Join(r.Death.Command, " ")) }
 
 // Finished is how long ago it ended.
 func (r *deathRow) Finished() string {
@@ -133,7 +133,7 @@ const causeWidth = 70
 
 // Cause is why it ended, in a line.
 func (r *deathRow) Cause() string {
-	text := r.Text
+	text := visible(r.Text)
 	if r.short {
 		return formatter.Ellipsis(text, causeWidth)
 	}

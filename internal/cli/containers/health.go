@@ -101,7 +101,7 @@ func (r *healthRow) Code() string {
 
 // Output is what the check has said, on one line.
 func (r *healthRow) Output() string {
-	text := strings.Join(strings.Fields(r.HealthResult.Output), " ")
+	text := visible(strings.Join(strings.Fields(r.HealthResult.Output), " "))
 	if r.short {
 		return formatter.Ellipsis(text, causeWidth)
 	}

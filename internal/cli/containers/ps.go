@@ -105,7 +105,7 @@ func tellUnhealthy(ctx context.Context, c *client.Client, list []container.Summa
 			return // the list itself is worth more
 		}
 		if text := h.LastFailure(); text != "" {
-			list[n].Status = strings.Replace(list[n].Status, mark, "("+string(container.Unhealthy)+": "+text+")", 1)
+			list[n].Status = strings.Replace(list[n].Status, mark, "("+string(container.Unhealthy)+": "+visible(text)+")", 1)
 		}
 	}
 }
