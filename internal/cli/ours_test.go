@@ -25,6 +25,7 @@ func TestOwnWays(t *testing.T) {
 		"networks outside their subnet":           {line: "network create --subnet nope n", err: "invalid subnet", code: 1},
 		"an address that is none":                 {line: "run --ip nope busybox", err: `invalid argument "nope" for "--ip" flag`, code: 125},
 		"private user namespace":                  {line: "create --userns private busybox", out: newID, code: 0},
+		"build is a common command":               {line: "--help", out: "  ps          List containers\n  build       Build", code: 0},
 		"completion knows the containers":         {line: "__complete stop ”", out: "web\n", code: 0},
 		"completion knows the images":             {line: "__complete run ”", out: "busybox:latest\n", code: 0},
 		"completion knows the networks":           {line: "__complete network rm ”", out: "net10\n", code: 0},

@@ -128,10 +128,10 @@ func writeSubcommands(b *strings.Builder, cmd *cobra.Command) {
 	for _, sub := range cmd.Commands() {
 		switch {
 		case !sub.IsAvailableCommand():
-		case sub.HasSubCommands():
-			groups = append(groups, sub)
 		case !cmd.HasParent() && sub.Annotations[annotationTop] != "":
 			top = append(top, sub)
+		case sub.HasSubCommands():
+			groups = append(groups, sub)
 		default:
 			rest = append(rest, sub)
 		}
