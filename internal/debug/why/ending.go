@@ -109,7 +109,7 @@ func (e *evidence) logsCommand() string {
 func crashed(e *evidence) []api.Verdict {
 	d := e.death
 	what := map[syscall.Signal]string{
-		syscall.SIGSEGV: "it accessed memory that it does not have", syscall.SIGABRT: "it gave up by itself (abort), as after a failed assertion",
+		syscall.SIGSEGV: "it accessed memory that it does not have, or gave up by itself (abort), which ends a pid 1 in this way", syscall.SIGABRT: "it gave up by itself (abort), as after a failed assertion",
 		syscall.SIGBUS: "it accessed memory that has no storage behind it, as of a file that was cut", syscall.SIGILL: "it came to an instruction that this processor does not have",
 		syscall.SIGFPE: "it divided by zero, or the like", syscall.SIGTRAP: "it came to a breakpoint", syscall.SIGSYS: "it made a system call that its seccomp filter kills for",
 	}[d.Exit.Signal]
@@ -242,9 +242,26 @@ func killed(e *evidence) []api.Verdict {
 		}
 		return verdict("killed-from-outside", api.Certain, fmt.Sprintf("%s sent it %s", from, name), append(evidence, "source: "+s.Source))
 	}
+	if limit := e.cpuTime(); limit > 0 && d.Exit.Signal == syscall.SIGKILL {
+		return verdict("out-of-cpu-time", api.Likely, fmt.Sprintf("the kernel kills what has used as much processor time as --ulimit cpu allows, here %d s", limit),
+			evidence, "porthole run --ulimit cpu=SOFT:HARD …")
+	}
 	e.unknown = append(e.unknown, "which process sent "+name+": nothing recorded that")
 	return verdict("killed-from-outside", api.Certain, fmt.Sprintf("%s ended it, which neither the engine nor the kernel's memory killer sent: a process of the host, or in the container, did", name), evidence,
 		"look on the host for who kills: journalctl --since …, oomd, earlyoom, a service that stops its processes")
+}
+
+// cpuTime is the hard limit of processor time, in seconds; 0: there is none, or that is not known.
+func (e *evidence) cpuTime() int64 {
+	if e.sub == nil {
+		return 0
+	}
+	for _, u := range e.sub.HostConfig.Ulimits {
+		if u.Name == "cpu" {
+			return max(u.Hard, 0)
+		}
+	}
+	return 0
 }
 
 func lost(e *evidence) []api.Verdict {

@@ -160,3 +160,30 @@ func TestRunsWithoutRecords(t *testing.T) {
 		}
 	}
 }
+
+// TestNameOfAnother holds that a host's name is not taken for the beginning of an id.
+func TestNameOfAnother(t *testing.T) {
+	other := &engine.Subject{Container: &state.Container{ID: "db", Name: "other"}, Status: container.StateExited}
+	src := &remembered{sub: other, deaths: []*death.Record{ended(death.Exit{Code: 6}, said("curl: (6) Could not resolve host: db"))}}
+	w, err := Explain(t.Context(), src, Options{Container: "web"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(w.Verdicts[0].Evidence, "\n"); !strings.Contains(got, "no container of that name") {
+		t.Errorf("evidence %q", got)
+	}
+}
+
+func TestProcessorTime(t *testing.T) {
+	sub := &engine.Subject{Container: &state.Container{ID: "id", Name: "web", Config: &container.Config{}, HostConfig: &container.HostConfig{}}, Status: container.StateExited}
+	sub.Life.Run = 1
+	sub.HostConfig.Ulimits = []*container.Ulimit{{Name: "nofile", Hard: 9, Soft: 9}, {Name: "cpu", Hard: 2, Soft: 1}}
+	src := &remembered{sub: sub, deaths: []*death.Record{ended(death.Exit{Signal: 9, Code: 137}, nil)}}
+	w, err := Explain(t.Context(), src, Options{Container: "web"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v := w.Verdicts[0]; v.Cause != "out-of-cpu-time" || v.Confidence != api.Likely || !strings.Contains(v.Text, "2 s") {
+		t.Errorf("verdict %+v", v)
+	}
+}

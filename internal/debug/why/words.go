@@ -151,7 +151,7 @@ func (e *evidence) otherContainer(v *api.Verdict, name string) {
 	}
 	other, err := e.src.Subject(name)
 	switch {
-	case err != nil:
+	case err != nil, other.Name != name: // a host's name may look like the beginning of an id, as "db"
 		v.Evidence = append(v.Evidence, "there is no container of that name now")
 		v.Next = append(v.Next, "start one on a network of both: porthole network create NET; porthole run --network NET --name "+name+" …")
 	case e.sub == nil:
