@@ -17,8 +17,39 @@ import (
 	"github.com/portholehq/porthole/internal/engine/state"
 )
 
-// absolute finds paths in a line.
-var absolute = regexp.MustCompile(`/[\w.@%+~,=/-]+`)
+var (
+	// absolute finds paths in a line.
+	absolute = regexp.MustCompile(`/[\w.@%+~,=/-]+`)
+	// saysExec is said of what was to be executed.
+	saysExec = regexp.MustCompile(`(?i)\bexec\b|\bspawn\b|cannot execute`)
+	// saysNothing is a shell that tells a path and not what it wanted there: to
+	// execute it, or to open it for a redirection.
+	saysNothing = regexp.MustCompile(`^[\w./-]*sh: (?:(?:line )?\d+: )?/\S+: `)
+	// saysEACCES is what the kernel says by a mode. EPERM has other reasons.
+	saysEACCES = regexp.MustCompile(`(?i)permission denied|\bEACCES\b`)
+)
+
+// notExecutable is the code by which shells tell of a command that they may not
+// execute.
+const notExecutable = 126
+
+// attempt is what a process was denied.
+type attempt struct {
+	path string
+	// exec: to execute it. unclear: that, or to open it.
+	exec, unclear bool
+	readOnly      bool // the kernel said EROFS
+	// sure: it is about this path, and about its mode or mount.
+	sure bool
+}
+
+func (e *evidence) attempt(line string) attempt {
+	a := attempt{readOnly: saysRO.MatchString(line)}
+	a.sure = a.readOnly || saysEACCES.MatchString(line)
+	a.exec = !a.readOnly && (e.death != nil && e.death.Exit.Code == notExecutable || saysExec.MatchString(line))
+	a.unclear = !a.readOnly && !a.exec && saysNothing.MatchString(line)
+	return a
+}
 
 // deniedPath is a path that it may not use, checked against the files as they
 // are now.
@@ -26,7 +57,8 @@ func deniedPath(e *evidence, line string) []api.Verdict {
 	paths := absolute.FindAllString(line, -1)
 	slices.Reverse(paths) // a script's own name comes first
 	cause, text := "permission-denied", "it was denied something"
-	if saysRO.MatchString(line) {
+	a := e.attempt(line)
+	if a.readOnly {
 		cause, text = "read-only-path", "it wanted to write where it may only read"
 	}
 	if len(paths) == 0 {
@@ -40,8 +72,9 @@ func deniedPath(e *evidence, line string) []api.Verdict {
 	var found []api.Verdict
 	err := e.src.LookIntoFiles(e.ctx, e.id, func(f engine.OpenFiles) {
 		root := diagnose.Dir(f.Root, f.Owner)
-		for _, p := range paths {
-			if found = e.checkPath(root, f.Hidden, p); len(found) > 0 {
+		for i, p := range paths {
+			a.path, a.sure = p, a.sure && i == 0
+			if found = e.checkPath(root, f.Hidden, a); len(found) > 0 {
 				return
 			}
 		}
@@ -50,46 +83,87 @@ func deniedPath(e *evidence, line string) []api.Verdict {
 	case err != nil:
 		e.unknown = append(e.unknown, "owners and modes of the path: "+err.Error())
 	case len(found) == 0:
-		e.unknown = append(e.unknown, "why: mode, owner and mount of "+paths[0]+", as they are now, would allow it; a security module, seccomp or a capability may have denied it")
+		e.unknown = append(e.unknown, "why: mode, owner and mount of "+paths[0]+", as they are now, would allow it to its user; it may have become another one, or a security module, seccomp or a want of capabilities denied it")
 	default:
 		return found
 	}
 	return verdict(cause, api.Likely, text+": "+paths[0], nil)
 }
 
-// checkPath follows a path as its user would, to write there.
-func (e *evidence) checkPath(root diagnose.Root, hidden []string, p string) []api.Verdict {
-	if diagnose.Covered(p, hidden) {
+// checkPath follows a path as its user would.
+func (e *evidence) checkPath(root diagnose.Root, hidden []string, a attempt) []api.Verdict {
+	if diagnose.Covered(a.path, hidden) {
 		return nil
 	}
 	id, err := diagnose.LookUpUser(root, e.sub.Config.User)
 	if err != nil {
 		return nil
 	}
-	for _, dir := range parents(p) {
+	for _, dir := range parents(a.path) {
 		info, err := root.Stat(dir)
 		if err != nil {
 			return nil
 		}
 		if info.Mode.IsDir() && !id.May(info, diagnose.Search) {
-			return e.denied(p, dir, info, id, "may not enter")
+			return e.denied(a, dir, info, id, "may not enter")
 		}
 	}
-	at, what := p, "may not write"
-	info, err := root.Stat(p)
+	info, err := root.Stat(a.path)
 	if errors.Is(err, fs.ErrNotExist) {
-		at, what = path.Dir(p), "may not make a file in"
-		info, err = root.Stat(at)
+		dir := path.Dir(a.path)
+		if info, err = root.Stat(dir); err == nil && !a.readOnly {
+			if id.May(info, diagnose.Write) {
+				return nil
+			}
+			return e.denied(a, dir, info, id, "may not make a file in")
+		}
 	}
+	mayRead, mayWrite := id.May(info, diagnose.Read), id.May(info, diagnose.Write)
 	switch {
 	case err != nil:
-		return nil
-	case info.ReadOnly:
-		return e.readOnly(p)
-	case !id.May(info, diagnose.Write):
-		return e.denied(p, at, info, id, what)
+	case a.readOnly:
+		if info.ReadOnly {
+			return e.readOnly(a.path)
+		}
+	case a.exec && info.NoExec:
+		m, _ := e.mountOf(a.path)
+		return verdict("noexec-mount", a.confidence(), a.path+" is on a mount with the option noexec: "+mountText(m), nil, "mount it without noexec, or copy the program elsewhere")
+	case a.exec:
+		if !id.May(info, diagnose.Execute) {
+			return e.noExecute(a, info, id)
+		}
+	case a.unclear && !info.Mode.IsDir() && !id.May(info, diagnose.Execute):
+		v := e.noExecute(a, info, id)
+		if !mayRead || !mayWrite {
+			v[0].Text += "; it may not be written, or read, either"
+			v[0].Confidence = api.Likely
+		}
+		return v
+	case !mayRead && !mayWrite:
+		return e.denied(a, a.path, info, id, "may neither read nor write")
+	case !mayRead:
+		return e.denied(a, a.path, info, id, "may not read")
+	case !mayWrite:
+		return e.denied(a, a.path, info, id, "may not write")
 	}
 	return nil
+}
+
+// noExecute is a file without the right to execute it.
+func (e *evidence) noExecute(a attempt, info diagnose.Info, id diagnose.Identity) []api.Verdict {
+	return verdict("not-executable", a.confidence(), fmt.Sprintf("%s may not be executed: it is %s, the process is %s", a.path, diagnose.Owner(info), id),
+		[]string{checked}, "in the Dockerfile: RUN chmod a+rx "+a.path, "name its interpreter: sh "+a.path)
+}
+
+// checked is the evidence of what files tell.
+const checked = "checked with the files as they are now"
+
+// confidence is how sure it is that the modes explain it.
+func (a attempt) confidence() string {
+	if a.sure {
+		return api.Certain
+	}
+	return api.Likely
 }
 
 // parents are the directories on the way to a path, the root first.
@@ -114,23 +188,24 @@ func (e *evidence) mountOf(p string) (m state.Mount, ok bool) {
 	return m, ok
 }
 
-func (e *evidence) denied(p, at string, info diagnose.Info, id diagnose.Identity, what string) []api.Verdict {
+func (e *evidence) denied(a attempt, at string, info diagnose.Info, id diagnose.Identity, what string) []api.Verdict {
 	text := fmt.Sprintf("the process (%s) %s %s: that is %s", id, what, at, diagnose.Owner(info))
-	evidence := []string{"checked with the files as they are now"}
+	evidence := []string{checked}
+	p := a.path
 	m, mounted := e.mountOf(at)
 	if !mounted {
 		fix := fmt.Sprintf("in the Dockerfile: RUN chown %s %s (or chmod)", id, at)
 		if at != p && at == path.Dir(p) {
 			fix = fmt.Sprintf("in the Dockerfile: RUN touch %s && chown %s %s; or have it write elsewhere", p, id, p)
 		}
-		return verdict("permission-denied", api.Certain, text, evidence, fix, fmt.Sprintf("porthole run --user %d:%d …   # as the owner of %s", info.UID, info.GID, at))
+		return verdict("permission-denied", a.confidence(), text, evidence, fix, fmt.Sprintf("porthole run --user %d:%d …   # as the owner of %s", info.UID, info.GID, at))
 	}
 	evidence = append(evidence, fmt.Sprintf("%s is on the mount %s", at, mountText(m)))
 	chown := fmt.Sprintf("chown %s %s   # on the host", id, m.Source)
 	if m.Subpath != "" || at != m.Destination { // what is below may be a link by now
 		chown = fmt.Sprintf("give it to %s, from inside: porthole run --user 0 -v …:%s … chown %s %s", id, m.Destination, id, at)
 	}
-	return verdict("permission-denied", api.Certain, text, evidence,
+	return verdict("permission-denied", a.confidence(), text, evidence,
 		chown, fmt.Sprintf("porthole run --user %d:%d …   # as its owner", info.UID, info.GID))
 }
 
