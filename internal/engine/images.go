@@ -175,14 +175,10 @@ func (e *Engine) emitRemoved(ctx context.Context, img image.Image, gone []mobyim
 func (e *Engine) ImagesPrune(ctx context.Context, f Filters) (mobyimage.PruneReport, error) {
 	report, err := e.deps.Images.Prune(ctx, image.PruneOptions{
 		Filters: image.Filters(f), Used: func(id string) []image.Use { return e.imageUses()[id] },
+		Removed: func(img image.Image, gone []mobyimage.DeleteResponse) { e.emitRemoved(ctx, img, gone) },
 	})
 	if err != nil {
 		return report, err
-	}
-	for _, g := range report.ImagesDeleted {
-		if g.Deleted != "" {
-			e.emitImage(ctx, events.ActionDelete, g.Deleted, g.Deleted)
-		}
 	}
 	e.emitPrune(ctx, events.ImageEventType, report.SpaceReclaimed)
 	return report, nil

@@ -219,6 +219,9 @@ type PruneOptions struct {
 	Filters Filters
 	// Used is as in [RemoveOptions].
 	Used func(imageID string) []Use
+	// Removed is told of each image that went, also when a later one fails; nil
+	// means nobody wants to know.
+	Removed func(Image, []image.DeleteResponse)
 }
 
 // Prune removes images that no container uses: those without a name, or all
@@ -262,6 +265,9 @@ func (s *Store) Prune(ctx context.Context, opts PruneOptions) (image.PruneReport
 			return report, err
 		}
 		report.ImagesDeleted = append(report.ImagesDeleted, list...)
+		if opts.Removed != nil {
+			opts.Removed(e.contents.asImage(""), list)
+		}
 	}
 	after, err := s.DiskUsage(ctx)
 	if err != nil {
