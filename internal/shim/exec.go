@@ -95,6 +95,12 @@ func (s *Server) enter(first *process, spec wire.ExecSpec, stdio [3]*os.File, gr
 	}
 	if err != nil {
 		s.abandon(p)
+		if spec.Expected && p.endedEarly {
+			// The container can see a stage that waits in it, and end it. That it was
+			// ended shows only when its last thread is gone.
+			spec.Expected = false
+			return s.enter(first, spec, stdio, group, c)
+		}
 		return nil, nil, err
 	}
 	return p, pty, nil

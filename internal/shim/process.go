@@ -48,6 +48,9 @@ type process struct {
 	pid   int
 	pidfd *os.File
 	stage *wire.Conn
+	// endedEarly says that the stage ended in the middle of a conversation. Its
+	// partner in that sets it, and reads it.
+	endedEarly bool
 
 	exited  chan struct{} // closed when reaped; exit is set before
 	exit    wire.Exit
@@ -381,6 +384,7 @@ func (p *process) refusal(step string, word wire.Word, err error) error {
 func (p *process) diagnose(step string, err error) error {
 	select {
 	case <-p.exited:
+		p.endedEarly = true
 		return &wire.Error{Step: step, Message: fmt.Sprintf("%s: the stage ended early: %s", step, describe(p.exit))}
 	case <-time.After(time.Second):
 		return &wire.Error{Step: step, Message: fmt.Sprintf("%s: conversation with the stage: %v", step, err)}
