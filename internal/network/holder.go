@@ -15,6 +15,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/portholehq/porthole/internal/linux/procfile"
 	"github.com/portholehq/porthole/internal/network/keeper"
 	"github.com/portholehq/porthole/internal/problem"
 )
@@ -132,13 +133,13 @@ func processWith(inodes map[string]bool) (pid int, command string) {
 		if err != nil {
 			continue
 		}
-		text, err := os.ReadFile(filepath.Join(dir, "cmdline"))
+		const longest = 120
+		text, err := procfile.Read(filepath.Join(dir, "cmdline"), longest+1)
 		command := strings.TrimSpace(strings.ReplaceAll(string(text), "\x00", " "))
 		if err != nil || command == "" {
 			name, _ := os.ReadFile(filepath.Join(dir, "comm"))
 			command = strings.TrimSpace(string(name))
 		}
-		const longest = 120
 		if len(command) > longest {
 			command = command[:longest] + "..."
 		}

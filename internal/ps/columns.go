@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // column is one format specifier.
@@ -180,10 +181,10 @@ func ttyName(dev int32) string {
 	return "?"
 }
 
-// printable replaces what would disturb a terminal.
+// printable replaces what would disturb a terminal: control characters, those of C1 (U+0080 to U+009F) too.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 127 {
+		if unicode.IsControl(r) {
 			return '?'
 		}
 		return r

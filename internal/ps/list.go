@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/portholehq/porthole/internal/linux/procfile"
 )
 
 // List reads processes and shows them. Those that have ended meanwhile are left out. The order is by pid unless the
@@ -73,11 +75,30 @@ func (f *Format) branch(p *process) string {
 	return p.stem + ` \_ `
 }
 
+// A list takes so much memory for command lines and environments. However many processes and threads there are, each has
+// at least a little of it.
+const (
+	textMost  = 16 << 20
+	textLeast = 1 << 10
+)
+
 func (f *Format) read(proc string, pids []int) ([]*process, error) {
+	room := textMost
+	one := func(dir string, pid int) (*process, error) {
+		p, err := readProcess(dir, pid, min(max(room, textLeast), procfile.Longest))
+		if err != nil {
+			return nil, err
+		}
+		room -= len(p.argv)
+		if f.environment {
+			room -= p.most
+		}
+		return p, nil
+	}
 	var list []*process
 	for _, pid := range pids {
 		dir := filepath.Join(proc, strconv.Itoa(pid))
-		p, err := readProcess(dir, pid)
+		p, err := one(dir, pid)
 		if errors.Is(err, errGone) {
 			continue
 		}
@@ -88,7 +109,7 @@ func (f *Format) read(proc string, pids []int) ([]*process, error) {
 			list = append(list, p)
 			continue
 		}
-		threads, err := readThreads(dir, p)
+		threads, err := readThreads(dir, p, one)
 		if err != nil {
 			return nil, err
 		}
@@ -97,7 +118,7 @@ func (f *Format) read(proc string, pids []int) ([]*process, error) {
 	return list, nil
 }
 
-func readThreads(dir string, leader *process) ([]*process, error) {
+func readThreads(dir string, leader *process, one func(dir string, pid int) (*process, error)) ([]*process, error) {
 	entries, err := os.ReadDir(filepath.Join(dir, "task"))
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
 		return []*process{leader}, nil // it has just ended
@@ -111,7 +132,7 @@ func readThreads(dir string, leader *process) ([]*process, error) {
 		if err != nil {
 			continue
 		}
-		t, err := readProcess(filepath.Join(dir, "task", e.Name()), tid)
+		t, err := one(filepath.Join(dir, "task", e.Name()), tid)
 		if errors.Is(err, errGone) {
 			continue
 		}

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/portholehq/porthole/internal/linux/procfile"
 )
 
 const pageSize = 4096 // of /proc's counts on every machine that Go runs on with Linux, but for rare configurations
@@ -87,20 +89,26 @@ type process struct {
 	ruid, euid, rgid, egid uint32
 	locked                 bool
 	nspids                 string
+	most                   int // bytes of its environment that are shown
 	depth                  int
 	stem                   string // of the tree in front of it
 }
 
+// statusMost is more than a status file has, in which a process of 65,536 groups lists them.
+const statusMost = 1 << 20
+
 // errGone tells that a process ended before it could be read.
 var errGone = errors.New("process is gone")
 
-func readProcess(dir string, pid int) (*process, error) {
-	p := &process{dir: dir, pid: pid, tid: pid}
+// readProcess reads a process, and most bytes of its command line.
+func readProcess(dir string, pid, most int) (*process, error) {
+	p := &process{dir: dir, pid: pid, tid: pid, most: most}
 	for _, part := range []struct {
 		file  string
+		most  int
 		parse func([]byte) error
-	}{{"stat", p.parseStat}, {"status", p.parseStatus}, {"cmdline", p.parseCommand}} {
-		b, err := os.ReadFile(filepath.Join(dir, part.file))
+	}{{"stat", procfile.Longest, p.parseStat}, {"status", statusMost, p.parseStatus}, {"cmdline", most, p.parseCommand}} {
+		b, err := procfile.Read(filepath.Join(dir, part.file), part.most)
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
 			return nil, errGone
 		}
@@ -212,7 +220,7 @@ func (p *process) command() string {
 
 // environ is what the process was started with; empty if that may not be read.
 func (p *process) environ() string {
-	b, err := os.ReadFile(filepath.Join(p.dir, "environ"))
+	b, err := procfile.Read(filepath.Join(p.dir, "environ"), p.most)
 	if err != nil || len(b) == 0 {
 		return ""
 	}
@@ -271,7 +279,7 @@ func (p *process) cgroup(*Source) string {
 	if err != nil || len(b) == 0 {
 		return "-"
 	}
-	return strings.ReplaceAll(strings.TrimSpace(string(b)), "\n", ",")
+	return printable(strings.ReplaceAll(strings.TrimSpace(string(b)), "\n", ","))
 }
 
 func (p *process) started(s *Source) time.Time {

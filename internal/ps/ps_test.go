@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/portholehq/porthole/internal/linux/procfile"
 	"github.com/portholehq/porthole/internal/testenv"
 )
 
@@ -289,4 +290,71 @@ func FuzzParse(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(_ *testing.T, s string) { _, _ = Parse(s) })
+}
+
+// A process says itself how long its command line and its environment are.
+func TestBoundOfWhatProcessesSay(t *testing.T) {
+	s := source(t)
+	const size = 8 << 20
+	for _, name := range []string{"cmdline", "environ"} {
+		if err := os.WriteFile(filepath.Join(s.Proc, "100", name), []byte(strings.Repeat("x", size)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const tasks = 300
+	for tid := 100; tid < 100+tasks; tid++ {
+		task := filepath.Join(s.Proc, "100", "task", strconv.Itoa(tid))
+		if err := os.MkdirAll(task, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{"stat", "status", "cmdline", "environ"} {
+			if err := os.Symlink(filepath.Join(s.Proc, "100", name), filepath.Join(task, name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for options, most := range map[string]int{"-ef": procfile.Longest, "axe": 2 * procfile.Longest, "-eLf": textMost + tasks*textLeast, "axHe": textMost + 2*tasks*textLeast + procfile.Longest} {
+		f, err := Parse(options)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, rows, err := f.List(s, []int{100})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := 0
+		for _, row := range rows {
+			text := row[len(row)-1]
+			if !strings.HasPrefix(text, "xxx") {
+				t.Errorf("%s: the command is %.20q", options, text)
+			}
+			got += len(text)
+		}
+		const titles = 10 << 10
+		if got > most+titles {
+			t.Errorf("%s: %d bytes of text, of which there should be %d at most", options, got, most)
+		}
+	}
+}
+
+func TestPrintable(t *testing.T) {
+	for text, want := range map[string]string{
+		"plain text": "plain text", "grüß": "grüß", "a\x1b[31m\nb\x7f": "a?[31m?b?", "\u009b31m\u0085": "?31m?", "bad\xff": "bad\ufffd",
+	} {
+		if got := printable(text); got != want {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
+	s := source(t)
+	if err := os.WriteFile(filepath.Join(s.Proc, "100", "cgroup"), []byte("1:cpu:/a\x1b[2J\n0::/b\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := Parse("-o pid,cgroup")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rows, err := f.List(s, []int{100})
+	if err != nil || len(rows) != 1 || rows[0][1] != "1:cpu:/a?[2J,0::/b" {
+		t.Errorf("%q, %v", rows, err)
+	}
 }

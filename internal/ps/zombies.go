@@ -22,7 +22,7 @@ func WithZombies(proc string, pids []int) []int {
 				continue
 			}
 			known[child] = true
-			p, err := readProcess(filepath.Join(proc, strconv.Itoa(child)), child)
+			p, err := readProcess(filepath.Join(proc, strconv.Itoa(child)), child, 0)
 			if err == nil && p.state == 'Z' {
 				all = append(all, child)
 			}

@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"os"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/portholehq/porthole/api"
 	"github.com/portholehq/porthole/internal/event"
+	"github.com/portholehq/porthole/internal/linux/procfile"
 )
 
 // operation is a request under way.
@@ -119,12 +119,7 @@ const maxCommandLine = 4 << 10
 
 // readCommandLine returns the arguments of a process; nil if they cannot be read.
 func readCommandLine(pid int32) []string {
-	f, err := os.Open(fmt.Sprintf("/proc/%d/cmdline", pid))
-	if err != nil {
-		return nil
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxCommandLine))
+	text, err := procfile.Read(fmt.Sprintf("/proc/%d/cmdline", pid), maxCommandLine)
 	if err != nil || len(text) == 0 {
 		return nil
 	}

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/portholehq/porthole/internal/linux/procfile"
 )
 
 // process is what /proc/PID tells, see proc_pid_stat(5).
@@ -210,7 +212,7 @@ func readProcess(dir string) (process, bool) {
 	if syscall.Stat(dir, &st) == nil {
 		p.uid = int(st.Uid)
 	}
-	cmdline, _ := os.ReadFile(filepath.Join(dir, "cmdline"))
+	cmdline, _ := procfile.Read(filepath.Join(dir, "cmdline"), procfile.Longest)
 	p.command = strings.TrimSpace(strings.ReplaceAll(string(cmdline), "\x00", " "))
 	if p.command == "" {
 		p.command = "[" + string(data[open+1:end]) + "]"
