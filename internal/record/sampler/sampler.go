@@ -319,15 +319,18 @@ func (s *Sampler) take(c *container, now time.Time, host uint64) {
 	if host > 0 {
 		r.Known |= sample.KnownHostCPU
 	}
-	ended := errors.Is(err, ErrEnded)
-	if err == nil {
+	known, ended := err == nil, errors.Is(err, ErrEnded)
+	if known {
 		err = c.ring.Append(&r.Sample)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c.ended = ended
+	if known { // also when the disk is full: what is so now need not be kept to be told
+		c.previous, c.last = c.last, r
+	}
 	if err == nil {
-		c.previous, c.last, c.failing = c.last, r, false
+		c.failing = false
 		return
 	}
 	if ended {

@@ -198,6 +198,41 @@ func TestSourceThatEndsOrFails(t *testing.T) {
 	}
 }
 
+// A ring on a full disk cannot grow: the present figures are told all the same.
+func TestRingThatCannotBeWritten(t *testing.T) {
+	s := start(t)
+	path := add(t, s, "c", &counter{})
+	broken, err := sample.OpenWriter(path+".broken", sample.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := broken.Close(); err != nil {
+		t.Fatal(err)
+	}
+	c := s.containers["c"]
+	swap := func(w *sample.Writer) (old *sample.Writer) {
+		s.pass.Lock()
+		defer s.pass.Unlock()
+		old, c.ring = c.ring, w
+		return old
+	}
+	whole := swap(broken)
+	defer swap(whole)
+	_, before, err := s.Latest("c")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	previous, last, err := s.Next(ctx, "c", before.Seq)
+	if err != nil || last.Seq <= before.Seq || previous.CPUUsage >= last.CPUUsage {
+		t.Errorf("after %d came %d and %d, %v", before.Seq, previous.Seq, last.Seq, err)
+	}
+	if n := s.Stats().Failed; n == 0 {
+		t.Error("the failure was not counted")
+	}
+}
+
 func TestEveryPartIsTakenOver(t *testing.T) {
 	all := ^cgroup.Known(0)
 	got := fromCounters(&cgroup.Counters{Known: all}).Known
