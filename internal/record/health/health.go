@@ -7,7 +7,7 @@
 // # Format
 //
 // A file of lines with checksums (package sumline), one JSON object each, the oldest
-// first. What a crash has torn is passed over. When there are twice as many as are
+// first. What a crash or a full disk has torn is passed over. When there are twice as many as are
 // kept, the file is replaced by one with the last of them, so that it is bounded:
 // [Keep] results of some 4 KiB are half a MiB.
 package health
@@ -48,6 +48,8 @@ type Log struct {
 	path  string
 	file  *os.File
 	lines int
+	torn  bool                                       // the file ends with half a line
+	write func(f *os.File, line []byte) (int, error) // File.Write, but in tests
 }
 
 // Open opens or creates the log at path and returns what it holds. A damaged one is
@@ -57,7 +59,7 @@ func Open(path string) (*Log, []Result, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, fmt.Errorf("open health log: %w", err)
 	}
-	l := &Log{path: path, lines: len(list)}
+	l := &Log{path: path, lines: len(list), write: (*os.File).Write}
 	if damaged > 0 {
 		if err := l.replace(list); err != nil {
 			return nil, nil, fmt.Errorf("mend health log: %w", err)
@@ -83,9 +85,14 @@ func (l *Log) Append(r Result) error {
 	if err != nil {
 		return fmt.Errorf("append to health log: %w", err)
 	}
-	if _, err := l.file.Write(line); err != nil {
+	if l.torn {
+		line = append([]byte{'\n'}, line...)
+	}
+	if n, err := l.write(l.file, line); err != nil {
+		l.torn = l.torn || n > 0 // the next result must not join what a full disk has cut
 		return fmt.Errorf("append to health log: %w", err)
 	}
+	l.torn = false
 	l.lines++
 	if l.lines < 2*Keep {
 		return nil
