@@ -365,8 +365,9 @@ func (e *Engine) noteExit(c *ctr, unrecorded Exit) bool {
 	rests := !v.live() || v.status() == container.StateRestarting // as far as was saved
 	if rests && (!recorded || !exit.At.After(v.Life.FinishedAt)) {
 		if v.live() {
-			// Its end is known already; the policy is looked at afterwards, as for all others.
-			e.saved(c, c.move(container.StateExited, nil))
+			// Its end is known already; the policy is looked at afterwards, as for all others. The restart that was waited
+			// for has been counted and did not come.
+			e.saved(c, c.move(container.StateExited, func(v *view) { v.Life.RestartCount = max(v.Life.RestartCount-1, 0) }))
 		}
 		e.autoRemoveRest(c)
 		e.removeUnstarted(c)

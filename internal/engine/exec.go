@@ -72,11 +72,18 @@ func (t *execTable) len() int {
 	return len(t.byID)
 }
 
-// forget drops the execs of a container that is gone.
+// forget drops the execs of a container that is gone, but for those that ran: their clients are about to ask how they
+// ended.
 func (t *execTable) forget(container string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	maps.DeleteFunc(t.byID, func(_ string, x *execution) bool { return x.c.id == container })
+	maps.DeleteFunc(t.byID, func(_ string, x *execution) bool { return x.c.id == container && x.unstarted() })
+}
+
+func (x *execution) unstarted() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return !x.started
 }
 
 func (t *execTable) drop(id string) {
@@ -317,6 +324,20 @@ func (e *Engine) startExec(ctx context.Context, x *execution, v *view, o ExecSta
 	return e.follow(ctx, x, proc, pipes, conn), nil
 }
 
+// outputPatience is how long the news of an exec's end waits for a client that takes its output. One that does not read
+// gets the rest when it does; to all others the process has ended. Docker has the same time.
+const outputPatience = 2 * time.Second
+
+// within waits for done, but no longer than d.
+func within(done <-chan struct{}, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-done:
+	case <-timer.C:
+	}
+}
+
 // follow looks after a process that runs.
 func (e *Engine) follow(ctx context.Context, x *execution, proc Process, p *pipes, conn io.Writer) *execStreams {
 	x.c.update(func(v *view) { v.execs = append(slices.Clone(v.execs), x.id) })
@@ -344,14 +365,16 @@ func (e *Engine) follow(ctx context.Context, x *execution, proc Process, p *pipe
 			shutdown = true // the process goes on without us; its pipes end with this daemon
 		}
 		close(ended)
-		outputs.Wait()
+		passed := make(chan struct{})
+		go func() { outputs.Wait(); close(passed) }()
+		if !shutdown {
+			within(passed, outputPatience)
+			e.noteExecEnd(behalf(event.OriginOf(ctx).Follows()), x, proc.Exit().Code)
+			e.goWork(func() { e.execEnded(ctx, x, proc, started) })
+		}
+		<-passed
 		s.closeStdin()
 		p.pty.Close() // nil is fine
-		if shutdown {
-			return
-		}
-		e.noteExecEnd(behalf(event.OriginOf(ctx).Follows()), x, proc.Exit().Code)
-		e.goWork(func() { e.execEnded(ctx, x, proc, started) })
 	})
 	return s
 }

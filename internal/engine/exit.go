@@ -202,16 +202,26 @@ func (e *Engine) restartNow(ctx context.Context, c *ctr) {
 		return
 	}
 	by := c.view().startedBy().Follows()
-	if err := e.start(event.WithOrigin(context.WithoutCancel(ctx), by), c, state.RunPolicy); err == nil {
+	err = e.start(event.WithOrigin(context.WithoutCancel(ctx), by), c, state.RunPolicy)
+	if err == nil || !e.giveUpRestart(c) {
 		return
 	}
 	// As with Docker, a policy starts again what has ended, not what could not be started.
 	e.log.Warn("restart policy could not start container", "container", c.id, "error", c.view().Life.Error)
-	err = c.move(container.StateExited, func(v *view) { v.exits++; v.Life.FinishedAt = time.Now().UTC() })
-	e.saved(c, err)
 	if c.view().HostConfig.AutoRemove {
 		e.removeLater(c, by)
 	}
+}
+
+// giveUpRestart has a container rest whose restart has failed; false: it does already, or was none.
+func (e *Engine) giveUpRestart(c *ctr) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.view().status() != container.StateRestarting {
+		return false
+	}
+	e.saved(c, c.moveLocked(container.StateExited, func(v *view) { v.exits++; v.Life.FinishedAt = time.Now().UTC() }, nil))
+	return true
 }
 
 // startedBy is who asked for the present run; nil if that is not known.

@@ -44,12 +44,13 @@ type fakeRuntime struct {
 	exits    map[string]Exit              // recorded by shims, by state directory
 	mute     map[string]bool              // containers whose shims do not answer
 	created  int
-	hanging  string        // a container whose shim answers when hang is called again
-	hangs    chan struct{} // closed then
+	held     map[string]chan struct{} // by the program's path: its start waits until that is closed
+	hanging  string                   // a container whose shim answers when hang is called again
+	hangs    chan struct{}            // closed then
 }
 
 func newFakeRuntime() *fakeRuntime {
-	return &fakeRuntime{tasks: map[string]*fakeTask{}, programs: map[string]func(*fakeTask){}, failing: map[string]error{}, exits: map[string]Exit{}, mute: map[string]bool{}}
+	return &fakeRuntime{tasks: map[string]*fakeTask{}, programs: map[string]func(*fakeTask){}, failing: map[string]error{}, exits: map[string]Exit{}, held: map[string]chan struct{}{}, mute: map[string]bool{}}
 }
 
 func (r *fakeRuntime) Create(_ context.Context, b Bundle) (Task, error) {
@@ -59,6 +60,20 @@ func (r *fakeRuntime) Create(_ context.Context, b Bundle) (Task, error) {
 	r.tasks[b.ID] = t
 	r.created++
 	return t, nil
+}
+
+// hold makes the next starts of a program wait, until the returned function is called.
+func (r *fakeRuntime) hold(path string) (letGo func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	held := make(chan struct{})
+	r.held[path] = held
+	return func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		delete(r.held, path)
+		close(held)
+	}
 }
 
 // hang makes the shim of one container hang, and none of the others.
@@ -156,6 +171,16 @@ var errHangs = errors.New("hangs")
 
 func (t *fakeTask) Start(ctx context.Context) error {
 	path := t.b.Spec.Process.Args[0]
+	t.r.mu.Lock()
+	held := t.r.held[path]
+	t.r.mu.Unlock()
+	if held != nil {
+		select {
+		case <-held:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
 	if err := t.r.failing[path]; err != nil {
 		if errors.Is(err, errHangs) {
 			<-ctx.Done()
@@ -331,7 +356,8 @@ func (t *fakeTask) Exec(_ context.Context, o runtime.ExecOptions) (Process, erro
 	return p, nil
 }
 
-// fakeProcess is an exec: "echo WORDS" prints, "cat" copies, "exit N" ends, "hold" leaves its output open in a grandchild.
+// fakeProcess is an exec: "echo WORDS" prints, "cat" copies, "exit N" ends, "hold" leaves its output open in a grandchild,
+// "flood" prints more than a client takes that does not read, and lives.
 type fakeProcess struct {
 	t                     *fakeTask
 	o                     runtime.ExecOptions
@@ -357,6 +383,8 @@ func (p *fakeProcess) Start(context.Context) error {
 		go func() { _, _ = io.Copy(p.stdout, p.stdin); p.closeAll(); p.end(0) }()
 	case "exit":
 		go func() { p.closeAll(); p.end(int(args[1][0] - '0')) }()
+	case "flood":
+		go func() { _, _ = p.stdout.Write(make([]byte, 1<<20)); p.closeAll() }()
 	case "hold":
 		go func() { _, _ = io.WriteString(p.stdout, "held\n"); p.end(0) }()
 	}

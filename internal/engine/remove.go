@@ -79,12 +79,8 @@ func (e *Engine) removeLater(c *ctr, by *event.Origin) {
 
 // remove does the work; the caller has claimed it.
 func (e *Engine) remove(ctx context.Context, c *ctr, o RemoveOptions) error {
-	v := c.view()
-	if v.live() && !o.Force {
-		if v.status() == container.StatePaused {
-			return conflict("container is paused and must be unpaused first")
-		}
-		return conflict("container is %s: stop the container before removing or force remove", v.status())
+	if err := o.allow(c.view()); err != nil {
+		return err
 	}
 	if o.Force {
 		c.cancelStart(errRemoved)
@@ -94,6 +90,9 @@ func (e *Engine) remove(ctx context.Context, c *ctr, o RemoveOptions) error {
 		return err
 	}
 	defer release()
+	if err := o.allow(c.view()); err != nil {
+		return err // it was being started
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeTimeout)
 	defer cancel()
 	c.cancelRestart()
@@ -108,6 +107,17 @@ func (e *Engine) remove(ctx context.Context, c *ctr, o RemoveOptions) error {
 		}
 	}
 	return e.destroy(ctx, c, o)
+}
+
+// allow refuses what only force may do.
+func (o RemoveOptions) allow(v *view) error {
+	switch {
+	case o.Force || !v.live():
+		return nil
+	case v.status() == container.StatePaused:
+		return conflict("container is paused and must be unpaused first")
+	}
+	return conflict("container is %s: stop the container before removing or force remove", v.status())
 }
 
 // endsWhole tells whether no process of the container is left once the first one has ended: the kernel ends all others

@@ -24,6 +24,11 @@ func (e *Engine) ContainerRename(ctx context.Context, ref, name string) error {
 		return err
 	}
 	defer release()
+	select {
+	case <-c.gone:
+		return errNoSuchContainer(ref)
+	default:
+	}
 	old := c.view().Name
 	if strings.TrimPrefix(name, "/") == old {
 		return invalid("Renaming a container with the same name as its current name")

@@ -138,6 +138,9 @@ func TestRunThatLeavesNothing(t *testing.T) {
 				t.Fatal("no error")
 			}
 			w.empty()
+			if list, err := w.Deaths(DeathsOptions{}); err != nil || len(list) > 0 {
+				t.Errorf("death records of a container that nobody was told of: %v %v", list, err)
+			}
 		})
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -53,14 +54,21 @@ func (e *Engine) ContainerStart(ctx context.Context, ref string) error {
 	case v.unadopted != nil:
 		return errUnadopted(v)
 	}
-	if err := c.updateSaved(func(v *view) { v.Life.Stopped, v.noRestart, v.Life.RestartCount = false, false, 0 }); err != nil {
+	if err := c.updateSaved((*view).startedByHand); err != nil {
 		return err
 	}
-	err = e.start(ctx, c, state.RunStarted)
+	if err = e.start(ctx, c, state.RunStarted); err != nil {
+		e.giveUpRestart(c)
+	}
 	if err != nil && v.HostConfig.AutoRemove && v.status() == container.StateCreated {
 		e.removeLater(c, event.OriginOf(ctx).Follows())
 	}
 	return err
+}
+
+// startedByHand has the restart policy begin anew.
+func (v *view) startedByHand() {
+	v.Life.Stopped, v.noRestart, v.Life.RestartCount, v.restartDelay = false, false, 0, 0
 }
 
 // start makes the container run. The caller has its turn. An error that is the container's own fault is recorded in it.
@@ -68,7 +76,7 @@ func (e *Engine) start(ctx context.Context, c *ctr, cause state.RunCause) error 
 	return e.startOnce(ctx, c, cause, func() error { return nil })
 }
 
-// startOnce is start with something that has to be done before anybody sees anything of the run.
+// startOnce is start with something that has to be done before anybody sees anything of the run, or of its failure.
 func (e *Engine) startOnce(ctx context.Context, c *ctr, cause state.RunCause, before func() error) error {
 	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), startTimeout, errors.New("the start took too long"))
 	defer cancel()
@@ -76,6 +84,9 @@ func (e *Engine) startOnce(ctx context.Context, c *ctr, cause state.RunCause, be
 	defer stop(nil)
 	c.setStarting(stop)
 	defer c.setStarting(nil)
+	if cause == state.RunPolicy && c.view().status() != container.StateRestarting {
+		return errStopped // before the start had begun, see endRestarting
+	}
 	c.cancelRestart()
 	select {
 	case <-c.view().settled:
@@ -83,7 +94,7 @@ func (e *Engine) startOnce(ctx context.Context, c *ctr, cause state.RunCause, be
 		return internal("container %s: what its last run left is not cleared away yet: %v", c.id, context.Cause(ctx))
 	}
 	c.kills.begin()
-	s := &starting{e: e, c: c, v: c.view(), cause: cause, before: before}
+	s := &starting{e: e, c: c, v: c.view(), cause: cause, before: sync.OnceValue(before)}
 	defer s.steps.Run() // does nothing after Keep
 	err := s.run(ctx)
 	if err == nil {
@@ -93,6 +104,9 @@ func (e *Engine) startOnce(ctx context.Context, c *ctr, cause state.RunCause, be
 	err = startFailure(err)
 	if undone := s.steps.Run(); undone != nil {
 		e.log.Warn("start that failed was not taken back", "container", c.id, "err", undone)
+	}
+	if s.before() != nil { // nobody is told of the container, nor of its failure
+		return err
 	}
 	finding := e.diagnoseStart(ctx, s, err)
 	e.saved(c, c.updateSaved(func(v *view) {
@@ -136,7 +150,7 @@ type starting struct {
 	endpoints map[string]*mobynet.EndpointSettings
 	published []network.Published
 	mounted   bool         // the volumes, and it has been published
-	before    func() error // called between create and connect
+	before    func() error // called between create and connect, or when that is not reached; says the same ever after
 	steps     undo.Stack
 }
 

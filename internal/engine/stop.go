@@ -103,10 +103,15 @@ func (e *Engine) stop(ctx context.Context, c *ctr, action string, sig syscall.Si
 	first := c.view()
 	asked := asks(ctx, action, sig)
 	asked.Timeout = timeout
-	e.saved(c, c.updateSaved(func(v *view) { v.Life.Stopped, v.noRestart, v.Life.Asked = true, true, asked }))
-	if e.stopRestarting(c) {
-		e.emit(ctx, c.view(), events.ActionStop, nil)
-		return nil
+	note := func(v *view) { v.Life.Stopped, v.noRestart, v.Life.Asked = true, true, asked }
+	e.saved(c, c.updateSaved(note))
+	if first.status() == container.StateRestarting {
+		e.stopRestarting(c)
+		if first = c.view(); !first.live() {
+			e.emit(ctx, first, events.ActionStop, nil)
+			return nil
+		}
+		e.saved(c, c.updateSaved(note)) // a run has begun meanwhile, which forgets what was asked of the last one
 	}
 	err := e.signal(ctx, c, sig)
 	if timeout < 0 && err != nil {
@@ -132,14 +137,41 @@ func (e *Engine) stop(ctx context.Context, c *ctr, action string, sig syscall.Si
 	return nil
 }
 
-// stopRestarting turns a container that waits for its restart into one that has exited.
-func (e *Engine) stopRestarting(c *ctr) bool {
-	if c.view().status() != container.StateRestarting {
+// errStopped breaks off a start by the restart policy, of a container that somebody stops.
+var errStopped = errors.New("the container is being stopped")
+
+// stopRestarting turns a container that waits for its restart into one that has exited. If the start is under way already
+// it comes to its end first, and the container may run then. One that hangs is broken off.
+func (e *Engine) stopRestarting(c *ctr) {
+	patience := time.NewTimer(killWait)
+	defer patience.Stop()
+	for {
+		v := c.view()
+		if v.status() != container.StateRestarting || e.endRestarting(c) {
+			return
+		}
+		select {
+		case <-v.next:
+		case <-patience.C:
+			c.cancelStart(errStopped)
+		case <-e.life.Done():
+			return
+		}
+	}
+}
+
+// endRestarting ends a restart that has not begun; false: it has.
+func (e *Engine) endRestarting(c *ctr) bool {
+	c.cancelRestart()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.starting != nil {
 		return false
 	}
-	c.cancelRestart()
-	err := c.move(container.StateExited, func(v *view) { v.exits++ })
-	return err == nil
+	if c.view().status() == container.StateRestarting {
+		e.saved(c, c.moveLocked(container.StateExited, func(v *view) { v.exits++ }, nil))
+	}
+	return true
 }
 
 // awaitEnd waits for the end of the run that first shows; a negative timeout means for ever.
@@ -286,8 +318,12 @@ func (e *Engine) kill(ctx context.Context, c *ctr, sig syscall.Signal) error {
 			v.Life.Asked = asked
 		}
 	}))
-	if ends && e.stopRestarting(c) {
-		return nil
+	if ends && first.status() == container.StateRestarting {
+		e.stopRestarting(c)
+		if first = c.view(); !first.live() {
+			return nil
+		}
+		e.saved(c, c.updateSaved(func(v *view) { v.Life.Asked = asked })) // as in stop
 	}
 	if sig != syscall.SIGKILL && first.task == nil {
 		return errNoTask(first)
@@ -327,7 +363,7 @@ func (e *Engine) ContainerRestart(ctx context.Context, ref string, o StopOptions
 			return fmt.Errorf("Cannot restart container %s: %w", ref, err)
 		}
 	}
-	if err := c.updateSaved(func(v *view) { v.Life.Stopped, v.noRestart, v.Life.RestartCount = false, false, 0 }); err != nil {
+	if err := c.updateSaved((*view).startedByHand); err != nil {
 		return err
 	}
 	if err := e.start(ctx, c, state.RunRestarted); err != nil {

@@ -36,6 +36,9 @@ func (e *Engine) ContainerUpdate(ctx context.Context, ref string, u container.Up
 	if v.removing || v.status() == container.StateDead {
 		return container.UpdateResponse{}, conflict("container is marked for removal and cannot be \"update\"")
 	}
+	if v.task == nil && v.unadopted != nil {
+		return container.UpdateResponse{}, errUnadopted(v) // it would go on with its old limits
+	}
 	h, err := updated(v.HostConfig, u)
 	if err != nil {
 		return container.UpdateResponse{}, fmt.Errorf("Cannot update container %s: %w", c.id, err)
