@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	ossignal "os/signal"
 	"strconv"
 	"strings"
 	"syscall"
@@ -103,6 +104,7 @@ func (sh *shell) trap(args []string) []string {
 			delete(sh.traps, s)
 		} else {
 			sh.traps[s] = code
+			ossignal.Notify(sh.signals, s)
 		}
 	}
 	if len(keep) == 2 {
@@ -131,6 +133,7 @@ func (sh *shell) exec(ctx context.Context, args []string) error {
 		args = args[1:]
 	}
 	err := sh.start(hc, args)
+	sh.catchUp()
 	sh.mu.Lock()
 	codes := sh.pending
 	sh.pending = nil
@@ -145,6 +148,27 @@ func (sh *shell) exec(ctx context.Context, args []string) error {
 		}
 	}
 	return err
+}
+
+// catchUp waits, if there are traps, until the signals that have been sent to this
+// process so far have come through the Go runtime, which passes them on late. The
+// trap of a signal that a command has sent then runs before the next command.
+func (sh *shell) catchUp() {
+	sh.mu.Lock()
+	trapped := len(sh.traps) > 0
+	sh.mu.Unlock()
+	if !trapped {
+		return
+	}
+	// What is pending is delivered with the lowest number first, and those of traps
+	// are lower than this one, which does nothing by itself.
+	select {
+	case <-sh.caughtUp:
+	default:
+	}
+	if syscall.Kill(os.Getpid(), syscall.SIGWINCH) == nil {
+		<-sh.caughtUp
+	}
 }
 
 // beginWait makes traps run at once from now on. It is false when one is due

@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -38,7 +39,7 @@ func Main(args []string, isApplet func(string) bool) int {
 		fmt.Fprintln(os.Stderr, "sh:", err)
 		return 2
 	}
-	sh := &shell{isApplet: isApplet, traps: map[os.Signal]string{}, children: map[*os.Process]bool{}, opts: o}
+	sh := &shell{isApplet: isApplet, traps: map[os.Signal]string{}, signals: make(chan os.Signal, 16), caughtUp: make(chan struct{}, 1), children: map[*os.Process]bool{}, opts: o}
 	return sh.run()
 }
 
@@ -108,6 +109,9 @@ type shell struct {
 	isApplet func(string) bool
 	opts     options
 	runner   *interp.Runner
+
+	signals  chan os.Signal
+	caughtUp chan struct{} // gets one for each SIGWINCH, see catchUp
 
 	waiting atomic.Bool // in the wait builtin
 	tail    atomic.Bool // the next command may replace the process
@@ -305,18 +309,29 @@ func (b byByte) Read(p []byte) (int, error) {
 	return b.r.Read(p[:1])
 }
 
+// deadly are the signals that end a shell without a trap for them. The Go runtime
+// ignores some of these if nobody watches.
+var deadly = []os.Signal{
+	syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGALRM,
+}
+
 // watchSignals makes signals traps, or the end of the shell.
 func (sh *shell) watchSignals(interactive bool) func() {
-	signals := make(chan os.Signal, 16)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
+	signal.Notify(sh.signals, append(deadly, syscall.SIGWINCH)...) // that one is for catchUp
 	go func() {
-		for s := range signals {
+		for s := range sh.signals {
+			if s == syscall.SIGWINCH {
+				select {
+				case sh.caughtUp <- struct{}{}:
+				default:
+				}
+			}
 			sh.signalled(s.(syscall.Signal), interactive)
 		}
 	}()
 	return func() {
-		signal.Stop(signals)
-		close(signals)
+		signal.Stop(sh.signals)
+		close(sh.signals)
 	}
 }
 
@@ -334,6 +349,9 @@ func (sh *shell) signalled(s syscall.Signal, interactive bool) {
 		// The interpreter cannot be got out of wait, but it changes nothing
 		// while it is there: a copy of it runs the trap.
 		go sh.trapWhileWaiting(code)
+		return
+	}
+	if !slices.Contains(deadly, os.Signal(s)) {
 		return
 	}
 	if interactive && (s == syscall.SIGINT || s == syscall.SIGQUIT) {
@@ -400,7 +418,7 @@ var errNotFound = errors.New("not found")
 // Builtin runs a builtin of the shell as a command of its own.
 func Builtin(name string, args []string) int {
 	command := `"$@"`
-	sh := &shell{traps: map[os.Signal]string{}, children: map[*os.Process]bool{}, opts: options{
+	sh := &shell{traps: map[os.Signal]string{}, signals: make(chan os.Signal, 16), caughtUp: make(chan struct{}, 1), children: map[*os.Process]bool{}, opts: options{
 		command: &command, name: name, params: append([]string{name}, args...),
 	}}
 	return sh.run()

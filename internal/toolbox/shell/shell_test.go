@@ -69,6 +69,7 @@ func TestScripts(t *testing.T) {
 		{name: "exec in subshell", args: []string{"-c", "(exec /bin/echo 1); echo 2"}, out: "1\n2\n"},
 		{name: "pipe and here document", args: []string{"-c", "cat <<E | tr a-z A-Z\nhi $((2*3))\nE"}, out: "HI 6\n"},
 		{name: "umask", args: []string{"-c", "umask 027; umask"}, out: "0027\n"},
+		{name: "trap of USR1", args: []string{"-c", "trap 'echo caught' USR1; kill -USR1 $$; echo end; trap - USR1; kill -USR1 $$; echo not here"}, out: "caught\nend\n", code: 138},
 		{name: "trap on signal", args: []string{"-c", "trap 'echo caught' USR1 TERM; kill -TERM $$; /bin/true; echo end"}, out: "caught\nend\n"},
 		{name: "bad option", args: []string{"-Z"}, stderr: "sh: invalid option: -Z\n", code: 2},
 	}
