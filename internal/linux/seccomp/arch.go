@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"sync"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -55,6 +56,36 @@ func Number(arch specs.Arch, name string) (uint32, bool) {
 	}
 	return a.number(name)
 }
+
+// NumberOn is Number for an architecture that is named as GOARCH.
+func NumberOn(goarch, name string) (uint32, bool) { return Number(ociArch[goarch], name) }
+
+// Name is the reverse of NumberOn. The x32 ABI is part of amd64 here: its numbers
+// have a bit of their own.
+func Name(goarch string, number uint32) (string, bool) {
+	arch, ok := abis[ociArch[goarch]]
+	if !ok {
+		return "", false
+	}
+	if arch.column == amd64 && number&x32Bit != 0 {
+		arch.column, number = x32, number&^x32Bit
+	}
+	name, ok := byNumber()[arch.column][number]
+	return name, ok
+}
+
+// byNumber has the names by column and number.
+var byNumber = sync.OnceValue(func() (names [columns]map[uint32]string) {
+	for column := range names {
+		names[column] = make(map[uint32]string, len(numbers))
+		for _, c := range numbers {
+			if n := c.numbers[column]; n >= 0 {
+				names[column][uint32(n)] = c.name
+			}
+		}
+	}
+	return names
+})
 
 // number returns the number of a call on this ABI.
 func (a abi) number(name string) (uint32, bool) { return a.at(place(name)) }
