@@ -73,16 +73,19 @@ func (s *Store) dropTemporaryLeases(ctx context.Context) (bool, error) {
 //
 // The snapshotter puts a directory in its place before it commits the number
 // of it: killed in between, it would stumble over the directory when it gives
-// out the number again. The content store begins a write with a directory in
-// which the file ref tells what it is for; without that file, the directory is
-// unknown to it.
+// out the number again. The content store begins a write with a directory, named for the digest of the
+// write's name, which is in the file ref. Killed before that file is made or
+// filled, the directory is unknown to it.
 func (s *Store) clearStray(ctx context.Context) error {
 	if err := s.clearStraySnapshots(ctx); err != nil {
 		return fmt.Errorf("remove stray snapshots: %w", err)
 	}
 	return clearDir(filepath.Join(s.root, "content", "ingest"), func(dir string) bool {
-		_, err := os.Stat(filepath.Join(dir, "ref"))
-		return errors.Is(err, os.ErrNotExist)
+		ref, err := os.ReadFile(filepath.Join(dir, "ref"))
+		if err != nil {
+			return errors.Is(err, os.ErrNotExist)
+		}
+		return digest.FromBytes(ref).Encoded() != filepath.Base(dir)
 	})
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 
 	"github.com/portholehq/porthole/internal/ledger"
@@ -272,13 +273,22 @@ func TestOpenClearsUp(t *testing.T) {
 	}
 	orphan := filepath.Join(root, "content/blobs/sha256", strings.Repeat("0", 64))
 	stray := filepath.Join(root, "layers/overlay/snapshots/999/fs")
-	if err := errors.Join(os.WriteFile(orphan, nil, 0o600), os.MkdirAll(stray, 0o755), os.WriteFile(s.uncleanMark(), nil, 0o600)); err != nil {
+	// Killed before a write said what it is for, and after.
+	nameless := filepath.Join(root, "content/ingest", strings.Repeat("1", 64))
+	unsaid := filepath.Join(root, "content/ingest", strings.Repeat("2", 64))
+	forgotten := filepath.Join(root, "content/ingest", digest.FromString("forgotten").Encoded())
+	if err := errors.Join(os.WriteFile(orphan, nil, 0o600), os.MkdirAll(stray, 0o755), os.WriteFile(s.uncleanMark(), nil, 0o600),
+		os.MkdirAll(nameless, 0o755), os.MkdirAll(unsaid, 0o755), os.MkdirAll(forgotten, 0o755),
+		os.WriteFile(filepath.Join(unsaid, "ref"), nil, 0o600),
+		os.WriteFile(filepath.Join(forgotten, "ref"), []byte("forgotten"), 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	s = openAt(t, root, Limits{})
 	defer s.Close()
 	s.background.Wait()
-	for _, path := range []string{orphan, stray, filepath.Join(s.trashDir(), "old"), filepath.Join(s.rootfsDir(), unfinished+"1")} {
+	for _, path := range []string{
+		orphan, stray, nameless, unsaid, forgotten, filepath.Join(s.trashDir(), "old"), filepath.Join(s.rootfsDir(), unfinished+"1"),
+	} {
 		if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("%s is still there: %v", path, err)
 		}
