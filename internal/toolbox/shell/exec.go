@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	ossignal "os/signal"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -132,8 +133,12 @@ func (sh *shell) exec(ctx context.Context, args []string) error {
 	case runOutside:
 		args = args[1:]
 	}
-	err := sh.start(hc, args)
-	sh.catchUp()
+	var err error
+	if s, ok := sh.toItself(args); ok {
+		sh.signalled(s)
+	} else {
+		err = sh.start(hc, args)
+	}
 	sh.mu.Lock()
 	codes := sh.pending
 	sh.pending = nil
@@ -150,25 +155,16 @@ func (sh *shell) exec(ctx context.Context, args []string) error {
 	return err
 }
 
-// catchUp waits, if there are traps, until the signals that have been sent to this
-// process so far have come through the Go runtime, which passes them on late. The
-// trap of a signal that a command has sent then runs before the next command.
-func (sh *shell) catchUp() {
+// toItself is the signal of a "kill -SIGNAL $$". The Go runtime would pass it on
+// late, after the next command perhaps.
+func (sh *shell) toItself(args []string) (syscall.Signal, bool) {
+	if len(args) != 3 || args[0] != "kill" || args[2] != strconv.Itoa(os.Getpid()) || !strings.HasPrefix(args[1], "-") {
+		return 0, false
+	}
+	s, err := signal.ParseSignal(args[1][1:])
 	sh.mu.Lock()
-	trapped := len(sh.traps) > 0
-	sh.mu.Unlock()
-	if !trapped {
-		return
-	}
-	// What is pending is delivered with the lowest number first, and those of traps
-	// are lower than this one, which does nothing by itself.
-	select {
-	case <-sh.caughtUp:
-	default:
-	}
-	if syscall.Kill(os.Getpid(), syscall.SIGWINCH) == nil {
-		<-sh.caughtUp
-	}
+	defer sh.mu.Unlock()
+	return s, err == nil && (sh.traps[s] != "" || slices.Contains(deadly, os.Signal(s)))
 }
 
 // beginWait makes traps run at once from now on. It is false when one is due

@@ -39,7 +39,7 @@ func Main(args []string, isApplet func(string) bool) int {
 		fmt.Fprintln(os.Stderr, "sh:", err)
 		return 2
 	}
-	sh := &shell{isApplet: isApplet, traps: map[os.Signal]string{}, signals: make(chan os.Signal, 16), caughtUp: make(chan struct{}, 1), children: map[*os.Process]bool{}, opts: o}
+	sh := &shell{isApplet: isApplet, traps: map[os.Signal]string{}, signals: make(chan os.Signal, 16), children: map[*os.Process]bool{}, opts: o}
 	return sh.run()
 }
 
@@ -110,8 +110,8 @@ type shell struct {
 	opts     options
 	runner   *interp.Runner
 
-	signals  chan os.Signal
-	caughtUp chan struct{} // gets one for each SIGWINCH, see catchUp
+	signals       chan os.Signal
+	isInteractive bool
 
 	waiting atomic.Bool // in the wait builtin
 	tail    atomic.Bool // the next command may replace the process
@@ -128,6 +128,7 @@ type shell struct {
 func (sh *shell) run() int {
 	terminal := sh.opts.command == nil && sh.opts.file == "" && term.IsTerminal(int(os.Stdin.Fd()))
 	interactive := sh.opts.interactive || terminal
+	sh.isInteractive = interactive
 	runner, err := interp.New(
 		interp.Interactive(interactive),
 		interp.StdIO(os.Stdin, os.Stdout, os.Stderr),
@@ -141,7 +142,7 @@ func (sh *shell) run() int {
 		return 2
 	}
 	sh.runner = runner
-	stop := sh.watchSignals(interactive)
+	stop := sh.watchSignals()
 	defer stop()
 	switch {
 	case sh.opts.command != nil:
@@ -316,17 +317,11 @@ var deadly = []os.Signal{
 }
 
 // watchSignals makes signals traps, or the end of the shell.
-func (sh *shell) watchSignals(interactive bool) func() {
-	signal.Notify(sh.signals, append(deadly, syscall.SIGWINCH)...) // that one is for catchUp
+func (sh *shell) watchSignals() func() {
+	signal.Notify(sh.signals, deadly...)
 	go func() {
 		for s := range sh.signals {
-			if s == syscall.SIGWINCH {
-				select {
-				case sh.caughtUp <- struct{}{}:
-				default:
-				}
-			}
-			sh.signalled(s.(syscall.Signal), interactive)
+			sh.signalled(s.(syscall.Signal))
 		}
 	}()
 	return func() {
@@ -335,7 +330,7 @@ func (sh *shell) watchSignals(interactive bool) func() {
 	}
 }
 
-func (sh *shell) signalled(s syscall.Signal, interactive bool) {
+func (sh *shell) signalled(s syscall.Signal) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	if code, ok := sh.traps[s]; ok {
@@ -354,7 +349,7 @@ func (sh *shell) signalled(s syscall.Signal, interactive bool) {
 	if !slices.Contains(deadly, os.Signal(s)) {
 		return
 	}
-	if interactive && (s == syscall.SIGINT || s == syscall.SIGQUIT) {
+	if sh.isInteractive && (s == syscall.SIGINT || s == syscall.SIGQUIT) {
 		if sh.cancel != nil {
 			sh.cancel()
 		}
@@ -418,7 +413,7 @@ var errNotFound = errors.New("not found")
 // Builtin runs a builtin of the shell as a command of its own.
 func Builtin(name string, args []string) int {
 	command := `"$@"`
-	sh := &shell{traps: map[os.Signal]string{}, signals: make(chan os.Signal, 16), caughtUp: make(chan struct{}, 1), children: map[*os.Process]bool{}, opts: options{
+	sh := &shell{traps: map[os.Signal]string{}, signals: make(chan os.Signal, 16), children: map[*os.Process]bool{}, opts: options{
 		command: &command, name: name, params: append([]string{name}, args...),
 	}}
 	return sh.run()
