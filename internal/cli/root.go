@@ -76,6 +76,7 @@ func verbs(b system.Build) []verb {
 		{"unpause", containers.NewUnpause},
 		{"update", containers.NewUpdate},
 		{"wait", containers.NewWait},
+		{"whois", system.NewWhois},
 		{"why", containers.NewWhy},
 
 		{"container", containers.NewGroup},

@@ -193,6 +193,8 @@ type Networks interface {
 	Forwards(id string) []network.Published
 	Queries(ctx context.Context, id string) (netkeeper.Queries, error)
 	Check(ctx context.Context, s network.CheckSpec) []network.Hop
+	Survey() (network.Survey, error)
+	Sockets(ns *os.File) ([]network.Socket, error)
 	Reconcile(ctx context.Context, live map[string]bool) error
 	Endpoints(id string) []network.Endpoint
 

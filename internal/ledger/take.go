@@ -133,6 +133,14 @@ func (t *trie) nearest(p string) *Claim {
 	return found
 }
 
+// Nearest returns the claim on a path or on the nearest directory above it; one without an owner if there is none.
+func Nearest(claims []Claim, path string) Claim {
+	if c := newTrie(claims).nearest(path); c != nil {
+		return *c
+	}
+	return Claim{}
+}
+
 // item is something that is measured as a whole.
 type item struct {
 	path  string // below the root

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"io"
+	"os"
 
 	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/container"
@@ -43,6 +44,9 @@ type systemBackend interface {
 	SystemDiskUsage(ctx context.Context, kinds []system.DiskUsageObject, verbose bool) (*system.DiskUsage, error)
 	Facts() engine.Facts
 	Ledger(ctx context.Context) (*ledger.Ledger, error)
+	Residents() []engine.Resident
+	Claim(ctx context.Context, path string) (ledger.Claim, error)
+	Places() engine.Places
 	OrphansPrune(ctx context.Context) ([]ledger.Account, error)
 	Inspector() engine.Inspection
 	Operations(ref string) ([]engine.Operation, error)
@@ -132,6 +136,8 @@ type networkBackend interface {
 	NetworkDisconnect(ctx context.Context, ref string, req network.DisconnectRequest) error
 	NetworksPrune(ctx context.Context, f engine.Filters) (network.PruneReport, error)
 	NetworkCheck(ctx context.Context, from, target string) ([]phnet.Hop, error)
+	NetworkSurvey() (phnet.Survey, error)
+	Sockets(ns *os.File) ([]phnet.Socket, error)
 	ContainerForward(ctx context.Context, ref string, p phnet.PortSpec) ([]phnet.Published, error)
 	ContainerUnforward(ctx context.Context, ref string, hostPort uint16) error
 	ContainerForwards(ref string) ([]phnet.Published, error)

@@ -119,6 +119,7 @@ func (s *Server) routes() []route {
 		{post, "/porthole/containers/{name}/forwards", s.forwardOpen},
 		{remove, "/porthole/containers/{name}/forwards", s.forwardClose},
 		{post, "/porthole/net/check", s.networkCheck},
+		{get, "/porthole/whois", s.whois},
 		{get, "/porthole/containers/{name}/samples", s.containerSamples},
 		{get, "/porthole/containers/{name}/logs", s.ownLogs},
 		{get, "/porthole/containers/{name}/execs", s.execList},
