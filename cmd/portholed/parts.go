@@ -117,6 +117,7 @@ func open(ctx context.Context, p *process, steps *undo.Stack) (*parts, error) {
 		return nil, err
 	}
 	steps.Add(out.builder.Close)
+	out.images.UseStates(out.builder.StateImage)
 	return out, nil
 }
 

@@ -73,6 +73,7 @@ type Builder struct {
 	worker     *buildWorker
 	watchers   watchers
 	builds     classicBuilds
+	states     states
 	closers    undo.Stack
 
 	trimming sync.Mutex
@@ -84,13 +85,13 @@ func Open(ctx context.Context, o Options) (_ *Builder, err error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	b := &Builder{log: o.Logger, root: o.Root}
+	b := &Builder{log: o.Logger, root: o.Root, states: states{dir: filepath.Join(o.Root, "states")}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(fmt.Errorf("open builder: %w", err), b.closers.Run())
 		}
 	}()
-	for _, dir := range []string{o.Root, b.logsDir(), filepath.Join(o.Root, "mounts")} {
+	for _, dir := range []string{o.Root, b.logsDir(), b.states.dir, filepath.Join(o.Root, "mounts")} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, err
 		}
@@ -218,9 +219,9 @@ func (b *Builder) openController(ctx context.Context, o Options, workers *worker
 		SessionManager:   b.sessions,
 		WorkerController: workers,
 		Frontends: map[string]frontend.Frontend{
-			"dockerfile.v0": dockerfiles,
-			"gateway.v0":    builtinSyntax{Frontend: gatewayFrontend, dockerfiles: dockerfiles},
-			frontendClassic: &steppingFrontend{b: b, workers: workers.Infos(), whole: dockerfiles},
+			"dockerfile.v0": stateFrontend{dockerfiles, b},
+			"gateway.v0":    stateFrontend{builtinSyntax{Frontend: gatewayFrontend, dockerfiles: dockerfiles}, b},
+			frontendClassic: stateFrontend{&steppingFrontend{b: b, workers: workers.Infos(), whole: dockerfiles}, b},
 		},
 		CacheManager: solver.NewCacheManager(ctx, "local", cache, worker.NewCacheResultStorage(workers)),
 		ResolveCacheExporterFuncs: map[string]remotecache.ResolveCacheExporterFunc{

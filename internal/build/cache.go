@@ -85,6 +85,9 @@ func (b *Builder) PruneCache(ctx context.Context, o order.Prune) (apibuild.Cache
 	if err != nil {
 		return report, fmt.Errorf("prune the build cache: %w", err)
 	}
+	if err := b.states.forget(ctx, b.hasRecord); err != nil {
+		b.log.Warn("states without files stay in the records", "err", err)
+	}
 	return report, b.worker.GarbageCollect(ctx)
 }
 

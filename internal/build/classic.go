@@ -20,6 +20,7 @@ import (
 	"github.com/moby/moby/api/types/jsonstream"
 
 	"github.com/portholehq/porthole/internal/build/order"
+	"github.com/portholehq/porthole/internal/problem"
 	"github.com/portholehq/porthole/internal/tartree"
 )
 
@@ -264,6 +265,9 @@ func (c *classic) failure(ctx context.Context, err error) error {
 	message := fmt.Sprintf("The command '%s' returned a non-zero code: %d", c.command, exit.ExitCode)
 	if exit.Err != nil {
 		message += ": " + exit.Err.Error()
+	}
+	if c.ran != "" {
+		err = problem.WithHint(err, "enter what the step has left with: "+EnterCommand(c.ran))
 	}
 	return &order.Failure{Message: message, Code: int(exit.ExitCode), Err: err}
 }

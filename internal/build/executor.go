@@ -1,6 +1,7 @@
 package build
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -41,6 +42,7 @@ type stepExecutor struct {
 	// name is what the step is called; empty for what no instruction asked for.
 	name   string
 	vertex digest.Digest
+	roots  *rootKeeper // nil without vertex
 }
 
 // runningIDs finds the step that BuildKit knows by an id of its own.
@@ -63,9 +65,9 @@ func newExecutor(b *Builder, o Options) *stepExecutor {
 }
 
 // of is the executor for the step of a vertex.
-func (x *stepExecutor) of(v solver.Vertex) *stepExecutor {
+func (x *stepExecutor) of(v solver.Vertex, roots *rootKeeper) *stepExecutor {
 	named := *x
-	named.name, named.vertex = v.Name(), v.Digest()
+	named.name, named.vertex, named.roots = v.Name(), v.Digest(), roots
 	return &named
 }
 
@@ -113,7 +115,28 @@ func (x *stepExecutor) Run(ctx context.Context, id string, root executor.Mount, 
 	if err != nil {
 		return nil, stepError(ctx, err)
 	}
-	return nil, exitError(exit, p.Meta.ValidExitCodes)
+	err = exitError(exit, p.Meta.ValidExitCodes)
+	if err != nil && x.roots != nil && ctx.Err() == nil {
+		place := x.roots.failed(exit.Code)
+		tellState(s, cmp.Or(place, "The step"), exit)
+	}
+	return nil, err
+}
+
+// tellState tells whoever reads the output of a step that failed how to look at
+// what it has left.
+func tellState(s *step.Step, place string, exit step.Exit) {
+	if s.Process.Stderr == nil {
+		return
+	}
+	_, _ = fmt.Fprintf(s.Process.Stderr, "%s ended with exit code %d. Enter what it has left with:\n  %s\nWhat was there before it is step:%s-before.\n",
+		place, exit.Code, EnterCommand(s.ID), shortID(s.ID)) // a client that is gone
+}
+
+// EnterCommand is the command that starts a shell in the state that a step has
+// led to.
+func EnterCommand(stepID string) string {
+	return "porthole run -it --rm step:" + shortID(stepID) + " sh"
 }
 
 func newStepID() string {

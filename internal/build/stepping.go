@@ -10,6 +10,7 @@ import (
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/containerd/platforms"
+	"github.com/moby/buildkit/cache"
 	"github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/executor"
 	"github.com/moby/buildkit/exporter"
@@ -188,18 +189,23 @@ func (f *steppingFrontend) step(ctx context.Context, gw gateway.Client, ui *dock
 // keepStep makes an image of the state after an instruction, which is not shown
 // among the others and can be run by its ID.
 func (b *Builder) keepStep(ctx context.Context, result *frontend.Result, config []byte, sid string) (string, error) {
-	src := &exporter.Source{Metadata: map[string][]byte{exptypes.ExporterImageConfigKey: config}}
-	if result != nil && result.Ref != nil {
-		cached, err := result.Ref.Result(ctx)
-		if err != nil {
-			return "", err
-		}
-		ref, ok := cached.Sys().(*worker.WorkerRef)
-		if !ok {
-			return "", fmt.Errorf("result of a step is a %T", cached.Sys())
-		}
-		src.Ref = ref.ImmutableRef
+	if result == nil || result.Ref == nil {
+		return b.keepState(ctx, nil, config, sid)
 	}
+	cached, err := result.Ref.Result(ctx)
+	if err != nil {
+		return "", err
+	}
+	ref, ok := cached.Sys().(*worker.WorkerRef)
+	if !ok {
+		return "", fmt.Errorf("result of a step is a %T", cached.Sys())
+	}
+	return b.keepState(ctx, ref.ImmutableRef, config, sid)
+}
+
+// keepState makes such an image of files, which may be nil, and returns its ID.
+func (b *Builder) keepState(ctx context.Context, files cache.ImmutableRef, config []byte, sid string) (string, error) {
+	src := &exporter.Source{Metadata: map[string][]byte{exptypes.ExporterImageConfigKey: config}, Ref: files}
 	ctx = namespaces.WithNamespace(ctx, b.worker.store.Namespace)
 	ctx, done, err := leaseutil.WithLease(ctx, b.worker.LeaseManager(), leaseutil.MakeTemporary)
 	if err != nil {

@@ -1,6 +1,7 @@
 package build
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"sync"
@@ -18,8 +19,17 @@ type watcher interface {
 	running(stepID string)
 	// worked tells that something was done: the result was not in the cache.
 	worked()
-	// output is what the process prints.
+	// output is where the process's output goes as well; nil: nowhere.
 	output() io.Writer
+}
+
+// A stateWatcher is a watcher that wants to know what an operation has led to.
+type stateWatcher interface {
+	// reached has the records of the layers of the result, the topmost last.
+	reached(chain []string)
+	// failed tells the status of a process that failed, before reached. It
+	// returns where the instruction is, as "Dockerfile:7", if that is known.
+	failed(exit int) (place string)
 }
 
 // watchers finds who watches a vertex. Builds that share one share its step, so
@@ -31,15 +41,21 @@ type watchers struct {
 
 // add makes w watch the vertices of a definition until remove.
 func (ws *watchers) add(def *pb.Definition, w watcher) (remove func()) {
+	var keys []digest.Digest
+	for _, op := range def.Def {
+		keys = append(keys, digest.FromBytes(op))
+	}
+	return ws.addVertices(keys, w)
+}
+
+// addVertices makes w watch vertices until remove.
+func (ws *watchers) addVertices(keys []digest.Digest, w watcher) (remove func()) {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
 	if ws.list == nil {
 		ws.list = map[digest.Digest][]watcher{}
 	}
-	var keys []digest.Digest
-	for _, op := range def.Def {
-		key := digest.FromBytes(op)
-		keys = append(keys, key)
+	for _, key := range keys {
 		ws.list[key] = append(ws.list[key], w)
 	}
 	return func() {
@@ -67,10 +83,14 @@ func (ws *watchers) of(key digest.Digest) []watcher {
 
 // alsoTo is an output that goes to a watcher as well, whose writes never fail.
 func alsoTo(w io.Writer, watch watcher) io.Writer {
-	if w == nil {
-		return watch.output()
+	also := watch.output()
+	switch {
+	case also == nil:
+		return w
+	case w == nil:
+		return also
 	}
-	return io.MultiWriter(watch.output(), w)
+	return io.MultiWriter(also, w)
 }
 
 // watchedOp tells when an operation is executed.
@@ -84,7 +104,30 @@ func (o watchedOp) Exec(ctx context.Context, job solver.JobContext, inputs []sol
 	for _, w := range o.watchers.of(o.vertex) {
 		w.worked()
 	}
-	return o.Op.Exec(ctx, job, inputs)
+	results, err := o.Op.Exec(ctx, job, inputs)
+	if err == nil && len(results) == 1 {
+		o.watchers.reached(o.vertex, chainOf(results[0]))
+	}
+	return results, err
+}
+
+// reached tells all who watch a vertex what it has led to.
+func (ws *watchers) reached(key digest.Digest, chain []string) {
+	for _, w := range ws.of(key) {
+		if s, ok := w.(stateWatcher); ok {
+			s.reached(chain)
+		}
+	}
+}
+
+// failed tells all who watch a vertex that its process has failed.
+func (ws *watchers) failed(key digest.Digest, exit int) (place string) {
+	for _, w := range ws.of(key) {
+		if s, ok := w.(stateWatcher); ok {
+			place = cmp.Or(place, s.failed(exit))
+		}
+	}
+	return place
 }
 
 // recordingBridge remembers the last result that a frontend got.

@@ -49,10 +49,11 @@ func (w *buildWorker) ResolveOp(v solver.Vertex, s frontend.FrontendLLBBridge, s
 		resources = m.LinuxResources
 	}
 	exec := w.WorkerOpt.Executor
+	roots := &rootKeeper{Manager: w.CacheMgr, watchers: w.watchers, vertex: v.Digest()}
 	if x, ok := exec.(*stepExecutor); ok {
-		exec = x.of(v)
+		exec = x.of(v, roots)
 	}
-	return ops.NewExecOp(v, op, baseOp.Platform, w.CacheMgr, w.ParallelismSem, sm, exec, w, resources, false)
+	return ops.NewExecOp(v, op, baseOp.Platform, roots, w.ParallelismSem, sm, exec, w, resources, false)
 }
 
 // Exporter finds the exporter of a name. The docker driver of buildx asks for

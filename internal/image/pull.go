@@ -51,6 +51,9 @@ type Pulled struct {
 // not what it claims), errdefs.ErrResourceExhausted (disk full). It leaves
 // nothing behind.
 func (s *Store) Pull(ctx context.Context, ref reference.Named, o PullOptions, progress func(jsonstream.Message)) (Pulled, error) {
+	if err := s.noState(ctx, ref); err != nil {
+		return Pulled{}, err
+	}
 	session, err := s.session(ctx, ref, o.Credentials)
 	if err != nil {
 		return Pulled{}, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"slices"
 	"sort"
 	"strings"
@@ -112,6 +113,49 @@ func (c *contents) asImage(name string) Image {
 // find looks up the record that ref means. For an ID it prefers a record with
 // a name.
 func (s *Store) find(ctx context.Context, ref string) (images.Image, error) {
+	record, err := s.findNamed(ctx, ref)
+	states := s.states.Load()
+	if states == nil || !strings.HasPrefix(ref, stateScheme) || !errdefs.IsNotFound(err) && !errdefs.IsInvalidArgument(err) {
+		return record, err
+	}
+	id, ok, stateErr := (*states)(ctx, ref)
+	switch {
+	case !ok:
+		return record, err
+	case stateErr != nil:
+		return images.Image{}, stateErr
+	}
+	return s.findID(ctx, id)
+}
+
+// stateScheme begins the names of states of builds.
+const stateScheme = "step:"
+
+// UseStates makes the store ask make for images that it has not, and whose name
+// begins with "step:": for a state of a build it returns the ID of an image that
+// it has made. ok is false when ref cannot be the name of a state. UseStates may
+// be called while the store is used.
+func (s *Store) UseStates(make func(ctx context.Context, ref string) (imageID string, ok bool, err error)) {
+	s.states.Store(&make)
+}
+
+// stateTag is what nobody would call an image in a registry: the ID of a state,
+// in the length that people see at least.
+var stateTag = regexp.MustCompile(`^step:[0-9a-f]{12,64}(-before)?$`)
+
+// noState says why a state of a build cannot be had, if ref names one. Clients
+// pull what they did not find, and would be told of a registry only.
+func (s *Store) noState(ctx context.Context, ref reference.Named) error {
+	name := reference.FamiliarString(ref)
+	states := s.states.Load()
+	if states == nil || !stateTag.MatchString(name) {
+		return nil
+	}
+	_, _, err := (*states)(ctx, name)
+	return err
+}
+
+func (s *Store) findNamed(ctx context.Context, ref string) (images.Image, error) {
 	if ref == "" {
 		return images.Image{}, failf(errdefs.ErrInvalidArgument, "invalid reference format")
 	}

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/content"
@@ -87,6 +88,8 @@ type Store struct {
 	snapshot snapshots.Snapshotter
 	images   images.Store
 	leases   leases.Manager
+
+	states atomic.Pointer[func(ctx context.Context, ref string) (string, bool, error)] // see UseStates
 
 	recovered  bool // Close may take the unclean mark away
 	background sync.WaitGroup

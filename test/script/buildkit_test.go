@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -122,9 +123,15 @@ func TestBuildKitClient(t *testing.T) {
 		t.Errorf("of the secret there is left %q, %v", out, err)
 	}
 
-	write("Dockerfile", "FROM busybox\nRUN echo it was me; exit 3\n")
+	write("Dockerfile", "FROM busybox\nRUN echo it was me; echo behind >/left; exit 3\n")
 	if logs, err = build("fails", nil); err == nil || !strings.Contains(err.Error(), "exit code: 3") {
 		t.Errorf("failing build: %v\n%s", err, logs)
+	}
+	// What the step has left can be entered.
+	if step := regexp.MustCompile(`step:[0-9a-f]{12}`).FindString(logs); step == "" || !strings.Contains(logs, "Dockerfile:2 ended with exit code 3") {
+		t.Errorf("logs of the failing build: %q", logs)
+	} else if out, err := daemon.Porthole(ctx, "run", "--rm", step, "cat", "/left"); err != nil || out != "behind" {
+		t.Errorf("in what the step has left: %q, %v", out, err)
 	}
 
 	workers, err := c.ListWorkers(ctx)

@@ -1,0 +1,277 @@
+package build
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/portholehq/porthole/internal/problem"
+)
+
+// A state is the file system that an instruction of a build has led to, or that
+// a failed one has left. The files are a record of the build's cache: they live
+// as long as that does, by its leases and within its bounds. What is kept here
+// is which record it is, and what a process that starts there needs.
+type state struct {
+	// ID is that of the step that made it, if a step did: 64 hexadecimal digits.
+	ID     string        `json:"id"`
+	Vertex digest.Digest `json:"vertex"`
+	// Name is what clients show: "[2/3] RUN make".
+	Name string `json:"name"`
+	// File is the index of the Dockerfile in its build's, Line and End are the
+	// instruction's first and last line in it, from 1.
+	File int `json:"file"`
+	Line int `json:"line"`
+	End  int `json:"end"`
+	// Ref is the record of the cache, Before that of the state before. Empty:
+	// not known; noFiles: there is nothing, as in front of a FROM scratch.
+	Ref    string `json:"ref,omitempty"`
+	Before string `json:"before,omitempty"`
+	// Exit is the status of the step if it failed; Ref is what it has left then.
+	Exit int `json:"exit,omitempty"`
+	// Of a step's process.
+	Env  []string `json:"env,omitempty"`
+	User string   `json:"user,omitempty"`
+	Cwd  string   `json:"cwd,omitempty"`
+}
+
+// noFiles is the reference of the state without files.
+const noFiles = "scratch"
+
+// buildStates are the states of one build, with what tells the configuration at
+// each of its lines.
+type buildStates struct {
+	At     time.Time         `json:"at"`
+	Files  []stateFile       `json:"files"`
+	Attrs  map[string]string `json:"attrs"`
+	Images []resolvedImage   `json:"images"`
+	States []state           `json:"states"`
+
+	path string
+}
+
+type stateFile struct {
+	Name string `json:"name"`
+	Text []byte `json:"text"`
+}
+
+// resolvedImage is the answer that a build got for a base image.
+type resolvedImage struct {
+	Asked    string        `json:"asked"`
+	Platform string        `json:"platform,omitempty"`
+	Found    string        `json:"found"`
+	Digest   digest.Digest `json:"digest"`
+	Config   []byte        `json:"config"`
+}
+
+const (
+	// keepStates is how long is remembered which states a build went through,
+	// and mostStates of how many builds.
+	keepStates = 30 * 24 * time.Hour
+	mostStates = 500
+)
+
+// states remembers the states of builds, in a file for each build.
+type states struct {
+	dir string
+
+	mu     sync.Mutex
+	loaded bool
+	builds []*buildStates // the newest last
+	byRef  map[string]string
+}
+
+// load reads the files, once. The caller holds mu.
+func (s *states) load() error {
+	if s.loaded {
+		return nil
+	}
+	entries, err := os.ReadDir(s.dir)
+	if err != nil {
+		return err
+	}
+	s.byRef = map[string]string{}
+	for _, e := range entries {
+		path := filepath.Join(s.dir, e.Name())
+		b := &buildStates{path: path}
+		data, err := os.ReadFile(path)
+		if err == nil {
+			err = json.Unmarshal(data, b)
+		}
+		if err != nil { // half of one, by a crash of the machine
+			_ = os.Remove(path)
+			continue
+		}
+		s.builds = append(s.builds, b)
+	}
+	slices.SortFunc(s.builds, func(a, b *buildStates) int { return a.At.Compare(b.At) })
+	for _, b := range s.builds {
+		s.index(b)
+	}
+	s.loaded = true
+	return nil
+}
+
+func (s *states) index(b *buildStates) {
+	for _, st := range b.States {
+		if st.Ref != "" && st.Ref != noFiles {
+			s.byRef[st.Ref] = st.ID
+		}
+	}
+}
+
+// put remembers the states of a build, or what has come to them. States that an
+// earlier build has gone through as well have the ID that they had there.
+func (s *states) put(b *buildStates) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.load(); err != nil {
+		return err
+	}
+	for i := range b.States {
+		st := &b.States[i]
+		if st.ID != "" {
+			continue
+		}
+		if st.ID = s.byRef[st.Ref]; st.ID == "" {
+			st.ID = digest.FromString("state " + st.Ref).Encoded()
+		}
+	}
+	data, err := json.Marshal(b)
+	if err != nil {
+		return err
+	}
+	if b.path == "" {
+		b.path = filepath.Join(s.dir, newStepID()[:32])
+	}
+	if err := os.WriteFile(b.path+".new", data, 0o600); err != nil {
+		return err
+	}
+	if err := os.Rename(b.path+".new", b.path); err != nil {
+		return err
+	}
+	if !slices.Contains(s.builds, b) {
+		s.builds = append(s.builds, b)
+	}
+	s.index(b)
+	return s.trim(time.Now())
+}
+
+// trim forgets what is too old or too much. The caller holds mu.
+func (s *states) trim(now time.Time) error {
+	var failures []error
+	for len(s.builds) > mostStates || len(s.builds) > 0 && now.Sub(s.builds[0].At) > keepStates {
+		failures = append(failures, os.Remove(s.builds[0].path))
+		s.builds = s.builds[1:]
+	}
+	return errors.Join(failures...)
+}
+
+// stateRef is what names a state: "step:ID", with "-before" or ":before" behind
+// it for the state that the step has started from.
+var stateRef = regexp.MustCompile(`^step:([0-9a-f]{4,64})(?:[:-](before))?$`)
+
+// find finds the state that ref names, in the newest build that went through
+// it. ok is false when ref does not look like one.
+func (s *states) find(ref string) (b *buildStates, st state, before, ok bool, err error) {
+	m := stateRef.FindStringSubmatch(ref)
+	if m == nil {
+		return nil, st, false, false, nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.load(); err != nil {
+		return nil, st, false, true, err
+	}
+	for _, build := range slices.Backward(s.builds) {
+		for _, candidate := range build.States {
+			if !strings.HasPrefix(candidate.ID, m[1]) {
+				continue
+			}
+			if b == nil {
+				b, st = build, candidate
+			} else if candidate.ID != st.ID {
+				return nil, st, false, true, problem.Errorf(errdefs.ErrInvalidArgument, "ambiguous: several steps begin with %q", m[1])
+			}
+		}
+	}
+	if b == nil {
+		return nil, st, false, true, problem.WithHint(
+			problem.Errorf(errdefs.ErrNotFound, "No such image: %s: no build step is known by that ID", ref),
+			"see the steps of the last build with: porthole build steps")
+	}
+	return b, st, m[2] != "", true, nil
+}
+
+// ofVertex is the ID of the state that a vertex has led to most recently.
+func (s *states) ofVertex(vertex digest.Digest) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.load() != nil {
+		return ""
+	}
+	for _, b := range slices.Backward(s.builds) {
+		for _, st := range b.States {
+			if st.Vertex == vertex {
+				return st.ID
+			}
+		}
+	}
+	return ""
+}
+
+// forget drops states whose files are gone.
+func (s *states) forget(ctx context.Context, exists func(ctx context.Context, ref string) bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.load(); err != nil {
+		return err
+	}
+	var failures []error
+	known := map[string]bool{noFiles: true}
+	there := func(ref string) bool {
+		if _, ok := known[ref]; !ok {
+			known[ref] = exists(ctx, ref)
+		}
+		return known[ref]
+	}
+	s.builds = slices.DeleteFunc(s.builds, func(b *buildStates) bool {
+		if slices.ContainsFunc(b.States, func(st state) bool { return there(cmp.Or(st.Ref, noFiles)) && st.Ref != "" }) {
+			return false
+		}
+		failures = append(failures, os.Remove(b.path))
+		return true
+	})
+	clear(s.byRef)
+	for _, b := range s.builds {
+		s.index(b)
+	}
+	return errors.Join(failures...)
+}
+
+// gone says that a state's files are no longer there.
+func (st state) gone(ref string) error {
+	return problem.WithHint(
+		problem.Errorf(errdefs.ErrNotFound, "No such image: %s: the files of %s are no longer in the build cache", ref, st),
+		"build again to get there")
+}
+
+// String names a state for people.
+func (st state) String() string {
+	if st.Name != "" {
+		return fmt.Sprintf("step %s (%s)", st.ID[:12], st.Name)
+	}
+	return "step " + st.ID[:12]
+}
