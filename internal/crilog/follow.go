@@ -15,6 +15,112 @@ import (
 // inotify instances (fs.inotify.max_user_instances, 128 by default).
 const pollEvery = 100 * time.Millisecond
 
+// follow hands out what there is, and then what comes.
+func (r *reader) follow(ctx context.Context, ended <-chan struct{}) error {
+	f := &follower{reader: r, ended: ended}
+	defer f.unwatch()
+	on, changed := r.liveState()
+	if err := f.watchUnless(ctx, on); err != nil {
+		return err
+	}
+	if err := r.locate(); err != nil {
+		return err
+	}
+	for {
+		if last, err := f.round(ctx, on, changed); err != nil || last {
+			return err
+		}
+		if err := f.wait(ctx, on, changed); err != nil {
+			return err
+		}
+		on, changed = r.liveState()
+		if err := f.watchUnless(ctx, on); err != nil {
+			return err
+		}
+	}
+}
+
+// follower is a reader that goes on.
+type follower struct {
+	*reader
+	ended   <-chan struct{}
+	watcher *watcher         // nil while all comes from opts.Live
+	settled <-chan time.Time // the end of waiting for the end of opts.Live
+}
+
+// round hands out what there is. Whether batches come was asked before it.
+func (f *follower) round(ctx context.Context, on bool, changed <-chan struct{}) (last bool, err error) {
+	select {
+	case <-f.ended: // asked before reading, so that nothing comes after
+		last = true
+	default:
+	}
+	if err := f.learnRuns(); err != nil {
+		return false, err
+	}
+	if err := f.readLive(ctx); err != nil {
+		return false, err
+	}
+	if last && on && f.line < f.last {
+		if f.settled == nil {
+			f.settled = time.After(settleMost)
+		}
+		select {
+		case <-changed:
+			return false, nil
+		case <-ctx.Done():
+			return false, context.Cause(ctx)
+		case <-f.settled:
+			on = false
+		}
+	}
+	if !on {
+		if err := f.readAll(ctx); err != nil {
+			return false, err
+		}
+	}
+	last = last || f.line >= f.last
+	return last, f.flush(last)
+}
+
+// wait returns nil when the log may have grown or has ended.
+func (f *follower) wait(ctx context.Context, on bool, changed <-chan struct{}) error {
+	if !on {
+		return f.watcher.wait()
+	}
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-f.ended:
+	case <-changed:
+	}
+	return nil
+}
+
+// watchUnless has the files watched, or no more.
+func (f *follower) watchUnless(ctx context.Context, on bool) error {
+	if on {
+		f.unwatch()
+		return nil
+	}
+	if f.watcher != nil {
+		return nil
+	}
+	w, err := watch(ctx, f.dir, f.ended)
+	if err != nil {
+		return fmt.Errorf("follow log in %q: %w", f.dir.Name(), err)
+	}
+	f.watcher = w
+	return nil
+}
+
+func (f *follower) unwatch() {
+	if f.watcher != nil {
+		f.watcher.close()
+		f.watcher = nil
+	}
+}
+
 // watcher waits until something was written to a directory.
 type watcher struct {
 	ctx  context.Context
@@ -60,16 +166,6 @@ func watch(ctx context.Context, dir *os.File, end <-chan struct{}) (*watcher, er
 		})
 	}
 	return w, nil
-}
-
-// ended tells whether the log will grow no more.
-func (w *watcher) ended() bool {
-	select {
-	case <-w.end:
-		return true
-	default:
-		return false
-	}
 }
 
 // wait returns nil when the log may have grown or has ended, and the cause of

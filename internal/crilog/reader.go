@@ -43,6 +43,9 @@ type ReadOptions struct {
 	// Unpack opens the text of a compressed segment of so many bytes. It is
 	// left to the caller so that a shim, which writes only, holds no decoder.
 	Unpack func(file io.ReaderAt, size int64) (Unpacked, error)
+	// Live is what is being written, for a follower; nil: it reads the files
+	// only. What is not in one of them when its turn has come is dropped.
+	Live Live
 }
 
 func (o ReadOptions) wants(s Stream) bool {
@@ -105,7 +108,7 @@ func Read(ctx context.Context, dir string, o ReadOptions, ended <-chan struct{},
 	if err != nil {
 		return fmt.Errorf("read log in %q: %w", dir, err)
 	}
-	r := &reader{dir: os.NewFile(uintptr(fd), dir), opts: o, fn: fn, after: o.After, last: math.MaxUint64}
+	r := &reader{dir: os.NewFile(uintptr(fd), dir), opts: o, fn: fn, after: o.After, last: math.MaxUint64, limit: math.MaxInt}
 	defer r.close()
 	if err = r.findRun(); err == nil {
 		err = r.run(ctx, ended)
@@ -126,7 +129,11 @@ type reader struct {
 	offset int64   // of the next record in src
 	line   uint64  // complete lines before offset
 	mark   int     // index of the next mark in src
+	limit  int     // segments behind it are not entered
 	buf    []byte
+
+	batch uint64 // number of the last batch of opts.Live
+	fed   bool   // records are those of a batch
 
 	after    uint64 // lines up to this number are left out
 	last     uint64 // and those behind it
@@ -201,30 +208,7 @@ func (r *reader) run(ctx context.Context, ended <-chan struct{}) error {
 	if !r.opts.Follow {
 		return r.once(ctx)
 	}
-	w, err := watch(ctx, r.dir, ended)
-	if err != nil {
-		return fmt.Errorf("follow log in %q: %w", r.dir.Name(), err)
-	}
-	defer w.close()
-	if err := r.locate(); err != nil {
-		return err
-	}
-	for {
-		last := w.ended() // before reading, so that nothing comes after
-		if err := r.learnRuns(); err != nil {
-			return err
-		}
-		if err := r.readAll(ctx); err != nil {
-			return err
-		}
-		last = last || r.line >= r.last
-		if err := r.flush(last); err != nil || last {
-			return err
-		}
-		if err := w.wait(); err != nil {
-			return err
-		}
-	}
+	return r.follow(ctx, ended)
 }
 
 // enough ends the read behind the last line that is wanted.
@@ -261,6 +245,9 @@ func (r *reader) once(ctx context.Context) error {
 // readAll reads to the present end of the log.
 func (r *reader) readAll(ctx context.Context) error {
 	for {
+		if err := r.reopen(); err != nil {
+			return fmt.Errorf("read log: %w", err)
+		}
 		if r.src != nil {
 			if err := r.readSource(ctx); err != nil {
 				return err
@@ -280,7 +267,7 @@ func (r *reader) next(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	for _, s := range readable(list) {
-		if r.src != nil && s.n <= r.src.n {
+		if r.src != nil && s.n <= r.src.n || s.n > r.limit {
 			continue
 		}
 		if r.src != nil {
@@ -288,6 +275,9 @@ func (r *reader) next(ctx context.Context) (bool, error) {
 			if err := r.readSource(ctx); err != nil {
 				return false, err
 			}
+		}
+		if taken, err := r.bridge(ctx, s.n); err != nil || taken {
+			return taken, err
 		}
 		src, err := r.openSource(s.n)
 		if errors.Is(err, os.ErrNotExist) || errors.Is(err, errDamaged) {
@@ -362,7 +352,7 @@ func (r *reader) readSource(ctx context.Context) error {
 // records takes all whole records from b and tells how much that was.
 func (r *reader) records(b []byte) (int, error) {
 	used := 0
-	nuls := bytes.IndexByte(b, 0) >= 0
+	nuls := !r.fed && bytes.IndexByte(b, 0) >= 0
 	for {
 		i := bytes.IndexByte(b[used:], '\n')
 		if i < 0 {

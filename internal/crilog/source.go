@@ -14,6 +14,7 @@ type source struct {
 	index  index
 	reader io.ReaderAt
 	packed bool                  // an error of reader is damage
+	live   bool                  // it stands for batches, see liveSource
 	size   func() (int64, error) // grows while the segment is the active one
 	close  func()
 }

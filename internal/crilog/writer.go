@@ -52,6 +52,8 @@ type Writer struct {
 	marks    []byte // marks of records in out
 	nextMark int64  // offset from which on the next record gets a mark
 
+	tap func(Batch) // nil: nobody wants batches
+
 	unfinished [Stderr + 1]unfinished
 	stamp      []byte // time of the records being made
 }
@@ -260,6 +262,9 @@ func (w *Writer) flushBatch() {
 	if err != nil {
 		w.dropBatch(n, err)
 		return
+	}
+	if w.tap != nil {
+		w.tap(Batch{Segment: w.n, Offset: w.size, Line: w.line - w.outLines, Records: w.out})
 	}
 	w.size += int64(n)
 	w.out, w.outLines = w.out[:0], 0

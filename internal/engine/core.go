@@ -43,7 +43,9 @@ type Engine struct {
 
 	shipMu sync.Mutex // guards ships
 	ships  map[string]*shipping
-	meter  *ledger.Meter // remembers sizes of directory trees
+
+	feeds logFeeds
+	meter *ledger.Meter // remembers sizes of directory trees
 
 	life context.Context // ends when the engine shuts down
 	end  context.CancelCauseFunc
@@ -57,7 +59,7 @@ var errShutdown = errors.New("the daemon is shutting down")
 // removes leftovers that are its own.
 func New(ctx context.Context, deps Deps) (*Engine, error) {
 	e := &Engine{
-		deps: deps, config: deps.Config, log: deps.Logger, registry: newRegistry(), ids: newIDRanges(), execs: newExecTable(), operations: newOperations(), pins: newPinboard(), deaths: newDeathLog(deps.Deaths), started: time.Now(), ships: map[string]*shipping{},
+		deps: deps, config: deps.Config, log: deps.Logger, registry: newRegistry(), ids: newIDRanges(), execs: newExecTable(), operations: newOperations(), pins: newPinboard(), deaths: newDeathLog(deps.Deaths), started: time.Now(), ships: map[string]*shipping{}, feeds: logFeeds{byID: map[string]*logFeed{}},
 		expected: make(chan struct{}, expectMost), meter: ledger.NewMeter(),
 	}
 	if e.log == nil {

@@ -108,6 +108,7 @@ type Task interface {
 	Warnings() []string
 	NetNS() (*os.File, error)
 	Attach(ctx context.Context, o runtime.AttachOptions) (*os.File, error)
+	FeedLog(ctx context.Context) (*os.File, error)
 	Exec(ctx context.Context, o runtime.ExecOptions) (Process, error)
 	Signal(ctx context.Context, sig syscall.Signal) error
 	Resize(ctx context.Context, height, width uint16) error

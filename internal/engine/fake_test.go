@@ -251,6 +251,10 @@ func (t *fakeTask) Attach(_ context.Context, o runtime.AttachOptions) (*os.File,
 	return ours, nil
 }
 
+func (t *fakeTask) FeedLog(context.Context) (*os.File, error) {
+	return nil, errors.New("a fake feeds nobody")
+}
+
 func (t *fakeTask) Signal(_ context.Context, sig syscall.Signal) error {
 	t.mu.Lock()
 	ended, ignore := t.ended, t.ignore

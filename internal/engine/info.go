@@ -273,7 +273,7 @@ func (e *Engine) Version(context.Context) (*system.VersionResponse, error) {
 
 // Inspector tells what the engine is doing: verbs under way with their age, listeners, queues.
 func (e *Engine) Inspector() Inspection {
-	in := Inspection{EventListeners: e.deps.Events.Readers(), Execs: e.execs.len(), StatePending: e.deps.State.Pending(), LogShipments: e.logShipments()}
+	in := Inspection{EventListeners: e.deps.Events.Readers(), Execs: e.execs.len(), StatePending: e.deps.State.Pending(), LogShipments: e.logShipments(), LogFeeds: e.logFeeds()}
 	in.Containers = len(e.registry.all())
 	in.Operations, _ = e.Operations("") // without a reference there is none to be wrong
 	return in

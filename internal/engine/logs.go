@@ -46,6 +46,11 @@ func (e *Engine) logs(ctx context.Context, c *ctr, o LogsOptions, fn func(LogEnt
 		Stdout: o.Stdout, Stderr: o.Stderr, Since: o.Since, Until: o.Until, Tail: o.Tail, After: o.After, Run: o.Run, Match: o.Match,
 		Follow: follow, Whole: o.Whole, Positions: o.Positions, Unpack: unpackLog,
 	}
+	if follow {
+		var leave func()
+		read.Live, leave = e.followLive(c)
+		defer leave()
+	}
 	give := func(entry crilog.Entry) error {
 		return fn(LogEntry{
 			Time: entry.Time, Stream: StreamKind(entry.Stream), Line: entry.Line, Continued: entry.Continued,

@@ -172,6 +172,7 @@ func (s *starting) run(ctx context.Context) error {
 	if err := s.attach(ctx, waiting); err != nil {
 		return err
 	}
+	s.e.feedFollowers(ctx, s.c.id, s.task)
 	defer s.c.going()()
 	if err := s.task.Start(ctx); err != nil {
 		return err
@@ -360,6 +361,7 @@ func (s *starting) started(ctx context.Context) error {
 	}
 	e.saved(c, err)
 	s.attachLate()
+	e.goWork(func() { e.feedFollowers(e.life, c.id, s.task) }) // who came while it was being started
 	e.startShipping(c)
 	e.startSampling(s.v, s.task)
 	e.emit(ctx, c.view(), events.ActionStart, nil)

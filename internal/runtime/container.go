@@ -370,6 +370,29 @@ func (c *Container) Attach(ctx context.Context, o AttachOptions) (*os.File, erro
 	return ours, nil
 }
 
+// feedBuffer is how much of the log may wait in the socket of a feed; the kernel
+// takes it twice for what it needs itself.
+const feedBuffer = 1 << 20
+
+// FeedLog gives what is written into the log, as crilog's batches, one a read. It
+// begins with where the log is, and ends when the first process and its output
+// have ended. A caller that does not read misses batches, and delays nobody.
+func (c *Container) FeedLog(ctx context.Context) (*os.File, error) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("socketpair", err)
+	}
+	ours, theirs := os.NewFile(uintptr(pair[0]), "log feed"), os.NewFile(uintptr(pair[1]), "log feed")
+	defer theirs.Close()
+	// With less, more is missed.
+	_ = unix.SetsockoptInt(pair[1], unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, feedBuffer)
+	if err := c.callShort(ctx, wire.MethodFeedLog, nil, nil, theirs); err != nil {
+		ours.Close()
+		return nil, fmt.Errorf("follow log of container %s: %w", c.id, err)
+	}
+	return ours, nil
+}
+
 // Signal sends a signal to the first process.
 func (c *Container) Signal(ctx context.Context, sig syscall.Signal) error {
 	return c.call(ctx, wire.MethodSignal, wire.SignalSpec{Process: wire.Init, Signal: sig})

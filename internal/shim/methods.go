@@ -64,6 +64,7 @@ var methods = map[string]func(*Server, *call) (any, error){
 	wire.MethodResize:     (*Server).resize,
 	wire.MethodCloseStdin: (*Server).closeStdin,
 	wire.MethodAttach:     (*Server).attach,
+	wire.MethodFeedLog:    (*Server).feedLog,
 	wire.MethodState:      (*Server).state,
 	wire.MethodSpawn:      (*Server).spawn,
 	wire.MethodShutdown:   (*Server).shutdown,
@@ -158,6 +159,18 @@ func (s *Server) attach(c *call) (any, error) {
 		return nil, err
 	}
 	return nil, out.attach(files[0], spec)
+}
+
+func (s *Server) feedLog(c *call) (any, error) {
+	out, err := s.output()
+	if err != nil {
+		return nil, err
+	}
+	files, err := c.take(1)
+	if err != nil {
+		return nil, err
+	}
+	return nil, out.feeds.add(files[0])
 }
 
 func (s *Server) shutdown(c *call) (any, error) {

@@ -72,6 +72,8 @@ type output struct {
 	hurried   bool // clients must not block any more
 	over      bool // nobody may attach any more
 	readers   sync.WaitGroup
+
+	feeds feeds
 }
 
 // source is one end that output is read from.
@@ -103,7 +105,7 @@ func (p *pace) hot(n int, now time.Time) bool {
 }
 
 func newOutput(log *crilog.Writer, spec wire.StartSpec, note func(error)) *output {
-	o := &output{log: log, ended: make(chan struct{}), spec: spec, note: note}
+	o := &output{log: log, ended: make(chan struct{}), spec: spec, note: note, feeds: feeds{log: log}}
 	o.flusher = time.AfterFunc(time.Hour, o.flushLog)
 	o.flusher.Stop()
 	return o
@@ -409,11 +411,13 @@ func (o *output) discard() {
 	o.finish()
 }
 
-// closeLog writes the last line, if it had no newline, and closes the log.
+// closeLog writes the last line, if it had no newline, and closes the log and
+// what is fed by it.
 func (o *output) closeLog() {
 	if err := o.log.Close(); err != nil {
 		o.note(err)
 	}
+	o.feeds.close()
 }
 
 // resize sets the size of the terminal; the kernel sends SIGWINCH.

@@ -23,6 +23,7 @@ const (
 	MethodResize     = "resize"     // ResizeSpec -> nothing
 	MethodCloseStdin = "closestdin" // nothing -> nothing
 	MethodAttach     = "attach"     // AttachSpec -> nothing; files: one end of a stream socket pair
+	MethodFeedLog    = "feedlog"    // nothing -> nothing; files: one end of a SOCK_SEQPACKET pair, which gets crilog's batches
 	MethodState      = "state"      // nothing -> State
 	MethodSpawn      = "spawn"      // SpawnSpec -> Created; files: see SpawnSpec
 	MethodShutdown   = "shutdown"   // nothing -> nothing
