@@ -45,6 +45,7 @@ import (
 	"go.etcd.io/bbolt"
 	"google.golang.org/grpc"
 
+	"github.com/portholehq/porthole/internal/build/history"
 	"github.com/portholehq/porthole/internal/build/step"
 	"github.com/portholehq/porthole/internal/image"
 	"github.com/portholehq/porthole/internal/undo"
@@ -74,6 +75,8 @@ type Builder struct {
 	watchers   watchers
 	builds     classicBuilds
 	states     states
+	history    *history.Store
+	recordings recordings
 	closers    undo.Stack
 
 	trimming sync.Mutex
@@ -96,6 +99,12 @@ func Open(ctx context.Context, o Options) (_ *Builder, err error) {
 			return nil, err
 		}
 	}
+	if b.history, err = history.Open(filepath.Join(o.Root, "history")); err != nil {
+		return nil, err
+	}
+	if err := b.history.Recover(); err != nil {
+		b.log.Warn("records of builds that a daemon's end has broken off stay as they are", "err", err)
+	}
 	b.trim()
 	if b.sessions, err = session.NewManager(); err != nil {
 		return nil, err
@@ -110,7 +119,7 @@ func Open(ctx context.Context, o Options) (_ *Builder, err error) {
 	if b.controller, err = b.openController(ctx, o, workers); err != nil {
 		return nil, err
 	}
-	b.server = grpc.NewServer()
+	b.server = grpc.NewServer(grpc.UnaryInterceptor(b.interceptSolve))
 	b.controller.Register(b.server)
 	b.closers.AddFunc(b.server.Stop)
 	return b, nil
@@ -121,7 +130,7 @@ func (b *Builder) Close() error { return b.closers.Run() }
 
 func (b *Builder) logsDir() string { return filepath.Join(b.root, "logs") }
 
-// trim removes old logs of steps, now and then.
+// trim removes old logs of steps and records of builds, now and then.
 func (b *Builder) trim() {
 	if !b.trimming.TryLock() {
 		return
@@ -134,6 +143,9 @@ func (b *Builder) trim() {
 	b.trimmed = now
 	if err := trimLogs(b.logsDir(), now); err != nil {
 		b.log.Warn("old logs of build steps stay", "err", err)
+	}
+	if err := b.history.Trim(now); err != nil {
+		b.log.Warn("old records of builds stay", "err", err)
 	}
 }
 
@@ -193,26 +205,32 @@ func gcPolicy() []client.PruneInfo {
 	}
 }
 
+// mostBuildKitRecords is how many of BuildKit's own records are kept beside ours,
+// with provenance and progress of each, for clients that ask BuildKit.
+const mostBuildKitRecords = 50
+
 func (b *Builder) openController(ctx context.Context, o Options, workers *worker.Controller) (*control.Controller, error) {
 	gatewayFrontend, err := gateway.NewGatewayFrontend(workers.Infos(), nil)
 	if err != nil {
 		return nil, err
 	}
-	dockerfiles := forwarder.NewGatewayForwarder(workers.Infos(), dockerfile.Build)
+	dockerfiles := recordedFrontend{
+		Frontend: forwarder.NewGatewayForwarder(workers.Infos(), dockerfile.Build), recordings: &b.recordings,
+	}
 	cache, err := bboltcachestorage.NewStore(filepath.Join(o.Root, "cache.db"))
 	if err != nil {
 		return nil, err
 	}
 	b.closers.Add(cache.Close)
-	history, err := boltutil.SafeOpen(filepath.Join(o.Root, "history.db"), 0o600, &bbolt.Options{
+	records, err := boltutil.SafeOpen(filepath.Join(o.Root, "history.db"), 0o600, &bbolt.Options{
 		FreelistType: bbolt.FreelistMapType, NoFreelistSync: true,
 	})
 	if err != nil {
 		return nil, err
 	}
-	b.closers.Add(history.Close)
-	none := new(int64)
+	b.closers.Add(records.Close)
 	lease, contents := b.worker.LeaseManager(), b.worker.ContentStore()
+	most := int64(mostBuildKitRecords)
 	stopped, stop := context.WithCancel(context.Background())
 	b.closers.AddFunc(stop)
 	return control.NewController(control.Opt{
@@ -220,8 +238,12 @@ func (b *Builder) openController(ctx context.Context, o Options, workers *worker
 		WorkerController: workers,
 		Frontends: map[string]frontend.Frontend{
 			"dockerfile.v0": stateFrontend{dockerfiles, b},
-			"gateway.v0":    stateFrontend{builtinSyntax{Frontend: gatewayFrontend, dockerfiles: dockerfiles}, b},
-			frontendClassic: stateFrontend{&steppingFrontend{b: b, workers: workers.Infos(), whole: dockerfiles}, b},
+			"gateway.v0": stateFrontend{builtinSyntax{
+				Frontend: recordedFrontend{Frontend: gatewayFrontend, recordings: &b.recordings}, dockerfiles: dockerfiles,
+			}, b},
+			frontendClassic: stateFrontend{recordedFrontend{
+				Frontend: &steppingFrontend{b: b, workers: workers.Infos(), whole: dockerfiles}, recordings: &b.recordings,
+			}, b},
 		},
 		CacheManager: solver.NewCacheManager(ctx, "local", cache, worker.NewCacheResultStorage(workers)),
 		ResolveCacheExporterFuncs: map[string]remotecache.ResolveCacheExporterFunc{
@@ -234,8 +256,8 @@ func (b *Builder) openController(ctx context.Context, o Options, workers *worker
 			"local":    localremotecache.ResolveCacheImporterFunc(b.sessions),
 		},
 		Entitlements:   []string{string(entitlements.EntitlementNetworkHost)},
-		HistoryDB:      history,
-		HistoryConfig:  &config.HistoryConfig{MaxEntries: none},
+		HistoryDB:      records,
+		HistoryConfig:  &config.HistoryConfig{MaxEntries: &most, MaxAge: config.Duration{Duration: history.Keep}},
 		CacheStore:     cache,
 		LeaseManager:   lease,
 		ContentStore:   contents,

@@ -47,7 +47,7 @@ func (b *Builder) Classic(ctx context.Context, contextTar io.Reader, o order.Opt
 	ref := identity.NewID()
 	defer b.builds.put(ref, c)()
 	attrs[attrBuild] = ref
-	response, err := b.controller.Solve(ctx, &controlapi.SolveRequest{
+	response, err := b.solve(ctx, doorClassic, &controlapi.SolveRequest{
 		Ref: ref, Session: sid, Frontend: frontendClassic, FrontendAttrs: attrs,
 		Exporters: []*controlapi.Exporter{{Type: "moby", Attrs: map[string]string{"name": strings.Join(o.Tags, ",")}}},
 		Cache:     cacheImports(o),

@@ -111,10 +111,12 @@ func (x *stepExecutor) Run(ctx context.Context, id string, root executor.Mount, 
 		w.running(s.ID)
 		s.Process.Stdout, s.Process.Stderr = alsoTo(s.Process.Stdout, w), alsoTo(s.Process.Stderr, w)
 	}
+	x.b.recordings.started(x.vertex, s)
 	exit, err := x.runner.RunStep(ctx, s, func() { close(running.started); begun() })
 	if err != nil {
 		return nil, stepError(ctx, err)
 	}
+	x.b.recordings.ended(x.vertex, exit)
 	err = exitError(exit, p.Meta.ValidExitCodes)
 	if err != nil && x.roots != nil && ctx.Err() == nil {
 		place := x.roots.failed(exit.Code)

@@ -42,7 +42,8 @@ const (
 type instruction struct {
 	head    string // as it stands there, on one line
 	command string // of a RUN as the kernel gets it; empty for others
-	end     int    // its last line, from 1
+	start   int    // its first line, from 1
+	end     int    // its last line
 	from    bool
 	// early is an ARG in front of the first FROM.
 	early bool
@@ -72,7 +73,7 @@ func instructionsOf(text []byte, target string) ([]instruction, error) {
 	var list []instruction
 	stage := -1
 	for _, node := range parsed.AST.Children {
-		in := instruction{head: node.Original, end: node.EndLine}
+		in := instruction{head: node.Original, start: node.StartLine, end: node.EndLine}
 		switch strings.ToLower(node.Value) {
 		case "from":
 			if stage++; stage > last {
@@ -142,6 +143,9 @@ func (f *steppingFrontend) steps(ctx context.Context, gw gateway.Client, recorde
 	list, err := instructionsOf(source.Data, ui.Target)
 	if err != nil {
 		return err
+	}
+	for _, r := range f.b.recordings.ofSession(c.session) {
+		r.expect(c.o.Dockerfile, list)
 	}
 	lines := strings.SplitAfter(string(source.Data), "\n")
 	for i, in := range list {

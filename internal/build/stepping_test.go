@@ -27,20 +27,20 @@ CMD ["x"]
 		want   []instruction
 	}{
 		{"middle", []instruction{
-			{head: "ARG V=1", end: 2, early: true},
-			{head: "FROM busybox AS base", end: 3, from: true},
-			{head: "ENV A=b", end: 4},
-			{head: "RUN echo one  && echo two", command: "/bin/sh -c echo one  && echo two", end: 6, works: true},
-			{head: "RUN <<END", command: "/bin/sh -c <<END", end: 9, works: true},
-			{head: "FROM base AS middle", end: 10, from: true},
-			{head: "COPY --from=base /a /b", end: 11, works: true},
+			{head: "ARG V=1", start: 2, end: 2, early: true},
+			{head: "FROM busybox AS base", start: 3, end: 3, from: true},
+			{head: "ENV A=b", start: 4, end: 4},
+			{head: "RUN echo one  && echo two", start: 5, command: "/bin/sh -c echo one  && echo two", end: 6, works: true},
+			{head: "RUN <<END", start: 7, command: "/bin/sh -c <<END", end: 9, works: true},
+			{head: "FROM base AS middle", start: 10, end: 10, from: true},
+			{head: "COPY --from=base /a /b", start: 11, end: 11, works: true},
 		}},
 		{"base", []instruction{
-			{head: "ARG V=1", end: 2, early: true},
-			{head: "FROM busybox AS base", end: 3, from: true},
-			{head: "ENV A=b", end: 4},
-			{head: "RUN echo one  && echo two", command: "/bin/sh -c echo one  && echo two", end: 6, works: true},
-			{head: "RUN <<END", command: "/bin/sh -c <<END", end: 9, works: true},
+			{head: "ARG V=1", start: 2, end: 2, early: true},
+			{head: "FROM busybox AS base", start: 3, end: 3, from: true},
+			{head: "ENV A=b", start: 4, end: 4},
+			{head: "RUN echo one  && echo two", start: 5, command: "/bin/sh -c echo one  && echo two", end: 6, works: true},
+			{head: "RUN <<END", start: 7, command: "/bin/sh -c <<END", end: 9, works: true},
 		}},
 	} {
 		got, err := instructionsOf([]byte(text), c.target)
@@ -75,7 +75,7 @@ func FuzzInstructionsOf(f *testing.F) {
 		}
 		lines := len(strings.SplitAfter(text, "\n"))
 		for i, in := range list {
-			if in.end < 1 || in.end > lines || i > 0 && in.end < list[i-1].end {
+			if in.start < 1 || in.start > in.end || in.end > lines || i > 0 && in.end < list[i-1].end {
 				t.Errorf("instruction %d ends in line %d of %d", i, in.end, lines)
 			}
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 
+	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
 
 	"github.com/portholehq/porthole/internal/crilog"
@@ -13,12 +14,15 @@ import (
 // ContainerLogs calls fn for each log line selected. It returns when all were read or, following, when the container
 // has ended or is removed, or with the cause of ctx.
 func (e *Engine) ContainerLogs(ctx context.Context, ref string, o LogsOptions, fn func(LogEntry) error) error {
-	c, err := e.registry.find(ref)
-	if err != nil {
-		return err
-	}
 	if !o.Stdout && !o.Stderr {
 		return invalid("Bad parameters: you must choose at least one stream")
+	}
+	c, err := e.registry.find(ref)
+	if errdefs.IsNotFound(err) {
+		return e.readStepLog(ctx, ref, o, fn)
+	}
+	if err != nil {
+		return err
 	}
 	v := c.view()
 	if v.status() == container.StateDead || v.status() == container.StateRemoving {
@@ -42,20 +46,11 @@ func (e *Engine) logs(ctx context.Context, c *ctr, o LogsOptions, fn func(LogEnt
 	follow := o.Follow && (v.live() || o.Always)
 	ended, stop := e.logEnd(c, v, follow, o.Always)
 	defer stop()
-	read := crilog.ReadOptions{
-		Stdout: o.Stdout, Stderr: o.Stderr, Since: o.Since, Until: o.Until, Tail: o.Tail, After: o.After, Run: o.Run, Match: o.Match,
-		Follow: follow, Whole: o.Whole, Positions: o.Positions, Unpack: unpackLog,
-	}
+	read, give := readOptions(o, follow), logEntries(details, fn)
 	if follow {
 		var leave func()
 		read.Live, leave = e.followLive(c)
 		defer leave()
-	}
-	give := func(entry crilog.Entry) error {
-		return fn(LogEntry{
-			Time: entry.Time, Stream: StreamKind(entry.Stream), Line: entry.Line, Continued: entry.Continued,
-			Dropped: entry.Dropped, Damaged: entry.Damaged, Number: entry.Number, Run: entry.Run, Details: details,
-		})
 	}
 	for {
 		next := c.view().next
@@ -79,6 +74,24 @@ func (e *Engine) logs(ctx context.Context, c *ctr, o LogsOptions, fn func(LogEnt
 			return ErrShutdown
 		}
 		return err
+	}
+}
+
+// readOptions brings options into the log's form.
+func readOptions(o LogsOptions, follow bool) crilog.ReadOptions {
+	return crilog.ReadOptions{
+		Stdout: o.Stdout, Stderr: o.Stderr, Since: o.Since, Until: o.Until, Tail: o.Tail, After: o.After, Run: o.Run, Match: o.Match,
+		Follow: follow, Whole: o.Whole, Positions: o.Positions, Unpack: unpackLog,
+	}
+}
+
+// logEntries brings the log's lines into the engine's form.
+func logEntries(details string, fn func(LogEntry) error) func(crilog.Entry) error {
+	return func(entry crilog.Entry) error {
+		return fn(LogEntry{
+			Time: entry.Time, Stream: StreamKind(entry.Stream), Line: entry.Line, Continued: entry.Continued,
+			Dropped: entry.Dropped, Damaged: entry.Damaged, Number: entry.Number, Run: entry.Run, Details: details,
+		})
 	}
 }
 

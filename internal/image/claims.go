@@ -16,6 +16,7 @@ import (
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/leases"
 	"github.com/containerd/containerd/v2/core/snapshots"
+	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -273,8 +274,20 @@ func (c *claiming) heldBy() map[string][]string {
 	return held
 }
 
+// historySuffix ends the namespace in which BuildKit has the records of builds.
+const historySuffix = "_history"
+
 func (c *claiming) content() error {
-	err := c.store.content.Walk(c.ctx, func(info content.Info) error {
+	records := namespaces.WithNamespace(c.ctx, namespace+historySuffix)
+	err := c.store.content.Walk(records, func(info content.Info) error {
+		d := info.Digest
+		c.add(ledger.Claim{Path: path.Join("content", "blobs", string(d.Algorithm()), d.Encoded()), Owner: ledger.BuildCache, Part: "records of builds"})
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	err = c.store.content.Walk(c.ctx, func(info content.Info) error {
 		d := info.Digest
 		claim := ledger.Claim{Path: path.Join("content", "blobs", string(d.Algorithm()), d.Encoded()), Part: "packed layers"}
 		switch ids := c.blobs[d]; {

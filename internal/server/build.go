@@ -17,6 +17,7 @@ import (
 	"github.com/moby/moby/api/types/jsonstream"
 	mobyregistry "github.com/moby/moby/api/types/registry"
 
+	"github.com/portholehq/porthole/api"
 	"github.com/portholehq/porthole/internal/build/order"
 	"github.com/portholehq/porthole/internal/engine"
 	"github.com/portholehq/porthole/internal/image/remote"
@@ -35,6 +36,13 @@ type Builder interface {
 	// ServeSession serves a client's session on an upgraded connection until its
 	// end; header is that of its request.
 	ServeSession(ctx context.Context, conn net.Conn, header map[string][]string) error
+	// Builds lists the records of builds without their steps, Build is one of
+	// them, and RemoveBuild removes one; see [api.Build] for how one is named.
+	Builds() ([]*api.Build, error)
+	Build(ref string) (*api.Build, error)
+	RemoveBuild(ctx context.Context, ref string) (id string, err error)
+	// Steps lists the processes of builds, with all those that have ended.
+	Steps(all bool) ([]api.BuildProcess, error)
 }
 
 // grpc upgrades to BuildKit's API.

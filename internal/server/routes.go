@@ -130,6 +130,10 @@ func (s *Server) routes() []route {
 		{get, "/porthole/containers/{name}/health", s.health},
 		{get, "/porthole/containers/{name}/why", s.why},
 		{get, "/porthole/deaths", s.deaths},
+		{get, "/porthole/builds", s.buildList},
+		{get, "/porthole/builds/{name}", s.buildInspect},
+		{remove, "/porthole/builds/{name}", s.buildRemove},
+		{get, "/porthole/steps", s.buildSteps},
 		{post, "/porthole/containers/run", s.containerRun},
 		{post, "/porthole/containers/{name}/exec", s.containerExec},
 

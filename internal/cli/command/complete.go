@@ -104,6 +104,18 @@ func (a *App) CompleteImages(limit int) cobra.CompletionFunc {
 	})
 }
 
+// CompleteBuilds completes IDs of builds that are recorded.
+func (a *App) CompleteBuilds(limit int) cobra.CompletionFunc {
+	return a.completer(limit, func(ctx context.Context, c *client.Client) ([]string, error) {
+		list, err := c.Builds(ctx, 0)
+		names := []string{"last"}
+		for _, b := range list {
+			names = append(names, b.ID)
+		}
+		return names, err
+	})
+}
+
 // CompleteNetworks completes names of networks.
 func (a *App) CompleteNetworks(limit int) cobra.CompletionFunc {
 	return a.completer(limit, func(ctx context.Context, c *client.Client) ([]string, error) {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/containerd/errdefs"
 	mobyclient "github.com/moby/moby/client"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -99,7 +100,14 @@ func (o *logsOptions) print(ctx context.Context, a *command.App, name string) er
 			return fmt.Errorf("--follow=always, --stream, --grep, --run and --json: %w", err)
 		}
 	}
-	return printLogs(ctx, a, name, o.ContainerLogsOptions)
+	err := printLogs(ctx, a, name, o.ContainerLogsOptions)
+	if errdefs.IsNotFound(err) {
+		// Steps of builds are no containers, but have logs.
+		if own := o.own(ctx, a, name); !errors.Is(own, client.ErrNotPorthole) {
+			return own
+		}
+	}
+	return err
 }
 
 func printLogs(ctx context.Context, a *command.App, name string, o mobyclient.ContainerLogsOptions) error {

@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/docker/go-units"
 	"github.com/spf13/cobra"
@@ -125,14 +124,4 @@ func whyRun(r *api.WhyRun) string {
 }
 
 // visible makes what comes from a container harmless for a terminal.
-func visible(s string) string {
-	return strings.Map(func(r rune) rune {
-		switch {
-		case r == '\t':
-			return ' '
-		case unicode.IsControl(r), unicode.Is(unicode.Bidi_Control, r):
-			return unicode.ReplacementChar
-		}
-		return r
-	}, s)
-}
+func visible(s string) string { return command.Visible(s) }

@@ -22,6 +22,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/portholehq/porthole/internal/cli/buildcontext"
+	"github.com/portholehq/porthole/internal/cli/builds"
 	"github.com/portholehq/porthole/internal/cli/command"
 )
 
@@ -79,6 +80,7 @@ func NewBuild(a *command.App) *cobra.Command {
 	set.BoolVar(&o.rm, "rm", true, "Remove intermediate containers after a successful build")
 	set.BoolVar(&o.forceRm, "force-rm", false, "Always remove intermediate containers")
 	cmd.AddCommand(newBuildContext(a))
+	cmd.AddCommand(builds.New(a)...)
 	return command.Common(cmd, 4, "image build", "build")
 }
 

@@ -1,0 +1,419 @@
+package build
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	controlapi "github.com/moby/buildkit/api/services/control"
+	"github.com/moby/buildkit/client"
+	gatewayapi "github.com/moby/buildkit/frontend/gateway/pb"
+	"github.com/moby/buildkit/solver/pb"
+	"github.com/moby/buildkit/util/urlutil"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/portholehq/porthole/api"
+	"github.com/portholehq/porthole/internal/build/history"
+	"github.com/portholehq/porthole/internal/build/step"
+	"github.com/portholehq/porthole/internal/event"
+)
+
+// Doors by which a build is asked for.
+const (
+	doorClassic  = "classic"
+	doorBuildKit = "buildkit"
+)
+
+// saveInterval is how long a change of a build under way may wait to be saved.
+const saveInterval = 200 * time.Millisecond
+
+// recordings are the builds under way.
+type recordings struct {
+	mu   sync.Mutex
+	list map[string]*recording
+}
+
+// recording is one build under way, as it goes into the history.
+type recording struct {
+	store   *history.Store
+	log     *slog.Logger
+	session string
+	// stateOf finds the state that a vertex has led to; may be nil.
+	stateOf func(digest.Digest) string
+
+	mu    sync.Mutex
+	build api.Build
+	told  bool // BuildKit has told of a step
+	// known finds steps by the digests that BuildKit may call them by. It holds
+	// indexes of the steps.
+	known map[digest.Digest]int
+	// numbered is how many steps have a number.
+	numbered int
+
+	changed chan struct{} // has room for one
+	saving  sync.WaitGroup
+	stop    chan struct{}
+}
+
+// begin makes the record of a build that is asked for. The caller ends it.
+func (rs *recordings) begin(ctx context.Context, store *history.Store, log *slog.Logger, door string, req *controlapi.SolveRequest) *recording {
+	r := &recording{
+		store: store, log: log, session: req.Session, known: map[digest.Digest]int{},
+		changed: make(chan struct{}, 1), stop: make(chan struct{}),
+		build: api.Build{ID: req.Ref, Door: door, State: api.BuildRunning, CreatedAt: time.Now().UTC()},
+	}
+	if o := event.OriginOf(ctx); o != nil {
+		// What a program was called with may be secret.
+		by := api.Actor(*o)
+		by.Command = by.Command[:min(1, len(by.Command))]
+		r.build.By = &by
+	}
+	r.ask(req)
+	rs.mu.Lock()
+	if rs.list == nil {
+		rs.list = map[string]*recording{}
+	}
+	rs.list[req.Ref] = r
+	rs.mu.Unlock()
+	r.saving.Go(r.save)
+	r.change()
+	return r
+}
+
+// remove forgets a build that has ended, once its record is saved.
+func (rs *recordings) remove(r *recording) {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	if rs.list[r.build.ID] == r {
+		delete(rs.list, r.build.ID)
+	}
+}
+
+// all returns the builds under way.
+func (rs *recordings) all() []*recording {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	return slices.Collect(maps.Values(rs.list))
+}
+
+// ofSession returns those that a client's session belongs to.
+func (rs *recordings) ofSession(id string) []*recording {
+	var list []*recording
+	for _, r := range rs.all() {
+		if id != "" && r.session == id {
+			list = append(list, r)
+		}
+	}
+	return list
+}
+
+// ask takes over what a build is asked for.
+func (r *recording) ask(req *controlapi.SolveRequest) {
+	b := &r.build
+	for key, value := range req.FrontendAttrs {
+		switch key {
+		case "filename":
+			b.Dockerfile = value
+		case "target":
+			b.Target = value
+		case "context":
+			b.Context = urlutil.RedactCredentials(value)
+		case "platform":
+			b.Platforms = strings.Split(value, ",")
+		}
+		if name, ok := strings.CutPrefix(key, "build-arg:"); ok {
+			if b.Args == nil {
+				b.Args = map[string]string{}
+			}
+			b.Args[name] = argument(name, value)
+		}
+	}
+	for _, e := range req.Exporters {
+		for name := range strings.SplitSeq(e.Attrs["name"], ",") {
+			if name != "" {
+				b.Tags = append(b.Tags, name)
+			}
+		}
+	}
+	if req.Definition != nil {
+		r.define(req.Definition)
+	}
+}
+
+// secretWords are what the names of secrets are made of, as BuildKit's check
+// SecretsUsedInArgOrEnv has them.
+var secretWords = []string{"apikey", "auth", "credential", "credentials", "key", "password", "pword", "passwd", "secret", "token"}
+
+// argument is the value of a build argument as it may be kept.
+func argument(name, value string) string {
+	words := strings.FieldsFunc(strings.ToLower(name), func(c rune) bool { return c == '_' || c == '-' || c == '.' })
+	secret := slices.ContainsFunc(words, func(w string) bool { return slices.Contains(secretWords, w) })
+	if secret && !slices.Contains(words, "public") {
+		return "***"
+	}
+	return urlutil.RedactCredentials(value)
+}
+
+// change has the record saved soon.
+func (r *recording) change() {
+	select {
+	case r.changed <- struct{}{}:
+	default:
+	}
+}
+
+// save writes the record as it changes.
+func (r *recording) save() {
+	failed := false
+	for {
+		select {
+		case <-r.changed:
+		case <-r.stop:
+			return
+		}
+		if err := r.store.Put(r.snapshot()); err != nil && !failed {
+			failed = true
+			r.log.Warn("build is not recorded", "build", r.build.ID, "err", err)
+		}
+		select {
+		case <-time.After(saveInterval):
+		case <-r.stop:
+			return
+		}
+	}
+}
+
+// snapshot is a copy of the record as it is now.
+func (r *recording) snapshot() *api.Build {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.copyLocked()
+}
+
+func (r *recording) copyLocked() *api.Build {
+	b := r.build
+	b.Steps = slices.Clone(b.Steps)
+	b.Total, b.Cached = 0, 0
+	for _, s := range b.Steps {
+		if s.Number > 0 {
+			b.Total++
+			if s.State == api.StepCached {
+				b.Cached++
+			}
+		}
+	}
+	return &b
+}
+
+// status takes over what BuildKit tells of the steps.
+func (r *recording) status(s *client.SolveStatus) {
+	if len(s.Vertexes) == 0 {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.told = true
+	for _, v := range s.Vertexes {
+		r.vertex(v)
+	}
+	r.change()
+}
+
+// heard tells whether BuildKit has told of any step.
+func (r *recording) heard() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.told
+}
+
+func (r *recording) vertex(v *client.Vertex) {
+	i, ok := r.known[v.Digest]
+	if !ok {
+		// BuildKit changes the digest of an operation that it completes.
+		i = slices.IndexFunc(r.build.Steps, func(s api.BuildStep) bool { return s.Name == v.Name && s.State == api.StepWaiting && s.Number > 0 })
+		if i < 0 {
+			i = len(r.build.Steps)
+			r.build.Steps = append(r.build.Steps, api.BuildStep{Vertex: v.Digest.String(), Name: v.Name, State: api.StepWaiting})
+		}
+		r.known[v.Digest] = i
+	}
+	advance(&r.build.Steps[i], v)
+}
+
+// advance brings a step to where its vertex is. What was done once is not found
+// in the cache later: BuildKit asks for a vertex as often as it is needed.
+func advance(s *api.BuildStep, v *client.Vertex) {
+	if v.Started == nil || s.State == api.BuildFailed {
+		return
+	}
+	switch {
+	case v.Completed == nil:
+		if s.State == api.StepWaiting {
+			s.State, s.StartedAt = api.BuildRunning, v.Started.UTC()
+		}
+		return
+	case v.Error != "":
+		s.State, s.Error = api.BuildFailed, v.Error
+		if strings.HasSuffix(v.Error, context.Canceled.Error()) {
+			s.State = api.BuildCanceled
+		}
+	case s.State == api.BuildDone:
+		return
+	case v.Cached && s.Process == "":
+		s.State = api.StepCached
+	default:
+		s.State = api.BuildDone
+	}
+	if s.StartedAt.IsZero() {
+		s.StartedAt = v.Started.UTC()
+	}
+	s.EndedAt = v.Completed.UTC()
+}
+
+// of calls fn with the step of a vertex in each build that it is part of.
+func (rs *recordings) of(vertex digest.Digest, fn func(*api.BuildStep)) {
+	if vertex == "" {
+		return
+	}
+	for _, r := range rs.all() {
+		r.mu.Lock()
+		if i, ok := r.known[vertex]; ok {
+			fn(&r.build.Steps[i])
+			r.change()
+		}
+		r.mu.Unlock()
+	}
+}
+
+// started notes the process of a step.
+func (rs *recordings) started(vertex digest.Digest, s *step.Step) {
+	rs.of(vertex, func(b *api.BuildStep) {
+		b.ID, b.Process, b.Command, b.MemoryLimit = s.ID, s.ID, s.Process.Args, s.Resources.Memory
+		b.Ended, b.ExitCode, b.OOMKilled = false, 0, false
+	})
+}
+
+// ended notes how the process of a step has ended.
+func (rs *recordings) ended(vertex digest.Digest, exit step.Exit) {
+	rs.of(vertex, func(b *api.BuildStep) { b.Ended, b.ExitCode, b.OOMKilled = true, exit.Code, exit.OOMKilled })
+}
+
+// define adds the steps of a definition.
+func (r *recording) define(def *pb.Definition) {
+	planned := planOf(def)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.build.Text == "" {
+		r.build.Text = planned.text
+	}
+	if r.build.Dockerfile == "" {
+		r.build.Dockerfile = planned.file
+	}
+	for _, s := range planned.steps {
+		d := digest.Digest(s.Vertex)
+		if _, ok := r.known[d]; ok {
+			continue
+		}
+		i := slices.IndexFunc(r.build.Steps, func(e api.BuildStep) bool { return e.Vertex == "" && e.First == s.First })
+		if i < 0 {
+			i = len(r.build.Steps)
+			r.build.Steps = append(r.build.Steps, api.BuildStep{})
+			if !strings.HasPrefix(s.Name, "[internal]") {
+				r.numbered++
+				r.build.Steps[i].Number = r.numbered
+			}
+		}
+		s.Number = r.build.Steps[i].Number
+		r.build.Steps[i] = s
+		r.known[d], r.known[withoutCache(d)] = i, i
+	}
+	r.change()
+}
+
+// expect adds the instructions that a build will go through one at a time, before
+// anything of them is defined.
+func (r *recording) expect(file string, list []instruction) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, in := range list {
+		if !in.works && !in.from {
+			continue
+		}
+		r.numbered++
+		r.build.Steps = append(r.build.Steps, api.BuildStep{
+			Number: r.numbered, Name: in.head, File: file, First: in.start, Last: in.end, Instruction: in.head,
+			Runs: in.command != "", State: api.StepWaiting,
+		})
+	}
+	r.change()
+}
+
+// end completes the record and saves it.
+func (r *recording) end(ctx context.Context, response *controlapi.SolveResponse, err error) {
+	close(r.stop)
+	r.saving.Wait()
+	r.mu.Lock()
+	b := &r.build
+	b.EndedAt = time.Now().UTC()
+	switch {
+	case err == nil:
+		b.State = api.BuildDone
+		if b.Image = response.GetExporterResponse()["containerimage.config.digest"]; b.Image == "" {
+			b.Image = response.GetExporterResponse()["containerimage.digest"]
+		}
+	case ctx.Err() != nil, errors.Is(err, context.Canceled):
+		b.State, b.Error = api.BuildCanceled, "canceled"
+	default:
+		b.State, b.Error = api.BuildFailed, describeError(err)
+		var exit *gatewayapi.ExitError
+		if errors.As(err, &exit) && exit.ExitCode != gatewayapi.UnknownExitStatus {
+			b.ExitCode = int(exit.ExitCode)
+		}
+	}
+	for i := range b.Steps {
+		switch s := &b.Steps[i]; s.State {
+		case api.StepWaiting:
+			s.State = api.StepNotRun
+			if err == nil && s.Vertex == "" {
+				s.State = api.BuildDone // the same as a step before it, such as another FROM of a base
+			}
+		case api.BuildRunning:
+			s.EndedAt, s.State = b.EndedAt, api.BuildCanceled
+			if err == nil {
+				s.State = api.BuildDone
+			}
+		}
+	}
+	for i := range b.Steps {
+		if s := &b.Steps[i]; s.Process == "" && s.Vertex != "" && r.stateOf != nil {
+			s.ID = r.stateOf(digest.Digest(s.Vertex))
+		}
+	}
+	sortSteps(b.Steps)
+	record := r.copyLocked()
+	r.build, r.known = *record, nil
+	r.mu.Unlock()
+	if err := r.store.Put(record); err != nil {
+		r.log.Error("build is not recorded", "build", record.ID, "err", err)
+	}
+}
+
+// sortSteps puts those of BuildKit's own behind the others.
+func sortSteps(steps []api.BuildStep) {
+	slices.SortStableFunc(steps, func(a, b api.BuildStep) int {
+		switch {
+		case a.Number == 0 && b.Number == 0:
+			return a.StartedAt.Compare(b.StartedAt)
+		case a.Number == 0:
+			return 1
+		case b.Number == 0:
+			return -1
+		}
+		return a.Number - b.Number
+	})
+}

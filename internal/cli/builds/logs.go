@@ -1,0 +1,153 @@
+package builds
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/containerd/errdefs"
+	mobyclient "github.com/moby/moby/client"
+	"github.com/spf13/cobra"
+
+	"github.com/portholehq/porthole/api"
+	"github.com/portholehq/porthole/client"
+	"github.com/portholehq/porthole/internal/cli/command"
+)
+
+type logsOptions struct {
+	which
+	step               int
+	follow, timestamps bool
+	tail, grep         string
+	out                *bufio.Writer
+}
+
+func newLogs(a *command.App) *cobra.Command {
+	o := logsOptions{}
+	cmd := &cobra.Command{
+		Use:   "logs [OPTIONS] [BUILD]",
+		Short: "Show what the steps of a build have printed, whole",
+		Args:  command.MaxArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ref, err := o.of(args)
+			if err != nil {
+				return err
+			}
+			if cmd.Flags().Changed("step") && o.step < 1 {
+				return fmt.Errorf("invalid value for --step: %d: steps are numbered from 1", o.step)
+			}
+			return o.run(cmd.Context(), a, ref)
+		},
+		ValidArgsFunction:     a.CompleteBuilds(1),
+		DisableFlagsInUseLine: true,
+	}
+	set := cmd.Flags()
+	o.add(cmd)
+	set.IntVar(&o.step, "step", 0, "Only the step of this number")
+	set.BoolVarP(&o.follow, "follow", "f", false, "Follow the output of a step that runs, with --step")
+	set.BoolVarP(&o.timestamps, "timestamps", "t", false, "Show timestamps")
+	set.StringVarP(&o.tail, "tail", "n", "all", "Number of lines to show from the end of each step")
+	set.StringVar(&o.grep, "grep", "", "Show only lines that match a regular expression (RE2)")
+	return cmd
+}
+
+func (o *logsOptions) run(ctx context.Context, a *command.App, ref string) error {
+	if o.follow && o.step == 0 {
+		return errors.New("--follow needs --step: only one step can be followed")
+	}
+	c, err := a.Client()
+	if err != nil {
+		return err
+	}
+	b, err := c.Build(ctx, ref)
+	if err != nil {
+		return err
+	}
+	o.out = bufio.NewWriterSize(a.Out, 64<<10)
+	defer o.out.Flush()
+	if o.step > 0 {
+		s := b.Step(o.step)
+		if s == nil {
+			return fmt.Errorf("build %s has no step %d: it has %d", b.ID, o.step, b.Total)
+		}
+		return o.one(ctx, a, c, s)
+	}
+	for i := range b.Steps {
+		s := &b.Steps[i]
+		if s.Number == 0 {
+			continue
+		}
+		if err := o.section(ctx, a, c, &b, s); err != nil {
+			return err
+		}
+	}
+	if b.Error != "" {
+		_, err = fmt.Fprintf(o.out, "ERROR: %s\n", b.Error)
+	}
+	return err
+}
+
+// section prints a step with a head, as BuildKit's plain progress has it.
+func (o *logsOptions) section(ctx context.Context, a *command.App, c *client.Client, b *api.Build, s *api.BuildStep) error {
+	end := s.State
+	if s.State == api.BuildDone {
+		end = "done " + duration(s.Took())
+	}
+	_, _ = fmt.Fprintf(o.out, "#%d %s: %s\n", s.Number, command.Visible(title(s)), end)
+	if s.Process != "" {
+		if err := o.one(ctx, a, c, s); err != nil {
+			return err
+		}
+	}
+	if s.Error != "" && s.State != api.BuildCanceled {
+		_, _ = fmt.Fprintf(o.out, "#%d ERROR: %s\n", s.Number, s.Error)
+	}
+	_, err := fmt.Fprintln(o.out)
+	return err
+}
+
+// one prints what one step has printed.
+func (o *logsOptions) one(ctx context.Context, a *command.App, c *client.Client, s *api.BuildStep) error {
+	if s.Process == "" {
+		o.flush()
+		_, err := fmt.Fprintf(a.Err, "porthole: step %d has printed nothing: %s\n", s.Number, noOutput(s))
+		return err
+	}
+	options := client.LogsOptions{
+		ContainerLogsOptions: mobyclient.ContainerLogsOptions{
+			ShowStdout: true, ShowStderr: true, Timestamps: o.timestamps, Tail: o.tail, Follow: o.follow,
+		},
+		Grep: o.grep, Idle: o.flush,
+	}
+	err := c.Logs(ctx, s.Process, options, func(f client.LogFrame) error {
+		if f.Notice != nil {
+			if f.Notice.Dropped == 0 {
+				return nil
+			}
+			o.flush()
+			_, err := fmt.Fprintf(a.Err, "porthole: %s\n", f.Notice)
+			return err
+		}
+		_, err := o.out.Write(f.Text)
+		return err
+	})
+	if errdefs.IsNotFound(err) {
+		o.flush()
+		_, err = fmt.Fprintf(a.Err, "porthole: the log of step %d is no longer kept\n", s.Number)
+	}
+	return err
+}
+
+func (o *logsOptions) flush() { _ = o.out.Flush() } // a broken pipe shows at the next write
+
+// noOutput tells why there is none.
+func noOutput(s *api.BuildStep) string {
+	switch {
+	case s.State == api.StepCached:
+		return "its result was in the cache"
+	case !s.Runs:
+		return "it runs no process"
+	}
+	return "it did not run"
+}
