@@ -159,7 +159,7 @@ func (p *process) reload() {
 	}
 	defer p.notify(systemd.SdNotifyReady)
 
-	next, _, err := daemon.Parse(os.Args[1:])
+	next, _, err := settings(os.Args[1:])
 	if err != nil {
 		p.log.Error("settings were not reloaded", "err", err)
 		return

@@ -330,6 +330,8 @@ func TestCommandLine(t *testing.T) {
 		{"version", []string{"--version"}, 0, "Porthole version 0.0.0-dev, build unknown\n"},
 		{"validate", []string{"--validate"}, 0, "configuration OK\n"},
 		{"validate what is wrong", []string{"--validate", "--mtu", "-1"}, 1, "portholed: invalid default MTU: -1\n"},
+		{"log option", []string{"--validate", "--log-driver", "local", "--log-opt", "tag=x"}, 1, "portholed: failed to set log opts: unknown log opt 'tag' for log driver local\n"},
+		{"log driver", []string{"--validate", "--log-driver", "gelf"}, 1, "portholed: failed to set log opts: logger: no log driver named 'gelf' is registered\n"},
 		{"unknown flag", []string{"--zebra"}, 1, "portholed: unknown flag: --zebra\n"},
 	}
 	for _, tt := range tests {

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/portholehq/porthole/internal/daemon"
+	"github.com/portholehq/porthole/internal/engine"
 	"github.com/portholehq/porthole/internal/network/keeper"
 )
 
@@ -30,7 +31,7 @@ func main() {
 		os.Exit(keeper.Main(os.Args[1:]))
 	}
 	started := time.Now()
-	config, cmd, err := daemon.Parse(os.Args[1:])
+	config, cmd, err := settings(os.Args[1:])
 	switch {
 	case errors.Is(err, pflag.ErrHelp):
 		fmt.Print(cmd.Usage)
@@ -50,6 +51,15 @@ func main() {
 	if err := run(config, started); err != nil {
 		fail(err)
 	}
+}
+
+// settings reads the settings and checks them, also those that only the engine knows the values of.
+func settings(args []string) (*daemon.Config, daemon.Command, error) {
+	config, cmd, err := daemon.Parse(args)
+	if err == nil {
+		err = engine.CheckLogConfig(logConfig(config))
+	}
+	return config, cmd, err
 }
 
 // fail ends the program with one line that says why.

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
 
 	"github.com/portholehq/porthole/internal/build"
@@ -167,22 +168,23 @@ func (o *parts) openEngine(ctx context.Context, p *process) (*engine.Engine, err
 		return nil, fmt.Errorf("gather facts about the host: %w", err)
 	}
 	appArmor := o.appArmor(ctx, &host)
-	limits, err := c.LogLimits()
-	if err != nil {
-		return nil, err
-	}
 	return engine.New(ctx, engine.Deps{
 		Logger: o.log,
 		Config: engine.Config{
 			DataRoot: c.DataRoot, ExecRoot: c.ExecRoot, CgroupParent: c.CgroupParent,
 			Version: version, GitCommit: commit, BuildTime: built,
-			Labels: p.labels, Debug: p.debug, Init: c.Init, Log: limits, Warnings: c.Warnings(),
+			Labels: p.labels, Debug: p.debug, Init: c.Init, LogConfig: logConfig(c), Warnings: c.Warnings(),
 			DNS: c.DNS, DNSSearch: c.DNSSearch, DNSOptions: c.DNSOptions,
 			StopTimeout: time.Duration(c.DefaultStopTimeout) * time.Second,
 		},
 		State: o.state, Events: o.events, Sampler: o.sampler, Deaths: o.deaths, Diagnose: debug.Preflight, KernelLog: true, Host: host, AppArmor: appArmor,
 		Runtime: engine.NewRuntime(o.runtime), Images: o.images, Registries: o.registries, Network: o.network, Volumes: o.volumes,
 	})
+}
+
+// logConfig is how containers are logged that do not say.
+func logConfig(c *daemon.Config) container.LogConfig {
+	return container.LogConfig{Type: c.LogDriver, Config: c.LogOptions}
 }
 
 // appArmor loads the profile for containers where AppArmor is on. Without it they

@@ -12,14 +12,10 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
-	units "github.com/docker/go-units"
 	"github.com/spf13/pflag"
-
-	"github.com/portholehq/porthole/internal/crilog"
 )
 
 // Where things are unless a setting says otherwise.
@@ -69,7 +65,8 @@ type Config struct {
 	IPMasq     bool
 
 	Init               bool
-	LogOptions         map[string]string // max-size, max-file, compress
+	LogDriver          string            // of containers that name none
+	LogOptions         map[string]string // of containers with that driver, where they say nothing else
 	ShutdownTimeout    int
 	DefaultStopTimeout int
 	LiveRestore        bool
@@ -125,7 +122,8 @@ func (c *Config) options() []option {
 		{flag: "dns-opt", key: "dns-opts", target: &c.DNSOptions, usage: "DNS options to use"},
 		{flag: "dns-search", target: &c.DNSSearch, usage: "DNS search domains to use"},
 		{flag: "init", target: &c.Init, usage: "Run an init in the container to forward signals and reap processes"},
-		{flag: "log-opt", key: "log-opts", target: &c.LogOptions, usage: "Default log options for containers: max-size, max-file, compress"},
+		{flag: "log-driver", target: &c.LogDriver, usage: "Default driver for container logs"},
+		{flag: "log-opt", key: "log-opts", target: &c.LogOptions, usage: "Default log driver options for containers"},
 		{flag: "shutdown-timeout", target: &c.ShutdownTimeout, reload: true, usage: "Seconds that requests get to end when the daemon stops"},
 		{flag: "default-stop-timeout", target: &c.DefaultStopTimeout, usage: "Seconds a container gets to stop before it is killed"},
 		{flag: "live-restore", target: &c.LiveRestore, usage: "Accepted for compatibility: containers always outlive the daemon"},
@@ -144,6 +142,7 @@ func Defaults() *Config {
 		DataRoot:           DefaultDataRoot,
 		ExecRoot:           DefaultExecRoot,
 		CgroupParent:       DefaultCgroupParent,
+		LogDriver:          "json-file",
 		LogOptions:         map[string]string{},
 		CertDirs:           []string{"/etc/porthole/certs.d", "/etc/docker/certs.d"},
 		Downloads:          3,
@@ -207,10 +206,34 @@ func addFlag(flags *pflag.FlagSet, o *option) {
 	case *[]string:
 		flags.StringArrayVarP(target, o.flag, o.short, *target, o.usage)
 	case *map[string]string:
-		flags.StringToStringVarP(target, o.flag, o.short, *target, o.usage)
+		flags.VarP((*mapValue)(target), o.flag, o.short, o.usage)
 	default:
 		panic(fmt.Sprintf("option %s is a %T", o.flag, o.target))
 	}
+}
+
+// mapValue is a flag that is repeated, once for each KEY=VALUE.
+type mapValue map[string]string
+
+// Set implements [pflag.Value]; a value may have commas in it, and need not be there.
+func (m *mapValue) Set(s string) error {
+	key, value, _ := strings.Cut(s, "=")
+	if *m == nil {
+		*m = mapValue{}
+	}
+	(*m)[key] = value
+	return nil
+}
+
+// Type implements [pflag.Value].
+func (*mapValue) Type() string { return "map" }
+
+// String implements [pflag.Value].
+func (m *mapValue) String() string {
+	if len(*m) == 0 {
+		return ""
+	}
+	return listText(map[string]string(*m))
 }
 
 // readFile merges the file into the settings. A file that nobody asked for may
@@ -305,8 +328,7 @@ func (c *Config) complete() error {
 		c.Hosts = []string{"unix://" + filepath.Join(c.ExecRoot, "porthole.sock")}
 	}
 	c.TLS = c.TLS || c.TLSVerify
-	_, limits := c.LogLimits()
-	return errors.Join(limits, c.checkLog(), c.checkPaths(), c.checkHosts(), c.checkLabels(), c.checkNetwork(), c.checkTimes())
+	return errors.Join(c.checkLog(), c.checkPaths(), c.checkHosts(), c.checkLabels(), c.checkNetwork(), c.checkTimes())
 }
 
 func (c *Config) checkLog() error {
@@ -461,37 +483,6 @@ func listText(value any) string {
 		return fmt.Sprint(value)
 	}
 	return string(text)
-}
-
-// LogLimits returns the limits of containers' logs that log-opts name.
-func (c *Config) LogLimits() (crilog.Options, error) {
-	if len(c.LogOptions) == 0 {
-		return crilog.Options{}, nil
-	}
-	out := crilog.Options{Compress: true}
-	for key, text := range c.LogOptions {
-		var err error
-		switch key {
-		case "max-size":
-			out.MaxSize, err = units.RAMInBytes(text)
-			if text == "-1" {
-				out.MaxSize, err = -1, nil
-			}
-		case "max-file":
-			out.MaxFiles, err = strconv.Atoi(text)
-			if err == nil && out.MaxFiles < 1 {
-				err = errors.New("must be at least 1")
-			}
-		case "compress":
-			out.Compress, err = strconv.ParseBool(text)
-		default:
-			return out, fmt.Errorf("unknown log opt '%s'", key)
-		}
-		if err != nil {
-			return out, fmt.Errorf("invalid value for log opt %s (%s): %w", key, text, err)
-		}
-	}
-	return out, nil
 }
 
 // Warnings tells, in Docker's words, of settings by which others than root get at the daemon.

@@ -11,8 +11,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/pflag"
-
-	"github.com/portholehq/porthole/internal/crilog"
 )
 
 // write makes a file of settings and returns its path.
@@ -50,17 +48,19 @@ func TestParse(t *testing.T) {
 		err  string
 	}{
 		{
-			name: "flags", args: []string{"-D", "-H", "unix:///a", "-H", "tcp://:1", "--label", "a=b,c", "--exec-root", "/x/", "--log-opt", "max-size=1m"},
+			name: "flags", args: []string{"-D", "-H", "unix:///a", "-H", "tcp://:1", "--label", "a=b,c", "--exec-root", "/x/", "--log-opt", "max-size=1m", "--log-opt", "env=a,b", "--log-driver", "syslog"},
 			want: func(c *Config) {
 				c.Debug, c.Hosts, c.Labels = true, []string{"unix:///a", "tcp://127.0.0.1:1"}, []string{"a=b,c"}
-				c.ExecRoot, c.Pidfile, c.LogOptions = "/x", "/x/portholed.pid", map[string]string{"max-size": "1m"}
+				c.ExecRoot, c.Pidfile, c.LogOptions = "/x", "/x/portholed.pid", map[string]string{"max-size": "1m", "env": "a,b"}
+				c.LogDriver = "syslog"
 			},
 		},
 		{
-			name: "file", file: `{"debug":true,"hosts":["fd://"],"labels":["a=b"],"mtu":1400,"log-opts":{"max-file":"3"},"dns":["1.1.1.1"]}`,
+			name: "file", file: `{"debug":true,"hosts":["fd://"],"labels":["a=b"],"mtu":1400,"log-driver":"local","log-opts":{"max-file":"3"},"dns":["1.1.1.1"]}`,
 			want: func(c *Config) {
 				c.Debug, c.Hosts, c.Labels, c.MTU = true, []string{"fd://"}, []string{"a=b"}, 1400
 				c.LogOptions, c.DNS = map[string]string{"max-file": "3"}, []string{"1.1.1.1"}
+				c.LogDriver = "local"
 			},
 		},
 		{name: "byte order mark", file: "\xef\xbb\xbf{\"debug\":true}", want: func(c *Config) { c.Debug = true }},
@@ -91,8 +91,6 @@ func TestParse(t *testing.T) {
 		{name: "format", args: []string{"--log-format", "xml"}, err: "invalid log format: xml"},
 		{name: "label", args: []string{"--label", "a"}, err: "bad attribute format: a"},
 		{name: "labels that differ", args: []string{"--label", "a=1", "--label", "a=2"}, err: "conflict labels for a=2 and a=1"},
-		{name: "log option", args: []string{"--log-opt", "tag=x"}, err: "unknown log opt 'tag'"},
-		{name: "log size", args: []string{"--log-opt", "max-size=big"}, err: "invalid value for log opt max-size (big): invalid size: 'big'"},
 		{name: "dns", args: []string{"--dns", "one"}, err: "one is not an ip address"},
 		{name: "bip", args: []string{"--bip", "10.0.0.1"}, err: `invalid bip "10.0.0.1": want an IPv4 address with the length of its subnet, as in 10.9.0.1/24`},
 		{name: "host", args: []string{"-H", "http://x"}, err: "invalid bind address format: http://x"},
@@ -164,22 +162,6 @@ func TestReload(t *testing.T) {
 	}
 	if attrs := got.Attributes(); attrs["debug"] != "true" || attrs["labels"] != `["a=2"]` {
 		t.Errorf("attributes %v", attrs)
-	}
-}
-
-func TestLogLimits(t *testing.T) {
-	c := Defaults()
-	if got, err := c.LogLimits(); err != nil || got != (crilog.Options{}) {
-		t.Errorf("nothing said: %+v, %v", got, err)
-	}
-	c.LogOptions = map[string]string{"max-size": "2m", "max-file": "3"}
-	want := crilog.Options{MaxSize: 2 << 20, MaxFiles: 3, Compress: true}
-	if got, err := c.LogLimits(); err != nil || got != want {
-		t.Errorf("%+v, %v; want %+v", got, err, want)
-	}
-	c.LogOptions = map[string]string{"max-size": "-1", "compress": "false"}
-	if got, err := c.LogLimits(); err != nil || got != (crilog.Options{MaxSize: -1}) {
-		t.Errorf("without bounds: %+v, %v", got, err)
 	}
 }
 

@@ -115,7 +115,7 @@ func (n *creation) decide(ctx context.Context, name string, req container.Create
 	rec := n.rec
 	rec.ImageID, rec.Platform, rec.Manifest = n.image.ID, n.image.Platform, &n.image.Manifest
 	config := *req.Config
-	rec.HostConfig = withDefaults(req.HostConfig)
+	rec.HostConfig = withDefaults(req.HostConfig, n.e.config.LogConfig)
 	rec.Life.Status = container.StateCreated
 	warnings, err := spec.Validate(n.e.deps.Host, &config, rec.HostConfig)
 	n.warnings = append(n.warnings, warnings...)

@@ -16,7 +16,6 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
-	"github.com/portholehq/porthole/internal/crilog"
 	"github.com/portholehq/porthole/internal/engine/state"
 	"github.com/portholehq/porthole/internal/event"
 	"github.com/portholehq/porthole/internal/image"
@@ -69,8 +68,10 @@ type Config struct {
 	StopTimeout  time.Duration   // 0: 10 s
 	// UnstartedGrace is within what a container with --rm is started by who means to; 0: 10 s.
 	UnstartedGrace time.Duration
-	Init           bool           // run an init in containers that do not say
-	Log            crilog.Options // of containers that do not say
+	Init           bool // run an init in containers that do not say
+	// LogConfig is the driver of containers that name none, and the options of those with that driver, where they say
+	// nothing else; empty: json-file. See [CheckLogConfig].
+	LogConfig container.LogConfig
 	// JournalSocket is where the journald driver finds the journal; empty: where systemd has it.
 	JournalSocket string
 	// Warnings are about the daemon's own settings, in Docker's words.

@@ -3,6 +3,8 @@ package engine
 import (
 	"runtime/debug"
 
+	"github.com/moby/moby/api/types/container"
+
 	"github.com/portholehq/porthole/internal/crilog"
 	"github.com/portholehq/porthole/internal/event"
 )
@@ -26,10 +28,14 @@ type Facts struct {
 // Facts tells how containers are kept apart on this host, and how much is kept of what happens.
 func (e *Engine) Facts() Facts {
 	host := e.deps.Host
+	logs, err := logOptions(withLogDefaults(container.LogConfig{}, e.config.LogConfig))
+	if err != nil {
+		e.log.Error("default log options", "err", err) // CheckLogConfig has passed them
+	}
 	return Facts{
 		NoUserNamespaces: e.noMapping, IDsPerContainer: idRangeSize, Seccomp: e.seccompProfile(), AppArmorProfile: host.AppArmorProfile,
 		CgroupNamespaces: host.CgroupNamespaces, CgroupMode: host.Cgroup.Mode.String(), CgroupParent: e.config.CgroupParent,
-		Journal: e.deps.Events.Stats(), JournalBounds: e.deps.Events.Bounds(), Log: e.config.Log.WithDefaults(),
+		Journal: e.deps.Events.Stats(), JournalBounds: e.deps.Events.Bounds(), Log: logs.WithDefaults(),
 	}
 }
 

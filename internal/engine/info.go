@@ -109,7 +109,7 @@ func (e *Engine) Info(ctx context.Context) (*system.Info, error) {
 		MemoryLimit: sup.Memory, SwapLimit: sup.Swap, CPUCfsPeriod: sup.CPUQuota, CPUCfsQuota: sup.CPUQuota, CPUShares: sup.CPUShares,
 		CPUSet: sup.Cpuset, PidsLimit: sup.Pids, OomKillDisable: sup.OOMKillDisable, IPv4Forwarding: e.deps.Host.IPv4Forwarding,
 		NGoroutines: runtime.NumGoroutine(), NFd: openFiles(), NEventsListener: e.deps.Events.Readers(),
-		SystemTime: time.Now().Format(time.RFC3339Nano), LoggingDriver: "json-file", CgroupDriver: "cgroupfs", CgroupVersion: cgroupVersion(sup.Mode),
+		SystemTime: time.Now().Format(time.RFC3339Nano), LoggingDriver: withLogDefaults(container.LogConfig{}, e.config.LogConfig).Type, CgroupDriver: "cgroupfs", CgroupVersion: cgroupVersion(sup.Mode),
 		KernelVersion: h.kernel, OperatingSystem: h.system, OSVersion: h.version, OSType: "linux", Architecture: machine(),
 		IndexServerAddress: "https://index.docker.io/v1/", NCPU: e.deps.Host.NCPU, MemTotal: h.memTotal, DockerRootDir: e.config.DataRoot,
 		HTTPProxy: os.Getenv("HTTP_PROXY"), HTTPSProxy: os.Getenv("HTTPS_PROXY"), NoProxy: os.Getenv("NO_PROXY"),

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"net/url"
 	"slices"
@@ -62,9 +63,38 @@ func takesOption(driver, key string) bool {
 	return slices.ContainsFunc(lists, func(l []string) bool { return slices.Contains(l, key) })
 }
 
+// CheckLogConfig refuses settings of the daemon that no container could be logged with.
+func CheckLogConfig(c container.LogConfig) error {
+	_, err := logOptions(c)
+	if err == nil && c.Type == driverSyslog {
+		_, err = logship.ParseSyslog(&logship.Info{Config: c.Config, ContainerID: strings.Repeat("0", 64)})
+	}
+	if err != nil {
+		return fmt.Errorf("failed to set log opts: %w", err)
+	}
+	return nil
+}
+
+// withLogDefaults returns a container's log settings with those of the daemon where it says nothing: the options of the
+// daemon are for its own driver.
+func withLogDefaults(c, daemon container.LogConfig) container.LogConfig {
+	if daemon.Type == "" {
+		daemon.Type = driverJSONFile
+	}
+	if c.Type == "" {
+		c.Type = daemon.Type
+	}
+	if c.Type == daemon.Type && len(daemon.Config) > 0 {
+		all := maps.Clone(daemon.Config)
+		maps.Copy(all, c.Config)
+		c.Config = all
+	}
+	return c
+}
+
 // logOptions reads a container's log options, so far as they concern our own log.
-func logOptions(c container.LogConfig, fallback crilog.Options) (crilog.Options, error) {
-	o := fallback
+func logOptions(c container.LogConfig) (crilog.Options, error) {
+	var o crilog.Options
 	driver := c.Type
 	switch {
 	case driver == "":
@@ -206,7 +236,7 @@ func (e *Engine) logTarget(rec *state.Container) (logTarget, error) {
 
 // checkLogging refuses log options that cannot work.
 func (e *Engine) checkLogging(rec *state.Container) error {
-	if _, err := logOptions(rec.HostConfig.LogConfig, e.config.Log); err != nil {
+	if _, err := logOptions(rec.HostConfig.LogConfig); err != nil {
 		return err
 	}
 	if rec.HostConfig.LogConfig.Type != driverNone {
@@ -220,7 +250,7 @@ func (e *Engine) checkLogging(rec *state.Container) error {
 
 // loggingFor returns how a run is logged. What its driver sends to must be there.
 func (e *Engine) loggingFor(v *view) (crilog.Options, error) {
-	o, err := logOptions(v.HostConfig.LogConfig, e.config.Log)
+	o, err := logOptions(v.HostConfig.LogConfig)
 	if err != nil {
 		return o, err
 	}

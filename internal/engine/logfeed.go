@@ -31,7 +31,7 @@ type logFeed struct {
 
 // followLive gives a follower what a container writes, until it calls leave. It is nil for a log that needs no such thing.
 func (e *Engine) followLive(c *ctr) (l crilog.Live, leave func()) {
-	o, err := logOptions(c.view().HostConfig.LogConfig, e.config.Log)
+	o, err := logOptions(c.view().HostConfig.LogConfig)
 	if err != nil || !live.Worthwhile(o) {
 		return nil, func() {}
 	}

@@ -55,7 +55,7 @@ func (k *logKeeper) sweep(ctx context.Context) {
 			return
 		}
 		v := c.view()
-		o, err := logOptions(v.HostConfig.LogConfig, k.e.config.Log)
+		o, err := logOptions(v.HostConfig.LogConfig)
 		if o = o.WithDefaults(); err != nil || v.removing || !o.Compress || o.Disabled {
 			continue
 		}

@@ -135,7 +135,7 @@ func command(c *container.Config) (path string, args []string) {
 }
 
 // withDefaults copies a request and fills in what it left open and [spec.SetDefaults] does not know of.
-func withDefaults(user *container.HostConfig) *container.HostConfig {
+func withDefaults(user *container.HostConfig, log container.LogConfig) *container.HostConfig {
 	var h container.HostConfig
 	if user != nil {
 		h = *user
@@ -146,9 +146,7 @@ func withDefaults(user *container.HostConfig) *container.HostConfig {
 	if h.RestartPolicy.Name == "" {
 		h.RestartPolicy.Name = container.RestartPolicyDisabled
 	}
-	if h.LogConfig.Type == "" {
-		h.LogConfig.Type = "json-file"
-	}
+	h.LogConfig = withLogDefaults(h.LogConfig, log)
 	if h.MemorySwappiness != nil && *h.MemorySwappiness == -1 {
 		h.MemorySwappiness = nil
 	}
