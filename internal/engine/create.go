@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/portholehq/porthole/internal/engine/state"
 	"github.com/portholehq/porthole/internal/image"
+	"github.com/portholehq/porthole/internal/problem"
 	"github.com/portholehq/porthole/internal/runtime/spec"
 	"github.com/portholehq/porthole/internal/undo"
 	"github.com/portholehq/porthole/internal/volume"
@@ -28,6 +30,7 @@ type creation struct {
 	e        *Engine
 	rec      *state.Container
 	image    image.Image
+	mounted  []image.Image // those that are mounted
 	layers   image.Layers
 	root     *os.File // of layers, merged; nil until it is needed
 	warnings []string
@@ -136,6 +139,9 @@ func (n *creation) decide(ctx context.Context, name string, req container.Create
 	if rec.Mounts, err = planMounts(rec.Config, rec.HostConfig, n.e.viewOf); err != nil {
 		return err
 	}
+	if err := n.imageMounts(ctx); err != nil {
+		return err
+	}
 	if err := n.networks(req); err != nil {
 		return err
 	}
@@ -147,6 +153,26 @@ func (n *creation) decide(ctx context.Context, name string, req container.Create
 		return err
 	}
 	return n.userNamespace()
+}
+
+// imageMounts finds the images that are mounted. None is pulled for that.
+func (n *creation) imageMounts(ctx context.Context) error {
+	for i, m := range n.rec.Mounts {
+		if m.Type != mount.TypeImage {
+			continue
+		}
+		ref := cmp.Or(m.Source, m.Name) // taken from another container, it is the very image that this has
+		img, err := n.e.deps.Images.Resolve(ctx, ref)
+		if errdefs.IsNotFound(err) { // of NotFound clients conclude that the container's own image has to be pulled
+			return problem.WithHint(invalid("No such image: %s", m.Name), "porthole pull "+m.Name)
+		}
+		if err != nil {
+			return err
+		}
+		n.rec.Mounts[i].Source = img.ID
+		n.mounted = append(n.mounted, img)
+	}
+	return nil
 }
 
 // knownRuntime accepts our own name and those by which clients ask for the usual way to run containers.
@@ -307,7 +333,7 @@ func (n *creation) make(ctx context.Context) error {
 	}
 	n.steps.Add(func() error { return os.RemoveAll(dir) })
 	var err error
-	if n.layers, err = e.deps.Images.CreateRootFS(ctx, rec.ID, n.image); err != nil {
+	if n.layers, err = e.deps.Images.CreateRootFS(ctx, rec.ID, n.image, n.mounted...); err != nil {
 		return err
 	}
 	n.steps.Add(func() error { return e.deps.Images.RemoveRootFS(context.WithoutCancel(ctx), rec.ID) })

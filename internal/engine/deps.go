@@ -151,7 +151,8 @@ type Images interface {
 	Resolve(ctx context.Context, ref string) (image.Image, error)
 	ResolvePlatform(ctx context.Context, ref string, want ocispec.Platform) (image.Image, error)
 	PlatformWarning(img image.Image) string
-	CreateRootFS(ctx context.Context, id string, img image.Image) (image.Layers, error)
+	CreateRootFS(ctx context.Context, id string, img image.Image, mounted ...image.Image) (image.Layers, error)
+	MountedImage(ctx context.Context, id, imageID string) (image.Layers, error)
 	RootFS(ctx context.Context, id string) (image.Layers, error)
 	RemoveRootFS(ctx context.Context, id string) error
 	RootFSDir(id string) string

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/mount"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/portholehq/porthole/internal/engine/state"
@@ -52,6 +53,9 @@ func execBase(d *specs.Spec) *specs.Spec {
 func specMounts(list []state.Mount) []spec.Mount {
 	mounts := make([]spec.Mount, 0, len(list))
 	for _, m := range list {
+		if m.Type == mount.TypeImage {
+			m.Source = m.Name // which names it in errors; its files are the runtime's to find
+		}
 		mounts = append(mounts, spec.Mount{
 			Type: m.Type, Source: m.Source, Destination: m.Destination, RW: m.RW, Propagation: m.Propagation,
 			NonRecursive: m.NonRecursive, ReadOnlyNonRecursive: m.ReadOnlyNonRecursive, ReadOnlyForceRecursive: m.ReadOnlyForce,

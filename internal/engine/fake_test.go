@@ -442,7 +442,7 @@ func (f *fakeImages) ResolvePlatform(ctx context.Context, ref string, _ ocispec.
 	return f.Resolve(ctx, ref)
 }
 func (f *fakeImages) PlatformWarning(image.Image) string { return "" }
-func (f *fakeImages) CreateRootFS(_ context.Context, id string, _ image.Image) (image.Layers, error) {
+func (f *fakeImages) CreateRootFS(_ context.Context, id string, _ image.Image, _ ...image.Image) (image.Layers, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.fail != nil {
@@ -457,6 +457,10 @@ func (f *fakeImages) layers() image.Layers {
 }
 
 func (f *fakeImages) RootFS(context.Context, string) (image.Layers, error) { return f.layers(), nil }
+
+func (f *fakeImages) MountedImage(context.Context, string, string) (image.Layers, error) {
+	return f.layers(), nil
+}
 
 func (f *fakeImages) RemoveRootFS(_ context.Context, id string) error {
 	f.mu.Lock()

@@ -5,10 +5,12 @@ import (
 	"context"
 	"io"
 	"maps"
+	"slices"
 
 	"github.com/moby/moby/api/types/events"
 	mobyimage "github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/api/types/jsonstream"
+	"github.com/moby/moby/api/types/mount"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/portholehq/porthole/internal/image"
@@ -112,12 +114,18 @@ func (e *Engine) ImageList(ctx context.Context, o ImageListOptions) ([]mobyimage
 	})
 }
 
-// imageUses are the containers of each image.
+// imageUses are the containers of each image, those that mount it included.
 func (e *Engine) imageUses() map[string][]image.Use {
 	uses := map[string][]image.Use{}
 	for _, c := range e.registry.all() {
 		v := c.view()
-		uses[v.ImageID] = append(uses[v.ImageID], image.Use{ID: c.id, Running: v.live()})
+		use := image.Use{ID: c.id, Running: v.live()}
+		uses[v.ImageID] = append(uses[v.ImageID], use)
+		for _, m := range v.Mounts {
+			if m.Type == mount.TypeImage && !slices.Contains(uses[m.Source], use) {
+				uses[m.Source] = append(uses[m.Source], use)
+			}
+		}
 	}
 	return uses
 }

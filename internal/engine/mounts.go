@@ -281,7 +281,7 @@ func parseMount(spec mount.Mount) (state.Mount, error) {
 	case mount.TypeTmpfs:
 		err = tmpfsMount(&m, spec)
 	case mount.TypeImage:
-		err = invalid("mount type %q is not supported", spec.Type)
+		err = imageMount(&m, spec)
 	default: // also those of Swarm and of Windows
 		err = mountError(spec, "mount type unknown")
 	}
@@ -298,6 +298,7 @@ func foreignOptions(spec mount.Mount) error {
 		{"BindOptions", mount.TypeBind, spec.BindOptions != nil},
 		{"VolumeOptions", mount.TypeVolume, spec.VolumeOptions != nil},
 		{"TmpfsOptions", mount.TypeTmpfs, spec.TmpfsOptions != nil},
+		{"ImageOptions", mount.TypeImage, spec.ImageOptions != nil},
 	} {
 		if o.set && o.typ != spec.Type {
 			return mountError(spec, "field %s must not be specified", o.field)
@@ -361,6 +362,22 @@ func volumeMount(m *state.Mount, spec mount.Mount) error {
 		}
 	}
 	if o.Subpath != "" {
+		if !filepath.IsLocal(o.Subpath) {
+			return mountError(spec, "subpath must be a relative path within the volume")
+		}
+		m.Subpath = filepath.Clean(o.Subpath)
+	}
+	return nil
+}
+
+// imageMount is one of another image's files, for reading only whatever was asked for, as with Docker. Which image that is
+// is found out by the creation.
+func imageMount(m *state.Mount, spec mount.Mount) error {
+	if spec.Source == "" {
+		return mountError(spec, "field Source must not be empty")
+	}
+	m.Name, m.RW, m.Propagation = spec.Source, false, mount.PropagationRPrivate
+	if o := spec.ImageOptions; o != nil && o.Subpath != "" {
 		if !filepath.IsLocal(o.Subpath) {
 			return mountError(spec, "subpath must be a relative path within the volume")
 		}

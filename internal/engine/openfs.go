@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"github.com/moby/moby/api/types/container"
 	mobymount "github.com/moby/moby/api/types/mount"
@@ -182,18 +183,20 @@ func (e *Engine) furnish(f *containerFS, v *view, use fsUse, user *os.File) erro
 		return err
 	}
 	return f.as(func() error {
-		var steps undo.Stack
-		defer steps.Run()
 		var places []place
+		defer func() {
+			for _, p := range places {
+				p.mount.Close()
+			}
+		}()
 		for _, m := range e.filesOf(v) {
-			p, err := openPlace(m, user)
+			p, err := e.openPlace(v, m, user)
 			if errors.Is(err, unix.ENOENT) {
 				continue // there will be nothing before the container's first start, or not any more
 			}
 			if err != nil {
 				return err
 			}
-			steps.AddFunc(func() { p.mount.Close() })
 			places = append(places, p)
 		}
 		root, err := assemble(f.root, e.dir(v.ID), places, v.HostConfig.ReadonlyRootfs)
@@ -246,9 +249,13 @@ type place struct {
 	mount       *os.File
 	destination string
 	isFile      bool
+	part        string // of mount is wanted; empty: all
 }
 
-func openPlace(m state.Mount, user *os.File) (p place, err error) {
+func (e *Engine) openPlace(v *view, m state.Mount, user *os.File) (p place, err error) {
+	if m.Type == mobymount.TypeImage {
+		return e.openImagePlace(v, m, user)
+	}
 	src, err := mount.OpenSource(m.Source, m.Subpath)
 	if err != nil {
 		return p, err
@@ -281,6 +288,60 @@ func openPlace(m state.Mount, user *os.File) (p place, err error) {
 	return p, nil
 }
 
+// openImagePlace opens the files of an image that a container mounts. They cannot be written.
+func (e *Engine) openImagePlace(v *view, m state.Mount, user *os.File) (p place, err error) {
+	layers, err := e.deps.Images.MountedImage(context.Background(), v.ID, m.Source)
+	if err != nil {
+		return p, err
+	}
+	p.destination, p.part = m.Destination, m.Subpath
+	if p.mount, err = layers.MountImage(user); err != nil || p.part == "" {
+		return p, err
+	}
+	defer func() {
+		if err != nil {
+			p.mount.Close()
+		}
+	}()
+	src, err := mount.OpenInRoot(p.mount, filepath.Join("/", p.part), unix.O_PATH, 0)
+	if err != nil {
+		return p, err
+	}
+	defer src.Close()
+	info, err := src.Stat()
+	if err != nil {
+		return p, err
+	}
+	p.isFile = !info.IsDir()
+	return p, nil
+}
+
+// cut makes the mount of a place that of the part that is wanted. For that it is mounted at anchor, for a moment, in the
+// mount namespace of the calling thread: kernels before 6.15 clone only what is attached.
+func (p *place) cut(anchor *os.File) error {
+	if p.part == "" {
+		return nil
+	}
+	if err := mount.Move(p.mount, anchor, ""); err != nil {
+		return err
+	}
+	src, err := mount.OpenInRoot(p.mount, filepath.Join("/", p.part), unix.O_PATH, 0)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	part, err := mount.Clone(src, mount.Single)
+	if err != nil {
+		return err
+	}
+	p.mount.Close()
+	p.mount = part
+	if err := unix.Unmount(anchor.Name(), unix.MNT_DETACH); err != nil {
+		return &os.PathError{Op: "unmount", Path: anchor.Name(), Err: err}
+	}
+	return nil
+}
+
 // assemble puts mounts into a root and returns all together as one detached mount. Kernels before 6.15 only mount upon
 // what is attached somewhere, so root is, at a directory of the host in a mount namespace that only this thread is in.
 func assemble(root *os.File, at string, places []place, readOnly bool) (*os.File, error) {
@@ -295,6 +356,11 @@ func assemble(root *os.File, at string, places []place, readOnly bool) (*os.File
 		return nil, err
 	}
 	defer anchor.Close()
+	for i := range places {
+		if err := places[i].cut(anchor); err != nil {
+			return nil, fmt.Errorf("mount at %s: %w", places[i].destination, err)
+		}
+	}
 	if err := mount.Move(root, anchor, ""); err != nil {
 		return nil, fmt.Errorf("attach root filesystem: %w", err)
 	}

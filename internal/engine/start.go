@@ -401,16 +401,39 @@ func (e *Engine) bundle(ctx context.Context, v *view) (Bundle, error) {
 	if err := e.loadAppArmor(ctx, document); err != nil {
 		return Bundle{}, err
 	}
+	overlays, err := e.mountedImages(ctx, v)
+	if err != nil {
+		return Bundle{}, err
+	}
 	size := v.HostConfig.ConsoleSize
 	return Bundle{
 		Bundle: runtime.Bundle{
-			ID: v.ID, Spec: document, RootFS: runtime.Layers(layers), Parts: parts(v.Mounts), IDs: runtime.IDRange(v.IDs),
+			ID: v.ID, Spec: document, RootFS: runtime.Layers(layers), Parts: parts(v.Mounts), Overlays: overlays, IDs: runtime.IDRange(v.IDs),
 			GroupAdd: v.HostConfig.GroupAdd, StateDir: e.stateDir(v.ID), LogDir: e.logDir(v.ID), Log: logs,
 			Terminal: v.Config.Tty, OpenStdin: v.Config.OpenStdin, StdinOnce: v.Config.StdinOnce,
 			ConsoleSize: [2]uint16{uint16(size[0]), uint16(size[1])}, Init: useInit, Labels: v.Config.Labels,
 		},
 		JoinTasks: join,
 	}, nil
+}
+
+// mountedImages are the layers of the images that a container mounts, by destination.
+func (e *Engine) mountedImages(ctx context.Context, v *view) (map[string]runtime.Layers, error) {
+	var overlays map[string]runtime.Layers
+	for _, m := range v.Mounts {
+		if m.Type != mount.TypeImage {
+			continue
+		}
+		layers, err := e.deps.Images.MountedImage(ctx, v.ID, m.Source)
+		if err != nil {
+			return nil, err
+		}
+		if overlays == nil {
+			overlays = map[string]runtime.Layers{}
+		}
+		overlays[m.Destination] = runtime.Layers(layers)
+	}
+	return overlays, nil
 }
 
 // joined finds the tasks whose namespaces the container uses.

@@ -259,16 +259,23 @@ func (c *claiming) heldBy() map[string][]string {
 		return held
 	}
 	for _, id := range ids {
-		key, err := c.store.base(id)
-		if err != nil || key == "" || len(c.layers[key]) > 0 {
-			continue
+		bases, _ := c.store.mounted(id) // as far as they can be read
+		if key, err := c.store.base(id); err == nil {
+			bases = append(bases, key)
 		}
-		keys, err := c.store.snapshotKeys(c.ctx, key)
-		if err != nil {
-			continue
-		}
-		for _, k := range keys {
-			held[k] = append(held[k], id)
+		for _, key := range bases {
+			if key == "" || len(c.layers[key]) > 0 {
+				continue
+			}
+			keys, err := c.store.snapshotKeys(c.ctx, key)
+			if err != nil {
+				continue
+			}
+			for _, k := range keys {
+				if !slices.Contains(held[k], id) {
+					held[k] = append(held[k], id)
+				}
+			}
 		}
 	}
 	return held

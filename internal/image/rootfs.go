@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -27,6 +28,9 @@ import (
 //	                        below, or noBase
 //	layers/rootfs/ID/fs     what the container wrote, in overlayfs's format
 //	layers/rootfs/ID/work   overlayfs's own
+//	layers/rootfs/ID/images/SUM
+//	                        the same as base, for each other image that the
+//	                        container has mounted, by the sum in its ID
 //
 // that is made under another name and renamed, and is renamed to the trash
 // when it goes. The directories are the only record of them; Open reads them
@@ -70,30 +74,61 @@ var rootfsID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]*$`)
 // is errdefs.ErrAlreadyExists when the container has one, errdefs.ErrNotFound
 // when the image went since it was resolved.
 //
+// The layers of mounted, which are other images that the container mounts, stay
+// as long as the writable layer does, see [Store.MountedImage].
+//
 // The layer survives a crash of the process. It is not flushed to the disk: a
 // power cut within seconds may take it, which [Store.RootFS] then says.
-func (s *Store) CreateRootFS(ctx context.Context, containerID string, img Image) (Layers, error) {
+func (s *Store) CreateRootFS(ctx context.Context, containerID string, img Image, mounted ...Image) (_ Layers, err error) {
 	ctx = s.in(ctx)
 	if !rootfsID.MatchString(containerID) {
 		return Layers{}, failf(errdefs.ErrInvalidArgument, "container ID %q", containerID)
 	}
-	if img.snapshot == "" && len(img.Config.RootFS.DiffIDs) > 0 {
-		return Layers{}, failf(errdefs.ErrFailedPrecondition, "image %s is not unpacked", shortID(img.ID))
-	}
+	var acquired []string
+	defer func() {
+		if err != nil {
+			for _, key := range acquired {
+				s.release(ctx, key)
+			}
+		}
+	}()
 	lower, err := s.acquire(ctx, img)
 	if err != nil {
 		return Layers{}, err
 	}
-	if err := s.makeRootFS(containerID, img.snapshot, lower); err != nil {
-		s.release(ctx, img.snapshot)
+	acquired = append(acquired, img.snapshot)
+	links := map[string]string{"base": baseName(img.snapshot)}
+	for _, m := range mounted {
+		link := mountedLink(m.ID)
+		if links[link] != "" {
+			continue
+		}
+		if _, err := s.acquire(ctx, m); err != nil {
+			return Layers{}, err
+		}
+		acquired = append(acquired, m.snapshot)
+		links[link] = baseName(m.snapshot)
+	}
+	if err := s.makeRootFS(containerID, links, lower); err != nil {
 		return Layers{}, err
 	}
 	return s.layers(containerID, lower), nil
 }
 
+// mountedDir is where a writable layer names the snapshots of mounted images.
+const mountedDir = "images"
+
+func mountedLink(imageID string) string {
+	_, sum, _ := strings.Cut(imageID, ":")
+	return filepath.Join(mountedDir, sum)
+}
+
 // acquire counts one more writable layer on the image's snapshot and returns
 // the directories below it.
 func (s *Store) acquire(ctx context.Context, img Image) ([]string, error) {
+	if img.snapshot == "" && len(img.Config.RootFS.DiffIDs) > 0 {
+		return nil, failf(errdefs.ErrFailedPrecondition, "image %s is not unpacked", shortID(img.ID))
+	}
 	if img.snapshot == "" {
 		return []string{s.emptyDir()}, nil
 	}
@@ -198,7 +233,8 @@ func (s *Store) noteHeld(key string) {
 	}
 }
 
-func (s *Store) makeRootFS(id, key string, lower []string) (err error) {
+// makeRootFS makes a writable layer. links are symbolic links in it, by name.
+func (s *Store) makeRootFS(id string, links map[string]string, lower []string) (err error) {
 	dir, err := os.MkdirTemp(s.rootfsDir(), unfinished)
 	if err != nil {
 		return fmt.Errorf("make writable layer: %w", err)
@@ -218,8 +254,15 @@ func (s *Store) makeRootFS(id, key string, lower []string) (err error) {
 	if err := os.Mkdir(filepath.Join(dir, "work"), 0o711); err != nil {
 		return fmt.Errorf("make writable layer: %w", err)
 	}
-	if err := os.Symlink(baseName(key), filepath.Join(dir, "base")); err != nil {
-		return fmt.Errorf("make writable layer: %w", err)
+	if len(links) > 1 {
+		if err := os.Mkdir(filepath.Join(dir, mountedDir), 0o711); err != nil {
+			return fmt.Errorf("make writable layer: %w", err)
+		}
+	}
+	for name, target := range links {
+		if err := os.Symlink(target, filepath.Join(dir, name)); err != nil {
+			return fmt.Errorf("make writable layer: %w", err)
+		}
 	}
 	err = unix.Renameat2(unix.AT_FDCWD, dir, unix.AT_FDCWD, filepath.Join(s.rootfsDir(), id), unix.RENAME_NOREPLACE)
 	if errors.Is(err, syscall.EEXIST) {
@@ -246,14 +289,67 @@ func (s *Store) base(containerID string) (string, error) {
 	if !rootfsID.MatchString(containerID) {
 		return "", failf(errdefs.ErrInvalidArgument, "container ID %q", containerID)
 	}
-	name, err := os.Readlink(filepath.Join(s.rootfsDir(), containerID, "base"))
+	key, err := s.readLink(containerID, "base")
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", failf(errdefs.ErrNotFound, "container %s has no root filesystem", containerID)
 	}
+	return key, err
+}
+
+// readLink reads the key of a snapshot from a link of a writable layer.
+func (s *Store) readLink(containerID, link string) (string, error) {
+	name, err := os.Readlink(filepath.Join(s.rootfsDir(), containerID, link))
 	if err != nil {
 		return "", fmt.Errorf("read base of writable layer: %w", err)
 	}
 	return baseKey(name)
+}
+
+// mounted reads which snapshots of other images a container mounts. What cannot
+// be read is left out, and told.
+func (s *Store) mounted(containerID string) ([]string, error) {
+	entries, err := os.ReadDir(filepath.Join(s.rootfsDir(), containerID, mountedDir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	var keys []string
+	for _, e := range entries {
+		key, e := s.readLink(containerID, filepath.Join(mountedDir, e.Name()))
+		if e != nil {
+			err = errors.Join(err, e)
+			continue
+		}
+		keys = append(keys, key)
+	}
+	return keys, err
+}
+
+// MountedImage returns the layers of an image that was mounted when the
+// container was created, whether or not the image is still there. They have no
+// Upper. The error is errdefs.ErrNotFound when the container has none of the kind.
+func (s *Store) MountedImage(ctx context.Context, containerID, imageID string) (Layers, error) {
+	if !rootfsID.MatchString(containerID) {
+		return Layers{}, failf(errdefs.ErrInvalidArgument, "container ID %q", containerID)
+	}
+	key, err := s.readLink(containerID, mountedLink(imageID))
+	if errors.Is(err, fs.ErrNotExist) {
+		return Layers{}, failf(errdefs.ErrNotFound, "container %s does not keep the layers of image %s", containerID, shortID(imageID))
+	}
+	if err != nil {
+		return Layers{}, err
+	}
+	l := Layers{Base: s.layersDir(), Lower: []string{s.emptyDir()}}
+	if key == "" {
+		return l, nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	lower, err := s.lowerDirs(s.in(ctx), key)
+	if err != nil {
+		return Layers{}, fmt.Errorf("layers of image %s: %w", shortID(imageID), err)
+	}
+	l.Lower = slices.Clone(lower)
+	return l, nil
 }
 
 // baseName is what the link base of a writable layer points to: the key of a
@@ -320,6 +416,10 @@ func (s *Store) RemoveRootFS(ctx context.Context, containerID string) error {
 	if err != nil && !errdefs.IsNotFound(err) {
 		s.logger.WarnContext(ctx, "writable layer on an unknown base is removed", "container", containerID, "err", err)
 	}
+	mounted, err := s.mounted(containerID)
+	if err != nil {
+		s.logger.WarnContext(ctx, "writable layer with unknown mounts is removed", "container", containerID, "err", err)
+	}
 	err = os.Rename(filepath.Join(s.rootfsDir(), containerID), filepath.Join(s.trashDir(), rand.Text()))
 	if errors.Is(err, fs.ErrNotExist) { // another call was faster, and has released it
 		return nil
@@ -327,7 +427,9 @@ func (s *Store) RemoveRootFS(ctx context.Context, containerID string) error {
 	if err != nil {
 		return fmt.Errorf("remove root filesystem of container %s: %w", containerID, err)
 	}
-	s.release(ctx, key)
+	for _, key := range append(mounted, key) {
+		s.release(ctx, key)
+	}
 	s.emptyTrash()
 	return nil
 }
@@ -383,8 +485,14 @@ func (s *Store) scanRootFS(ctx context.Context) error {
 			s.logger.WarnContext(ctx, "unreadable writable layer", "container", e.Name(), "err", err)
 			continue
 		}
-		if key != "" {
-			s.rootfs[key]++
+		mounted, err := s.mounted(e.Name())
+		if err != nil {
+			s.logger.WarnContext(ctx, "unreadable mounts of a writable layer", "container", e.Name(), "err", err)
+		}
+		for _, key := range append(mounted, key) {
+			if key != "" {
+				s.rootfs[key]++
+			}
 		}
 	}
 	return s.scanHeld(ctx)

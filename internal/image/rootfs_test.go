@@ -425,3 +425,52 @@ func TestRemoveOddRootFS(t *testing.T) {
 		})
 	}
 }
+
+// The layers of an image that a container mounts stay as long as the container.
+func TestMountedImage(t *testing.T) {
+	root := t.TempDir()
+	s := openAt(t, root, Limits{})
+	load(t, s, ociArchive(t, "own", small(t, "own")))
+	load(t, s, ociArchive(t, "other", small(t, "other")))
+	other := mustResolve(t, s, "other")
+	if _, err := s.CreateRootFS(t.Context(), "c1", mustResolve(t, s, "own"), other, other); err != nil {
+		t.Fatal(err)
+	}
+	before, err := s.MountedImage(t.Context(), "c1", other.ID)
+	if err != nil || before.Upper != "" || len(before.Lower) != 1 {
+		t.Fatalf("layers %+v, %v", before, err)
+	}
+	if _, err := s.Remove(t.Context(), "other", RemoveOptions{Force: true}); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // in this process and in the next
+		after, err := s.MountedImage(t.Context(), "c1", other.ID)
+		if diff := cmp.Diff(before, after); err != nil || diff != "" {
+			t.Errorf("after the image went: %v (-before +after)\n%s", err, diff)
+		}
+		if _, err := os.Stat(after.Lower[0]); err != nil {
+			t.Error(err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		s = openAt(t, root, Limits{})
+	}
+	defer s.Close()
+	if err := s.RemoveRootFS(t.Context(), "c1"); err != nil {
+		t.Fatal(err)
+	}
+	s.background.Wait()
+	if _, err := os.Stat(before.Lower[0]); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the layer stays without the container: %v", err)
+	}
+	if _, err := s.MountedImage(t.Context(), "c1", other.ID); !errdefs.IsNotFound(err) {
+		t.Errorf("layers of no container: %v", err)
+	}
+	if _, err := s.CreateRootFS(t.Context(), "c2", mustResolve(t, s, "own"), other); !errdefs.IsNotFound(err) {
+		t.Errorf("an image that is gone was mounted: %v", err)
+	}
+	if ids, err := s.RootFSList(t.Context()); err != nil || len(ids) != 0 {
+		t.Errorf("writable layers %q, %v", ids, err)
+	}
+}

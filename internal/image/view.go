@@ -18,7 +18,43 @@ func (l Layers) OpenImage() (*os.File, error) {
 	if len(l.Lower) == 1 {
 		return openDirectory(l.Lower[0])
 	}
-	return l.overlay(mount.OverlayOptions{Attributes: unix.MOUNT_ATTR_RDONLY})
+	return l.overlay(mount.OverlayOptions{Attributes: unix.MOUNT_ATTR_RDONLY}, nil)
+}
+
+// MountImage is OpenImage as a mount in any case. user, which may be nil, is a
+// user namespace by which the owners of files are shown; the caller then is on
+// a thread with the filesystem ids of that namespace's root.
+func (l Layers) MountImage(user *os.File) (*os.File, error) {
+	if len(l.Lower) > 1 {
+		return l.overlay(mount.OverlayOptions{Attributes: unix.MOUNT_ATTR_RDONLY}, user)
+	}
+	dir, err := openDirectory(l.Lower[0])
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	m, err := mapped(dir, user)
+	if err != nil {
+		return nil, err
+	}
+	if err := mount.SetAttr(m, mount.Attr{Set: unix.MOUNT_ATTR_RDONLY, Propagation: unix.MS_PRIVATE}, mount.Single); err != nil {
+		m.Close()
+		return nil, err
+	}
+	return m, nil
+}
+
+// mapped is a mount of dir with the owners that a user namespace gives them.
+func mapped(dir, user *os.File) (*os.File, error) {
+	m, err := mount.Clone(dir, mount.Single)
+	if err != nil || user == nil {
+		return m, err
+	}
+	if err := mount.IDMap(m, user, mount.Single); err != nil {
+		m.Close()
+		return nil, fmt.Errorf("id-map %q: %w", dir.Name(), err)
+	}
+	return m, nil
 }
 
 // OpenMerged opens the whole root filesystem as a mount that nobody else sees.
@@ -33,16 +69,24 @@ func (l Layers) OpenMerged() (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return l.overlay(mount.OverlayOptions{Upper: upper, Work: work})
+	return l.overlay(mount.OverlayOptions{Upper: upper, Work: work}, nil)
 }
 
-func (l Layers) overlay(o mount.OverlayOptions) (*os.File, error) {
+func (l Layers) overlay(o mount.OverlayOptions, user *os.File) (*os.File, error) {
 	base, err := openDirectory(l.Base)
 	if err != nil {
 		return nil, err
 	}
 	defer base.Close()
 	o.Base = base
+	if user != nil {
+		m, err := mapped(base, user)
+		if err != nil {
+			return nil, err
+		}
+		defer m.Close()
+		o.Base = m
+	}
 	for _, dir := range l.Lower {
 		rel, err := filepath.Rel(l.Base, dir)
 		if err != nil {
@@ -52,7 +96,7 @@ func (l Layers) overlay(o mount.OverlayOptions) (*os.File, error) {
 	}
 	m, err := mount.Overlay(o)
 	if errors.Is(err, mount.ErrNeedsAttached) {
-		m, err = l.attached(o)
+		m, err = l.attached(o, base, user)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("merge layers: %w", err)
@@ -63,13 +107,11 @@ func (l Layers) overlay(o mount.OverlayOptions) (*os.File, error) {
 // attached is for kernels before 6.7, which take many layers only as paths
 // that are short from where they start: the layers' directory is mounted upon
 // itself, in a mount namespace that ends with this function, to start there.
-func (l Layers) attached(o mount.OverlayOptions) (m *os.File, err error) {
-	base, err := mount.Clone(o.Base, mount.Single)
-	if err != nil {
+func (l Layers) attached(o mount.OverlayOptions, base, user *os.File) (m *os.File, err error) {
+	if o.Base, err = mapped(base, user); err != nil {
 		return nil, err
 	}
-	defer base.Close()
-	o.Base = base
+	defer o.Base.Close()
 	err = ns.OnThread(func() error {
 		if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
 			return os.NewSyscallError("unshare", err)

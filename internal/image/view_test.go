@@ -69,10 +69,10 @@ func TestMergedLayers(t *testing.T) {
 	o.Base = base
 	readOnly := o
 	readOnly.Attributes = unix.MOUNT_ATTR_RDONLY
-	root, err = l.attached(readOnly)
+	root, err = l.attached(readOnly, base, nil)
 	merged("image, attached", root, err)
 	o.Upper, o.Work = "rootfs/c1/fs", "rootfs/c1/work"
-	root, err = l.attached(o)
+	root, err = l.attached(o, base, nil)
 	merged("all, attached", root, err)
 	if diff := cmp.Diff(before, mounts()); diff != "" {
 		t.Errorf("mounts stay:\n%s", diff)

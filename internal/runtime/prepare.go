@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -288,6 +289,9 @@ func (p *preparer) overlayBind(s *source) (m *os.File, err error) {
 			return err
 		}
 		src, err := mount.OpenInRoot(whole, filepath.Join("/", s.bind.part), unix.O_PATH, 0)
+		if errno, ok := errors.AsType[syscall.Errno](err); ok && s.bind.part != "" {
+			return &mount.PartError{Base: s.bind.path, Part: s.bind.part, Err: errno}
+		}
 		if err != nil {
 			return err
 		}

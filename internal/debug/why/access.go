@@ -226,8 +226,11 @@ func mountText(m state.Mount) string {
 	if m.Subpath != "" {
 		source += ", in it " + m.Subpath
 	}
-	if m.Type == mobymount.TypeVolume {
+	switch m.Type {
+	case mobymount.TypeVolume:
 		source = "volume " + m.Name
+	case mobymount.TypeImage:
+		source = "image " + m.Name
 	}
 	text := fmt.Sprintf("%s (%s)", m.Destination, source)
 	if !m.RW {

@@ -76,8 +76,8 @@ type Status = container.ContainerState
 // Mount is one mount that the user or the image asked for, resolved.
 type Mount struct {
 	Type        mount.Type        `json:"type"`
-	Name        string            `json:"name,omitempty"`   // of a volume
-	Source      string            `json:"source,omitempty"` // on the host; of a volume its directory
+	Name        string            `json:"name,omitempty"`   // of a volume; of an image as it was asked for
+	Source      string            `json:"source,omitempty"` // on the host; of a volume its directory; the ID of an image
 	Destination string            `json:"destination"`
 	Driver      string            `json:"driver,omitempty"`
 	Mode        string            `json:"mode,omitempty"` // options as the user gave them
