@@ -12,6 +12,9 @@ type Container struct {
 	Runs []Run `json:"Runs"`
 	// Operations are under way on the container, the oldest first.
 	Operations []EngineOperation `json:"Operations"`
+	// OOMKills are the processes of the present or last run that the kernel killed
+	// for want of memory, as far as this daemon has seen it.
+	OOMKills []OOMKill `json:"OOMKills,omitempty"`
 }
 
 // Run is one life of a container, from a start to its end, or an attempt at it.

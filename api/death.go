@@ -99,6 +99,22 @@ type OOMKill struct {
 	Swap    bool      `json:"Swap,omitempty"`    // it was the limit of memory and swap together
 	Invoker string    `json:"Invoker,omitempty"` // the task that asked for memory
 	First   bool      `json:"First,omitempty"`   // the victim is the process that the record is about
+
+	// Largest are the processes among which the kernel chose that held most, the
+	// largest first. With LargestAfter it did not list them: they are those of the
+	// container that were left right after the kill, without the victim.
+	Largest      []OOMTask `json:"Largest,omitempty"`
+	LargestAfter bool      `json:"LargestAfter,omitempty"`
+}
+
+// OOMTask is a process that held memory when another one was killed. Sizes are in
+// bytes, ids those of the host.
+type OOMTask struct {
+	Task string `json:"Task"`
+	PID  int    `json:"Pid"`
+	UID  uint32 `json:"Uid"`
+	RSS  uint64 `json:"Rss"`
+	Swap uint64 `json:"Swap,omitempty"` // what was swapped out of it
 }
 
 // SignalMasks name the signals that a process had blocked, ignored, or caught by a

@@ -143,9 +143,14 @@ func (e *Engine) victimOf(kill kmsg.OOMKill) string {
 
 func (e *Engine) noteKill(c *ctr, kill kmsg.OOMKill) {
 	// Whether it was the first process is found out when that ends.
-	if k, ok := death.OOMKillIn(kill, e.appGroup(c.id), 0); ok {
-		c.kills.add(k)
+	k, ok := death.OOMKillIn(kill, e.appGroup(c.id), 0)
+	if !ok {
+		return
 	}
+	if v := c.view(); len(k.Largest) == 0 && !kill.Whole && v.task != nil && time.Since(k.Time) < oomLeftWithin {
+		k.Largest, k.LargestAfter = largestLeft(v.task, k), true
+	}
+	c.kills.add(k)
 }
 
 // appGroup is the control group of a container's processes.
@@ -220,6 +225,9 @@ func oomAttributes(k death.OOMKill) map[string]string {
 	}
 	if k.Limit > 0 {
 		a["limit"] = strconv.FormatUint(k.Limit, 10)
+	}
+	if text := k.LargestText(); text != "" {
+		a["largest"] = text
 	}
 	return a
 }

@@ -68,6 +68,7 @@ type containerBackend interface {
 	ContainerList(ctx context.Context, o engine.ListOptions) ([]*container.Summary, error)
 	ContainerIsolation(ref string) (engine.Isolation, error)
 	ContainerRuns(ref string) ([]state.Run, error)
+	ContainerOOMKills(ref string) ([]death.OOMKill, error)
 	Deaths(o engine.DeathsOptions) ([]*death.Record, error)
 	Subject(ref string) (engine.Subject, error)
 	LastLines(ref string) ([]death.Line, error)

@@ -63,7 +63,12 @@ func (s *Server) containerInspect(r *request) error {
 	if err != nil {
 		return err // it was removed meanwhile
 	}
+	kills, err := s.backend.ContainerOOMKills(c.ID)
+	if err != nil {
+		return err
+	}
 	ours := portholeMember(runs)
+	ours.OOMKills = oomKillForms(kills)
 	ours.Operations = showOperations(operations)
 	return r.json(http.StatusOK, inspectForm(r, *c, ours))
 }

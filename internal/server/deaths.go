@@ -59,12 +59,7 @@ func deathForm(d *death.Record) api.Death {
 			TimedOut: stop.TimedOut, By: actorOrNil(stop.By),
 		}
 	}
-	for _, k := range d.OOMKills {
-		out.OOMKills = append(out.OOMKills, api.OOMKill{
-			Time: k.Time, Task: k.Task, PID: k.PID, UID: k.UID, RSS: k.RSS, Whose: string(k.Whose), Group: k.Group,
-			Limit: k.Limit, Usage: k.Usage, Swap: k.Swap, Invoker: k.Invoker, First: k.First,
-		})
-	}
+	out.OOMKills = oomKillForms(d.OOMKills)
 	if m := d.Signals; m != nil {
 		out.Signals = &api.SignalMasks{Blocked: signalNames(m.Blocked), Ignored: signalNames(m.Ignored), Caught: signalNames(m.Caught)}
 	}
@@ -72,6 +67,21 @@ func deathForm(d *death.Record) api.Death {
 		out.Health = &api.DeathHealth{Status: h.Status, FailingStreak: h.FailingStreak, LastOutput: h.LastOutput}
 	}
 	deathPast(&out, d)
+	return out
+}
+
+func oomKillForms(kills []death.OOMKill) []api.OOMKill {
+	var out []api.OOMKill
+	for _, k := range kills {
+		form := api.OOMKill{
+			Time: k.Time, Task: k.Task, PID: k.PID, UID: k.UID, RSS: k.RSS, Whose: string(k.Whose), Group: k.Group,
+			Limit: k.Limit, Usage: k.Usage, Swap: k.Swap, Invoker: k.Invoker, First: k.First, LargestAfter: k.LargestAfter,
+		}
+		for _, t := range k.Largest {
+			form.Largest = append(form.Largest, api.OOMTask(t))
+		}
+		out = append(out, form)
+	}
 	return out
 }
 

@@ -181,6 +181,10 @@ func (fakeTask) Warnings() []string                       { return []string{"les
 func (fakeTask) Timings() []plan.Timing                   { return []plan.Timing{{Name: "mount root", Microseconds: 42}} }
 func (f *fake) ContainerRuns(string) ([]state.Run, error) { return []state.Run{{Number: 3}}, nil }
 
+func (f *fake) ContainerOOMKills(string) ([]death.OOMKill, error) {
+	return []death.OOMKill{{Task: "dd", PID: 5, Whose: death.OwnLimit, Largest: []death.OOMTask{{Task: "dd", PID: 5, RSS: 4096}}}}, nil
+}
+
 func (f *fake) ContainerIsolation(ref string) (engine.Isolation, error) {
 	if ref == "stopped" {
 		return engine.Isolation{UsernsNote: "privileged"}, nil

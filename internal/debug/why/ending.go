@@ -152,6 +152,17 @@ func oomVerdict(e *evidence, kills []death.OOMKill, count uint64) api.Verdict {
 		limit = k.Limit
 		v.Text = "out of memory: " + k.Text()
 	}
+	listed := false
+	for _, k := range kills {
+		switch text := k.LargestText(); {
+		case text == "":
+		case k.LargestAfter:
+			v.Evidence = append(v.Evidence, "right after it the largest of its other processes were "+text)
+		default:
+			listed = true
+			v.Evidence = append(v.Evidence, "the largest among which the kernel chose: "+text)
+		}
+	}
 	if count > 0 {
 		v.Evidence = append(v.Evidence, fmt.Sprintf("the kernel counted %d kills in the run", count))
 	}
@@ -165,7 +176,9 @@ func oomVerdict(e *evidence, kills []death.OOMKill, count uint64) api.Verdict {
 	if e.status != removed {
 		v.Next = append(v.Next, "porthole stats --since 10m "+e.name)
 	}
-	e.unknown = append(e.unknown, "how much its other processes held when the kernel chose is not recorded")
+	if !listed {
+		e.unknown = append(e.unknown, "how much its other processes held when the kernel chose is not recorded: the kernel lists them only where vm.oom_dump_tasks is 1, and not for many kills in a row")
+	}
 	return v
 }
 

@@ -77,6 +77,7 @@ func memcgVictim() OOMKill {
 	return OOMKill{
 		Task: "dd", PID: 26001, UID: 1500000000, TotalVM: 207068 << 10, AnonRSS: 32512 << 10, FileRSS: 1168 << 10,
 		Constraint: "CONSTRAINT_MEMCG", OOMGroup: group, TaskGroup: group, Limit: 32 << 20, Usage: 32 << 20, Invoker: "dd",
+		Largest: []OOMTask{{Task: "dd", PID: 26001, UID: 1500000000, RSS: 8420 * uint64(os.Getpagesize())}},
 	}
 }
 
@@ -84,7 +85,7 @@ func TestOOMParser(t *testing.T) {
 	swap := memcgVictim()
 	swap.Swap, swap.Usage, swap.Limit = true, 33<<20, 33<<20
 	second := memcgVictim()
-	second.Task, second.PID, second.TotalVM, second.AnonRSS, second.FileRSS, second.Whole = "sh", 26002, 1<<10, 2<<10, 3<<10, true
+	second.Task, second.PID, second.TotalVM, second.AnonRSS, second.FileRSS, second.Whole, second.Largest = "sh", 26002, 1<<10, 2<<10, 3<<10, true, nil
 	for _, tt := range []struct {
 		name, lines string
 		want        []OOMKill
@@ -277,4 +278,56 @@ func FuzzOOMParser(f *testing.F) {
 func FuzzParse(f *testing.F) {
 	f.Add([]byte("6,8,1,-,caller=T12;te\\x0axt\n SUBSYSTEM=pci\n"))
 	f.Fuzz(func(t *testing.T, b []byte) { _, _, _ = parse(b) })
+}
+
+func TestTasksOfAKill(t *testing.T) {
+	const kill = `oom-kill:constraint=CONSTRAINT_NONE,nodemask=(null),task_memcg=/a,task=a,pid=3,uid=0
+Out of memory: Killed process 3 (a) total-vm:1kB, anon-rss:2kB, file-rss:3kB, shmem-rss:4kB, UID:0 pgtables:1kB oom_score_adj:0
+`
+	page := uint64(os.Getpagesize())
+	for _, tt := range []struct {
+		name, lines string
+		want        []OOMTask
+	}{
+		{"as kernels before 6.8 write it, and a name with spaces", `Tasks state (memory values in pages):
+[  pid  ]   uid  tgid total_vm      rss pgtables_bytes swapents oom_score_adj name
+[    812]     0   812      567      348    36864        0         -1000 sshd
+[   3359]  1000  3355    51767     8341   102400       20           300 Web ] Content 7
+`, []OOMTask{{"Web ] Content 7", 3359, 1000, 8341 * page, 20 * page, 300}, {"sshd", 812, 0, 348 * page, 0, -1000}}},
+		{"the largest of many", `Tasks state (memory values in pages):
+[  pid  ]   uid  tgid total_vm      rss rss_anon rss_file rss_shmem pgtables_bytes swapents oom_score_adj name
+` + rows(30), []OOMTask{{"p30", 30, 0, 30 * page, 0, 0}, {"p29", 29, 0, 29 * page, 0, 0}, {"p28", 28, 0, 28 * page, 0, 0}, {"p27", 27, 0, 27 * page, 0, 0}, {"p26", 26, 0, 26 * page, 0, 0}}},
+		{"none", "", nil},
+		{"without a header", "Tasks state (memory values in pages):\n[   3359]  1000  3355    51767     8341   102400       20           300 x\n", nil},
+		{"broken rows", `Tasks state (memory values in pages):
+[  pid  ]   uid  tgid total_vm      rss pgtables_bytes swapents oom_score_adj name
+[    812]     0   812
+[      x]     0   812      567      348    36864        0         -1000 sshd
+[    812      0   812      567      348    36864        0         -1000 sshd
+`, nil},
+		{"of an earlier kill", `Tasks state (memory values in pages):
+[  pid  ]   uid  tgid total_vm      rss pgtables_bytes swapents oom_score_adj name
+[    812]     0   812      567      348    36864        0         -1000 sshd
+dd invoked oom-killer: gfp_mask=0xcc0(GFP_KERNEL), order=0, oom_score_adj=0
+`, nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			list := take(tt.lines+kill, 0)
+			if len(list) != 1 {
+				t.Fatalf("%d kills", len(list))
+			}
+			if diff := cmp.Diff(tt.want, list[0].Largest); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+		})
+	}
+}
+
+// rows are those of n processes, of which each holds a page more than the one before.
+func rows(n int) string {
+	var b strings.Builder
+	for i := 1; i <= n; i++ {
+		fmt.Fprintf(&b, "[%7d]     0 %5d      567      %d        0      348         0    36864        0             0 p%d\n", i, i, i, i)
+	}
+	return b.String()
 }

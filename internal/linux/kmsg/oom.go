@@ -34,6 +34,24 @@ type OOMKill struct {
 
 	Invoker string // the task that asked for memory
 	Whole   bool   // the victim's whole group was killed (memory.oom.group)
+
+	// Largest are the processes among which the kernel chose, those with the most
+	// memory, the largest first. There are none where vm.oom_dump_tasks is off or
+	// the kernel has told of too many kills.
+	Largest []OOMTask
+}
+
+// MaxLargest is how many processes are told of with a kill.
+const MaxLargest = 5
+
+// OOMTask is a process that the kernel might have killed. Sizes are in bytes, ids
+// those of the host.
+type OOMTask struct {
+	Task      string
+	PID       int
+	UID       uint32
+	RSS, Swap uint64
+	ScoreAdj  int
 }
 
 // RSS is the memory that the victim held.
@@ -44,6 +62,9 @@ func (k OOMKill) RSS() uint64 { return k.AnonRSS + k.FileRSS + k.ShmemRSS }
 //
 //	dd invoked oom-killer: gfp_mask=0xcc0(GFP_KERNEL), order=0, oom_score_adj=0
 //	memory: usage 32768kB, limit 32768kB, failcnt 51
+//	Tasks state (memory values in pages):
+//	[  pid  ]   uid  tgid total_vm      rss rss_anon … name
+//	[  26001] 1500000000 26001    51767     8420     8128 … dd
 //	oom-kill:constraint=CONSTRAINT_MEMCG,…,oom_memcg=/x,task_memcg=/x,task=dd,pid=26001,uid=0
 //	Memory cgroup out of memory: Killed process 26001 (dd) total-vm:67804kB, …
 //	Tasks in /x are going to be killed due to memory.oom.group set
@@ -55,6 +76,7 @@ func (k OOMKill) RSS() uint64 { return k.AnonRSS + k.FileRSS + k.ShmemRSS }
 type OOMParser struct {
 	invoker string
 	usage   [2]memoryLine // of memory, and of memory and swap
+	tasks   taskTable
 	pending map[int]OOMKill
 	last    OOMKill // of which a whole group may be killed
 	whole   string  // that group
@@ -70,15 +92,21 @@ func (p *OOMParser) Take(r Record) (kill OOMKill, ok bool) {
 	switch text := r.Text; {
 	case strings.Contains(text, " invoked oom-killer: "):
 		invoker, _, _ := strings.Cut(text, " invoked oom-killer: ")
-		p.invoker, p.usage, p.whole = invoker, [2]memoryLine{}, ""
+		p.invoker, p.usage, p.whole, p.tasks = invoker, [2]memoryLine{}, "", taskTable{}
 	case strings.HasPrefix(text, "memory: usage "):
 		p.usage[0] = parseMemoryLine(text)
 	case strings.HasPrefix(text, "memory+swap: usage "):
 		p.usage[1] = parseMemoryLine(text)
+	case strings.HasPrefix(text, "Tasks state "):
+		p.tasks = taskTable{open: true}
+	case p.tasks.open && strings.HasPrefix(text, "["):
+		p.tasks.take(text)
 	case strings.HasPrefix(text, "oom-kill:"):
 		if k, ok := parseChoice(text); ok {
+			k.Largest = p.tasks.largest
 			p.choose(k)
 		}
+		p.tasks = taskTable{}
 	case strings.HasPrefix(text, "Tasks in ") && strings.HasSuffix(text, " are going to be killed due to memory.oom.group set"):
 		p.whole = strings.TrimSuffix(strings.TrimPrefix(text, "Tasks in "), " are going to be killed due to memory.oom.group set")
 	default:
@@ -119,7 +147,7 @@ func (p *OOMParser) takeKill(r Record) (OOMKill, bool) {
 	case chosen:
 	case p.whole != "":
 		kill = p.last
-		kill.TaskGroup, kill.Whole = p.whole, true
+		kill.TaskGroup, kill.Whole, kill.Largest = p.whole, true, nil // told with the first
 	}
 	kill.Task, kill.PID, kill.UID, kill.ScoreAdj = victim.Task, victim.PID, victim.UID, victim.ScoreAdj
 	kill.TotalVM, kill.AnonRSS, kill.FileRSS, kill.ShmemRSS = victim.TotalVM, victim.AnonRSS, victim.FileRSS, victim.ShmemRSS

@@ -170,6 +170,18 @@ func (k OOMKill) Text() string {
 	return text + fmt.Sprintf(", the container's limit of %s was reached", units.BytesSize(float64(k.Limit)))
 }
 
+// LargestText names the processes that held most in one line; empty: they are not known.
+func (k OOMKill) LargestText() string {
+	parts := make([]string, len(k.Largest))
+	for i, t := range k.Largest {
+		parts[i] = fmt.Sprintf("%s (pid %d) %s", t.Task, t.PID, units.BytesSize(float64(t.RSS)))
+		if t.Swap > 0 {
+			parts[i] += fmt.Sprintf(" and %s swapped out", units.BytesSize(float64(t.Swap)))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
 // crashes reports whether a signal is one that tells of an error in the program.
 func crashes(s syscall.Signal) bool {
 	switch s {
@@ -189,6 +201,9 @@ func OOMKillIn(k kmsg.OOMKill, app string, pid int) (kill OOMKill, ok bool) {
 	kill = OOMKill{
 		Time: k.Time, Task: k.Task, PID: k.PID, UID: k.UID, RSS: k.RSS(), Group: k.OOMGroup,
 		Limit: k.Limit, Usage: k.Usage, Swap: k.Swap, Invoker: k.Invoker, First: k.PID == pid,
+	}
+	for _, t := range k.Largest {
+		kill.Largest = append(kill.Largest, OOMTask{Task: t.Task, PID: t.PID, UID: t.UID, RSS: t.RSS, Swap: t.Swap})
 	}
 	switch {
 	case k.OOMGroup == "":

@@ -155,6 +155,22 @@ type OOMKill struct {
 
 	Invoker string `json:"invoker,omitempty"` // the task that asked for memory
 	First   bool   `json:"first,omitempty"`   // the victim was the container's first process
+
+	// Largest are the processes among which the kernel chose that held most, the
+	// largest first: those within the limit that was hit, or of the machine.
+	Largest []OOMTask `json:"largest,omitempty"`
+	// LargestAfter tells that the kernel did not list them: they are those of the
+	// container that were left right after the kill, without the victim.
+	LargestAfter bool `json:"largest_after,omitempty"`
+}
+
+// OOMTask is a process that held memory when another one was killed.
+type OOMTask struct {
+	Task string `json:"task"`
+	PID  int    `json:"pid"`
+	UID  uint32 `json:"uid"`
+	RSS  uint64 `json:"rss"`            // in bytes, as is
+	Swap uint64 `json:"swap,omitempty"` // what was swapped out of it
 }
 
 // Whose says to whom a limit belongs.
