@@ -411,7 +411,7 @@ var ours = regexp.MustCompile(`(?s)` + strings.Join([]string{
 	`      --grep .*?\(RE2\)\n`,
 	`      --run int .*?has written\n`,
 	`      --stream name .*?stdout, stderr\n`,
-	`  (deaths|health) +List [^\n]*\n`,
+	`  (deaths|health|mounts) +List [^\n]*\n`,
 	`  why +Tell [^\n]*\n`,
 	`"HealthStatus":"[a-z]*",`,
 }, "|"))

@@ -114,13 +114,15 @@ func TestHarmless(t *testing.T) {
 			Summary: evil, Verdicts: []api.Verdict{{Text: evil, Evidence: []string{evil}, Next: []string{evil}}}, Notes: []string{evil}, Unknown: []string{evil},
 			LastWords: []api.DeathLine{{Text: evil}, {Bytes: []byte(evil + "\xff")}}, History: []api.WhyRun{{Text: evil, LastLine: evil}},
 		},
-		"/containers/json": []object{{"Id": webID, "Names": []string{"/web"}, "Status": "Up 2 seconds (unhealthy)"}},
+		"/porthole/containers/{id}/mounts": api.Mounts{Mounts: []api.Mount{{Destination: evil, Source: evil, Note: evil, Next: []string{evil}, Options: []string{evil}}}},
+		"/containers/json":                 []object{{"Id": webID, "Names": []string{"/web"}, "Status": "Up 2 seconds (unhealthy)"}},
 	} {
 		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, body) })
 	}
 	host := newFakeAPI(t, mux).host
 	for _, line := range []string{
 		"health web", "health --no-trunc --format {{.Output}} web", "deaths", "deaths --no-trunc --format {{.Cause}}{{.Command}}", "why web", "ps --no-trunc",
+		"mounts web", "mounts --no-trunc --format {{.Source}}{{.Options}}{{.Note}} web",
 	} {
 		got := porthole(t).run(t, host, words(line)...)
 		if got.Code != 0 || !strings.Contains(got.Out, "a\ufffd]0;x\ufffdb\ufffdc\ufffdd") || strings.ContainsAny(got.Out, "\x1b\x07\u009b\u202e") {

@@ -61,6 +61,7 @@ func verbs(b system.Build) []verb {
 		{"kill", containers.NewKill},
 		{"load", images.NewLoad},
 		{"logs", containers.NewLogs},
+		{"mounts", containers.NewMounts},
 		{"pause", containers.NewPause},
 		{"port", containers.NewPort},
 		{"rename", containers.NewRename},

@@ -47,6 +47,18 @@ func (e *Engine) Subject(ref string) (Subject, error) {
 	return s, nil
 }
 
+// VolumeUsers names the containers that have a volume, without one of them, by name.
+func (e *Engine) VolumeUsers(volume, but string) []string {
+	var names []string
+	for _, id := range e.volumeUsers(volume, but) {
+		if v, err := e.viewOf(id); err == nil {
+			names = append(names, v.Name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
 // filesWait is how long who only looks waits for a verb that is at work on a container that does not run.
 const filesWait = 2 * time.Second
 

@@ -71,6 +71,7 @@ type containerBackend interface {
 	ContainerOOMKills(ref string) ([]death.OOMKill, error)
 	Deaths(o engine.DeathsOptions) ([]*death.Record, error)
 	Subject(ref string) (engine.Subject, error)
+	VolumeUsers(volume, but string) []string
 	LastLines(ref string) ([]death.Line, error)
 	LookIntoFiles(ctx context.Context, ref string, fn func(engine.OpenFiles)) error
 	ContainerHealth(ref string) (*container.Health, []health.Result, error)

@@ -221,6 +221,8 @@ func (f *fake) Subject(ref string) (engine.Subject, error) {
 	return engine.Subject{}, errdefs.ErrNotFound.WithMessage("No such container: " + ref)
 }
 
+func (f *fake) VolumeUsers(string, string) []string { return nil }
+
 func (f *fake) ExecHint(string) (string, error) { return "look elsewhere", nil }
 
 func (f *fake) ContainerExecStart(ctx context.Context, _ string, o engine.ExecStartOptions, open func() (engine.Stream, error)) error {

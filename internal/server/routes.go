@@ -129,6 +129,7 @@ func (s *Server) routes() []route {
 		{get, "/porthole/containers/{name}/deaths", s.deaths},
 		{get, "/porthole/containers/{name}/health", s.health},
 		{get, "/porthole/containers/{name}/why", s.why},
+		{get, "/porthole/containers/{name}/mounts", s.mounts},
 		{get, "/porthole/deaths", s.deaths},
 		{get, "/porthole/builds", s.buildList},
 		{get, "/porthole/builds/{name}", s.buildInspect},

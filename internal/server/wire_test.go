@@ -77,6 +77,7 @@ func TestAnswers(t *testing.T) {
 		{"samples since when", get, "/porthole/containers/web/samples?since=x", "", nil, 400, `{"message":"invalid value for \"since\": invalid timestamp \"x\": invalid seconds \"x\": invalid syntax"}`},
 		{"samples of how many", get, "/porthole/containers/web/samples?last=-1", "", nil, 400, `{"message":"invalid value for \"last\": \"-1\" is no number of samples"}`},
 		{"why of nothing", get, "/porthole/containers/nosuch/why", "", nil, 404, `{"message":"No such container: nosuch","hint":"porthole ps -a"}`},
+		{"mounts of nothing", get, "/porthole/containers/nosuch/mounts?all=1", "", nil, 404, `{"message":"No such container: nosuch","hint":"see all containers with: porthole ps -a"}`},
 		{"why of no such number", get, "/porthole/containers/web/why?run=-1", "", nil, 400, `{"message":"run must not be negative"}`},
 		{"samples of nothing", get, "/porthole/containers/nope/samples", "", nil, 404, `{"message":"No such container: nope","hint":"porthole ps -a"}`},
 		{"execs", get, "/porthole/containers/web/execs", "", nil, 200, `[{"id":"e1","container_id":"` + fakeID + `","pid":7,"user":"root","command":[],"tty":false,"started_at":"1970-01-01T00:00:05Z","attached":false,"die_with_client":false}]`},

@@ -10,7 +10,7 @@ import (
 func NewGroup(a *command.App) *cobra.Command {
 	return command.Group(a, "container", "Manage containers",
 		NewAttach(a), NewCommit(a), NewCp(a), NewCreate(a), NewDeaths(a), NewDiff(a), NewExec(a), NewExport(a), NewHealth(a), newInspect(a),
-		NewKill(a), NewLogs(a),
+		NewKill(a), NewLogs(a), NewMounts(a),
 		command.Also(NewPs(a), "ls [OPTIONS]", "ps", "list"),
 		NewPause(a), NewPort(a), newPrune(a), NewRename(a), NewRestart(a),
 		command.Also(NewRm(a), "", "remove"),

@@ -33,6 +33,7 @@ type Source interface {
 	LookIntoFiles(ctx context.Context, ref string, fn func(engine.OpenFiles)) error
 	Events(ctx context.Context, o engine.EventsOptions, fn engine.EventFunc) error
 	Operations(ref string) ([]engine.Operation, error)
+	VolumeUsers(volume, but string) []string
 }
 
 var _ Source = (*engine.Engine)(nil)
@@ -53,7 +54,7 @@ var deadRules = []rule{notStarted, byWords, ending}
 
 // liveRules are for one that goes on.
 var liveRules = []rule{
-	paused, frozen, oomSurvivor, crashLoop, stuck, descriptors, processes, zombies, throttled, busy, unhealthy, listeners, liveWords,
+	paused, frozen, oomSurvivor, crashLoop, stuck, descriptors, processes, zombies, throttled, busy, unhealthy, listeners, liveWords, mounts,
 }
 
 // Explain says why. A container of which nothing is known gives errdefs.ErrNotFound.
