@@ -21,6 +21,8 @@ import (
 	"github.com/portholehq/porthole/internal/image"
 	"github.com/portholehq/porthole/internal/image/remote"
 	"github.com/portholehq/porthole/internal/linux/apparmor"
+	"github.com/portholehq/porthole/internal/linux/cgroup"
+	"github.com/portholehq/porthole/internal/linux/witness"
 	"github.com/portholehq/porthole/internal/network"
 	"github.com/portholehq/porthole/internal/network/keeper"
 	"github.com/portholehq/porthole/internal/record/death"
@@ -44,6 +46,7 @@ type parts struct {
 	keeper     *keeper.Client
 	network    *network.Manager
 	runtime    *runtime.Runtime
+	witness    *witness.Pending
 	engine     *engine.Engine
 	builder    *build.Builder
 	log        *slog.Logger
@@ -103,6 +106,8 @@ func open(ctx context.Context, p *process, steps *undo.Stack) (*parts, error) {
 		return nil, err
 	}
 	steps.Add(out.runtime.Close)
+	out.witness = witness.Begin(containersGroup(c.CgroupParent))
+	steps.Add(out.witness.Close)
 	if out.engine, err = out.openEngine(ctx, p); err != nil {
 		return nil, err
 	}
@@ -177,7 +182,7 @@ func (o *parts) openEngine(ctx context.Context, p *process) (*engine.Engine, err
 			DNS: c.DNS, DNSSearch: c.DNSSearch, DNSOptions: c.DNSOptions,
 			StopTimeout: time.Duration(c.DefaultStopTimeout) * time.Second,
 		},
-		State: o.state, Events: o.events, Sampler: o.sampler, Deaths: o.deaths, Diagnose: debug.Preflight, KernelLog: true, Host: host, AppArmor: appArmor,
+		State: o.state, Events: o.events, Sampler: o.sampler, Deaths: o.deaths, Diagnose: debug.Preflight, KernelLog: true, Witness: o.witness, Host: host, AppArmor: appArmor,
 		Runtime: engine.NewRuntime(o.runtime), Images: o.images, Registries: o.registries, Network: o.network, Volumes: o.volumes,
 	})
 }
@@ -185,6 +190,21 @@ func (o *parts) openEngine(ctx context.Context, p *process) (*engine.Engine, err
 // logConfig is how containers are logged that do not say.
 func logConfig(c *daemon.Config) container.LogConfig {
 	return container.LogConfig{Type: c.LogDriver, Config: c.LogOptions}
+}
+
+// containersGroup makes the group that all containers' groups are in, if there is
+// none, and tells its cgroup id.
+func containersGroup(parent string) func() (uint64, error) {
+	return func() (uint64, error) {
+		tree, err := cgroup.Current()
+		if err == nil {
+			err = tree.Prepare(parent)
+		}
+		if err != nil {
+			return 0, err
+		}
+		return tree.Group(parent).ID("")
+	}
 }
 
 // appArmor loads the profile for containers where AppArmor is on. Without it they

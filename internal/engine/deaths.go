@@ -341,6 +341,7 @@ func (e *Engine) execDeath(ctx context.Context, x *execution, proc Process, star
 			rec.OOMKills = append(rec.OOMKills, k)
 		}
 	}
+	rec.Sender = e.senderOf(v.ID, proc.Pid(), started, exit)
 	return rec
 }
 

@@ -45,8 +45,10 @@ type Deps struct {
 	Diagnose func(Refused) *death.Finding
 	// KernelLog tells that the kernel's log says who was killed for want of memory. It is of the whole machine.
 	KernelLog bool
-	Runtime   Runtime
-	Host      spec.Host // what documents are made for
+	// Witness tells who has sent signals; nil: nobody does.
+	Witness Witness
+	Runtime Runtime
+	Host    spec.Host // what documents are made for
 	// AppArmor makes sure that Host.AppArmorProfile is loaded; nil where there is no such profile.
 	AppArmor   func(ctx context.Context) error
 	Images     Images

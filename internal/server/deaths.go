@@ -60,6 +60,12 @@ func deathForm(d *death.Record) api.Death {
 		}
 	}
 	out.OOMKills = oomKillForms(d.OOMKills)
+	if s := d.Sender; s != nil {
+		out.Sender = &api.DeathSender{
+			PID: s.PID, PIDInside: s.Inside, UID: s.UID, Command: s.Command, ContainerID: s.Container, ContainerName: s.ContainerName,
+			Itself: s.Itself, Parent: s.Parent, ParentName: s.ParentName, Signal: signalName(s.Signal), At: s.At, Source: s.Source,
+		}
+	}
 	if m := d.Signals; m != nil {
 		out.Signals = &api.SignalMasks{Blocked: signalNames(m.Blocked), Ignored: signalNames(m.Ignored), Caught: signalNames(m.Caught)}
 	}
