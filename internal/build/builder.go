@@ -77,7 +77,13 @@ type Builder struct {
 	states     states
 	history    *history.Store
 	recordings recordings
-	closers    undo.Stack
+	debugging  debugSessions
+	// What solvers of debugged builds share with the controller's.
+	cache          solver.CacheManager
+	cacheImporters map[string]remotecache.ResolveCacheImporterFunc
+	entitlements   []string
+
+	closers undo.Stack
 
 	trimming sync.Mutex
 	trimmed  time.Time
@@ -233,6 +239,12 @@ func (b *Builder) openController(ctx context.Context, o Options, workers *worker
 	most := int64(mostBuildKitRecords)
 	stopped, stop := context.WithCancel(context.Background())
 	b.closers.AddFunc(stop)
+	b.cache = solver.NewCacheManager(ctx, "local", cache, worker.NewCacheResultStorage(workers))
+	b.cacheImporters = map[string]remotecache.ResolveCacheImporterFunc{
+		"registry": registryremotecache.ResolveCacheImporterFunc(b.sessions, contents, o.Hosts),
+		"local":    localremotecache.ResolveCacheImporterFunc(b.sessions),
+	}
+	b.entitlements = []string{string(entitlements.EntitlementNetworkHost)}
 	return control.NewController(control.Opt{
 		SessionManager:   b.sessions,
 		WorkerController: workers,
@@ -245,17 +257,15 @@ func (b *Builder) openController(ctx context.Context, o Options, workers *worker
 				Frontend: &steppingFrontend{b: b, workers: workers.Infos(), whole: dockerfiles}, recordings: &b.recordings,
 			}, b},
 		},
-		CacheManager: solver.NewCacheManager(ctx, "local", cache, worker.NewCacheResultStorage(workers)),
+		CacheManager: b.cache,
 		ResolveCacheExporterFuncs: map[string]remotecache.ResolveCacheExporterFunc{
 			"registry": registryremotecache.ResolveCacheExporterFunc(b.sessions, o.Hosts),
 			"local":    localremotecache.ResolveCacheExporterFunc(b.sessions),
 			"inline":   inlineremotecache.ResolveCacheExporterFunc(),
 		},
-		ResolveCacheImporterFuncs: map[string]remotecache.ResolveCacheImporterFunc{
-			"registry": registryremotecache.ResolveCacheImporterFunc(b.sessions, contents, o.Hosts),
-			"local":    localremotecache.ResolveCacheImporterFunc(b.sessions),
-		},
-		Entitlements:   []string{string(entitlements.EntitlementNetworkHost)},
+		ResolveCacheImporterFuncs: b.cacheImporters,
+
+		Entitlements:   b.entitlements,
 		HistoryDB:      records,
 		HistoryConfig:  &config.HistoryConfig{MaxEntries: &most, MaxAge: config.Duration{Duration: history.Keep}},
 		CacheStore:     cache,

@@ -42,7 +42,8 @@ type stepExecutor struct {
 	// name is what the step is called; empty for what no instruction asked for.
 	name   string
 	vertex digest.Digest
-	roots  *rootKeeper // nil without vertex
+	roots  *rootKeeper   // nil without vertex
+	hook   *debugSession // nil unless the build is debugged
 }
 
 // runningIDs finds the step that BuildKit knows by an id of its own.
@@ -65,9 +66,9 @@ func newExecutor(b *Builder, o Options) *stepExecutor {
 }
 
 // of is the executor for the step of a vertex.
-func (x *stepExecutor) of(v solver.Vertex, roots *rootKeeper) *stepExecutor {
+func (x *stepExecutor) of(v solver.Vertex, roots *rootKeeper, hook *debugSession) *stepExecutor {
 	named := *x
-	named.name, named.vertex, named.roots = v.Name(), v.Digest(), roots
+	named.name, named.vertex, named.roots, named.hook = v.Name(), v.Digest(), roots, hook
 	return &named
 }
 
@@ -107,12 +108,12 @@ func (x *stepExecutor) Run(ctx context.Context, id string, root executor.Mount, 
 		return nil, err
 	}
 	cleanup.Add(clean)
-	for _, w := range x.b.watchers.of(x.vertex) {
+	for _, w := range x.watchers().of(x.vertex) {
 		w.running(s.ID)
 		s.Process.Stdout, s.Process.Stderr = alsoTo(s.Process.Stdout, w), alsoTo(s.Process.Stderr, w)
 	}
 	x.b.recordings.started(x.vertex, s)
-	exit, err := x.runner.RunStep(ctx, s, func() { close(running.started); begun() })
+	exit, err := x.run(ctx, s, p.Meta.ValidExitCodes, func() { close(running.started); begun() })
 	if err != nil {
 		return nil, stepError(ctx, err)
 	}
@@ -123,6 +124,22 @@ func (x *stepExecutor) Run(ctx context.Context, id string, root executor.Mount, 
 		tellState(s, cmp.Or(place, "The step"), exit)
 	}
 	return nil, err
+}
+
+func (x *stepExecutor) watchers() *watchers {
+	if x.roots != nil {
+		return x.roots.watchers
+	}
+	return &x.b.watchers
+}
+
+// run runs a step, by the debugger if there is one.
+func (x *stepExecutor) run(ctx context.Context, s *step.Step, valid []int, started func()) (step.Exit, error) {
+	if x.hook == nil {
+		return x.runner.RunStep(ctx, s, started)
+	}
+	fails := func(exit step.Exit) bool { return exitError(exit, valid) != nil }
+	return x.hook.runStep(ctx, x.runner, s, fails, sync.OnceFunc(started))
 }
 
 // tellState tells whoever reads the output of a step that failed how to look at

@@ -108,6 +108,10 @@ func (s *Server) routes() []route {
 		{get, "/plugins", s.pluginList},
 		{get, "/plugins/{name}/json", s.pluginInspect},
 
+		{post, "/porthole/build/debug", s.buildDebug},
+		{post, "/porthole/build/debug/{name}/exec", s.buildExec},
+		{post, "/porthole/build/debug/{name}/resize", s.buildResize},
+		{post, "/porthole/build/debug/{name}", s.buildCommand},
 		{get, "/porthole/daemon", s.daemonState},
 		{get, "/porthole/system/df", s.ledger},
 		{get, "/porthole/system/info", s.facts},

@@ -37,6 +37,7 @@ type buildOptions struct {
 	iidFile, cpusetCPUs, cpusetMems     string
 	cpuShares, cpuPeriod, cpuQuota      int64
 	quiet, noCache, pull, rm, forceRm   bool
+	debugFlags
 }
 
 // NewBuild returns "build".
@@ -50,6 +51,9 @@ func NewBuild(a *command.App) *cobra.Command {
 		Short: "Build an image from a Dockerfile",
 		Args:  command.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if o.wanted(a) {
+				return o.debug(cmd.Context(), a, args[0])
+			}
 			return o.run(cmd.Context(), a, args[0])
 		},
 		DisableFlagsInUseLine: true,
@@ -79,6 +83,7 @@ func NewBuild(a *command.App) *cobra.Command {
 	set.BoolVar(&o.pull, "pull", false, "Always attempt to pull all referenced images")
 	set.BoolVar(&o.rm, "rm", true, "Remove intermediate containers after a successful build")
 	set.BoolVar(&o.forceRm, "force-rm", false, "Always remove intermediate containers")
+	o.add(set)
 	cmd.AddCommand(newBuildContext(a))
 	cmd.AddCommand(builds.New(a)...)
 	return command.Common(cmd, 4, "image build", "build")
