@@ -112,12 +112,16 @@ func (x *stepExecutor) Run(ctx context.Context, id string, root executor.Mount, 
 		w.running(s.ID)
 		s.Process.Stdout, s.Process.Stderr = alsoTo(s.Process.Stdout, w), alsoTo(s.Process.Stderr, w)
 	}
-	x.b.recordings.started(x.vertex, s)
+	recorded := x.vertex
+	if x.hook != nil {
+		recorded = "" // a build that is debugged is in no history
+	}
+	x.b.recordings.started(recorded, s)
 	exit, err := x.run(ctx, s, p.Meta.ValidExitCodes, func() { close(running.started); begun() })
 	if err != nil {
 		return nil, stepError(ctx, err)
 	}
-	x.b.recordings.ended(x.vertex, exit)
+	x.b.recordings.ended(recorded, exit)
 	err = exitError(exit, p.Meta.ValidExitCodes)
 	if err != nil && x.roots != nil && ctx.Err() == nil {
 		place := x.roots.failed(exit.Code)
