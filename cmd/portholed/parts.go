@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/moby/moby/api/types/container"
@@ -30,6 +31,7 @@ import (
 	"github.com/portholehq/porthole/internal/runtime"
 	"github.com/portholehq/porthole/internal/runtime/spec"
 	"github.com/portholehq/porthole/internal/runtime/spec/hostinfo"
+	"github.com/portholehq/porthole/internal/toolbox"
 	"github.com/portholehq/porthole/internal/undo"
 	"github.com/portholehq/porthole/internal/volume"
 )
@@ -183,6 +185,7 @@ func (o *parts) openEngine(ctx context.Context, p *process) (*engine.Engine, err
 			StopTimeout: time.Duration(c.DefaultStopTimeout) * time.Second,
 		},
 		State: o.state, Events: o.events, Sampler: o.sampler, Deaths: o.deaths, Diagnose: debug.Preflight, KernelLog: true, Witness: o.witness, Host: host, AppArmor: appArmor,
+		Tools:   sync.OnceValues(func() (string, error) { return toolbox.Unpack(c.ExecRoot) }),
 		Runtime: engine.NewRuntime(o.runtime), Images: o.images, Registries: o.registries, Network: o.network, Volumes: o.volumes,
 	})
 }

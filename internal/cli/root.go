@@ -50,6 +50,7 @@ func verbs(b system.Build) []verb {
 		{"cp", containers.NewCp},
 		{"create", containers.NewCreate},
 		{"deaths", containers.NewDeaths},
+		{"debug", containers.NewDebug},
 		{"diff", containers.NewDiff},
 		{"events", system.NewEvents},
 		{"export", containers.NewExport},

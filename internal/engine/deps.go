@@ -43,6 +43,8 @@ type Deps struct {
 	// Diagnose tells what in a container's files keeps its program from being executed; nil result: nothing was found; nil:
 	// nobody looks.
 	Diagnose func(Refused) *death.Finding
+	// Tools makes the directory that debug sessions have their programs from, and returns its path; nil: there are none.
+	Tools func() (string, error)
 	// KernelLog tells that the kernel's log says who was killed for want of memory. It is of the whole machine.
 	KernelLog bool
 	// Witness tells who has sent signals; nil: nobody does.
@@ -129,6 +131,8 @@ type Task interface {
 	// SetLimits changes all that r gives or nothing; undo, which may be called once, takes it back.
 	SetLimits(r *specs.LinuxResources) (undo func() error, warnings []string, err error)
 	Kill(ctx context.Context) error
+	// EndTools ends what was executed as a tool, and its children.
+	EndTools(ctx context.Context) error
 	Delete(ctx context.Context) error
 	// Inherited are the execs of earlier daemons, of a task that was loaded.
 	Inherited() []inheritedExec
@@ -155,6 +159,9 @@ type Images interface {
 	PlatformWarning(img image.Image) string
 	CreateRootFS(ctx context.Context, id string, img image.Image, mounted ...image.Image) (image.Layers, error)
 	MountedImage(ctx context.Context, id, imageID string) (image.Layers, error)
+	// CreateRootFSOver makes a writable layer on what the container below has written so far.
+	CreateRootFSOver(ctx context.Context, id, below string) (image.Layers, error)
+	LayerChanges(ctx context.Context, l image.Layers, targets []string) ([]image.Change, error)
 	RootFS(ctx context.Context, id string) (image.Layers, error)
 	RemoveRootFS(ctx context.Context, id string) error
 	RootFSDir(id string) string

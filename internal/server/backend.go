@@ -107,6 +107,9 @@ type execBackend interface {
 	ExecDieWithClient(ctx context.Context, execID string, dies bool) error
 	ExecHint(execID string) (string, error)
 	ContainerExecResize(ctx context.Context, execID string, height, width uint) error
+	DebugCreate(ctx context.Context, req api.DebugRequest) (api.DebugSession, error)
+	DebugSession(ctx context.Context, id string) (engine.DebugSession, error)
+	DebugSessions(ctx context.Context) ([]engine.DebugSession, error)
 }
 
 type imageBackend interface {

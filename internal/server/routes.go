@@ -139,6 +139,9 @@ func (s *Server) routes() []route {
 		{get, "/porthole/builds/{name}", s.buildInspect},
 		{remove, "/porthole/builds/{name}", s.buildRemove},
 		{get, "/porthole/steps", s.buildSteps},
+		{get, "/porthole/debug", s.debugList},
+		{post, "/porthole/debug", s.debugCreate},
+		{get, "/porthole/debug/{name}", s.debugInspect},
 		{post, "/porthole/containers/run", s.containerRun},
 		{post, "/porthole/containers/{name}/exec", s.containerExec},
 
