@@ -15,6 +15,7 @@ type Death struct {
 	Run         int      `json:"Run"`
 	ExecID      string   `json:"ExecId,omitempty"` // absent: the container's first process
 	Command     []string `json:"Command,omitempty"`
+	Step        string   `json:"Step,omitempty"` // what a step of a build is called; absent: it is a container
 	TTY         bool     `json:"Tty,omitempty"`
 	AutoRemove  bool     `json:"AutoRemove,omitempty"` // the container was to be removed at its end
 
@@ -38,7 +39,9 @@ type Death struct {
 
 	StartedBy  *Actor           `json:"StartedBy,omitempty"`
 	StartError *DeathStartError `json:"StartError,omitempty"`
-	Stop       *DeathStop       `json:"Stop,omitempty"` // what the daemon was asked to do
+	// Finding is what kept a command from being executed that a shell has told of.
+	Finding *FileFinding `json:"Finding,omitempty"`
+	Stop    *DeathStop   `json:"Stop,omitempty"` // what the daemon was asked to do
 	// Sender is the process, other than the daemon's own, that sent the signal of
 	// the end, or one just before it; absent: nobody did, or it is not known.
 	Sender   *DeathSender `json:"Sender,omitempty"`

@@ -120,7 +120,7 @@ func open(ctx context.Context, p *process, steps *undo.Stack) (*parts, error) {
 	})
 	if out.builder, err = build.Open(ctx, build.Options{
 		Root: filepath.Join(c.DataRoot, "build"), Store: out.images.Backend(), Runner: out.engine,
-		Hosts: out.registries.Hosts, Version: version, Logger: log,
+		Publish: out.publish, Hosts: out.registries.Hosts, Version: version, Logger: log,
 	}); err != nil {
 		return nil, err
 	}
@@ -154,6 +154,13 @@ func (o *parts) openNetwork(ctx context.Context, c *daemon.Config) error {
 		return errors.Join(err, m.Close())
 	}
 	return nil
+}
+
+// publish records an event about what the engine knows nothing of.
+func (o *parts) publish(ctx context.Context, m events.Message) {
+	if _, err := o.events.PublishBy(event.OriginOf(ctx), m); err != nil {
+		o.log.Error("event was not recorded", "action", string(m.Action), "err", err)
+	}
 }
 
 // firewallRestored tells those who follow events that somebody has changed our

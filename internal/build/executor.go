@@ -395,10 +395,18 @@ func exitError(exit step.Exit, valid []int) error {
 		return nil
 	}
 	err := &gatewayapi.ExitError{ExitCode: uint32(exit.Code)}
-	if exit.OOMKilled {
-		err.Err = errors.New("the kernel killed processes of the step for want of memory (OOM)")
+	if exit.Reason != "" {
+		err.Err = &stepFailure{code: exit.Code, reason: exit.Reason}
 	}
 	return err
 }
+
+// stepFailure is a step that failed for a reason that is known.
+type stepFailure struct {
+	code   int
+	reason string
+}
+
+func (f *stepFailure) Error() string { return fmt.Sprintf("exit code: %d: %s", f.code, f.reason) }
 
 var _ executor.Executor = (*stepExecutor)(nil)

@@ -29,6 +29,8 @@ type buildWorker struct {
 	images   *containerimage.ImageWriter
 	watchers *watchers
 	hook     *debugSession // runs the steps; nil: the executor does
+	// tellImage tells of an image that a build has led to.
+	tellImage func(ctx context.Context, id string, names []string)
 }
 
 // ResolveOp makes the operation of a vertex.

@@ -44,17 +44,35 @@ func notStarted(e *evidence) []api.Verdict {
 		evidence = append(evidence, "step of the start that failed: "+se.Step)
 	}
 	if f := se.Finding; f != nil {
-		if f.Path != "" {
-			where := f.Path
-			if f.Line > 0 {
-				where = fmt.Sprintf("%s, line %d", where, f.Line)
-			}
-			evidence = append(evidence, "file: "+where)
-		}
-		return verdict(f.Kind, api.Certain, f.Text, evidence, f.Fix)
+		return finding(f, evidence)
 	}
 	e.unknown = append(e.unknown, "the files of the container tell nothing of the reason")
 	return verdict("start-failed", api.Certain, "it could not be started: "+se.Message, evidence, "porthole container inspect "+e.name)
+}
+
+// finding is what somebody has found in the files.
+func finding(f *death.Finding, evidence []string) []api.Verdict {
+	if f.Path != "" {
+		where := f.Path
+		if f.Line > 0 {
+			where = fmt.Sprintf("%s, line %d", where, f.Line)
+		}
+		evidence = append(evidence, "file: "+where)
+	}
+	return verdict(f.Kind, api.Certain, f.Text, evidence, f.Fix)
+}
+
+// refusedCommand is a command that its shell did not find or may not execute,
+// where the files were looked at.
+func refusedCommand(e *evidence) []api.Verdict {
+	if e.death.Finding == nil {
+		return nil
+	}
+	var said []string
+	if n := len(e.lines); n > 0 {
+		said = append(said, fmt.Sprintf("its last line: %q", e.lines[n-1].Text))
+	}
+	return finding(e.death.Finding, said)
 }
 
 // ending is how it ended, where nothing tells more.
@@ -100,6 +118,9 @@ func codeNote(code int) string {
 }
 
 func (e *evidence) logsCommand() string {
+	if e.step() {
+		return "porthole logs " + e.name
+	}
 	if e.status == removed {
 		return fmt.Sprintf("porthole deaths --json --run %d %s", e.run, e.name)
 	}
@@ -171,7 +192,11 @@ func oomVerdict(e *evidence, kills []death.OOMKill, count uint64) api.Verdict {
 	}
 	const double = 2
 	if limit > 0 {
-		v.Next = append(v.Next, fmt.Sprintf("raise the limit, as with: porthole run -m %dm … (it was %s)", limit*double>>20, size(limit)))
+		verb := "run"
+		if e.step() {
+			verb = "build"
+		}
+		v.Next = append(v.Next, fmt.Sprintf("raise the limit, as with: porthole "+verb+" -m %dm … (it was %s)", limit*double>>20, size(limit)))
 	}
 	if e.status != removed {
 		v.Next = append(v.Next, "porthole stats --since 10m "+e.name)

@@ -38,6 +38,7 @@ type Record struct {
 	Run       int      `json:"run"`            // 1 for the first start of the container
 	Exec      string   `json:"exec,omitempty"` // id of the exec; empty: the container's first process
 	Command   []string `json:"command,omitempty"`
+	Step      string   `json:"step,omitempty"` // what a step of a build is called; empty: it is a container
 	TTY       bool     `json:"tty,omitempty"`
 	Removed   bool     `json:"auto_remove,omitempty"` // it was to be removed at its end (--rm)
 
@@ -50,6 +51,9 @@ type Record struct {
 	Exit  Exit  `json:"exit"`
 	// StartError is why it did not start, with the step of the start plan.
 	StartError *StartError `json:"start_error,omitempty"`
+	// Finding is what in the files kept a command from being executed that a
+	// shell has told of, where somebody has looked.
+	Finding *Finding `json:"finding,omitempty"`
 
 	// StartedBy is who asked for the start, or for what led to it.
 	StartedBy *event.Origin `json:"started_by,omitempty"`
