@@ -46,6 +46,7 @@ func verbs(b system.Build) []verb {
 		{"info", system.NewInfo(b)},
 
 		{"attach", containers.NewAttach},
+		{"capture", networks.NewCapture},
 		{"commit", containers.NewCommit},
 		{"cp", containers.NewCp},
 		{"create", containers.NewCreate},

@@ -23,6 +23,7 @@ import (
 	"github.com/portholehq/porthole/internal/ledger"
 	"github.com/portholehq/porthole/internal/network"
 	netkeeper "github.com/portholehq/porthole/internal/network/keeper"
+	"github.com/portholehq/porthole/internal/pcap/capture"
 	"github.com/portholehq/porthole/internal/record/death"
 	"github.com/portholehq/porthole/internal/record/sampler"
 	"github.com/portholehq/porthole/internal/runtime"
@@ -205,6 +206,7 @@ type Networks interface {
 	Forwards(id string) []network.Published
 	Queries(ctx context.Context, id string) (netkeeper.Queries, error)
 	Check(ctx context.Context, s network.CheckSpec) []network.Hop
+	Capture(s capture.Spec) (*capture.Capture, error)
 	Survey() (network.Survey, error)
 	Sockets(ns *os.File) ([]network.Socket, error)
 	Reconcile(ctx context.Context, live map[string]bool) error

@@ -122,6 +122,8 @@ func (s *Server) routes() []route {
 		{get, "/porthole/containers/{name}/forwards", s.forwardList},
 		{post, "/porthole/containers/{name}/forwards", s.forwardOpen},
 		{remove, "/porthole/containers/{name}/forwards", s.forwardClose},
+		{get, "/porthole/containers/{name}/packets", s.packets},
+		{post, "/porthole/containers/{name}/packets", s.packets},
 		{post, "/porthole/net/check", s.networkCheck},
 		{get, "/porthole/whois", s.whois},
 		{get, "/porthole/containers/{name}/samples", s.containerSamples},
