@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"io"
+	"net/netip"
 	"os"
 
 	"github.com/distribution/reference"
@@ -19,6 +20,7 @@ import (
 	"github.com/portholehq/porthole/internal/ledger"
 	phnet "github.com/portholehq/porthole/internal/network"
 	"github.com/portholehq/porthole/internal/network/keeper"
+	"github.com/portholehq/porthole/internal/ps"
 	"github.com/portholehq/porthole/internal/record/death"
 	"github.com/portholehq/porthole/internal/record/health"
 )
@@ -35,6 +37,7 @@ type Backend interface {
 	registryBackend
 	networkBackend
 	volumeBackend
+	lookBackend
 }
 
 type systemBackend interface {
@@ -156,6 +159,13 @@ type volumeBackend interface {
 	VolumeInspect(ctx context.Context, name string) (*volume.Volume, error)
 	VolumeRemove(ctx context.Context, name string, force bool) error
 	VolumesPrune(ctx context.Context, f engine.Filters) (volume.PruneReport, error)
+}
+
+// lookBackend is what package debug/look needs beyond the other verbs.
+type lookBackend interface {
+	Subjects() []engine.Subject
+	Processes(ref string) ([]ps.Info, error)
+	Addresses() map[netip.Addr]string
 }
 
 var _ Backend = (*engine.Engine)(nil)

@@ -112,6 +112,8 @@ func (s *Server) routes() []route {
 		{post, "/porthole/build/debug/{name}/exec", s.buildExec},
 		{post, "/porthole/build/debug/{name}/resize", s.buildResize},
 		{post, "/porthole/build/debug/{name}", s.buildCommand},
+		{get, "/porthole/processes", s.processes},
+
 		{get, "/porthole/daemon", s.daemonState},
 		{get, "/porthole/system/df", s.ledger},
 		{get, "/porthole/system/info", s.facts},
