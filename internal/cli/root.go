@@ -16,6 +16,7 @@ import (
 
 	"github.com/portholehq/porthole/internal/cli/command"
 	"github.com/portholehq/porthole/internal/cli/containers"
+	"github.com/portholehq/porthole/internal/cli/dap"
 	"github.com/portholehq/porthole/internal/cli/images"
 	"github.com/portholehq/porthole/internal/cli/networks"
 	"github.com/portholehq/porthole/internal/cli/system"
@@ -50,6 +51,7 @@ func verbs(b system.Build) []verb {
 		{"commit", containers.NewCommit},
 		{"cp", containers.NewCp},
 		{"create", containers.NewCreate},
+		{"dap", dap.New},
 		{"deaths", containers.NewDeaths},
 		{"debug", containers.NewDebug},
 		{"diff", containers.NewDiff},

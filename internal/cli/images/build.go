@@ -40,12 +40,17 @@ type buildOptions struct {
 	debugFlags
 }
 
-// NewBuild returns "build".
-func NewBuild(a *command.App) *cobra.Command {
-	o := buildOptions{
+// newBuildOptions returns options of which nothing is set.
+func newBuildOptions() *buildOptions {
+	return &buildOptions{
 		tags: opts.NewListOpts(nil), buildArgs: opts.NewListOpts(opts.ValidateEnv), labels: opts.NewListOpts(opts.ValidateLabel),
 		extraHosts: opts.NewListOpts(opts.ValidateExtraHost), ulimits: opts.NewUlimitOpt(nil),
 	}
+}
+
+// NewBuild returns "build".
+func NewBuild(a *command.App) *cobra.Command {
+	o := newBuildOptions()
 	cmd := &cobra.Command{
 		Use:   "build [OPTIONS] PATH | URL | -",
 		Short: "Build an image from a Dockerfile",
