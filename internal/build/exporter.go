@@ -120,11 +120,7 @@ func (x *storeExport) store(ctx context.Context, src *exporter.Source, target oc
 	if err := x.tie(ctx, src, config.Digest); err != nil {
 		return err
 	}
-	if err := x.name(ctx, target); err != nil {
-		return err
-	}
-	x.worker.tellImage(ctx, config.Digest.String(), x.names)
-	return nil
+	return x.name(ctx, target)
 }
 
 // tie makes the configuration keep the snapshot of the topmost layer.

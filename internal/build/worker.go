@@ -28,9 +28,6 @@ type buildWorker struct {
 	store    image.Backend
 	images   *containerimage.ImageWriter
 	watchers *watchers
-	hook     *debugSession // runs the steps; nil: the executor does
-	// tellImage tells of an image that a build has led to.
-	tellImage func(ctx context.Context, id string, names []string)
 }
 
 // ResolveOp makes the operation of a vertex.
@@ -54,7 +51,7 @@ func (w *buildWorker) ResolveOp(v solver.Vertex, s frontend.FrontendLLBBridge, s
 	exec := w.WorkerOpt.Executor
 	roots := &rootKeeper{Manager: w.CacheMgr, watchers: w.watchers, vertex: v.Digest()}
 	if x, ok := exec.(*stepExecutor); ok {
-		exec = x.of(v, roots, w.hook)
+		exec = x.of(v, roots)
 	}
 	return ops.NewExecOp(v, op, baseOp.Platform, roots, w.ParallelismSem, sm, exec, w, resources, false)
 }

@@ -241,9 +241,6 @@ func (n *creation) userNamespace() error {
 	rec := n.rec
 	wants := string(rec.HostConfig.UsernsMode)
 	if shared, err := n.sharedIDs(); err != nil || shared {
-		if err == nil {
-			err = n.e.checkSwaps(rec.Mounts)
-		}
 		return err
 	}
 	reason := hostUserReason(rec.HostConfig)
@@ -257,9 +254,6 @@ func (n *creation) userNamespace() error {
 		}
 	} else if wants == "private" {
 		return invalid("--userns=private cannot be combined with %s", reason)
-	}
-	if err := n.e.checkSwaps(rec.Mounts); err != nil {
-		return err
 	}
 	if reason != "" {
 		rec.UsernsNote = reason

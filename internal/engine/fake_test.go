@@ -731,5 +731,3 @@ func eventually(t testing.TB, what string, ok func() bool) {
 		}
 	}
 }
-
-func (t *fakeTask) EndTools(context.Context) error { return nil }

@@ -140,6 +140,17 @@ func (e *Engine) ImageHistory(ctx context.Context, ref string) ([]mobyimage.Hist
 	return e.deps.Images.History(ctx, ref)
 }
 
+// ImageLayers tells what each layer of an image has, and the largest files, at most so many, which are in one of them but
+// hidden by another.
+func (e *Engine) ImageLayers(ctx context.Context, ref string, hidden int) (image.Layering, error) {
+	return e.deps.Images.MeasureLayers(ctx, ref, hidden)
+}
+
+// ImageBlame tells which layers of an image had to do with a path.
+func (e *Engine) ImageBlame(ctx context.Context, ref, path string) (image.Blame, error) {
+	return e.deps.Images.BlameLayers(ctx, ref, path)
+}
+
 // ImageTag gives an image another name.
 func (e *Engine) ImageTag(ctx context.Context, src, dst string) error {
 	if err := e.deps.Images.Tag(ctx, src, dst); err != nil {

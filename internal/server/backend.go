@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"io"
-	"net/netip"
 	"os"
 
 	"github.com/distribution/reference"
@@ -17,10 +16,10 @@ import (
 	"github.com/portholehq/porthole/api"
 	"github.com/portholehq/porthole/internal/engine"
 	"github.com/portholehq/porthole/internal/engine/state"
+	phimg "github.com/portholehq/porthole/internal/image"
 	"github.com/portholehq/porthole/internal/ledger"
 	phnet "github.com/portholehq/porthole/internal/network"
 	"github.com/portholehq/porthole/internal/network/keeper"
-	"github.com/portholehq/porthole/internal/ps"
 	"github.com/portholehq/porthole/internal/record/death"
 	"github.com/portholehq/porthole/internal/record/health"
 )
@@ -37,7 +36,6 @@ type Backend interface {
 	registryBackend
 	networkBackend
 	volumeBackend
-	lookBackend
 }
 
 type systemBackend interface {
@@ -110,9 +108,6 @@ type execBackend interface {
 	ExecDieWithClient(ctx context.Context, execID string, dies bool) error
 	ExecHint(execID string) (string, error)
 	ContainerExecResize(ctx context.Context, execID string, height, width uint) error
-	DebugCreate(ctx context.Context, req api.DebugRequest) (api.DebugSession, error)
-	DebugSession(ctx context.Context, id string) (engine.DebugSession, error)
-	DebugSessions(ctx context.Context) ([]engine.DebugSession, error)
 }
 
 type imageBackend interface {
@@ -122,6 +117,8 @@ type imageBackend interface {
 	ImageList(ctx context.Context, o engine.ImageListOptions) ([]image.Summary, error)
 	ImageInspect(ctx context.Context, ref string) (image.InspectResponse, error)
 	ImageHistory(ctx context.Context, ref string) ([]image.HistoryResponseItem, error)
+	ImageLayers(ctx context.Context, ref string, hidden int) (phimg.Layering, error)
+	ImageBlame(ctx context.Context, ref, path string) (phimg.Blame, error)
 	ImageTag(ctx context.Context, src, dst string) error
 	ImageRemove(ctx context.Context, ref string, o engine.ImageRemoveOptions) ([]image.DeleteResponse, error)
 	ImagesPrune(ctx context.Context, f engine.Filters) (image.PruneReport, error)
@@ -144,7 +141,6 @@ type networkBackend interface {
 	NetworkDisconnect(ctx context.Context, ref string, req network.DisconnectRequest) error
 	NetworksPrune(ctx context.Context, f engine.Filters) (network.PruneReport, error)
 	NetworkCheck(ctx context.Context, from, target string) ([]phnet.Hop, error)
-	ContainerCapture(ctx context.Context, ref string, o engine.CaptureOptions, open func(context.Context) io.Writer) error
 	NetworkSurvey() (phnet.Survey, error)
 	Sockets(ns *os.File) ([]phnet.Socket, error)
 	ContainerForward(ctx context.Context, ref string, p phnet.PortSpec) ([]phnet.Published, error)
@@ -159,13 +155,6 @@ type volumeBackend interface {
 	VolumeInspect(ctx context.Context, name string) (*volume.Volume, error)
 	VolumeRemove(ctx context.Context, name string, force bool) error
 	VolumesPrune(ctx context.Context, f engine.Filters) (volume.PruneReport, error)
-}
-
-// lookBackend is what package debug/look needs beyond the other verbs.
-type lookBackend interface {
-	Subjects() []engine.Subject
-	Processes(ref string) ([]ps.Info, error)
-	Addresses() map[netip.Addr]string
 }
 
 var _ Backend = (*engine.Engine)(nil)

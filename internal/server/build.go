@@ -39,6 +39,9 @@ type Builder interface {
 	// Builds lists the records of builds without their steps, Build is one of
 	// them, and RemoveBuild removes one; see [api.Build] for how one is named.
 	Builds() ([]*api.Build, error)
+	// LocateLayers fills in where the instructions stand that made the layers of an
+	// image, as far as is known from the record of a build, and returns its ID.
+	LocateLayers(imageID string, layers []api.ImageLayer) (build string)
 	Build(ref string) (*api.Build, error)
 	RemoveBuild(ctx context.Context, ref string) (id string, err error)
 	// Steps lists the processes of builds, with all those that have ended.

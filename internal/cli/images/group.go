@@ -10,7 +10,7 @@ import (
 // NewGroup returns "image" with the verbs of this package.
 func NewGroup(a *command.App) *cobra.Command {
 	return command.Group(a, "image", "Manage images",
-		NewBuild(a), NewHistory(a), NewImport(a), newInspect(a), NewLoad(a),
+		newBlame(a), NewBuild(a), NewHistory(a), NewImport(a), newInspect(a), newLayers(a), NewLoad(a),
 		command.Also(NewImages(a), "ls [OPTIONS] [REPOSITORY[:TAG]]", "list"),
 		NewPrune(a), NewPull(a), NewPush(a),
 		command.Also(NewRmi(a), "rm [OPTIONS] IMAGE [IMAGE...]", "rmi", "remove"),
