@@ -70,13 +70,16 @@ type walk struct {
 	end  *CheckEnd  // the container that serves the target; nil: none of ours
 	port uint16     // at end
 	own  bool       // end was opened by us
+	// suspects tells that there are chains of others that drop some packets.
+	suspects bool
 	// published tells that the way goes through a published port.
 	published bool
 }
 
 // Check walks from one end to the other: name, route, interface, bridge,
 // firewall, listener, and at last a real connection. It goes on after a failure
-// as far as there is something to look at. It changes nothing.
+// as far as there is something to look at. It changes nothing, but for a table that
+// is there while a connection that failed is traced.
 func (m *Manager) Check(ctx context.Context, spec CheckSpec) []Hop {
 	w := &walk{m: m, spec: spec, ns: m.netns, port: spec.Port}
 	if spec.From != nil {
@@ -483,6 +486,7 @@ func (w *walk) firewall() {
 	case err != nil:
 		w.add("firewall", HopWarning, "chains of others cannot be listed: %v", err)
 	case len(chains) > 0:
+		w.suspects = true
 		w.add("firewall", HopWarning, "these chains of others drop packets: %s", strings.Join(chains, ", ")).Hint = "if the connection below fails by timeout, it is one of them: see the rules with: nft list ruleset"
 	default:
 		w.add("firewall", HopOK, "no chain drops packets on this way")
@@ -617,6 +621,9 @@ func (w *walk) connect(ctx context.Context) {
 		}
 		return nil
 	})
+	if err != nil && !errors.Is(err, errCutOff) && !errors.Is(err, unix.ECONNRESET) {
+		w.blame(ctx, at, errors.Is(err, unix.ECONNREFUSED))
+	}
 	var timeout net.Error
 	switch {
 	case err == nil:
@@ -626,7 +633,7 @@ func (w *walk) connect(ctx context.Context) {
 	case errors.Is(err, unix.ECONNREFUSED):
 		w.add("connect", HopFailed, "%s refuses: nobody listens on that address and port", at)
 	case errors.As(err, &timeout) && timeout.Timeout():
-		w.add("connect", HopFailed, "no answer of %s in %v: a packet is dropped on the way", at, connectTimeout)
+		w.add("connect", HopFailed, "no answer of %s in %v: %s", at, connectTimeout, w.silence())
 	default:
 		w.add("connect", HopFailed, "%v", err)
 	}

@@ -18,8 +18,9 @@ const (
 )
 
 // Dropping lists the chains of others at a hook that drop packets by their
-// policy or by a rule of their own, as "ip filter FORWARD (policy drop)". It does
-// not follow them into other chains.
+// policy or by a rule of their own, as "ip filter FORWARD (policy drop)" or
+// "inet theirs input (tcp dport 80 drop)". It does not follow them into other
+// chains.
 func Dropping(ns *os.File, hook Hook, ours string) (list []string, err error) {
 	conn, err := nftables.New(nftables.WithNetNSFd(int(ns.Fd())))
 	if err != nil {
@@ -44,7 +45,7 @@ func Dropping(ns *os.File, hook Hook, ours string) (list []string, err error) {
 		}
 		for _, r := range rules {
 			if drops(r) {
-				list = append(list, fmt.Sprintf("%s (rule with handle %d)", name, r.Handle))
+				list = append(list, fmt.Sprintf("%s (%s)", name, ruleText(r, setOf(conn, c.Table))))
 			}
 		}
 	}
