@@ -119,6 +119,9 @@ func (e *Engine) Info(ctx context.Context) (*system.Info, error) {
 		LiveRestoreEnabled: true, InitBinary: "porthole-shim", SecurityOptions: e.securityOptions(), CDISpecDirs: []string{}, Warnings: e.warnings(),
 		Isolation: "",
 	}
+	if e.deps.Registries != nil {
+		i.RegistryConfig = registryConfig(e.deps.Registries.Options())
+	}
 	i.Debug = e.config.Debug != nil && e.config.Debug()
 	for _, c := range e.registry.all() {
 		i.Containers++

@@ -1,12 +1,17 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"io"
+	"net/netip"
+	"strings"
 
 	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/jsonstream"
+	mobyregistry "github.com/moby/moby/api/types/registry"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/portholehq/porthole/internal/image"
@@ -17,6 +22,7 @@ import (
 type Registries interface {
 	Login(ctx context.Context, server string, creds remote.Credentials) (identity string, err error)
 	Search(ctx context.Context, term string, limit int, creds remote.Credentials) ([]remote.Found, error)
+	Archive(ctx context.Context, address string) (body io.ReadCloser, size int64, shown string, err error)
 	Options() remote.Options
 }
 
@@ -122,4 +128,40 @@ func (e *Engine) RegistryLogin(ctx context.Context, server string, creds remote.
 // RegistrySearch looks for repositories.
 func (e *Engine) RegistrySearch(ctx context.Context, term string, limit int, creds remote.Credentials) ([]remote.Found, error) {
 	return e.deps.Registries.Search(ctx, term, limit, creds)
+}
+
+// ImageImportURL is ImageImport of an archive from a web server. progress, which may be nil, gets values of
+// jsonstream.Message.
+func (e *Engine) ImageImportURL(ctx context.Context, address string, o ImageImportOptions, progress func(any)) (string, error) {
+	body, size, shown, err := e.deps.Registries.Archive(ctx, address)
+	if err != nil {
+		return "", err
+	}
+	defer body.Close()
+	o.Message = cmp.Or(o.Message, "Imported from "+shown)
+	report := messages(progress)
+	if report == nil {
+		return e.ImageImport(ctx, body, o)
+	}
+	report(jsonstream.Message{Status: "Downloading from " + shown})
+	return e.ImageImport(ctx, image.Watch(body, size, "Importing", report), o)
+}
+
+// registryConfig is how info shows the settings of registries, as dockerd does: this machine's own addresses are among
+// the insecure networks, and mirrors end with a slash.
+func registryConfig(o remote.Options) *mobyregistry.ServiceConfig {
+	c := &mobyregistry.ServiceConfig{InsecureRegistryCIDRs: []netip.Prefix{}, IndexConfigs: map[string]*mobyregistry.IndexInfo{}, Mirrors: []string{}}
+	for _, m := range o.Mirrors {
+		c.Mirrors = append(c.Mirrors, strings.TrimSuffix(m, "/")+"/")
+	}
+	for _, text := range o.Insecure {
+		if network, err := netip.ParsePrefix(text); err == nil {
+			c.InsecureRegistryCIDRs = append(c.InsecureRegistryCIDRs, network.Masked())
+			continue
+		}
+		c.IndexConfigs[text] = &mobyregistry.IndexInfo{Name: text, Mirrors: []string{}}
+	}
+	c.InsecureRegistryCIDRs = append(c.InsecureRegistryCIDRs, netip.MustParsePrefix("::1/128"), netip.MustParsePrefix("127.0.0.0/8"))
+	c.IndexConfigs["docker.io"] = &mobyregistry.IndexInfo{Name: "docker.io", Mirrors: c.Mirrors, Secure: true, Official: true}
+	return c
 }

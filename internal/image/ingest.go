@@ -80,6 +80,12 @@ func (in *ingester) watch(desc ocispec.Descriptor, r io.Reader) io.Reader {
 	return &progressReader{r: r, total: desc.Size, report: in.progress, id: id, status: "Loading layer"}
 }
 
+// Watch reports how far reading has come, some 100 times at most, in messages with
+// this status. total, in bytes, is -1 if nobody knows it.
+func Watch(r io.Reader, total int64, status string, report func(jsonstream.Message)) io.Reader {
+	return &progressReader{r: r, total: max(total, 0), report: report, status: status}
+}
+
 // progressReader reports how far reading has come, some 100 times at most.
 type progressReader struct {
 	r        io.Reader

@@ -113,6 +113,7 @@ type execBackend interface {
 type imageBackend interface {
 	ImageLoad(ctx context.Context, r io.Reader, o engine.ImageLoadOptions, progress func(any)) ([]string, error)
 	ImageSave(ctx context.Context, w io.Writer, refs []string, platforms []ocispec.Platform) error
+	ImageImportURL(ctx context.Context, address string, o engine.ImageImportOptions, progress func(any)) (string, error)
 	ImageImport(ctx context.Context, r io.Reader, o engine.ImageImportOptions) (string, error)
 	ImageList(ctx context.Context, o engine.ImageListOptions) ([]image.Summary, error)
 	ImageInspect(ctx context.Context, ref string) (image.InspectResponse, error)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 )
@@ -78,4 +79,37 @@ func mask(value any) {
 			mask(v)
 		}
 	}
+}
+
+// addresses are parameters with an address of a file, which may have secrets in
+// its user and query.
+var addresses = []string{"fromSrc", "remote"}
+
+// loggedURI is what a request asks for, with secrets masked.
+func loggedURI(hr *http.Request) string {
+	query := hr.URL.Query()
+	found := false
+	for _, name := range addresses {
+		if value := query.Get(name); value != "" && shownAddress(value) != value {
+			query.Set(name, shownAddress(value))
+			found = true
+		}
+	}
+	if !found {
+		return hr.RequestURI
+	}
+	return hr.URL.Path + "?" + query.Encode()
+}
+
+// shownAddress is the address of a file without its user and query.
+func shownAddress(value string) string {
+	u, err := url.Parse(value)
+	switch {
+	case err != nil, u.Host == "" && strings.ContainsAny(value, "@?"):
+		return masked
+	case u.User != nil, u.RawQuery != "":
+		u.User, u.RawQuery = nil, ""
+		return u.String()
+	}
+	return value
 }

@@ -311,10 +311,6 @@ func (s *Server) imageCreate(r *request) error {
 		return s.imagePull(r)
 	}
 	source := r.form.Get("fromSrc")
-	if source != "-" {
-		return problem.WithHint(errdefs.ErrNotImplemented.WithMessage("import from a URL is not available: the daemon fetches nothing that is no image"),
-			"download it first, then: porthole import FILE.tar NAME")
-	}
 	dst, err := repoTag(r.form.Get("repo"), r.form.Get("tag"))
 	if err != nil {
 		return err
@@ -323,9 +319,6 @@ func (s *Server) imageCreate(r *request) error {
 	if dst != nil {
 		o.Repo, o.Tag = reference.FamiliarName(dst), dst.Tag()
 	}
-	if o.Message == "" {
-		o.Message = "Imported from " + source
-	}
 	if text := r.form.Get("platform"); text != "" {
 		p, err := platforms.Parse(text)
 		if err != nil {
@@ -333,9 +326,25 @@ func (s *Server) imageCreate(r *request) error {
 		}
 		o.Platform = &p
 	}
+	if source != "-" {
+		return s.importURL(r, source, o)
+	}
 	id, err := s.backend.ImageImport(r.ctx(), r.http.Body, o)
 	if err != nil {
 		return err
 	}
 	return r.progress().write(jsonstream.Message{Status: id})
+}
+
+// importURL has the daemon fetch the archive.
+func (s *Server) importURL(r *request, source string, o engine.ImageImportOptions) error {
+	out := r.progress()
+	id, err := s.backend.ImageImportURL(r.ctx(), source, o, func(message any) { _ = out.write(message) })
+	switch {
+	case err == nil:
+		return out.write(jsonstream.Message{Status: id})
+	case r.w.begun():
+		return r.fail(out, err)
+	}
+	return err
 }

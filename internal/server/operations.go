@@ -123,7 +123,24 @@ func readCommandLine(pid int32) []string {
 	if err != nil || len(text) == 0 {
 		return nil
 	}
-	return strings.Split(strings.ToValidUTF8(strings.TrimSuffix(string(text), "\x00"), "\ufffd"), "\x00")
+	return maskArguments(strings.Split(strings.ToValidUTF8(strings.TrimSuffix(string(text), "\x00"), "\ufffd"), "\x00"))
+}
+
+// maskArguments takes out of a command line what events must not keep: passwords
+// and what may be secret in addresses.
+func maskArguments(args []string) []string {
+	for i, arg := range args {
+		flag, _, joined := strings.Cut(arg, "=")
+		switch {
+		case flag == "--password" && joined:
+			args[i] = flag + "=" + masked
+		case i > 0 && (args[i-1] == "--password" || args[i-1] == "-p" && slices.Contains(args[:i], "login")):
+			args[i] = masked
+		case strings.HasPrefix(arg, "http://"), strings.HasPrefix(arg, "https://"):
+			args[i] = shownAddress(arg)
+		}
+	}
+	return args
 }
 
 // origin is who asks, for the events that the request leads to.

@@ -93,7 +93,7 @@ func (s *Server) ServeHTTP(rw http.ResponseWriter, hr *http.Request) {
 
 	ver, path := splitVersion(hr.URL.Path)
 	r := &request{w: w, http: hr, version: maxVersion, op: op, log: s.log.With(
-		slog.String("request", op.request), slog.String("method", hr.Method), slog.String("url", hr.RequestURI))}
+		slog.String("request", op.request), slog.String("method", hr.Method), slog.String("url", loggedURI(hr)))}
 	err := s.answer(r, ver, path)
 	if err != nil {
 		s.refuse(r, ver, path, err)

@@ -134,7 +134,7 @@ func statusError(target string, res *http.Response) error {
 	switch res.StatusCode {
 	case http.StatusNotFound:
 		return errdefs.ErrNotFound.WithMessage(text)
-	case http.StatusForbidden:
+	case http.StatusUnauthorized, http.StatusForbidden:
 		return errdefs.ErrPermissionDenied.WithMessage(text)
 	case http.StatusTooManyRequests:
 		return errdefs.ErrUnavailable.WithMessage(text)
