@@ -4,6 +4,7 @@
 #   make install      the same, with systemd units and completion, below PREFIX
 #   make demo         shows what Porthole does, on a private daemon
 #   make test         everything: tools, lints, unit tests, end-to-end tests
+#   make bpf          makes the eBPF objects anew, after a change of their C
 #   make lint unit e2e uml compose test-images bench clean
 
 SHELL := /bin/bash
@@ -29,7 +30,7 @@ GOBUILD := go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
 
 GOTOOL := go tool -modfile=tools/go.mod
 
-.PHONY: build toolbox install demo test lint unit e2e uml compose test-images test-tools bench clean check-go FORCE
+.PHONY: build toolbox install demo test lint unit e2e uml bpf compose test-images test-tools bench clean check-go FORCE
 
 build: bin/porthole bin/portholed bin/porthole-shim
 
@@ -60,6 +61,10 @@ lint: check-go
 
 unit e2e uml: build
 	@bash test/run.sh $@
+
+# Needs clang-14, llvm-14 and libbpf-dev of Debian 12. The objects are committed.
+bpf: check-go
+	@go generate ./internal/linux/witness
 
 compose:
 	@sh test/compose/build.sh

@@ -166,6 +166,19 @@ type Info struct {
 	Cgroup    InfoCgroup    `json:"Cgroup"`
 	Journal   InfoJournal   `json:"Journal"`
 	Log       InfoLog       `json:"Log"`
+	Evidence  InfoEvidence  `json:"Evidence"`
+}
+
+// InfoEvidence is what the kernel is watched for.
+type InfoEvidence struct {
+	// Signals tells whether it is known who sends signals to containers, and from
+	// what; if not, SignalsWhy says what is missing.
+	Signals    string `json:"Signals,omitempty"`
+	SignalsWhy string `json:"SignalsWhy,omitempty"`
+	// SignalsSeen are those to processes of containers since the daemon began;
+	// SignalsLost of them could not be remembered.
+	SignalsSeen uint64 `json:"SignalsSeen"`
+	SignalsLost uint64 `json:"SignalsLost"`
 }
 
 // InfoIsolation is how containers are kept apart unless they say otherwise.

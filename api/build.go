@@ -91,8 +91,8 @@ type BuildStep struct {
 	ExitCode    int      `json:"ExitCode,omitempty"`
 	OOMKilled   bool     `json:"OOMKilled,omitempty"`
 	MemoryLimit int64    `json:"MemoryLimit,omitempty"` // bytes; 0: none
-	// Finding is what in the step's files keeps its program from being executed.
-	Finding *FileFinding `json:"Finding,omitempty"`
+	// Reason is why it failed, in one line, where more is known than its code.
+	Reason string `json:"Reason,omitempty"`
 }
 
 // BuildProcess is a process of a build: GET /porthole/steps lists those that run,

@@ -15,6 +15,7 @@ type Death struct {
 	Run         int      `json:"Run"`
 	ExecID      string   `json:"ExecId,omitempty"` // absent: the container's first process
 	Command     []string `json:"Command,omitempty"`
+	Step        string   `json:"Step,omitempty"` // what a step of a build is called; absent: it is a container
 	TTY         bool     `json:"Tty,omitempty"`
 	AutoRemove  bool     `json:"AutoRemove,omitempty"` // the container was to be removed at its end
 
@@ -38,10 +39,15 @@ type Death struct {
 
 	StartedBy  *Actor           `json:"StartedBy,omitempty"`
 	StartError *DeathStartError `json:"StartError,omitempty"`
-	Stop       *DeathStop       `json:"Stop,omitempty"` // what the daemon was asked to do
-	OOMKills   []OOMKill        `json:"OOMKills,omitempty"`
-	OOMCount   uint64           `json:"OOMCount,omitempty"` // what the kernel counted, which may be more than it told of
-	Signals    *SignalMasks     `json:"Signals,omitempty"`
+	// Finding is what kept a command from being executed that a shell has told of.
+	Finding *FileFinding `json:"Finding,omitempty"`
+	Stop    *DeathStop   `json:"Stop,omitempty"` // what the daemon was asked to do
+	// Sender is the process, other than the daemon's own, that sent the signal of
+	// the end, or one just before it; absent: nobody did, or it is not known.
+	Sender   *DeathSender `json:"Sender,omitempty"`
+	OOMKills []OOMKill    `json:"OOMKills,omitempty"`
+	OOMCount uint64       `json:"OOMCount,omitempty"` // what the kernel counted, which may be more than it told of
+	Signals  *SignalMasks `json:"Signals,omitempty"`
 
 	LastLines   []DeathLine  `json:"LastLines,omitempty"`
 	LastSamples []*Sample    `json:"LastSamples,omitempty"`
@@ -82,6 +88,22 @@ type DeathStop struct {
 	TimeoutSeconds float64   `json:"TimeoutSeconds,omitempty"` // negative: for ever
 	TimedOut       bool      `json:"TimedOut,omitempty"`       // it was killed because it did not end in time
 	By             *Actor    `json:"By,omitempty"`
+}
+
+// DeathSender is a process that sent a signal, as the host sees it.
+type DeathSender struct {
+	PID           int       `json:"Pid"`
+	PIDInside     int       `json:"PidInside,omitempty"` // in its own pid namespace
+	UID           uint32    `json:"Uid"`
+	Command       string    `json:"Command"`
+	ContainerID   string    `json:"ContainerId,omitempty"` // it ran in; absent: on the host
+	ContainerName string    `json:"ContainerName,omitempty"`
+	Itself        bool      `json:"Itself,omitempty"` // the process that ended
+	Parent        int       `json:"Parent,omitempty"`
+	ParentName    string    `json:"ParentName,omitempty"`
+	Signal        string    `json:"Signal"`
+	At            time.Time `json:"At"`
+	Source        string    `json:"Source"` // from what this is known
 }
 
 // OOMKill is one process that the kernel killed for want of memory. Sizes are in

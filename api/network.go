@@ -45,6 +45,9 @@ type Names struct {
 	Queries []Query `json:"Queries"`
 }
 
+// PacketsType is the media type of captured packets: a file of pcapng.
+const PacketsType = "application/x-pcapng"
+
 // Hop is a station on the way of a connection.
 type Hop struct {
 	Name   string `json:"Name"`

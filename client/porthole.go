@@ -185,12 +185,17 @@ func (c *Client) do(ctx context.Context, method, path string) (*http.Response, e
 // send sends a request with a body of JSON, or none. The caller closes the body
 // of the answer, which is not an error.
 func (c *Client) send(ctx context.Context, method, path string, body io.Reader) (*http.Response, error) {
+	return c.sendAs(ctx, method, path, "application/json", body)
+}
+
+// sendAs is send with a body of another type.
+func (c *Client) sendAs(ctx context.Context, method, path, kind string, body io.Reader) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, method, "http://"+mobyclient.DummyHost+path, body)
 	if err != nil {
 		return nil, err
 	}
 	if body != http.NoBody {
-		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("Content-Type", kind)
 	}
 	resp, err := c.plain.Do(req)
 	if err != nil {

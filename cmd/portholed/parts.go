@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/moby/moby/api/types/container"
@@ -21,6 +22,8 @@ import (
 	"github.com/portholehq/porthole/internal/image"
 	"github.com/portholehq/porthole/internal/image/remote"
 	"github.com/portholehq/porthole/internal/linux/apparmor"
+	"github.com/portholehq/porthole/internal/linux/cgroup"
+	"github.com/portholehq/porthole/internal/linux/witness"
 	"github.com/portholehq/porthole/internal/network"
 	"github.com/portholehq/porthole/internal/network/keeper"
 	"github.com/portholehq/porthole/internal/record/death"
@@ -28,6 +31,7 @@ import (
 	"github.com/portholehq/porthole/internal/runtime"
 	"github.com/portholehq/porthole/internal/runtime/spec"
 	"github.com/portholehq/porthole/internal/runtime/spec/hostinfo"
+	"github.com/portholehq/porthole/internal/toolbox"
 	"github.com/portholehq/porthole/internal/undo"
 	"github.com/portholehq/porthole/internal/volume"
 )
@@ -44,6 +48,7 @@ type parts struct {
 	keeper     *keeper.Client
 	network    *network.Manager
 	runtime    *runtime.Runtime
+	witness    *witness.Pending
 	engine     *engine.Engine
 	builder    *build.Builder
 	log        *slog.Logger
@@ -103,6 +108,8 @@ func open(ctx context.Context, p *process, steps *undo.Stack) (*parts, error) {
 		return nil, err
 	}
 	steps.Add(out.runtime.Close)
+	out.witness = witness.Begin(containersGroup(c.CgroupParent))
+	steps.Add(out.witness.Close)
 	if out.engine, err = out.openEngine(ctx, p); err != nil {
 		return nil, err
 	}
@@ -113,7 +120,7 @@ func open(ctx context.Context, p *process, steps *undo.Stack) (*parts, error) {
 	})
 	if out.builder, err = build.Open(ctx, build.Options{
 		Root: filepath.Join(c.DataRoot, "build"), Store: out.images.Backend(), Runner: out.engine,
-		Hosts: out.registries.Hosts, Version: version, Logger: log,
+		Publish: out.publish, Hosts: out.registries.Hosts, Version: version, Logger: log,
 	}); err != nil {
 		return nil, err
 	}
@@ -149,6 +156,13 @@ func (o *parts) openNetwork(ctx context.Context, c *daemon.Config) error {
 	return nil
 }
 
+// publish records an event about what the engine knows nothing of.
+func (o *parts) publish(ctx context.Context, m events.Message) {
+	if _, err := o.events.PublishBy(event.OriginOf(ctx), m); err != nil {
+		o.log.Error("event was not recorded", "action", string(m.Action), "err", err)
+	}
+}
+
 // firewallRestored tells those who follow events that somebody has changed our
 // nftables table, and that it is whole again.
 func (o *parts) firewallRestored(table string) {
@@ -177,7 +191,8 @@ func (o *parts) openEngine(ctx context.Context, p *process) (*engine.Engine, err
 			DNS: c.DNS, DNSSearch: c.DNSSearch, DNSOptions: c.DNSOptions,
 			StopTimeout: time.Duration(c.DefaultStopTimeout) * time.Second,
 		},
-		State: o.state, Events: o.events, Sampler: o.sampler, Deaths: o.deaths, Diagnose: debug.Preflight, KernelLog: true, Host: host, AppArmor: appArmor,
+		State: o.state, Events: o.events, Sampler: o.sampler, Deaths: o.deaths, Diagnose: debug.Preflight, KernelLog: true, Witness: o.witness, Host: host, AppArmor: appArmor,
+		Tools:   sync.OnceValues(func() (string, error) { return toolbox.Unpack(c.ExecRoot) }),
 		Runtime: engine.NewRuntime(o.runtime), Images: o.images, Registries: o.registries, Network: o.network, Volumes: o.volumes,
 	})
 }
@@ -185,6 +200,21 @@ func (o *parts) openEngine(ctx context.Context, p *process) (*engine.Engine, err
 // logConfig is how containers are logged that do not say.
 func logConfig(c *daemon.Config) container.LogConfig {
 	return container.LogConfig{Type: c.LogDriver, Config: c.LogOptions}
+}
+
+// containersGroup makes the group that all containers' groups are in, if there is
+// none, and tells its cgroup id.
+func containersGroup(parent string) func() (uint64, error) {
+	return func() (uint64, error) {
+		tree, err := cgroup.Current()
+		if err == nil {
+			err = tree.Prepare(parent)
+		}
+		if err != nil {
+			return 0, err
+		}
+		return tree.Group(parent).ID("")
+	}
 }
 
 // appArmor loads the profile for containers where AppArmor is on. Without it they

@@ -41,6 +41,7 @@ import (
 	"github.com/moby/buildkit/util/network"
 	"github.com/moby/buildkit/worker"
 	"github.com/moby/buildkit/worker/base"
+	"github.com/moby/moby/api/types/events"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"go.etcd.io/bbolt"
 	"google.golang.org/grpc"
@@ -62,12 +63,15 @@ type Options struct {
 	Hosts   docker.RegistryHosts
 	Version string
 	Logger  *slog.Logger
+	// Publish takes events about builds and their images; may be nil.
+	Publish func(context.Context, events.Message)
 }
 
 // Builder is BuildKit in this process. It is safe for concurrent use.
 type Builder struct {
 	log        *slog.Logger
 	root       string
+	publish    func(context.Context, events.Message)
 	sessions   *session.Manager
 	controller *control.Controller
 	server     *grpc.Server
@@ -77,7 +81,13 @@ type Builder struct {
 	states     states
 	history    *history.Store
 	recordings recordings
-	closers    undo.Stack
+	debugging  debugSessions
+	// What solvers of debugged builds share with the controller's.
+	cache          solver.CacheManager
+	cacheImporters map[string]remotecache.ResolveCacheImporterFunc
+	entitlements   []string
+
+	closers undo.Stack
 
 	trimming sync.Mutex
 	trimmed  time.Time
@@ -88,7 +98,7 @@ func Open(ctx context.Context, o Options) (_ *Builder, err error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	b := &Builder{log: o.Logger, root: o.Root, states: states{dir: filepath.Join(o.Root, "states")}}
+	b := &Builder{log: o.Logger, root: o.Root, publish: o.Publish, states: states{dir: filepath.Join(o.Root, "states")}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(fmt.Errorf("open builder: %w", err), b.closers.Run())
@@ -188,7 +198,7 @@ func (b *Builder) openWorker(ctx context.Context, o Options) (*buildWorker, erro
 	if err != nil {
 		return nil, err
 	}
-	return &buildWorker{Worker: w, store: s, images: writer, watchers: &b.watchers}, nil
+	return &buildWorker{Worker: w, store: s, images: writer, watchers: &b.watchers, tellImage: b.tellImage}, nil
 }
 
 // gcPolicy bounds what the cache keeps: what nobody has used for a month goes,
@@ -233,6 +243,12 @@ func (b *Builder) openController(ctx context.Context, o Options, workers *worker
 	most := int64(mostBuildKitRecords)
 	stopped, stop := context.WithCancel(context.Background())
 	b.closers.AddFunc(stop)
+	b.cache = solver.NewCacheManager(ctx, "local", cache, worker.NewCacheResultStorage(workers))
+	b.cacheImporters = map[string]remotecache.ResolveCacheImporterFunc{
+		"registry": registryremotecache.ResolveCacheImporterFunc(b.sessions, contents, o.Hosts),
+		"local":    localremotecache.ResolveCacheImporterFunc(b.sessions),
+	}
+	b.entitlements = []string{string(entitlements.EntitlementNetworkHost)}
 	return control.NewController(control.Opt{
 		SessionManager:   b.sessions,
 		WorkerController: workers,
@@ -245,17 +261,15 @@ func (b *Builder) openController(ctx context.Context, o Options, workers *worker
 				Frontend: &steppingFrontend{b: b, workers: workers.Infos(), whole: dockerfiles}, recordings: &b.recordings,
 			}, b},
 		},
-		CacheManager: solver.NewCacheManager(ctx, "local", cache, worker.NewCacheResultStorage(workers)),
+		CacheManager: b.cache,
 		ResolveCacheExporterFuncs: map[string]remotecache.ResolveCacheExporterFunc{
 			"registry": registryremotecache.ResolveCacheExporterFunc(b.sessions, o.Hosts),
 			"local":    localremotecache.ResolveCacheExporterFunc(b.sessions),
 			"inline":   inlineremotecache.ResolveCacheExporterFunc(),
 		},
-		ResolveCacheImporterFuncs: map[string]remotecache.ResolveCacheImporterFunc{
-			"registry": registryremotecache.ResolveCacheImporterFunc(b.sessions, contents, o.Hosts),
-			"local":    localremotecache.ResolveCacheImporterFunc(b.sessions),
-		},
-		Entitlements:   []string{string(entitlements.EntitlementNetworkHost)},
+		ResolveCacheImporterFuncs: b.cacheImporters,
+
+		Entitlements:   b.entitlements,
 		HistoryDB:      records,
 		HistoryConfig:  &config.HistoryConfig{MaxEntries: &most, MaxAge: config.Duration{Duration: history.Keep}},
 		CacheStore:     cache,

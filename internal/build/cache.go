@@ -3,12 +3,14 @@ package build
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/buildkit/client"
 	apibuild "github.com/moby/moby/api/types/build"
+	"github.com/moby/moby/api/types/events"
 
 	"github.com/portholehq/porthole/internal/build/order"
 )
@@ -88,6 +90,7 @@ func (b *Builder) PruneCache(ctx context.Context, o order.Prune) (apibuild.Cache
 	if err := b.states.forget(ctx, b.hasRecord); err != nil {
 		b.log.Warn("states without files stay in the records", "err", err)
 	}
+	b.tell(ctx, events.BuilderEventType, events.ActionPrune, "", map[string]string{"reclaimed": strconv.FormatUint(report.SpaceReclaimed, 10)})
 	return report, b.worker.GarbageCollect(ctx)
 }
 

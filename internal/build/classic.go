@@ -263,8 +263,8 @@ func (c *classic) failure(ctx context.Context, err error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	message := fmt.Sprintf("The command '%s' returned a non-zero code: %d", c.command, exit.ExitCode)
-	if exit.Err != nil {
-		message += ": " + exit.Err.Error()
+	if known, ok := errors.AsType[*stepFailure](exit.Err); ok {
+		message += ": " + known.reason
 	}
 	if c.ran != "" {
 		err = problem.WithHint(err, "enter what the step has left with: "+EnterCommand(c.ran))

@@ -42,7 +42,8 @@ type stepExecutor struct {
 	// name is what the step is called; empty for what no instruction asked for.
 	name   string
 	vertex digest.Digest
-	roots  *rootKeeper // nil without vertex
+	roots  *rootKeeper   // nil without vertex
+	hook   *debugSession // nil unless the build is debugged
 }
 
 // runningIDs finds the step that BuildKit knows by an id of its own.
@@ -65,9 +66,9 @@ func newExecutor(b *Builder, o Options) *stepExecutor {
 }
 
 // of is the executor for the step of a vertex.
-func (x *stepExecutor) of(v solver.Vertex, roots *rootKeeper) *stepExecutor {
+func (x *stepExecutor) of(v solver.Vertex, roots *rootKeeper, hook *debugSession) *stepExecutor {
 	named := *x
-	named.name, named.vertex, named.roots = v.Name(), v.Digest(), roots
+	named.name, named.vertex, named.roots, named.hook = v.Name(), v.Digest(), roots, hook
 	return &named
 }
 
@@ -107,22 +108,42 @@ func (x *stepExecutor) Run(ctx context.Context, id string, root executor.Mount, 
 		return nil, err
 	}
 	cleanup.Add(clean)
-	for _, w := range x.b.watchers.of(x.vertex) {
+	for _, w := range x.watchers().of(x.vertex) {
 		w.running(s.ID)
 		s.Process.Stdout, s.Process.Stderr = alsoTo(s.Process.Stdout, w), alsoTo(s.Process.Stderr, w)
 	}
-	x.b.recordings.started(x.vertex, s)
-	exit, err := x.runner.RunStep(ctx, s, func() { close(running.started); begun() })
+	recorded := x.vertex
+	if x.hook != nil {
+		recorded = "" // a build that is debugged is in no history
+	}
+	x.b.recordings.started(recorded, s)
+	exit, err := x.run(ctx, s, p.Meta.ValidExitCodes, func() { close(running.started); begun() })
 	if err != nil {
 		return nil, stepError(ctx, err)
 	}
-	x.b.recordings.ended(x.vertex, exit)
+	x.b.recordings.ended(recorded, exit)
 	err = exitError(exit, p.Meta.ValidExitCodes)
 	if err != nil && x.roots != nil && ctx.Err() == nil {
 		place := x.roots.failed(exit.Code)
 		tellState(s, cmp.Or(place, "The step"), exit)
 	}
 	return nil, err
+}
+
+func (x *stepExecutor) watchers() *watchers {
+	if x.roots != nil {
+		return x.roots.watchers
+	}
+	return &x.b.watchers
+}
+
+// run runs a step, by the debugger if there is one.
+func (x *stepExecutor) run(ctx context.Context, s *step.Step, valid []int, started func()) (step.Exit, error) {
+	if x.hook == nil {
+		return x.runner.RunStep(ctx, s, started)
+	}
+	fails := func(exit step.Exit) bool { return exitError(exit, valid) != nil }
+	return x.hook.runStep(ctx, x.runner, s, fails, sync.OnceFunc(started))
 }
 
 // tellState tells whoever reads the output of a step that failed how to look at
@@ -374,10 +395,18 @@ func exitError(exit step.Exit, valid []int) error {
 		return nil
 	}
 	err := &gatewayapi.ExitError{ExitCode: uint32(exit.Code)}
-	if exit.OOMKilled {
-		err.Err = errors.New("the kernel killed processes of the step for want of memory (OOM)")
+	if exit.Reason != "" {
+		err.Err = &stepFailure{code: exit.Code, reason: exit.Reason}
 	}
 	return err
 }
+
+// stepFailure is a step that failed for a reason that is known.
+type stepFailure struct {
+	code   int
+	reason string
+}
+
+func (f *stepFailure) Error() string { return fmt.Sprintf("exit code: %d: %s", f.code, f.reason) }
 
 var _ executor.Executor = (*stepExecutor)(nil)

@@ -120,7 +120,11 @@ func (x *storeExport) store(ctx context.Context, src *exporter.Source, target oc
 	if err := x.tie(ctx, src, config.Digest); err != nil {
 		return err
 	}
-	return x.name(ctx, target)
+	if err := x.name(ctx, target); err != nil {
+		return err
+	}
+	x.worker.tellImage(ctx, config.Digest.String(), x.names)
+	return nil
 }
 
 // tie makes the configuration keep the snapshot of the topmost layer.

@@ -294,13 +294,15 @@ func (rs *recordings) of(vertex digest.Digest, fn func(*api.BuildStep)) {
 func (rs *recordings) started(vertex digest.Digest, s *step.Step) {
 	rs.of(vertex, func(b *api.BuildStep) {
 		b.ID, b.Process, b.Command, b.MemoryLimit = s.ID, s.ID, s.Process.Args, s.Resources.Memory
-		b.Ended, b.ExitCode, b.OOMKilled = false, 0, false
+		b.Ended, b.ExitCode, b.OOMKilled, b.Reason = false, 0, false, ""
 	})
 }
 
 // ended notes how the process of a step has ended.
 func (rs *recordings) ended(vertex digest.Digest, exit step.Exit) {
-	rs.of(vertex, func(b *api.BuildStep) { b.Ended, b.ExitCode, b.OOMKilled = true, exit.Code, exit.OOMKilled })
+	rs.of(vertex, func(b *api.BuildStep) {
+		b.Ended, b.ExitCode, b.OOMKilled, b.Reason = true, exit.Code, exit.OOMKilled, exit.Reason
+	})
 }
 
 // define adds the steps of a definition.
@@ -353,8 +355,8 @@ func (r *recording) expect(file string, list []instruction) {
 	r.change()
 }
 
-// end completes the record and saves it.
-func (r *recording) end(ctx context.Context, response *controlapi.SolveResponse, err error) {
+// end completes the record, saves it and returns it.
+func (r *recording) end(ctx context.Context, response *controlapi.SolveResponse, err error) *api.Build {
 	close(r.stop)
 	r.saving.Wait()
 	r.mu.Lock()
@@ -401,6 +403,7 @@ func (r *recording) end(ctx context.Context, response *controlapi.SolveResponse,
 	if err := r.store.Put(record); err != nil {
 		r.log.Error("build is not recorded", "build", record.ID, "err", err)
 	}
+	return record
 }
 
 // sortSteps puts those of BuildKit's own behind the others.

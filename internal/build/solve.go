@@ -10,6 +10,7 @@ import (
 	"github.com/moby/buildkit/frontend"
 	"github.com/moby/buildkit/session"
 	"github.com/moby/buildkit/solver/pb"
+	"github.com/moby/moby/api/types/events"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 )
@@ -32,11 +33,12 @@ func (b *Builder) solve(ctx context.Context, door string, req *controlapi.SolveR
 	r := b.recordings.begin(ctx, b.history, b.log, door, req)
 	defer b.recordings.remove(r)
 	r.stateOf = b.states.ofVertex
+	b.tellBuild(ctx, events.ActionStart, r.snapshot())
 	told, stop := b.follow(ctx, r)
 	defer stop()
 	response, err := b.controller.Solve(ctx, req)
 	b.hearOut(ctx, r, told)
-	r.end(ctx, response, err)
+	b.tellBuild(ctx, events.ActionDie, r.end(ctx, response, err))
 	return response, err
 }
 

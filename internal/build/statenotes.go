@@ -34,7 +34,7 @@ type stateFrontend struct {
 // Solve builds; see [frontend.Frontend].
 func (f stateFrontend) Solve(ctx context.Context, llb frontend.FrontendLLBBridge, exec executor.Executor, opt map[string]string, inputs map[string]*pb.Definition, sid string, sm *session.Manager) (*frontend.Result, error) {
 	n := &stateNotes{FrontendLLBBridge: llb, b: f.b, vertices: map[digest.Digest]*vertexNote{}, refs: map[digest.Digest]string{}, users: 1}
-	n.doc.Attrs = opt
+	n.doc.Attrs = withoutSecrets(opt)
 	defer n.leave()
 	return f.Frontend.Solve(ctx, n, exec, opt, inputs, sid, sm)
 }
@@ -122,7 +122,7 @@ func (n *stateNotes) define(def *pb.Definition) {
 		v.state.Name = def.Metadata[string(key)].GetDescription()["llb.customname"]
 		if exec := op.GetExec(); exec != nil {
 			meta := exec.GetMeta()
-			v.state.Env, v.state.User, v.state.Cwd = meta.GetEnv(), meta.GetUser(), meta.GetCwd()
+			v.state.Env, v.state.User, v.state.Cwd = n.envOf(meta), meta.GetUser(), meta.GetCwd()
 		}
 		for _, l := range def.GetSource().GetLocations()[string(key)].GetLocations() {
 			if i := int(l.SourceIndex); i < len(files) && v.state.Line == 0 {
@@ -134,6 +134,34 @@ func (n *stateNotes) define(def *pb.Definition) {
 		n.order = append(n.order, key)
 		n.unwatch = append(n.unwatch, n.b.watchers.addVertices([]digest.Digest{key}, v))
 	}
+}
+
+// withoutSecrets are a build's attributes as they may be kept: the values of
+// arguments that are secret are not.
+func withoutSecrets(attrs map[string]string) map[string]string {
+	kept := map[string]string{}
+	for key, value := range attrs {
+		if name, ok := strings.CutPrefix(key, buildArgPrefix); ok {
+			value = argument(name, value)
+		}
+		kept[key] = value
+	}
+	return kept
+}
+
+const buildArgPrefix = "build-arg:"
+
+// envOf is the environment of a step as it may be kept.
+func (n *stateNotes) envOf(meta *pb.Meta) []string {
+	var env []string
+	for _, e := range meta.GetEnv() {
+		name, _, _ := strings.Cut(e, "=")
+		if value, isArg := n.doc.Attrs[buildArgPrefix+name]; isArg {
+			e = name + "=" + value
+		}
+		env = append(env, e)
+	}
+	return env
 }
 
 func (n *stateNotes) file(f stateFile) int {

@@ -118,12 +118,12 @@ func op(t *testing.T, o *pb.Op, inputs ...digest.Digest) (digest.Digest, []byte)
 func TestNotes(t *testing.T) {
 	dir := t.TempDir()
 	b := &Builder{states: states{dir: dir}}
-	n := &stateNotes{b: b, vertices: map[digest.Digest]*vertexNote{}, refs: map[digest.Digest]string{}, users: 1}
+	n := &stateNotes{doc: buildStates{Attrs: withoutSecrets(map[string]string{"build-arg:TOKEN": "hush", "build-arg:A": "b"})}, b: b, vertices: map[digest.Digest]*vertexNote{}, refs: map[digest.Digest]string{}, users: 1}
 	base, baseRaw := op(t, &pb.Op{Op: &pb.Op_Source{Source: &pb.SourceOp{Identifier: "docker-image://docker.io/library/x"}}})
 	local, localRaw := op(t, &pb.Op{Op: &pb.Op_Source{Source: &pb.SourceOp{Identifier: "local://context"}}})
 	cp, cpRaw := op(t, &pb.Op{Op: &pb.Op_File{File: &pb.FileOp{Actions: []*pb.FileAction{{Input: 0, SecondaryInput: 1}}}}}, base, local)
 	run, runRaw := op(t, &pb.Op{Op: &pb.Op_Exec{Exec: &pb.ExecOp{
-		Meta: &pb.Meta{Args: []string{"x"}, Env: []string{"A=b"}, Cwd: "/w"}, Mounts: []*pb.Mount{{Dest: "/c", Input: -1}, {Dest: "/", Input: 0}},
+		Meta: &pb.Meta{Args: []string{"x"}, Env: []string{"A=b", "TOKEN=hush"}, Cwd: "/w"}, Mounts: []*pb.Mount{{Dest: "/c", Input: -1}, {Dest: "/", Input: 0}},
 	}}}, cp)
 	_, last := op(t, &pb.Op{}, run)
 	line := func(n int32) *pb.Locations {
@@ -158,10 +158,13 @@ func TestNotes(t *testing.T) {
 	if err != nil || json.Unmarshal(data, &got) != nil {
 		t.Fatalf("%s, %v", data, err)
 	}
+	if strings.Contains(string(data), "hush") {
+		t.Errorf("a secret is kept: %s", data)
+	}
 	want := []state{
 		{ID: got.States[0].ID, Vertex: base, Line: 1, End: 2, Ref: "base", Before: noFiles},
 		{ID: got.States[1].ID, Vertex: cp, Line: 3, End: 4, Ref: "copied", Before: "base"},
-		{ID: stepID("f"), Vertex: run, Line: 5, End: 6, Ref: "left", Before: "copied", Exit: 3, Env: []string{"A=b"}, Cwd: "/w"},
+		{ID: stepID("f"), Vertex: run, Line: 5, End: 6, Ref: "left", Before: "copied", Exit: 3, Env: []string{"A=b", "TOKEN=***"}, Cwd: "/w"},
 	}
 	if diff := cmp.Diff(want, got.States); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

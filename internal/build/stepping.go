@@ -28,6 +28,7 @@ import (
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/moby/buildkit/util/leaseutil"
 	"github.com/moby/buildkit/worker"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 const (
@@ -209,6 +210,12 @@ func (b *Builder) keepStep(ctx context.Context, result *frontend.Result, config 
 
 // keepState makes such an image of files, which may be nil, and returns its ID.
 func (b *Builder) keepState(ctx context.Context, files cache.ImmutableRef, config []byte, sid string) (string, error) {
+	return b.makeImage(ctx, files, config, sid, b.worker.keepIntermediate)
+}
+
+// makeImage makes an image of files, which may be nil, has name give it a name,
+// and returns its ID.
+func (b *Builder) makeImage(ctx context.Context, files cache.ImmutableRef, config []byte, sid string, name func(context.Context, ocispec.Descriptor) error) (string, error) {
 	src := &exporter.Source{Metadata: map[string][]byte{exptypes.ExporterImageConfigKey: config}, Ref: files}
 	ctx = namespaces.WithNamespace(ctx, b.worker.store.Namespace)
 	ctx, done, err := leaseutil.WithLease(ctx, b.worker.LeaseManager(), leaseutil.MakeTemporary)
@@ -232,5 +239,5 @@ func (b *Builder) keepState(ctx context.Context, files cache.ImmutableRef, confi
 	if err := x.tie(ctx, src, c.Digest); err != nil {
 		return "", err
 	}
-	return c.Digest.String(), b.worker.keepIntermediate(ctx, *desc)
+	return c.Digest.String(), name(ctx, *desc)
 }

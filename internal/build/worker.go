@@ -28,6 +28,9 @@ type buildWorker struct {
 	store    image.Backend
 	images   *containerimage.ImageWriter
 	watchers *watchers
+	hook     *debugSession // runs the steps; nil: the executor does
+	// tellImage tells of an image that a build has led to.
+	tellImage func(ctx context.Context, id string, names []string)
 }
 
 // ResolveOp makes the operation of a vertex.
@@ -51,7 +54,7 @@ func (w *buildWorker) ResolveOp(v solver.Vertex, s frontend.FrontendLLBBridge, s
 	exec := w.WorkerOpt.Executor
 	roots := &rootKeeper{Manager: w.CacheMgr, watchers: w.watchers, vertex: v.Digest()}
 	if x, ok := exec.(*stepExecutor); ok {
-		exec = x.of(v, roots)
+		exec = x.of(v, roots, w.hook)
 	}
 	return ops.NewExecOp(v, op, baseOp.Platform, roots, w.ParallelismSem, sm, exec, w, resources, false)
 }

@@ -404,6 +404,7 @@ var ours = regexp.MustCompile(`(?s)` + strings.Join([]string{
 	`      --orphans .*?see df -v\n`,
 	`      --(die-with-client|kill|list|signal) [^\n]*(is gone|EXEC ID|by exec)\n`,
 	`      --tree .*?\(EXPERIMENTAL\)\n`,
+	`      --tree [^\n]*as a tree\n`,
 	`\nOptions:\n      --condition [^\n]*\n[^\n]*removed\n|\nOptions:\n      --condition [^\n]*removed\n`,
 	`\nOptions:\n      --nspid [^\n]*of the host\n`,
 	`      --(plot|since|until|wide) [^\n]*(network over time|then|then \(e.g. "10m"\)|waited for)\n`,

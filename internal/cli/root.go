@@ -16,6 +16,7 @@ import (
 
 	"github.com/portholehq/porthole/internal/cli/command"
 	"github.com/portholehq/porthole/internal/cli/containers"
+	"github.com/portholehq/porthole/internal/cli/dap"
 	"github.com/portholehq/porthole/internal/cli/images"
 	"github.com/portholehq/porthole/internal/cli/networks"
 	"github.com/portholehq/porthole/internal/cli/system"
@@ -46,10 +47,13 @@ func verbs(b system.Build) []verb {
 		{"info", system.NewInfo(b)},
 
 		{"attach", containers.NewAttach},
+		{"capture", networks.NewCapture},
 		{"commit", containers.NewCommit},
 		{"cp", containers.NewCp},
 		{"create", containers.NewCreate},
+		{"dap", dap.New},
 		{"deaths", containers.NewDeaths},
+		{"debug", containers.NewDebug},
 		{"diff", containers.NewDiff},
 		{"events", system.NewEvents},
 		{"export", containers.NewExport},

@@ -3,7 +3,8 @@
 //
 // Debug/diagnose explains from files why a program cannot be executed, debug/why
 // brings all records and the live state of a container together and names the
-// cause. Both only look: nothing in here changes a container.
+// cause, debug/look shows what they have and do at this moment. All of them only
+// look: nothing in here changes a container.
 //
 // [Preflight] is what the engine asks when a start has failed.
 package debug

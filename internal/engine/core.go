@@ -36,6 +36,7 @@ type Engine struct {
 	kernel     kernelLog
 	host       hostFacts
 	mapper     mapper
+	tools      toolUse
 	expected   chan struct{} // one for each start that is expected
 	// noMapping is why no container can have a user namespace of its own; nil: they can.
 	noMapping error

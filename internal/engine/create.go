@@ -241,6 +241,9 @@ func (n *creation) userNamespace() error {
 	rec := n.rec
 	wants := string(rec.HostConfig.UsernsMode)
 	if shared, err := n.sharedIDs(); err != nil || shared {
+		if err == nil {
+			err = n.e.checkSwaps(rec.Mounts)
+		}
 		return err
 	}
 	reason := hostUserReason(rec.HostConfig)
@@ -254,6 +257,9 @@ func (n *creation) userNamespace() error {
 		}
 	} else if wants == "private" {
 		return invalid("--userns=private cannot be combined with %s", reason)
+	}
+	if err := n.e.checkSwaps(rec.Mounts); err != nil {
+		return err
 	}
 	if reason != "" {
 		rec.UsernsNote = reason

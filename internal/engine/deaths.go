@@ -236,11 +236,19 @@ func (e *Engine) gatherRemains(v *view) (r remains) {
 	return r
 }
 
-// lastLines are the last lines of a run's output. The pieces of a long line are put together again.
+// lastLines are the last lines of a run's output.
 func (e *Engine) lastLines(v *view) []death.Line {
-	var lines []death.Line
 	o := crilog.ReadOptions{Stdout: true, Stderr: true, Since: v.Life.Began(), Tail: death.MaxLines}
-	err := crilog.Read(e.life, e.logDir(v.ID), o, nil, func(entry crilog.Entry) error {
+	lines, err := linesOf(e.life, e.logDir(v.ID), o)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		e.log.Warn("last lines are not in the death record", "container", v.ID, "err", err)
+	}
+	return lines
+}
+
+// linesOf reads a log. The pieces of a long line are put together again.
+func linesOf(ctx context.Context, dir string, o crilog.ReadOptions) (lines []death.Line, err error) {
+	err = crilog.Read(ctx, dir, o, nil, func(entry crilog.Entry) error {
 		text := strings.TrimSuffix(string(entry.Line), "\n")
 		if entry.Line == nil {
 			return nil
@@ -258,10 +266,7 @@ func (e *Engine) lastLines(v *view) []death.Line {
 		lines = append(lines, death.Line{Time: entry.Time, Stream: stream, Text: []byte(text)})
 		return nil
 	})
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		e.log.Warn("last lines are not in the death record", "container", v.ID, "err", err)
-	}
-	return lines
+	return lines, err
 }
 
 // deathOf is the record of the end of the run that v shows, as it was before the end, without what remains.
@@ -341,6 +346,7 @@ func (e *Engine) execDeath(ctx context.Context, x *execution, proc Process, star
 			rec.OOMKills = append(rec.OOMKills, k)
 		}
 	}
+	rec.Sender = e.senderOf(v.ID, proc.Pid(), started, exit)
 	return rec
 }
 

@@ -23,6 +23,7 @@ import (
 	"github.com/portholehq/porthole/internal/ledger"
 	"github.com/portholehq/porthole/internal/network"
 	netkeeper "github.com/portholehq/porthole/internal/network/keeper"
+	"github.com/portholehq/porthole/internal/pcap/capture"
 	"github.com/portholehq/porthole/internal/record/death"
 	"github.com/portholehq/porthole/internal/record/sampler"
 	"github.com/portholehq/porthole/internal/runtime"
@@ -43,10 +44,14 @@ type Deps struct {
 	// Diagnose tells what in a container's files keeps its program from being executed; nil result: nothing was found; nil:
 	// nobody looks.
 	Diagnose func(Refused) *death.Finding
+	// Tools makes the directory that debug sessions have their programs from, and returns its path; nil: there are none.
+	Tools func() (string, error)
 	// KernelLog tells that the kernel's log says who was killed for want of memory. It is of the whole machine.
 	KernelLog bool
-	Runtime   Runtime
-	Host      spec.Host // what documents are made for
+	// Witness tells who has sent signals; nil: nobody does.
+	Witness Witness
+	Runtime Runtime
+	Host    spec.Host // what documents are made for
 	// AppArmor makes sure that Host.AppArmorProfile is loaded; nil where there is no such profile.
 	AppArmor   func(ctx context.Context) error
 	Images     Images
@@ -127,6 +132,8 @@ type Task interface {
 	// SetLimits changes all that r gives or nothing; undo, which may be called once, takes it back.
 	SetLimits(r *specs.LinuxResources) (undo func() error, warnings []string, err error)
 	Kill(ctx context.Context) error
+	// EndTools ends what was executed as a tool, and its children.
+	EndTools(ctx context.Context) error
 	Delete(ctx context.Context) error
 	// Inherited are the execs of earlier daemons, of a task that was loaded.
 	Inherited() []inheritedExec
@@ -153,6 +160,9 @@ type Images interface {
 	PlatformWarning(img image.Image) string
 	CreateRootFS(ctx context.Context, id string, img image.Image, mounted ...image.Image) (image.Layers, error)
 	MountedImage(ctx context.Context, id, imageID string) (image.Layers, error)
+	// CreateRootFSOver makes a writable layer on what the container below has written so far.
+	CreateRootFSOver(ctx context.Context, id, below string) (image.Layers, error)
+	LayerChanges(ctx context.Context, l image.Layers, targets []string) ([]image.Change, error)
 	RootFS(ctx context.Context, id string) (image.Layers, error)
 	RemoveRootFS(ctx context.Context, id string) error
 	RootFSDir(id string) string
@@ -198,6 +208,7 @@ type Networks interface {
 	Forwards(id string) []network.Published
 	Queries(ctx context.Context, id string) (netkeeper.Queries, error)
 	Check(ctx context.Context, s network.CheckSpec) []network.Hop
+	Capture(s capture.Spec) (*capture.Capture, error)
 	Survey() (network.Survey, error)
 	Sockets(ns *os.File) ([]network.Socket, error)
 	Reconcile(ctx context.Context, live map[string]bool) error

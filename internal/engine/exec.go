@@ -41,6 +41,8 @@ type execution struct {
 	client        *event.Origin // who started it
 	attached      bool          // a client is connected to its streams
 	dieWithClient bool
+
+	debug *debugging // nil: it is no session of debug
 }
 
 // execTable remembers the execs.
@@ -120,7 +122,7 @@ func (e *Engine) sweepExecs() {
 func execTarget(v *view, ref string) error {
 	switch {
 	case v.status() == container.StatePaused:
-		return conflict("Container %s is paused, unpause the container before exec", ref)
+		return refusedWhilePaused(ref)
 	case v.status() == container.StateRestarting:
 		return errRestarting(v.ID)
 	case v.status() != container.StateRunning || v.task == nil:
@@ -168,7 +170,12 @@ func (e *Engine) ContainerExecStart(ctx context.Context, execID string, o ExecSt
 		return err
 	}
 	v := x.c.view()
-	if err := execTarget(v, v.Name); err != nil {
+	if x.debug != nil {
+		err = x.debug.startable(v, o)
+	} else {
+		err = execTarget(v, v.Name)
+	}
+	if err != nil {
 		return err
 	}
 	if err := x.claim(); err != nil {
@@ -226,6 +233,9 @@ func (e *Engine) runAttached(ctx context.Context, x *execution, v *view, o ExecS
 	if err != nil {
 		return err
 	}
+	if x.debug != nil {
+		keys = nil // it ends with its client: there is nothing to detach from
+	}
 	p, err := e.startExec(ctx, x, v, o, conn)
 	if err != nil {
 		return err
@@ -281,6 +291,16 @@ func (e *Engine) startExec(ctx context.Context, x *execution, v *view, o ExecSta
 	if o.ConsoleSize != [2]uint{} {
 		req.ConsoleSize = &o.ConsoleSize
 	}
+	if x.debug != nil {
+		if v, err = e.openDebug(ctx, x); err != nil {
+			return nil, err
+		}
+		defer func() {
+			if err != nil {
+				e.closeDebug(ctx, x)
+			}
+		}()
+	}
 	process, err := e.execProcess(v, req)
 	if err != nil {
 		return nil, err
@@ -291,7 +311,12 @@ func (e *Engine) startExec(ctx context.Context, x *execution, v *view, o ExecSta
 	}
 	defer pipes.closeTheirs()
 	options := runtime.ExecOptions{ID: x.id, Process: process, GroupAdd: v.HostConfig.GroupAdd, Stdin: pipes.theirs[0], Stdout: pipes.theirs[1], Stderr: pipes.theirs[2]}
-	options.Note = execNote{Request: x.req, Started: time.Now(), Client: event.OriginOf(ctx), DieWithClient: x.endsWithClient()}.encode()
+	options.Note = execNote{
+		Request: x.req, Started: time.Now(), Client: event.OriginOf(ctx), DieWithClient: x.endsWithClient(), Debug: x.debug != nil,
+	}.encode()
+	if x.debug != nil {
+		x.debug.shape(&options)
+	}
 	if req.Tty && req.ConsoleSize != nil {
 		options.Size = [2]uint16{uint16(req.ConsoleSize[0]), uint16(req.ConsoleSize[1])}
 	}
@@ -369,8 +394,13 @@ func (e *Engine) follow(ctx context.Context, x *execution, proc Process, p *pipe
 		go func() { outputs.Wait(); close(passed) }()
 		if !shutdown {
 			within(passed, outputPatience)
+			if x.debug != nil {
+				e.closeDebug(ctx, x) // what it has changed is told to those who see its end
+			}
 			e.noteExecEnd(behalf(event.OriginOf(ctx).Follows()), x, proc.Exit().Code)
-			e.goWork(func() { e.execEnded(ctx, x, proc, started) })
+			if x.debug == nil {
+				e.goWork(func() { e.execEnded(ctx, x, proc, started) })
+			}
 		}
 		<-passed
 		s.closeStdin()
@@ -398,6 +428,10 @@ func (s *execStreams) discard() { s.closeStdin() }
 
 // copyInput passes on what the client types, and its end unless there is a terminal.
 func (s *execStreams) copyInput(conn io.Reader, keys []byte, tty bool) error {
+	if tty && len(keys) == 0 {
+		_, err := io.Copy(s.stdin, conn)
+		return err
+	}
 	if tty {
 		_, err := io.Copy(s.stdin, detachkeys.NewReader(conn, keys))
 		return err

@@ -28,6 +28,7 @@ type execNote struct {
 	Started time.Time                   `json:"started"`
 	Client  *event.Origin               `json:"client,omitempty"`
 	Probe   bool                        `json:"probe,omitempty"` // of a health check
+	Debug   bool                        `json:"debug,omitempty"` // a session of debug
 	// DieWithClient is for the next daemon as for this one: the client lost its stream with the daemon that had it.
 	DieWithClient bool `json:"die_with_client,omitempty"`
 }
@@ -59,10 +60,15 @@ func (e *Engine) inheritExecs(c *ctr, task Task) {
 		if len(note.Request.Cmd) == 0 {
 			note.Request.Cmd = []string{""} // not known
 		}
+		leave := func() {}
+		if note.Debug {
+			leave = e.inheritTools(c.id, task)
+		}
 		x := &execution{id: in.id, c: c, req: note.Request, started: true, startedAt: note.Started, client: note.Client, dieWithClient: note.DieWithClient, proc: in.proc}
 		if in.proc == nil {
 			x.finish(in.exit.Code)
 			e.execs.add(x)
+			e.goWork(leave)
 			continue
 		}
 		e.execs.add(x)
@@ -71,7 +77,11 @@ func (e *Engine) inheritExecs(c *ctr, task Task) {
 		e.goWork(func() {
 			select {
 			case <-in.proc.Done():
+				leave()
 				e.noteExecEnd(behalf(note.Client.Follows()), x, in.proc.Exit().Code)
+				if note.Debug {
+					return
+				}
 				e.goWork(func() { e.execEnded(behalf(note.Client), x, in.proc, note.Started) })
 			case <-e.life.Done():
 			}

@@ -72,6 +72,9 @@ func (e *Engine) exited(c *ctr, task Task, settled chan struct{}) {
 	rec := e.deathOf(before, exit)
 	rec.OOMKills, rec.WillRestart = c.kills.all(), again
 	e.markFirst(rec.OOMKills, task.Pid(), exit)
+	if rec.Stop == nil {
+		rec.Sender = e.senderOf(c.id, task.Pid(), rec.Started, exit)
+	}
 	pending := e.deaths.begin(rec) // whoever is told of the end finds it
 	err := c.moveAnd(to, func(v *view) {
 		remove = remove && c.held == 0

@@ -1,12 +1,14 @@
 package engine
 
 import (
+	"errors"
 	"runtime/debug"
 
 	"github.com/moby/moby/api/types/container"
 
 	"github.com/portholehq/porthole/internal/crilog"
 	"github.com/portholehq/porthole/internal/event"
+	"github.com/portholehq/porthole/internal/linux/witness"
 )
 
 // Facts are what Docker's info has no place for.
@@ -23,6 +25,9 @@ type Facts struct {
 	Journal       event.Stats
 	JournalBounds event.Options
 	Log           crilog.Options // of containers that do not say
+
+	Signals   witness.Counts // that were watched
+	NoSignals error          // why they are not; nil: they are
 }
 
 // Facts tells how containers are kept apart on this host, and how much is kept of what happens.
@@ -32,11 +37,17 @@ func (e *Engine) Facts() Facts {
 	if err != nil {
 		e.log.Error("default log options", "err", err) // CheckLogConfig has passed them
 	}
-	return Facts{
+	f := Facts{
 		NoUserNamespaces: e.noMapping, IDsPerContainer: idRangeSize, Seccomp: e.seccompProfile(), AppArmorProfile: host.AppArmorProfile,
 		CgroupNamespaces: host.CgroupNamespaces, CgroupMode: host.Cgroup.Mode.String(), CgroupParent: e.config.CgroupParent,
 		Journal: e.deps.Events.Stats(), JournalBounds: e.deps.Events.Bounds(), Log: logs.WithDefaults(),
 	}
+	if e.deps.Witness == nil {
+		f.NoSignals = errors.New("nobody watches")
+	} else {
+		f.Signals, f.NoSignals = e.deps.Witness.Counts()
+	}
+	return f
 }
 
 // seccompProfile names the profile of containers that name none.

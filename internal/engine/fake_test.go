@@ -731,3 +731,5 @@ func eventually(t testing.TB, what string, ok func() bool) {
 		}
 	}
 }
+
+func (t *fakeTask) EndTools(context.Context) error { return nil }

@@ -226,6 +226,9 @@ func bindOptions(m *state.Mount, mode, spec string) error {
 				return specError(spec, m.Type, "field VolumeOptions must not be specified")
 			}
 			m.CopyUp = false
+		case "idmap":
+			kind = "idmap"
+			m.SwapOwner = true
 		case "consistent", "cached", "delegated", "default":
 			kind = "consistency"
 		case "private", "rprivate", "shared", "rshared", "slave", "rslave":

@@ -119,8 +119,11 @@ func (e *Engine) followKernelLog() {
 				e.log.Warn("records of the kernel's log were overwritten before they were read", "lost", rec.Lost)
 			}
 			if kill, ok := e.kernel.parser.Take(rec); ok {
-				if c, err := e.registry.find(e.victimOf(kill)); err == nil {
+				id := e.victimOf(kill)
+				if c, err := e.registry.find(id); err == nil {
 					e.noteKill(c, kill)
+				} else if r := e.steps.find(id); r != nil {
+					e.noteStepKill(r, kill)
 				}
 			}
 			return nil
@@ -151,6 +154,12 @@ func (e *Engine) noteKill(c *ctr, kill kmsg.OOMKill) {
 		k.Largest, k.LargestAfter = largestLeft(v.task, k), true
 	}
 	c.kills.add(k)
+}
+
+func (e *Engine) noteStepKill(r *runningStep, kill kmsg.OOMKill) {
+	if k, ok := death.OOMKillIn(kill, e.appGroup(r.step.ID), 0); ok {
+		r.kills.add(k)
+	}
 }
 
 // appGroup is the control group of a container's processes.

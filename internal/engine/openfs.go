@@ -190,7 +190,7 @@ func (e *Engine) furnish(f *containerFS, v *view, use fsUse, user *os.File) erro
 			}
 		}()
 		for _, m := range e.filesOf(v) {
-			p, err := e.openPlace(v, m, user)
+			p, err := e.openPlace(f, v, m, user)
 			if errors.Is(err, unix.ENOENT) {
 				continue // there will be nothing before the container's first start, or not any more
 			}
@@ -252,7 +252,7 @@ type place struct {
 	part        string // of mount is wanted; empty: all
 }
 
-func (e *Engine) openPlace(v *view, m state.Mount, user *os.File) (p place, err error) {
+func (e *Engine) openPlace(files *containerFS, v *view, m state.Mount, user *os.File) (p place, err error) {
 	if m.Type == mobymount.TypeImage {
 		return e.openImagePlace(v, m, user)
 	}
@@ -267,6 +267,16 @@ func (e *Engine) openPlace(v *view, m state.Mount, user *os.File) (p place, err 
 	}
 	kind := st.Mode & unix.S_IFMT
 	scope := mount.Scope(!m.NonRecursive)
+	if m.SwapOwner {
+		whom, err := files.user(v)
+		if err != nil {
+			return p, err
+		}
+		if user, err = swapNamespace(src, whom, state.IDRange(files.ids)); err != nil {
+			return p, err
+		}
+		defer user.Close()
+	}
 	p.destination, p.isFile = m.Destination, kind != unix.S_IFDIR
 	if p.mount, err = mount.Clone(src, scope); err != nil {
 		return p, err

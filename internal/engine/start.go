@@ -398,6 +398,9 @@ func (e *Engine) bundle(ctx context.Context, v *view) (Bundle, error) {
 	if err != nil {
 		return Bundle{}, err
 	}
+	if err := e.swapOwners(ctx, v, document); err != nil {
+		return Bundle{}, err
+	}
 	if err := e.loadAppArmor(ctx, document); err != nil {
 		return Bundle{}, err
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
 	mobynet "github.com/moby/moby/api/types/network"
 
@@ -32,6 +33,11 @@ const (
 // a stream comes at once, and has a previous one unless the container has just been started.
 func (e *Engine) ContainerStats(ctx context.Context, ref string, stream, oneShot bool, fn func(*api.Stats) error) error {
 	c, err := e.registry.find(ref)
+	if errdefs.IsNotFound(err) {
+		if r := e.steps.match(ref); r != nil {
+			return e.stepStats(ctx, r, stream, oneShot, fn)
+		}
+	}
 	if err != nil {
 		return err
 	}
@@ -237,7 +243,12 @@ func (e *Engine) networkStats(v *view) (map[string]container.NetworkStats, error
 	if string(v.HostConfig.NetworkMode) == mobynet.NetworkHost {
 		return nil, nil
 	}
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/dev", v.pid()))
+	return netStatsOf(v.pid())
+}
+
+// netStatsOf reads the counters of the interfaces that a process sees.
+func netStatsOf(pid int) (map[string]container.NetworkStats, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/dev", pid))
 	if err != nil {
 		if errors.Is(err, os.ErrNotExist) {
 			return nil, nil // it has just ended

@@ -7,8 +7,10 @@ import (
 	"io"
 	"os"
 	"path"
+	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/pkg/stdcopy"
@@ -35,6 +37,8 @@ type runningStep struct {
 	step *step.Step
 	view *view
 	task Task
+	// kills are the victims of OOM kills.
+	kills oomKills
 }
 
 func (s *steps) add(r *runningStep) (remove func()) {
@@ -57,6 +61,26 @@ func (s *steps) find(id string) *runningStep {
 	return s.running[id]
 }
 
+// match finds a step that runs by its ID or the beginning of one; nil: there is none, or several.
+func (s *steps) match(ref string) *runningStep {
+	if len(ref) < minStepRef {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var found *runningStep
+	for id, r := range s.running {
+		if !strings.HasPrefix(id, ref) {
+			continue
+		}
+		if found != nil {
+			return nil
+		}
+		found = r
+	}
+	return found
+}
+
 // RunStep runs a step of a build to its end; see [step.Runner].
 func (e *Engine) RunStep(ctx context.Context, s *step.Step, started func()) (exit step.Exit, err error) {
 	var cleanup undo.Stack
@@ -65,7 +89,7 @@ func (e *Engine) RunStep(ctx context.Context, s *step.Step, started func()) (exi
 			e.log.Error("build step left something behind", "step", s.ID, "err", err)
 		}
 	}()
-	r := &runningStep{step: s}
+	r := &runningStep{step: s, kills: oomKills{news: make(chan struct{}, 1)}}
 	if r.view, err = e.stepView(s); err != nil {
 		return exit, err
 	}
@@ -214,9 +238,11 @@ func (e *Engine) followStep(ctx context.Context, r *runningStep, started func())
 	}
 	defer conn.Close()
 	if err := r.task.Start(ctx); err != nil {
-		return exit, startFailure(err)
+		return exit, e.stepNotStarted(ctx, r, err)
 	}
+	begun := time.Now().UTC()
 	started()
+	e.emitStep(ctx, r.step, actionStepStart, nil)
 	copied := make(chan error, 1)
 	go func() { copied <- takeApart(p, conn) }()
 	if p.Stdin != nil {
@@ -235,8 +261,7 @@ func (e *Engine) followStep(ctx context.Context, r *runningStep, started func())
 	if err := <-copied; err != nil && ctx.Err() == nil {
 		return exit, fmt.Errorf("read the output of a step: %w", err)
 	}
-	x := r.task.Exit()
-	return step.Exit{Code: x.Code, Signal: x.Signal, OOMKilled: x.OOMKilled}, nil
+	return e.stepEnded(ctx, r, begun, r.task.Exit()), nil
 }
 
 // takeApart passes on a process's output.

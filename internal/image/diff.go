@@ -49,6 +49,15 @@ func (s *Store) RootFSChanges(ctx context.Context, containerID string, targets [
 	return d.changes, nil
 }
 
+// LayerChanges is RootFSChanges for any layers.
+func (s *Store) LayerChanges(ctx context.Context, l Layers, targets []string) ([]Change, error) {
+	d, err := compareLayers(ctx, l, targets)
+	if err != nil {
+		return nil, fmt.Errorf("compare layers: %w", err)
+	}
+	return d.changes, nil
+}
+
 // layerDiff is the result of comparing a writable layer with those below it.
 type layerDiff struct {
 	changes []Change

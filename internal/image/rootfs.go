@@ -123,6 +123,82 @@ func mountedLink(imageID string) string {
 	return filepath.Join(mountedDir, sum)
 }
 
+// CreateRootFSOver makes a writable layer on that of a container, as it is now
+// and as it will be: what the container goes on to write may show or not. It is
+// removed as others are, and before the container's own. [Store.RootFS] does not
+// know that there is a layer between it and the image.
+func (s *Store) CreateRootFSOver(ctx context.Context, id, containerID string) (Layers, error) {
+	ctx = s.in(ctx)
+	if !rootfsID.MatchString(id) {
+		return Layers{}, failf(errdefs.ErrInvalidArgument, "container ID %q", id)
+	}
+	below, err := s.RootFS(ctx, containerID)
+	if err != nil {
+		return Layers{}, err
+	}
+	links, err := s.links(containerID)
+	if err != nil {
+		return Layers{}, err
+	}
+	var keys []string
+	for _, target := range links {
+		key, err := baseKey(target)
+		if err != nil {
+			return Layers{}, err
+		}
+		keys = append(keys, key)
+	}
+	if !s.acquireUsed(keys) {
+		return Layers{}, failf(errdefs.ErrNotFound, "container %s has no root filesystem", containerID)
+	}
+	lower := append([]string{below.Upper}, below.Lower...)
+	if err := s.makeRootFS(id, links, lower); err != nil {
+		for _, key := range keys {
+			s.release(ctx, key)
+		}
+		return Layers{}, err
+	}
+	return s.layers(id, lower), nil
+}
+
+// links are the links of a writable layer to snapshots, with their targets.
+func (s *Store) links(containerID string) (map[string]string, error) {
+	dir := filepath.Join(s.rootfsDir(), containerID)
+	names := []string{"base"}
+	mounted, err := os.ReadDir(filepath.Join(dir, mountedDir))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("read mounted images of writable layer: %w", err)
+	}
+	for _, e := range mounted {
+		names = append(names, filepath.Join(mountedDir, e.Name()))
+	}
+	links := map[string]string{}
+	for _, name := range names {
+		if links[name], err = os.Readlink(filepath.Join(dir, name)); err != nil {
+			return nil, fmt.Errorf("read base of writable layer: %w", err)
+		}
+	}
+	return links, nil
+}
+
+// acquireUsed counts one more writable layer on each of the snapshots, if there
+// is one on each already: then they stay.
+func (s *Store) acquireUsed(keys []string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, key := range keys {
+		if key != "" && s.rootfs[key] == 0 {
+			return false
+		}
+	}
+	for _, key := range keys {
+		if key != "" {
+			s.rootfs[key]++
+		}
+	}
+	return true
+}
+
 // acquire counts one more writable layer on the image's snapshot and returns
 // the directories below it.
 func (s *Store) acquire(ctx context.Context, img Image) ([]string, error) {

@@ -9,6 +9,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/portholehq/porthole/internal/pcap/capture"
 )
 
 // Survey is all that is ours on the network, and the host's interfaces, at one
@@ -166,6 +168,14 @@ func ProcessOf(list ...Socket) (pid int, command string) {
 		}
 	}
 	return processWith(inodes)
+}
+
+// Capture begins to take packets; without a namespace, of the host's interfaces.
+func (m *Manager) Capture(spec capture.Spec) (*capture.Capture, error) {
+	if spec.NetNS == nil {
+		spec.NetNS = m.netns
+	}
+	return capture.Open(spec)
 }
 
 // SharePort tells whether a socket on one address has packets to the other.

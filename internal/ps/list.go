@@ -176,37 +176,11 @@ func (f *Format) compare(a, b *process, s *Source) int {
 
 // asTree puts children behind their parents and sets their depth. A process whose parent is not in the list is a root.
 func asTree(list []*process) []*process {
-	children := map[int][]*process{}
-	known := map[int]bool{}
-	for _, p := range list {
-		known[p.pid] = true
-	}
-	var roots []*process
-	for _, p := range list {
-		if known[p.ppid] && p.ppid != p.pid {
-			children[p.ppid] = append(children[p.ppid], p)
-		} else {
-			roots = append(roots, p)
-		}
-	}
 	out := make([]*process, 0, len(list))
-	// below is what stands in front of a process's children: the lines to those that follow further down.
-	var walk func(p *process, depth int, stem, below string)
-	walk = func(p *process, depth int, stem, below string) {
-		p.depth, p.stem = depth, stem
+	pid, parent := func(p *process) int { return p.pid }, func(p *process) int { return p.ppid }
+	descend(list, pid, parent, func(p *process, lasts []bool) {
+		p.depth, p.stem = len(lasts), lines(lasts[:max(0, len(lasts)-1)], " |  ", "    ")
 		out = append(out, p)
-		kids := children[p.pid]
-		delete(children, p.pid) // of several threads of one process the first has the children
-		for i, c := range kids {
-			next := below + " |  "
-			if i == len(kids)-1 {
-				next = below + "    "
-			}
-			walk(c, depth+1, below, next)
-		}
-	}
-	for _, p := range roots {
-		walk(p, 0, "", "")
-	}
+	})
 	return out
 }

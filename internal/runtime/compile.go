@@ -64,6 +64,9 @@ type bind struct {
 	// layers, if there are any, are merged and mounted in place of path.
 	layers  Layers
 	options mount.Options
+	// owners, if not nil, are shown in place of those that the container's user
+	// namespace would give.
+	owners *owners
 	// unmapped leaves owners as they are on the host (cgroups, devices).
 	unmapped bool
 }

@@ -31,14 +31,27 @@ func (c *compiler) mounts() error {
 		if !path.IsAbs(m.Destination) {
 			return invalid("mount destination %q is not absolute", m.Destination)
 		}
-		if len(m.UIDMappings)+len(m.GIDMappings) > 0 {
-			return unsupported("mount %q: id mappings of a single mount are not supported", m.Destination)
-		}
 		m.Destination = path.Clean(m.Destination)
 		o := mount.ParseOptions(m.Options)
+		if err := c.checkMappings(m, o); err != nil {
+			return err
+		}
 		if err := c.mount(m, o); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// checkMappings refuses id mappings where they are not for us to make.
+func (c *compiler) checkMappings(m specs.Mount, o mount.Options) error {
+	switch bind := o.Bind || m.Type == "bind"; {
+	case len(m.UIDMappings)+len(m.GIDMappings) == 0:
+		return nil
+	case len(m.UIDMappings) == 0 || len(m.GIDMappings) == 0:
+		return invalid("mount %q: id mappings of users need some of groups, and the other way round", m.Destination)
+	case !bind || len(c.b.Overlays[m.Destination].Lower) > 0:
+		return unsupported("mount %q: id mappings of a single mount are for bind mounts only", m.Destination)
 	}
 	return nil
 }
@@ -86,7 +99,11 @@ func (c *compiler) bindMount(m specs.Mount, o mount.Options) *plan.Mount {
 	part := c.b.Parts[m.Destination]
 	shown := path.Join(m.Source, part)
 	pm := &plan.Mount{Target: m.Destination, Describe: shown}
-	pm.File = c.file("bind "+shown, source{kind: sourceBind, bind: &bind{path: m.Source, part: part, layers: c.b.Overlays[m.Destination], options: o}, mount: pm})
+	b := &bind{path: m.Source, part: part, layers: c.b.Overlays[m.Destination], options: o}
+	if len(m.UIDMappings) > 0 {
+		b.owners = &owners{uids: m.UIDMappings, gids: m.GIDMappings}
+	}
+	pm.File = c.file("bind "+shown, source{kind: sourceBind, bind: b, mount: pm})
 	return pm
 }
 

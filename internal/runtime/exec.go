@@ -82,15 +82,28 @@ type execution struct {
 	steps undo.Stack
 
 	entrance *cgroup.Entrance
+	carried  []carriedMount // into the view's own root
+	mounts   []*os.File     // of the view, in the order of the plan
 }
 
 func (ex *execution) run() (*Process, error) {
+	if v := ex.o.View; v != nil && len(v.Root.Lower) > 0 {
+		var err error
+		if ex.carried, err = topMounts(ex.c.pid); err != nil {
+			return nil, err
+		}
+	}
 	comp, err := ex.compile()
 	if err != nil {
 		return nil, err
 	}
-	// The plan's files are the entrances to the v1 groups, in the order of the
-	// hierarchies, after the mount namespace that the shim adds.
+	if ex.mounts, err = ex.viewMounts(); err != nil {
+		return nil, err
+	}
+	defer closeFiles(ex.mounts)
+	// The plan's files are, after the mount namespace that the shim adds, the
+	// view's mounts and the entrances to the v1 groups, in the order of the
+	// hierarchies.
 	entrance, err := ex.c.group.Entrance(ex.sub())
 	if err != nil {
 		return nil, err
@@ -120,6 +133,9 @@ func (ex *execution) compile() (*compiled, error) {
 	o := ex.o
 	c := &compiler{group: ex.c.group, tree: ex.c.r.tree, out: compiled{plan: &plan.Plan{ID: ex.c.id, Mode: plan.ModeExec}}}
 	c.step(plan.Step{Name: "mount namespace", Op: plan.OpSetns, Flags: unix.CLONE_NEWNS, File: c.file("mount namespace", source{kind: sourceMountNS})})
+	if o.View != nil {
+		ex.view(c)
+	}
 	if o.Process.Terminal {
 		c.step(plan.Step{Name: "terminal", Op: plan.OpTerminal, Rows: o.Size[0], Columns: o.Size[1]})
 	} else {
@@ -174,6 +190,7 @@ func (ex *execution) call(p *Process) error {
 	spec := wire.ExecSpec{
 		ID: o.ID, Plan: raw, Args: o.Process.Args, Terminal: o.Process.Terminal,
 		Size: wire.Size{Height: o.Size[0], Width: o.Size[1]}, Expected: !o.Tool, Note: o.Note,
+		Outside: o.View != nil && !o.View.Inside,
 	}
 	var files []*os.File
 	if !o.Process.Terminal {
@@ -189,6 +206,7 @@ func (ex *execution) call(p *Process) error {
 		files = append(files, ex.entrance.Dir)
 	}
 	var created wire.Created
+	files = append(files, ex.mounts...)
 	got, err := ex.c.callLong(ex.ctx, wire.MethodExec, spec, &created, append(files, ex.entrance.Tasks...)...)
 	if err != nil {
 		p.endLate(err)

@@ -316,17 +316,26 @@ func (p *preparer) bindOf(s *source, src *os.File, unmapped bool) (*os.File, err
 	if err != nil {
 		return nil, err
 	}
-	if err := p.dressBind(m, o, scope, unmapped || kind == unix.S_IFCHR || kind == unix.S_IFBLK); err != nil {
+	userns := p.userns
+	if s.bind.owners != nil {
+		if userns, err = s.bind.owners.namespace(); err != nil {
+			m.Close()
+			return nil, err
+		}
+		defer userns.Close()
+	}
+	if err := p.dressBind(m, userns, o, scope, unmapped || kind == unix.S_IFCHR || kind == unix.S_IFBLK); err != nil {
 		m.Close()
 		return nil, err
 	}
 	return m, nil
 }
 
-// dressBind gives a bind mount its owners, attributes and propagation.
-func (p *preparer) dressBind(m *os.File, o mount.Options, scope mount.Scope, unmapped bool) error {
-	if p.userns != nil && !unmapped {
-		if err := mount.IDMap(m, p.userns, scope); err != nil {
+// dressBind gives a bind mount its owners, by a user namespace or none, its
+// attributes and its propagation.
+func (p *preparer) dressBind(m, userns *os.File, o mount.Options, scope mount.Scope, unmapped bool) error {
+	if userns != nil && !unmapped {
+		if err := mount.IDMap(m, userns, scope); err != nil {
 			return &UnmappableError{Path: m.Name(), err: err}
 		}
 	}

@@ -158,6 +158,9 @@ type ExecOptions struct {
 	// Tool puts the process into the debug cgroup: it is ours, not the
 	// application's, and must neither be charged to it nor get it killed.
 	Tool bool
+	// View has a tool see the container by a copy of its mounts; nil: it is in
+	// the container's own.
+	View *View
 }
 
 // StartError is a failure that the user's configuration or image caused: the

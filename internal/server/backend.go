@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"io"
+	"net/netip"
 	"os"
 
 	"github.com/distribution/reference"
@@ -20,6 +21,7 @@ import (
 	"github.com/portholehq/porthole/internal/ledger"
 	phnet "github.com/portholehq/porthole/internal/network"
 	"github.com/portholehq/porthole/internal/network/keeper"
+	"github.com/portholehq/porthole/internal/ps"
 	"github.com/portholehq/porthole/internal/record/death"
 	"github.com/portholehq/porthole/internal/record/health"
 )
@@ -36,6 +38,7 @@ type Backend interface {
 	registryBackend
 	networkBackend
 	volumeBackend
+	lookBackend
 }
 
 type systemBackend interface {
@@ -108,6 +111,9 @@ type execBackend interface {
 	ExecDieWithClient(ctx context.Context, execID string, dies bool) error
 	ExecHint(execID string) (string, error)
 	ContainerExecResize(ctx context.Context, execID string, height, width uint) error
+	DebugCreate(ctx context.Context, req api.DebugRequest) (api.DebugSession, error)
+	DebugSession(ctx context.Context, id string) (engine.DebugSession, error)
+	DebugSessions(ctx context.Context) ([]engine.DebugSession, error)
 }
 
 type imageBackend interface {
@@ -142,6 +148,7 @@ type networkBackend interface {
 	NetworkDisconnect(ctx context.Context, ref string, req network.DisconnectRequest) error
 	NetworksPrune(ctx context.Context, f engine.Filters) (network.PruneReport, error)
 	NetworkCheck(ctx context.Context, from, target string) ([]phnet.Hop, error)
+	ContainerCapture(ctx context.Context, ref string, o engine.CaptureOptions, open func(context.Context) io.Writer) error
 	NetworkSurvey() (phnet.Survey, error)
 	Sockets(ns *os.File) ([]phnet.Socket, error)
 	ContainerForward(ctx context.Context, ref string, p phnet.PortSpec) ([]phnet.Published, error)
@@ -156,6 +163,13 @@ type volumeBackend interface {
 	VolumeInspect(ctx context.Context, name string) (*volume.Volume, error)
 	VolumeRemove(ctx context.Context, name string, force bool) error
 	VolumesPrune(ctx context.Context, f engine.Filters) (volume.PruneReport, error)
+}
+
+// lookBackend is what package debug/look needs beyond the other verbs.
+type lookBackend interface {
+	Subjects() []engine.Subject
+	Processes(ref string) ([]ps.Info, error)
+	Addresses() map[netip.Addr]string
 }
 
 var _ Backend = (*engine.Engine)(nil)

@@ -44,7 +44,7 @@ func (s *Server) deaths(r *request) error {
 func deathForm(d *death.Record) api.Death {
 	out := api.Death{
 		ContainerID: d.Container, Name: d.Name, Image: d.Image, ImageID: d.ImageID, Run: d.Run, ExecID: d.Exec,
-		Command: d.Command, TTY: d.TTY, AutoRemove: d.Removed, CreatedAt: d.Created, StartedAt: d.Started, FinishedAt: d.Finished,
+		Command: d.Command, Step: d.Step, Finding: (*api.FileFinding)(d.Finding), TTY: d.TTY, AutoRemove: d.Removed, CreatedAt: d.Created, StartedAt: d.Started, FinishedAt: d.Finished,
 		Cause: string(d.Cause), Text: d.Text(), Observed: d.Exit.Observed, ExitCode: d.Exit.Code, WaitStatus: d.Exit.WaitStatus,
 		Signal: signalName(d.Exit.Signal), Core: d.Exit.Core, SignalFrom: string(d.SignalFrom()), StartedBy: actorOrNil(d.StartedBy),
 		OOMCount: d.OOMCount, Restarts: d.Restarts, WillRestart: d.WillRestart, DaemonAbsent: d.DaemonAbsent,
@@ -60,6 +60,12 @@ func deathForm(d *death.Record) api.Death {
 		}
 	}
 	out.OOMKills = oomKillForms(d.OOMKills)
+	if s := d.Sender; s != nil {
+		out.Sender = &api.DeathSender{
+			PID: s.PID, PIDInside: s.Inside, UID: s.UID, Command: s.Command, ContainerID: s.Container, ContainerName: s.ContainerName,
+			Itself: s.Itself, Parent: s.Parent, ParentName: s.ParentName, Signal: signalName(s.Signal), At: s.At, Source: s.Source,
+		}
+	}
 	if m := d.Signals; m != nil {
 		out.Signals = &api.SignalMasks{Blocked: signalNames(m.Blocked), Ignored: signalNames(m.Ignored), Caught: signalNames(m.Caught)}
 	}

@@ -25,5 +25,10 @@ func (s *Server) facts(r *request) error {
 	if f.NoUserNamespaces != nil {
 		out.Isolation.Why, out.Isolation.IDsPerContainer = f.NoUserNamespaces.Error(), 0
 	}
+	if f.NoSignals != nil {
+		out.Evidence.SignalsWhy = f.NoSignals.Error()
+	} else {
+		out.Evidence.Signals, out.Evidence.SignalsSeen, out.Evidence.SignalsLost = "eBPF tracepoints", f.Signals.Seen, f.Signals.Failed
+	}
 	return r.json(http.StatusOK, out)
 }

@@ -413,6 +413,22 @@ func (f *fake) ExecDieWithClient(_ context.Context, ref string, dies bool) error
 	return nil
 }
 
+func (f *fake) DebugCreate(_ context.Context, req api.DebugRequest) (api.DebugSession, error) {
+	return api.DebugSession{ID: "d1", Target: fakeID, Name: req.Target, State: "running", Writes: "live", User: "root", Command: req.Command}, f.find(req.Target)
+}
+
+func (f *fake) DebugSession(_ context.Context, id string) (engine.DebugSession, error) {
+	if id != "d1" {
+		return engine.DebugSession{}, errdefs.ErrNotFound.WithMessage("No such debug session: " + id)
+	}
+	return engine.DebugSession{DebugSession: api.DebugSession{ID: id, Changes: []string{"A /x"}, Changed: 1}}, nil
+}
+
+func (f *fake) DebugSessions(context.Context) ([]engine.DebugSession, error) {
+	pid := int32(9)
+	return []engine.DebugSession{{DebugSession: api.DebugSession{ID: "d1", PID: 7}, Client: &event.Origin{PID: pid}}}, nil
+}
+
 func (f *fake) Deaths(o engine.DeathsOptions) ([]*death.Record, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

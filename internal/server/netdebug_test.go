@@ -2,7 +2,9 @@ package server
 
 import (
 	"context"
+	"io"
 	"net/netip"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +16,7 @@ import (
 	"github.com/portholehq/porthole/internal/network"
 	"github.com/portholehq/porthole/internal/network/keeper"
 	"github.com/portholehq/porthole/internal/network/resolver"
+	"github.com/portholehq/porthole/internal/record/death"
 )
 
 // netFake has one network, "app", and one container on it, "web".
@@ -72,6 +75,32 @@ func (f *netFake) ContainerUnforward(_ context.Context, _ string, hostPort uint1
 	return nil
 }
 
+func (f *netFake) ContainerCapture(ctx context.Context, ref string, o engine.CaptureOptions, open func(context.Context) io.Writer) error {
+	if ref != "web" {
+		return errdefs.ErrNotFound.WithMessage("No such container: " + ref)
+	}
+	f.note("capture", o.Filter, o.Interface, strconv.Itoa(o.Count), o.Duration.String())
+	w := open(ctx)
+	if _, err := io.WriteString(w, "begins,"); err != nil {
+		return err
+	}
+	if o.Count == 0 {
+		<-ctx.Done() // the client has had enough
+	}
+	_, err := io.WriteString(w, "ends")
+	return err
+}
+
+func (f *netFake) Residents() []engine.Resident { return nil }
+
+func (f *netFake) Deaths(engine.DeathsOptions) ([]*death.Record, error) { return nil, nil }
+
+func (f *netFake) NetworkSurvey() (network.Survey, error) {
+	return network.Survey{Members: []network.Member{{
+		Container: "c1", Endpoint: network.Endpoint{Interface: "eth0", Network: "app", IPv4: netip.MustParsePrefix("10.0.0.2/24")},
+	}}}, nil
+}
+
 func (f *netFake) ContainerForwards(string) ([]network.Published, error) { return nil, nil }
 
 func (f *netFake) ContainerQueries(context.Context, string) (keeper.Queries, error) {
@@ -96,6 +125,14 @@ func TestNetworkAnswers(t *testing.T) {
 		{post, "/v1.51/networks/app/connect", `{"Container":"web","EndpointConfig":{"MacAddress":"02:00:00:00:00:01"}}`, 200, ""},
 		{post, "/networks/app/disconnect", `{"Container":"web"}`, 200, ""},
 		{post, "/networks/prune", "", 200, `{"NetworksDeleted":["old"]}`},
+		{get, "/porthole/containers/web/packets?filter=arp&interface=eth0&count=1&seconds=2", "", 200, "begins,ends"},
+		{post, "/porthole/containers/web/packets", "enough", 200, "begins,ends"},
+		{get, "/porthole/containers/nosuch/packets?count=1", "", 404, "No such container: nosuch"},
+		{get, "/porthole/containers/web/packets?count=-1", "", 400, "must not be negative"},
+		{get, "/porthole/containers/web/packets?count=x", "", 400, "invalid syntax"},
+		{get, "/porthole/whois?what=10.0.0.2", "", 200, `{"Asked":"10.0.0.2","As":"address","Found":[{"Kind":"container","Id":"c1","Status":"removed",`},
+		{get, "/porthole/whois?what=10.0.0.3", "", 404, "nobody here has the address 10.0.0.3"},
+		{get, "/porthole/whois?what=:0", "", 400, "invalid port"},
 		{post, "/porthole/net/check?from=web&target=db:80", "", 200, `[{"Name":"connect","State":"failed","Detail":"refused","Hint":"listen"}]`},
 		{post, "/porthole/containers/web/forwards?port=80/tcp&hostPort=8080", "", 200, `[{"HostIp":"127.0.0.1","HostPort":8080,"Port":"80/tcp"}]`},
 		{post, "/porthole/containers/web/forwards?port=x", "", 400, `invalid port specification`},
@@ -116,6 +153,9 @@ func TestNetworkAnswers(t *testing.T) {
 		if !strings.Contains(strings.Join(f.asked, "\n"), want) {
 			t.Errorf("the engine was not asked to %q: %q", want, f.asked)
 		}
+	}
+	if !strings.Contains(strings.Join(f.asked, "\n"), "capture arp eth0 1 2s") {
+		t.Errorf("the engine was not asked to capture: %q", f.asked)
 	}
 	// Older versions of the API know less.
 	f.asked = nil

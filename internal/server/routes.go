@@ -108,6 +108,12 @@ func (s *Server) routes() []route {
 		{get, "/plugins", s.pluginList},
 		{get, "/plugins/{name}/json", s.pluginInspect},
 
+		{post, "/porthole/build/debug", s.buildDebug},
+		{post, "/porthole/build/debug/{name}/exec", s.buildExec},
+		{post, "/porthole/build/debug/{name}/resize", s.buildResize},
+		{post, "/porthole/build/debug/{name}", s.buildCommand},
+		{get, "/porthole/processes", s.processes},
+
 		{get, "/porthole/daemon", s.daemonState},
 		{get, "/porthole/system/df", s.ledger},
 		{get, "/porthole/system/info", s.facts},
@@ -118,6 +124,8 @@ func (s *Server) routes() []route {
 		{get, "/porthole/containers/{name}/forwards", s.forwardList},
 		{post, "/porthole/containers/{name}/forwards", s.forwardOpen},
 		{remove, "/porthole/containers/{name}/forwards", s.forwardClose},
+		{get, "/porthole/containers/{name}/packets", s.packets},
+		{post, "/porthole/containers/{name}/packets", s.packets},
 		{post, "/porthole/net/check", s.networkCheck},
 		{get, "/porthole/whois", s.whois},
 		{get, "/porthole/containers/{name}/samples", s.containerSamples},
@@ -137,6 +145,9 @@ func (s *Server) routes() []route {
 		{get, "/porthole/builds/{name}", s.buildInspect},
 		{remove, "/porthole/builds/{name}", s.buildRemove},
 		{get, "/porthole/steps", s.buildSteps},
+		{get, "/porthole/debug", s.debugList},
+		{post, "/porthole/debug", s.debugCreate},
+		{get, "/porthole/debug/{name}", s.debugInspect},
 		{post, "/porthole/containers/run", s.containerRun},
 		{post, "/porthole/containers/{name}/exec", s.containerExec},
 

@@ -82,7 +82,7 @@ func (s *Server) enter(first *process, spec wire.ExecSpec, stdio [3]*os.File, gr
 		return nil, nil, fmt.Errorf("exec: %w", err)
 	}
 	defer mnt.Close()
-	p, err := s.launch(spec.ID, spec.Args, birth{cgroup: group, beside: first, expected: spec.Expected})
+	p, err := s.launch(spec.ID, spec.Args, birth{cgroup: group, beside: first, outside: spec.Outside, expected: spec.Expected})
 	if err != nil {
 		return nil, nil, err
 	}

@@ -70,6 +70,8 @@ type birth struct {
 	cgroup *os.File // directory of a v2 cgroup, or nil
 	pidns  *os.File // a pid namespace to be born in, or nil
 	beside *process // to be born in the namespaces of, or nil
+	// outside says that beside's pid namespace is none of them.
+	outside bool
 	// expected says that the stage that expect has forked was born like that.
 	expected bool
 }
@@ -114,6 +116,8 @@ func (s *Server) fork(at birth) (*process, error) {
 		return p.start(s.cfg.Executable, s.cfg.StageArgs, []*os.File{null, null, null, theirs}, at.attr())
 	}
 	switch {
+	case at.beside != nil && at.outside:
+		err = at.beside.outside(start)
 	case at.beside != nil:
 		err = s.onThreshold(at.beside, start)
 	case at.pidns != nil:

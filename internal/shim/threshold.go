@@ -36,7 +36,7 @@ func newThreshold() *threshold {
 func (t *threshold) do(p *process, fn func() error) error {
 	result := make(chan error, 1)
 	t.jobs <- func() {
-		err := p.join()
+		err := p.join(0)
 		if err == nil {
 			err = fn()
 		}
@@ -82,11 +82,28 @@ var joinable = []struct {
 	{"cgroup", unix.CLONE_NEWCGROUP},
 }
 
-// join makes the calling thread enter those namespaces of p in which it is not
-// yet. The others need not be entered, and could not always be: a cgroup
+// outside runs fn on a thread of its own in the namespaces of p but that of its
+// pids. The threshold cannot be used: the namespace of its children is p's, and
+// the shim has not the right to go back to its own.
+func (p *process) outside(fn func() error) error {
+	result := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // and never unlock
+		err := p.join(unix.CLONE_NEWPID)
+		if err == nil {
+			err = fn()
+		}
+		result <- err
+	}()
+	return <-result
+}
+
+// join makes the calling thread enter those namespaces of p, but for the kinds
+// except, in which it is not yet. The others need not be entered, and could not always be: a cgroup
 // namespace of the host belongs to the host's user namespace.
-func (p *process) join() error {
+func (p *process) join(except int) error {
 	flags, err := p.foreignNamespaces()
+	flags &^= except
 	if err != nil || flags == 0 {
 		return err
 	}

@@ -261,7 +261,8 @@ func below(dir string) (all []string) {
 func entries(dir string) (all []string) {
 	list, _ := os.ReadDir(dir)
 	for _, e := range list {
-		if e.Name() == "keeper.sock" { // of the keeper, see withoutHelpers
+		// Of the keeper, see withoutHelpers, and the tools of debug sessions, which are unpacked once.
+		if e.Name() == "keeper.sock" || strings.HasPrefix(e.Name(), "tools-") {
 			continue
 		}
 		all = append(all, filepath.Join(dir, e.Name()))

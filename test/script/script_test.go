@@ -19,6 +19,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
 
+	"github.com/portholehq/porthole/internal/linux/witness"
 	"github.com/portholehq/porthole/internal/testenv"
 	"github.com/portholehq/porthole/test/bed"
 )
@@ -205,9 +206,20 @@ func condition(name string) (bool, error) {
 	switch name {
 	case "uml":
 		return os.Getenv("PORTHOLE_TEST_UML") != "", nil
+	case "signals":
+		return signalsWatched() == nil, nil
 	}
 	return false, fmt.Errorf("unknown condition %q", name)
 }
+
+// signalsWatched tells why signals cannot be watched on this machine; nil: they can.
+var signalsWatched = sync.OnceValue(func() error {
+	w, err := witness.Open(func() (uint64, error) { return 1, nil })
+	if err != nil {
+		return err
+	}
+	return w.Close()
+})
 
 // setup prepares one script, and what is checked after it.
 func setup(t *testing.T, env *testscript.Env, cli string) error {

@@ -55,3 +55,12 @@ type Prune struct {
 	// be free on the disk. Zero: does not matter.
 	Reserved, MaxUsed, MinFree int64
 }
+
+// Debug says where a build stops for its debugger, besides where it fails.
+type Debug struct {
+	// Lines of the Dockerfile, from 1: the build stops in the instruction there,
+	// or the next one.
+	Lines []int
+	// Step stops before the first instruction.
+	Step bool
+}

@@ -84,6 +84,8 @@ type Exit struct {
 	Code      int // the exit status, or 128 + signal
 	Signal    syscall.Signal
 	OOMKilled bool
+	// Reason is why it failed, in one line, where that is known.
+	Reason string
 }
 
 // Runner runs the processes of builds.

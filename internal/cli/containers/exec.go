@@ -124,6 +124,20 @@ func (o *execOptions) request(a *command.App, argv []string) (mobyclient.ExecCre
 }
 
 func (o *execOptions) attached(ctx context.Context, a *command.App, c *client.Client, id string, req mobyclient.ExecCreateOptions) error {
+	err := execStreams(ctx, a, c, id, req, true)
+	var detached tty.EscapeError
+	if o.dieWithClient && errors.As(err, &detached) {
+		err = errors.Join(err, c.ExecDieWithClient(ctx, id, false))
+	}
+	if err != nil {
+		return err
+	}
+	return execExit(ctx, a, c, id)
+}
+
+// execStreams starts an exec and connects it with the standard streams until it
+// has ended, or was detached from.
+func execStreams(ctx context.Context, a *command.App, c *client.Client, id string, req mobyclient.ExecCreateOptions, detachable bool) error {
 	resp, err := c.ExecAttach(ctx, id, mobyclient.ExecAttachOptions{TTY: req.TTY, ConsoleSize: req.ConsoleSize})
 	if err != nil {
 		return err
@@ -131,7 +145,7 @@ func (o *execOptions) attached(ctx context.Context, a *command.App, c *client.Cl
 	defer resp.HijackedResponse.Close()
 
 	session := newSession(a, resp.HijackedResponse, req.TTY)
-	session.DetachKeys = req.DetachKeys
+	session.DetachKeys, session.NoDetach = req.DetachKeys, !detachable
 	session.Stdin, session.Stdout, session.Stderr = req.AttachStdin, req.AttachStdout, req.AttachStderr
 	done := make(chan error, 1)
 	go func() { done <- session.Run(ctx) }()
@@ -144,14 +158,7 @@ func (o *execOptions) attached(ctx context.Context, a *command.App, c *client.Cl
 			return err
 		}, a.Log, func() { resizeFailed(a) })
 	}
-	if err := <-done; err != nil {
-		var detached tty.EscapeError
-		if o.dieWithClient && errors.As(err, &detached) {
-			err = errors.Join(err, c.ExecDieWithClient(ctx, id, false))
-		}
-		return err
-	}
-	return execExit(ctx, a, c, id)
+	return <-done
 }
 
 func execExit(ctx context.Context, a *command.App, c *client.Client, id string) error {

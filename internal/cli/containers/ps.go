@@ -20,6 +20,7 @@ import (
 type psOptions struct {
 	command.ListFlags
 	quiet, size, sizeGiven, all, noTrunc, latest bool
+	build, tree                                  bool
 	last                                         int
 	filter                                       opts.FilterOpt
 }
@@ -32,6 +33,9 @@ func NewPs(a *command.App) *cobra.Command {
 		Short: "List containers",
 		Args:  command.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if o.tree {
+				return o.runTree(cmd.Context(), a)
+			}
 			o.sizeGiven = cmd.Flags().Changed("size")
 			return o.run(cmd.Context(), a)
 		},
@@ -44,7 +48,9 @@ func NewPs(a *command.App) *cobra.Command {
 	set.BoolVarP(&o.all, "all", "a", false, "Show all containers (default shows just running)")
 	set.BoolVar(&o.noTrunc, "no-trunc", false, "Don't truncate output")
 	set.BoolVarP(&o.latest, "latest", "l", false, "Show the latest created container (includes all states)")
+	set.BoolVar(&o.build, "build", false, "Show steps of builds as well; with --all those of the last builds, too")
 	set.IntVarP(&o.last, "last", "n", -1, "Show n last created containers (includes all states)")
+	set.BoolVar(&o.tree, "tree", false, "Show the processes of each container as a tree")
 	o.Add(set)
 	set.VarP(&o.filter, "filter", "f", "Filter output based on conditions provided")
 	return command.Common(cmd, 3, "container ls", "container list", "container ps", "ps")
@@ -78,6 +84,15 @@ func (o *psOptions) run(ctx context.Context, a *command.App) error {
 	res, err := c.ContainerList(ctx, list)
 	if err != nil {
 		return err
+	}
+	if o.build {
+		steps, err := c.BuildSteps(ctx, o.all)
+		if err != nil {
+			return err
+		}
+		for _, s := range steps {
+			res.Items = append(res.Items, stepSummary(&s))
+		}
 	}
 	if done, err := o.JSON(a.Out, res.Items); done {
 		return err

@@ -21,7 +21,7 @@ import (
 type statsOptions struct {
 	command.ListFlags
 	all, noStream, noTrunc bool
-	wide, plot             bool
+	wide, plot, build      bool
 	since, until           string
 }
 
@@ -48,6 +48,7 @@ func NewStats(a *command.App) *cobra.Command {
 	set.BoolVar(&o.noTrunc, "no-trunc", false, "Do not truncate output")
 	set.BoolVar(&o.wide, "wide", false, "Show kinds of memory, rates, and what was waited for")
 	set.BoolVar(&o.plot, "plot", false, "Draw CPU, memory, I/O and network over time")
+	set.BoolVar(&o.build, "build", false, "Show the steps of builds that run as well")
 	set.StringVar(&o.since, "since", "", "Show what was sampled since then (e.g. \"10m\")")
 	set.StringVar(&o.until, "until", "", "Show what was sampled before then")
 	o.Add(set)
@@ -60,6 +61,8 @@ func (o *statsOptions) check() error {
 		return errors.New("conflicting options: cannot specify more than one of --format, --wide and --plot")
 	case o.until != "" && o.since == "":
 		return errors.New("--until needs --since")
+	case o.build && o.since != "":
+		return errors.New("conflicting options: steps of builds are not sampled, so --build excludes --since")
 	case o.since != "" && (o.all || o.noStream):
 		return errors.New("conflicting options: --since is about the past, and excludes --all and --no-stream")
 	}
@@ -80,7 +83,11 @@ func (o *statsOptions) run(ctx context.Context, a *command.App, names []string) 
 	ctx, cancel := context.WithCancelCause(ctx)
 	w := &watch{client: c, stream: !o.noStream, recall: o.plot}
 	defer func() { cancel(nil); w.running.Wait() }()
+	if o.build && len(names) > 0 {
+		return errors.New("conflicting options: cannot specify both --build and names")
+	}
 	if len(names) == 0 {
+		w.build = o.build
 		err = w.addAll(ctx, o.all, cancel)
 	} else {
 		err = w.addNamed(ctx, names)
@@ -193,6 +200,7 @@ func endOfStats(ctx context.Context) error {
 type watch struct {
 	client *client.Client
 	stream bool
+	build  bool // steps of builds as well
 	recall bool // ask for what was sampled before as well
 
 	running sync.WaitGroup
@@ -268,7 +276,7 @@ func (w *watch) addNamed(ctx context.Context, names []string) error {
 func (w *watch) addAll(ctx context.Context, all bool, cancel context.CancelCauseFunc) error {
 	if w.stream {
 		stream := w.client.Events(ctx, mobyclient.EventsListOptions{
-			Filters: mobyclient.Filters{}.Add("type", string(events.ContainerEventType)),
+			Filters: mobyclient.Filters{}.Add("type", w.types()...),
 		})
 		w.running.Go(func() { w.follow(ctx, stream, all, cancel) })
 	}
@@ -280,8 +288,26 @@ func (w *watch) addAll(ctx context.Context, all bool, cancel context.CancelCause
 	for _, ctr := range list.Items {
 		w.add(ctx, ctr.ID, &first)
 	}
+	if w.build {
+		steps, err := w.client.BuildSteps(ctx, false)
+		if err != nil {
+			return err
+		}
+		for _, s := range steps {
+			w.add(ctx, s.Process, &first)
+		}
+	}
 	first.Wait()
 	return nil
+}
+
+// types are those of the events that tell of what comes and goes.
+func (w *watch) types() []string {
+	types := []string{string(events.ContainerEventType)}
+	if w.build {
+		types = append(types, string(events.BuilderEventType))
+	}
+	return types
 }
 
 func (w *watch) follow(ctx context.Context, stream mobyclient.EventsResult, all bool, cancel context.CancelCauseFunc) {
@@ -295,11 +321,23 @@ func (w *watch) follow(ctx context.Context, stream mobyclient.EventsResult, all 
 			return
 		case e := <-stream.Messages:
 			switch {
+			case e.Type == events.BuilderEventType:
+				w.followStep(ctx, e, &first)
 			case e.Action == events.ActionStart, e.Action == events.ActionCreate && all:
 				w.add(ctx, e.Actor.ID, &first)
 			case e.Action == events.ActionDestroy, e.Action == events.ActionDie && !all:
 				w.remove(e.Actor.ID)
 			}
 		}
+	}
+}
+
+// followStep is follow for an event about builds.
+func (w *watch) followStep(ctx context.Context, e events.Message, first *sync.WaitGroup) {
+	switch e.Action { //nolint:exhaustive // the others are about builds and prunes
+	case "step_start":
+		w.add(ctx, e.Actor.ID, first)
+	case "step_die":
+		w.remove(e.Actor.ID)
 	}
 }

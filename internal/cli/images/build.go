@@ -37,19 +37,28 @@ type buildOptions struct {
 	iidFile, cpusetCPUs, cpusetMems     string
 	cpuShares, cpuPeriod, cpuQuota      int64
 	quiet, noCache, pull, rm, forceRm   bool
+	debugFlags
+}
+
+// newBuildOptions returns options of which nothing is set.
+func newBuildOptions() *buildOptions {
+	return &buildOptions{
+		tags: opts.NewListOpts(nil), buildArgs: opts.NewListOpts(opts.ValidateEnv), labels: opts.NewListOpts(opts.ValidateLabel),
+		extraHosts: opts.NewListOpts(opts.ValidateExtraHost), ulimits: opts.NewUlimitOpt(nil),
+	}
 }
 
 // NewBuild returns "build".
 func NewBuild(a *command.App) *cobra.Command {
-	o := buildOptions{
-		tags: opts.NewListOpts(nil), buildArgs: opts.NewListOpts(opts.ValidateEnv), labels: opts.NewListOpts(opts.ValidateLabel),
-		extraHosts: opts.NewListOpts(opts.ValidateExtraHost), ulimits: opts.NewUlimitOpt(nil),
-	}
+	o := newBuildOptions()
 	cmd := &cobra.Command{
 		Use:   "build [OPTIONS] PATH | URL | -",
 		Short: "Build an image from a Dockerfile",
 		Args:  command.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if o.wanted(a) {
+				return o.debug(cmd.Context(), a, args[0])
+			}
 			return o.run(cmd.Context(), a, args[0])
 		},
 		DisableFlagsInUseLine: true,
@@ -79,6 +88,7 @@ func NewBuild(a *command.App) *cobra.Command {
 	set.BoolVar(&o.pull, "pull", false, "Always attempt to pull all referenced images")
 	set.BoolVar(&o.rm, "rm", true, "Remove intermediate containers after a successful build")
 	set.BoolVar(&o.forceRm, "force-rm", false, "Always remove intermediate containers")
+	o.add(set)
 	cmd.AddCommand(newBuildContext(a))
 	cmd.AddCommand(builds.New(a)...)
 	return command.Common(cmd, 4, "image build", "build")

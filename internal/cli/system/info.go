@@ -256,6 +256,12 @@ func (p printer) ours(i *api.Info) {
 		size = fmt.Sprintf("%d files of %s", i.Log.MaxFiles, units.HumanSize(float64(i.Log.MaxSize)))
 	}
 	p.line(" Output Kept of a Container:", size)
+	switch ev := i.Evidence; {
+	case ev.Signals != "":
+		p.line(fmt.Sprintf(" Signals Watched: by %s, %d seen, %d lost", ev.Signals, ev.SignalsSeen, ev.SignalsLost))
+	case ev.SignalsWhy != "":
+		p.line(" Signals Watched: no:", ev.SignalsWhy)
+	}
 }
 
 func (p printer) plugins(i *apisystem.Info) {

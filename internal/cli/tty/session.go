@@ -49,6 +49,8 @@ type Session struct {
 	TTY bool
 	// DetachKeys as the user wrote them; empty stands for the default.
 	DetachKeys string
+	// NoDetach passes on whatever is typed.
+	NoDetach bool
 	// Stdin, Stdout and Stderr tell which streams take part.
 	Stdin, Stdout, Stderr bool
 	// Debug may be nil.
@@ -110,6 +112,9 @@ func (s *Session) prepareInput() (restore func(), input io.Reader, err error) {
 	restore, err = s.Terminal.MakeRaw()
 	if err != nil {
 		return nil, nil, err
+	}
+	if s.NoDetach {
+		return restore, s.Terminal.In, nil
 	}
 	return restore, term.NewEscapeProxy(s.Terminal.In, escape), nil
 }

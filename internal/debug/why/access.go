@@ -202,11 +202,26 @@ func (e *evidence) denied(a attempt, at string, info diagnose.Info, id diagnose.
 	}
 	evidence = append(evidence, fmt.Sprintf("%s is on the mount %s", at, mountText(m)))
 	chown := fmt.Sprintf("chown %s %s   # on the host", id, m.Source)
+	if m.Type == mobymount.TypeImage {
+		return verdict("permission-denied", a.confidence(), text, evidence,
+			fmt.Sprintf("in the Dockerfile of %s: RUN chown %s %s (or chmod)", m.Name, id, at), asOwner(info))
+	}
 	if m.Subpath != "" || at != m.Destination { // what is below may be a link by now
 		chown = fmt.Sprintf("give it to %s, from inside: porthole run --user 0 -v …:%s … chown %s %s", id, m.Destination, id, at)
 	}
-	return verdict("permission-denied", a.confidence(), text, evidence,
-		chown, fmt.Sprintf("porthole run --user %d:%d …   # as its owner", info.UID, info.GID))
+	next := []string{chown, asOwner(info)}
+	if at == m.Destination && m.Subpath == "" && !m.SwapOwner {
+		source := m.Source
+		if m.Type == mobymount.TypeVolume {
+			source = m.Name
+		}
+		next = append(next, fmt.Sprintf("porthole run -v %s:%s:idmap …   # %s owns it in the container, and %d:%d still does on the host", source, at, id, info.UID, info.GID))
+	}
+	return verdict("permission-denied", a.confidence(), text, evidence, next...)
+}
+
+func asOwner(info diagnose.Info) string {
+	return fmt.Sprintf("porthole run --user %d:%d …   # as its owner", info.UID, info.GID)
 }
 
 func (e *evidence) readOnly(p string) []api.Verdict {

@@ -44,17 +44,35 @@ func notStarted(e *evidence) []api.Verdict {
 		evidence = append(evidence, "step of the start that failed: "+se.Step)
 	}
 	if f := se.Finding; f != nil {
-		if f.Path != "" {
-			where := f.Path
-			if f.Line > 0 {
-				where = fmt.Sprintf("%s, line %d", where, f.Line)
-			}
-			evidence = append(evidence, "file: "+where)
-		}
-		return verdict(f.Kind, api.Certain, f.Text, evidence, f.Fix)
+		return finding(f, evidence)
 	}
 	e.unknown = append(e.unknown, "the files of the container tell nothing of the reason")
 	return verdict("start-failed", api.Certain, "it could not be started: "+se.Message, evidence, "porthole container inspect "+e.name)
+}
+
+// finding is what somebody has found in the files.
+func finding(f *death.Finding, evidence []string) []api.Verdict {
+	if f.Path != "" {
+		where := f.Path
+		if f.Line > 0 {
+			where = fmt.Sprintf("%s, line %d", where, f.Line)
+		}
+		evidence = append(evidence, "file: "+where)
+	}
+	return verdict(f.Kind, api.Certain, f.Text, evidence, f.Fix)
+}
+
+// refusedCommand is a command that its shell did not find or may not execute,
+// where the files were looked at.
+func refusedCommand(e *evidence) []api.Verdict {
+	if e.death.Finding == nil {
+		return nil
+	}
+	var said []string
+	if n := len(e.lines); n > 0 {
+		said = append(said, fmt.Sprintf("its last line: %q", e.lines[n-1].Text))
+	}
+	return finding(e.death.Finding, said)
 }
 
 // ending is how it ended, where nothing tells more.
@@ -62,9 +80,9 @@ func ending(e *evidence) []api.Verdict {
 	d := e.death
 	switch d.Cause {
 	case death.Completed:
-		return verdict("completed", api.Certain, "it ended by itself with code 0, which is no failure", nil, "porthole logs "+e.name)
+		return verdict("completed", api.Certain, "it ended by itself with code 0, which is no failure", askedNote(d), "porthole logs "+e.name)
 	case death.Failed:
-		evidence := []string{"no signal ended it, and nobody asked the engine to end it"}
+		evidence := append([]string{"no signal ended it, and nobody asked the engine to end it"}, askedNote(d)...)
 		if len(e.lines) == 0 {
 			e.unknown = append(e.unknown, "it has written nothing that could tell why it chose this code")
 		}
@@ -100,6 +118,9 @@ func codeNote(code int) string {
 }
 
 func (e *evidence) logsCommand() string {
+	if e.step() {
+		return "porthole logs " + e.name
+	}
 	if e.status == removed {
 		return fmt.Sprintf("porthole deaths --json --run %d %s", e.run, e.name)
 	}
@@ -171,7 +192,11 @@ func oomVerdict(e *evidence, kills []death.OOMKill, count uint64) api.Verdict {
 	}
 	const double = 2
 	if limit > 0 {
-		v.Next = append(v.Next, fmt.Sprintf("raise the limit, as with: porthole run -m %dm … (it was %s)", limit*double>>20, size(limit)))
+		verb := "run"
+		if e.step() {
+			verb = "build"
+		}
+		v.Next = append(v.Next, fmt.Sprintf("raise the limit, as with: porthole "+verb+" -m %dm … (it was %s)", limit*double>>20, size(limit)))
 	}
 	if e.status != removed {
 		v.Next = append(v.Next, "porthole stats --since 10m "+e.name)
@@ -249,17 +274,13 @@ func killed(e *evidence) []api.Verdict {
 		evidence = append(evidence, "the kernel counted no kill for want of memory in the run")
 	}
 	if s := d.Sender; s != nil {
-		from := fmt.Sprintf("process %d (%s) of uid %d", s.PID, s.Command, s.UID)
-		if s.Container != "" {
-			from += " in container " + s.Container
-		}
-		return verdict("killed-from-outside", api.Certain, fmt.Sprintf("%s sent it %s", from, name), append(evidence, "source: "+s.Source))
+		return sentBy(e, s, name, evidence)
 	}
 	if limit := e.cpuTime(); limit > 0 && d.Exit.Signal == syscall.SIGKILL {
 		return verdict("out-of-cpu-time", api.Likely, fmt.Sprintf("the kernel kills what has used as much processor time as --ulimit cpu allows, here %d s", limit),
 			evidence, "porthole run --ulimit cpu=SOFT:HARD …")
 	}
-	e.unknown = append(e.unknown, "which process sent "+name+": nothing recorded that")
+	e.unknown = append(e.unknown, "which process sent "+name+": nothing recorded that; porthole info tells whether signals are watched here")
 	return verdict("killed-from-outside", api.Certain, fmt.Sprintf("%s ended it, which neither the engine nor the kernel's memory killer sent: a process of the host, or in the container, did", name), evidence,
 		"look on the host for who kills: journalctl --since …, oomd, earlyoom, a service that stops its processes")
 }
@@ -275,6 +296,30 @@ func (e *evidence) cpuTime() int64 {
 		}
 	}
 	return 0
+}
+
+// sentBy names the process that has sent the signal.
+func sentBy(e *evidence, s *death.Sender, name string, evidence []string) []api.Verdict {
+	evidence = append(evidence, fmt.Sprintf("%s, %s before its end", s.Source, e.death.Finished.Sub(s.At).Abs().Round(time.Millisecond)))
+	switch {
+	case s.Itself:
+		return verdict("killed-itself", api.Certain, "its first process sent "+name+" to itself", evidence, e.logsCommand())
+	case s.Container != "" && s.Container == e.id:
+		return verdict("killed-from-inside", api.Certain, fmt.Sprintf("%s, which is this one, sent it %s", s.Text(), name), evidence, e.logsCommand())
+	case s.Container != "":
+		return verdict("killed-from-outside", api.Certain, fmt.Sprintf("%s sent it %s", s.Text(), name), evidence, "find out why that container may see this one's processes: porthole inspect --format '{{.HostConfig.PidMode}}' "+s.ContainerName)
+	}
+	return verdict("killed-from-outside", api.Certain, fmt.Sprintf("%s sent it %s", s.Text(), name), evidence,
+		"find out on the host what starts this command")
+}
+
+// askedNote tells of a signal that asked a process to end, which then ended by itself.
+func askedNote(d *death.Record) []string {
+	s := d.Sender
+	if s == nil || s.Signal == 0 || d.Exit.Signal != 0 {
+		return nil
+	}
+	return []string{fmt.Sprintf("%s before, it got %s: %s (%s)", d.Finished.Sub(s.At).Abs().Round(time.Millisecond), signalName(s.Signal), s.Text(), s.Source)}
 }
 
 func lost(e *evidence) []api.Verdict {

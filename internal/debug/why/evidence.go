@@ -238,6 +238,9 @@ func (e *evidence) summary() string {
 	d := e.death
 	when := units.HumanDuration(time.Since(d.Finished)) + " ago"
 	text := fmt.Sprintf("%s, run %d: ", e.name, d.Run)
+	if e.step() {
+		text = fmt.Sprintf("build step %s (%s): ", e.name, d.Step)
+	}
 	switch {
 	case d.StartError != nil:
 		text += fmt.Sprintf("did not start, %s (code %d)", when, d.Exit.Code)
@@ -251,11 +254,15 @@ func (e *evidence) summary() string {
 	if e.status == string(container.StateRestarting) {
 		text += "; its restart policy will start it again"
 	}
-	if e.status == removed {
+	if e.status == removed && !e.step() {
 		text += "; the container was removed"
 	}
 	return text
 }
+
+// step tells that it is a step of a build, which is no container that could be
+// removed.
+func (e *evidence) step() bool { return e.death != nil && e.death.Step != "" }
 
 func since(t time.Time) string { return units.HumanDuration(time.Since(t)) }
 

@@ -50,7 +50,7 @@ type rule func(*evidence) []api.Verdict
 
 // deadRules are for a run that has ended; the first that finds something is the
 // answer. How it ended is the last: it adds nothing to why.
-var deadRules = []rule{notStarted, byWords, ending}
+var deadRules = []rule{notStarted, refusedCommand, byWords, ending}
 
 // liveRules are for one that goes on.
 var liveRules = []rule{

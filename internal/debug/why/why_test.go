@@ -80,7 +80,14 @@ func TestExplainTheDead(t *testing.T) {
 		{"killed by nobody knows whom", ended(killedBy, nil), "killed-from-outside", api.Certain, "SIGKILL ended it", "which process sent SIGKILL"},
 		{"killed by somebody", ended(killedBy, func(d *death.Record) {
 			d.Sender = &death.Sender{PID: 9, UID: 3, Command: "reaper", Source: "tracepoint"}
-		}), "killed-from-outside", api.Certain, "process 9 (reaper) of uid 3 sent it SIGKILL", ""},
+		}), "killed-from-outside", api.Certain, "process 9 (reaper) of uid 3 of the host sent it SIGKILL", ""},
+		{"killed by a process inside", ended(killedBy, func(d *death.Record) {
+			d.Sender = &death.Sender{PID: 9, Inside: 4, Command: "sh", Container: d.Container, ContainerName: "web", Source: "tracepoint"}
+		}), "killed-from-inside", api.Certain, "in container web, pid 4 there, which is this one, sent it SIGKILL", ""},
+		{"killed by itself", ended(killedBy, func(d *death.Record) { d.Sender = &death.Sender{PID: 9, Itself: true, Source: "tracepoint"} }), "killed-itself", api.Certain, "to itself", ""},
+		{"ended by itself when asked to", ended(death.Exit{Code: 0}, func(d *death.Record) {
+			d.Sender = &death.Sender{PID: 9, Command: "kill 5", Signal: syscall.SIGTERM, Source: "tracepoint"}
+		}), "completed", api.Certain, "it got SIGTERM: process 9 (kill 5)", ""},
 		{"memory, and the log is lost", ended(killedBy, func(d *death.Record) { d.OOMCount = 2 }), "oom", api.Likely, "the kernel counted 2 kills", "its log"},
 		{"memory of a group around it", ended(killedBy, func(d *death.Record) {
 			d.OOMKills = []death.OOMKill{{Task: "java", PID: 5, RSS: 1 << 20, Whose: death.OuterLimit, Group: "/pods", Limit: 1 << 30, First: true}}

@@ -93,6 +93,9 @@ type Mount struct {
 	// VolumeOptions are the driver's, of a volume that was made for the container.
 	VolumeOptions map[string]string `json:"volume_options,omitempty"`
 
+	// SwapOwner shows what belongs to the owner of the source as the container's user's, and the other way round.
+	SwapOwner bool `json:"swap_owner,omitempty"`
+
 	NonRecursive         bool     `json:"non_recursive,omitempty"`
 	ReadOnlyNonRecursive bool     `json:"ro_non_recursive,omitempty"`
 	ReadOnlyForce        bool     `json:"ro_force,omitempty"` // fail if it cannot be made recursively read-only

@@ -141,6 +141,37 @@ func (g *Group) killV2(ctx context.Context, sub Sub) error {
 	return waitEvents(ctx, dir, func(events map[string]string) bool { return events["populated"] == "0" })
 }
 
+// EndTools ends everything in debug and returns once nothing lives there any
+// more or when ctx ends. Unlike after Kill, the group can be used again: Linux
+// 6.14 and later kill what is cloned right into a group that was ever emptied by
+// cgroup.kill, since it compares that group's count of kills with the one of the
+// group that it comes from (kernel/cgroup/cgroup.c, cgroup_css_set_fork).
+func (g *Group) EndTools(ctx context.Context) error {
+	if g.err != nil {
+		return g.err
+	}
+	if g.tree.v2 == "" {
+		return ignoreMissing(g.killV1(ctx, Debug))
+	}
+	freeze := filepath.Join(g.Dir(Debug), "cgroup.freeze")
+	if pids, err := cgroups.GetAllPids(g.Dir(Debug)); err != nil || len(pids) == 0 {
+		return ignoreMissing(err)
+	}
+	// So that nothing forks meanwhile. What is frozen can be killed.
+	if err := writeFile(freeze, "1"); err != nil {
+		return ignoreMissing(err)
+	}
+	err := g.killV1(ctx, Debug)
+	return ignoreMissing(errors.Join(err, writeFile(freeze, "0")))
+}
+
+func ignoreMissing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
 // killV1 freezes the group, so that nothing forks meanwhile, signals every
 // process and thaws it, until it is empty.
 func (g *Group) killV1(ctx context.Context, sub Sub) error {

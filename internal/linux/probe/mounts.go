@@ -4,12 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/portholehq/porthole/internal/linux/ns"
 )
 
 // MountAPI tells whether the kernel has mounts as file descriptors: fsopen,
@@ -72,28 +73,28 @@ func LowerdirPlus() error {
 // UserNamespaces tells whether this process can make user namespaces, by making
 // one. Needs root, because a limit of other users is none of root's.
 func UserNamespaces() error {
-	ns, err := newUserNamespace()
+	user, err := newUserNamespace()
 	if err != nil {
 		return err
 	}
-	return ns.Close()
+	return user.Close()
 }
 
 // IDMapped tells whether what is mounted at a directory can be mounted a second
 // time with other ids: files that belong to user 0 on disk show as those of user
 // 1000, and the other way round. That depends on the filesystem. Needs root.
 func IDMapped(dir string) error {
-	ns, err := newUserNamespace()
+	user, err := newUserNamespace()
 	if err != nil {
 		return err
 	}
-	defer ns.Close()
+	defer user.Close()
 	fd, err := unix.OpenTree(unix.AT_FDCWD, dir, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
 	if err != nil {
 		return fmt.Errorf("clone mount of %q: %w", dir, err)
 	}
 	defer unix.Close(fd)
-	err = unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(ns.Fd())})
+	err = unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(user.Fd())})
 	switch {
 	case err == nil:
 		return nil
@@ -124,28 +125,14 @@ func filesystemOf(path string) string {
 }
 
 // newUserNamespace makes a user namespace that maps the first 65536 ids to
-// others, and opens it. The process that it takes is this program once more,
-// stopped before its first instruction, and gone when this returns.
+// others, and opens it.
 func newUserNamespace() (*os.File, error) {
-	// A process is traced by a thread, and ends with its tracer.
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
 	mapping := []syscall.SysProcIDMap{{ContainerID: 0, HostID: 100000, Size: 65536}}
-	p, err := os.StartProcess("/proc/self/exe", []string{"porthole-probe"}, &os.ProcAttr{Sys: &syscall.SysProcAttr{
-		Cloneflags: syscall.CLONE_NEWUSER, UidMappings: mapping, GidMappings: mapping, Ptrace: true, Pdeathsig: syscall.SIGKILL,
-	}})
+	f, err := ns.NewUser(mapping, mapping)
 	if err != nil {
 		return nil, explainUserNamespace(err)
 	}
-	defer func() {
-		_ = p.Kill()
-		_, _ = p.Wait()
-	}()
-	ns, err := os.Open("/proc/" + strconv.Itoa(p.Pid) + "/ns/user")
-	if err != nil {
-		return nil, fmt.Errorf("open user namespace: %w", err)
-	}
-	return ns, nil
+	return f, nil
 }
 
 func explainUserNamespace(err error) error {
@@ -160,5 +147,5 @@ func explainUserNamespace(err error) error {
 	case errors.Is(err, unix.EPERM):
 		return &UnsupportedError{Feature: feature, Detail: "this process may not make any: it needs root, and to be in no chroot"}
 	}
-	return fmt.Errorf("make user namespace: %w", err)
+	return err
 }

@@ -97,6 +97,9 @@ func (r *Record) SignalFrom() From {
 		return FromItself
 	case Completed, Failed, Killed, NotStarted, Lost:
 	}
+	if r.Sender != nil && r.Sender.Itself {
+		return FromItself
+	}
 	return FromOutside
 }
 
@@ -116,6 +119,9 @@ func (r *Record) Text() string {
 	case TimedOut:
 		return r.late()
 	case Killed:
+		if s := r.Sender; s != nil {
+			return "killed by " + unix.SignalName(r.Exit.Signal) + ", not by us: " + s.Text()
+		}
 		return "killed by " + unix.SignalName(r.Exit.Signal) + ", not by us"
 	case NotStarted:
 		return "not started: " + r.StartError.Message

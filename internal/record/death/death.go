@@ -13,6 +13,7 @@ package death
 
 import (
 	"encoding/json"
+	"fmt"
 	"syscall"
 	"time"
 	"unicode/utf8"
@@ -37,6 +38,7 @@ type Record struct {
 	Run       int      `json:"run"`            // 1 for the first start of the container
 	Exec      string   `json:"exec,omitempty"` // id of the exec; empty: the container's first process
 	Command   []string `json:"command,omitempty"`
+	Step      string   `json:"step,omitempty"` // what a step of a build is called; empty: it is a container
 	TTY       bool     `json:"tty,omitempty"`
 	Removed   bool     `json:"auto_remove,omitempty"` // it was to be removed at its end (--rm)
 
@@ -49,13 +51,16 @@ type Record struct {
 	Exit  Exit  `json:"exit"`
 	// StartError is why it did not start, with the step of the start plan.
 	StartError *StartError `json:"start_error,omitempty"`
+	// Finding is what in the files kept a command from being executed that a
+	// shell has told of, where somebody has looked.
+	Finding *Finding `json:"finding,omitempty"`
 
 	// StartedBy is who asked for the start, or for what led to it.
 	StartedBy *event.Origin `json:"started_by,omitempty"`
 
 	// Who wanted it to end.
 	Stop   *Stop   `json:"stop,omitempty"`   // what the engine was asked to do
-	Sender *Sender `json:"sender,omitempty"` // who sent the last signal, where the kernel told
+	Sender *Sender `json:"sender,omitempty"` // who sent the signal that ended it, or one just before, where the kernel told
 
 	OOMKills []OOMKill `json:"oom_kills,omitempty"` // during the whole run
 	// OOMCount is what the kernel counted, which may be more than it told of.
@@ -135,6 +140,39 @@ type Sender struct {
 	Command   string `json:"command,omitempty"`
 	Container string `json:"container,omitempty"` // in which it runs; empty: none
 	Source    string `json:"source"`              // from what this is known, such as "tracepoint"
+
+	Signal        syscall.Signal `json:"signal,omitempty"` // the one that it sent: that of the end, or one just before it
+	At            time.Time      `json:"at,omitzero"`
+	ContainerName string         `json:"container_name,omitempty"`
+	Inside        int            `json:"pid_inside,omitempty"` // its number in its own pid namespace
+	Itself        bool           `json:"itself,omitempty"`     // the process that ended
+	Parent        int            `json:"parent,omitempty"`
+	ParentName    string         `json:"parent_name,omitempty"`
+}
+
+// Text names the sender in a few words.
+func (s *Sender) Text() string {
+	if s.Itself {
+		return "it sent that to itself"
+	}
+	text := fmt.Sprintf("process %d (%s) of uid %d", s.PID, s.Command, s.UID)
+	if s.Container == "" {
+		text += " of the host"
+		if s.ParentName != "" {
+			text += fmt.Sprintf(", a child of %s (%d)", s.ParentName, s.Parent)
+		}
+		return text
+	}
+	name := s.ContainerName
+	if name == "" {
+		const short = 12
+		name = s.Container[:min(len(s.Container), short)]
+	}
+	text += " in container " + name
+	if s.Inside > 0 {
+		text += fmt.Sprintf(", pid %d there", s.Inside)
+	}
+	return text
 }
 
 // OOMKill is one process that the kernel killed for want of memory.

@@ -23,6 +23,12 @@ import (
 	"time"
 )
 
+// ToolsDir is where a process of ours finds its tools in a container: a
+// directory that every procfs has, for the files of an NFS server, and that is
+// empty unless there is one. So no file system of a container needs a place for
+// them, and none of its files is out of sight.
+const ToolsDir = "/proc/fs/nfsd"
+
 // Mode says what the stage was started for.
 type Mode string
 
@@ -56,6 +62,15 @@ const (
 	// OpPropagation sets the propagation type Flags (MS_PRIVATE, MS_SLAVE) on
 	// the mount at Path, recursively. Done on "/" before anything else.
 	OpPropagation Op = "propagation"
+	// OpCopyMounts leaves the mount namespace for a copy of it, of which nothing
+	// gets back. The root is the copy's from then on.
+	OpCopyMounts Op = "copy mounts"
+	// OpCarry mounts what is at Path under the present root, with all that is
+	// below it, at Path under the root that a later pivot takes. It is made
+	// read-only if Flags is MOUNT_ATTR_RDONLY. What is missing is left out.
+	OpCarry Op = "carry mount"
+	// OpTools places the detached mount File at [ToolsDir].
+	OpTools Op = "tools"
 	// OpRoot attaches the detached mount File as the root of the container.
 	OpRoot Op = "root"
 	// OpMount places a mount: see [Mount].

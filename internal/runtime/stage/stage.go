@@ -143,6 +143,12 @@ func (s *stage) do(st *plan.Step) error {
 	switch st.Op {
 	case plan.OpSetns:
 		return s.setns(st)
+	case plan.OpCopyMounts:
+		return s.copyMounts()
+	case plan.OpCarry:
+		return s.carry(st)
+	case plan.OpTools:
+		return s.tools(st)
 	case plan.OpPropagation:
 		return mount.Propagate(st.Path, st.Flags)
 	case plan.OpRoot:
@@ -244,6 +250,11 @@ func (s *stage) setns(st *plan.Step) error {
 	if st.Flags&unix.CLONE_NEWNS == 0 {
 		return nil
 	}
+	return s.takeRoot()
+}
+
+// takeRoot makes the present root the container's.
+func (s *stage) takeRoot() error {
 	fd, err := unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return &os.PathError{Op: "open", Path: "/", Err: err}

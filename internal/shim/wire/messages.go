@@ -124,6 +124,9 @@ type ExecSpec struct {
 	Size     Size     `json:"size,omitzero"`
 	// IntoCgroup is as in StartSpec.
 	IntoCgroup bool `json:"into_cgroup,omitempty"`
+	// Outside has the process born in the shim's pid namespace: the container
+	// does not see it.
+	Outside bool `json:"outside,omitempty"`
 	// Expected says that the cgroup is that of expect.
 	Expected bool `json:"expected,omitempty"`
 	// Note is the daemon's, for the one after it: it comes back in the State.

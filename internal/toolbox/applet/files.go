@@ -424,7 +424,7 @@ func dfCommand(std IO, args []string) error {
 	if err != nil {
 		return err
 	}
-	mounts, err := os.ReadFile("/proc/self/mounts")
+	mounts, err := mountTable()
 	if err != nil {
 		return err
 	}

@@ -321,7 +321,7 @@ func killCommand(std IO, args []string) error {
 		if err != nil {
 			return fmt.Errorf("%s: arguments must be process IDs", text)
 		}
-		if err := syscall.Kill(pid, s); err != nil {
+		if err := sendSignal(pid, s); err != nil {
 			return fmt.Errorf("(%d): %w", pid, err)
 		}
 		return nil
@@ -394,7 +394,7 @@ func nprocCommand(std IO, _ []string) error {
 }
 
 func ttyCommand(std IO, _ []string) error {
-	name, err := os.Readlink("/proc/self/fd/0")
+	name, err := terminalName(0)
 	if err != nil || !term.IsTerminal(0) {
 		fmt.Fprintln(std.Out, "not a tty")
 		return exitStatus(1)
@@ -428,7 +428,7 @@ func mountCommand(std IO, args []string) error {
 	if len(args) > 0 {
 		return usageError("only listing is supported")
 	}
-	data, err := os.ReadFile("/proc/self/mounts")
+	data, err := mountTable()
 	if err != nil {
 		return err
 	}

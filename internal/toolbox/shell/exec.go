@@ -215,7 +215,7 @@ func (sh *shell) start(hc interp.HandlerContext, args []string) error {
 	sh.mu.Unlock()
 	if err != nil {
 		if errors.Is(err, syscall.ENOEXEC) {
-			return sh.start(hc, append([]string{"/proc/self/exe", "sh", path}, args[1:]...))
+			return sh.start(hc, append([]string{self(), "sh", path}, args[1:]...))
 		}
 		return failed(hc, fmt.Errorf("%s: %w", args[0], underlying(err)))
 	}
@@ -285,7 +285,7 @@ func (sh *shell) replaceProcess(hc interp.HandlerContext, args []string) error {
 	}
 	err = unix.Exec(path, args, environ(hc.Env))
 	if errors.Is(err, syscall.ENOEXEC) {
-		err = unix.Exec("/proc/self/exe", append([]string{"sh", path}, args[1:]...), environ(hc.Env))
+		err = unix.Exec(self(), append([]string{"sh", path}, args[1:]...), environ(hc.Env))
 	}
 	return failed(hc, fmt.Errorf("%s: %w", args[0], err))
 }

@@ -390,7 +390,7 @@ func (sh *shell) trapWhileWaiting(code string) {
 func (sh *shell) resolve(hc interp.HandlerContext, name string) (path string, err error) {
 	path, err = interp.LookPathDir(hc.Dir, hc.Env, name)
 	if err != nil && sh.isApplet != nil && sh.isApplet(name) && !strings.Contains(name, "/") {
-		return "/proc/self/exe", nil
+		return self(), nil
 	}
 	if err != nil && strings.Contains(name, "/") {
 		full := name
@@ -406,6 +406,18 @@ func (sh *shell) resolve(hc interp.HandlerContext, name string) (path string, er
 		return "", fmt.Errorf("%s: %w", name, errNotFound)
 	}
 	return path, nil
+}
+
+// self is this program. In a debug session /proc is another pid namespace's.
+func self() string {
+	const own = "/proc/self/exe"
+	if _, err := os.Lstat(own); err == nil {
+		return own
+	}
+	if found, err := interp.LookPath(expand.ListEnviron(os.Environ()...), "porthole-toolbox"); err == nil {
+		return found
+	}
+	return own
 }
 
 var errNotFound = errors.New("not found")

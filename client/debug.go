@@ -1,0 +1,47 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+
+	"github.com/portholehq/porthole/api"
+)
+
+// Debug prepares a debug session. It is started, and connected with, by
+// ExecAttach, like an exec, and ends when that connection does.
+func (c *Client) Debug(ctx context.Context, req api.DebugRequest) (api.DebugSession, error) {
+	var out api.DebugSession
+	body, err := json.Marshal(req)
+	if err != nil {
+		return out, err
+	}
+	resp, err := c.send(ctx, http.MethodPost, "/porthole/debug", bytes.NewReader(body))
+	if err != nil {
+		return out, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(&out); err != nil {
+		return out, fmt.Errorf("read answer of /porthole/debug: %w", err)
+	}
+	return out, nil
+}
+
+// DebugSession tells of a session, for some minutes also of one that has ended:
+// then with what it has changed.
+func (c *Client) DebugSession(ctx context.Context, id string) (api.DebugSession, error) {
+	var out api.DebugSession
+	err := c.get(ctx, "/porthole/debug/"+url.PathEscape(id), &out)
+	return out, err
+}
+
+// DebugSessions lists the sessions that run, the oldest first.
+func (c *Client) DebugSessions(ctx context.Context) ([]api.DebugSession, error) {
+	var out []api.DebugSession
+	err := c.get(ctx, "/porthole/debug", &out)
+	return out, err
+}

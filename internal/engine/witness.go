@@ -1,0 +1,92 @@
+package engine
+
+import (
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/portholehq/porthole/internal/linux/cgroup"
+	"github.com/portholehq/porthole/internal/linux/witness"
+	"github.com/portholehq/porthole/internal/record/death"
+)
+
+// Witness tells who has sent a signal to a process of a container, since a time. It does not wait.
+type Witness interface {
+	Signal(pid int, sig syscall.Signal, since time.Time) (witness.Signal, bool)
+	Counts() (witness.Counts, error)
+}
+
+// byTracepoint is the source of what a Witness knows.
+const byTracepoint = "tracepoint signal_generate"
+
+// asked are the signals by which processes are asked to end.
+var askedToEnd = []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP}
+
+// senderOf is who has sent the signal that ended a process of a container, or, of one that ended by itself, a signal that
+// asked it to, just before. Nil: nobody but the kernel or this daemon, or nobody knows.
+func (e *Engine) senderOf(id string, pid int, began time.Time, exit Exit) *death.Sender {
+	if e.deps.Witness == nil || pid <= 0 || !exit.Observed {
+		return nil
+	}
+	signals, since := []syscall.Signal{exit.Signal}, began.Add(-time.Second) // of two clocks
+	if exit.Signal == 0 {
+		signals = askedToEnd
+		if recent := exit.At.Add(-decisiveFor); recent.After(since) {
+			since = recent
+		}
+	}
+	var last witness.Signal
+	for _, sig := range signals {
+		if s, ok := e.deps.Witness.Signal(pid, sig, since); ok && !s.Ignored && s.Time.After(last.Time) {
+			last = s
+		}
+	}
+	if last.Time.IsZero() || last.OOM || last.Kernel || e.ours(id, last.From) {
+		return nil
+	}
+	f := last.From
+	s := &death.Sender{
+		PID: f.PID, UID: f.UID, Command: f.Command(), Source: byTracepoint, Signal: last.Signal, At: last.Time.UTC(),
+		Inside: f.PIDInside, Itself: f.PID == pid, Parent: f.Parent, ParentName: f.ParentName,
+	}
+	if f.Group != 0 {
+		s.Container, s.ContainerName = e.containerOf(id, f.Group)
+	}
+	return s
+}
+
+// ours tells that a process is this daemon or the shim of the container: they have sent what somebody asked for.
+func (e *Engine) ours(id string, p witness.Process) bool {
+	if p.PID == os.Getpid() {
+		return true
+	}
+	shim, err := e.groupOf(id).ID(cgroup.Shim)
+	return err == nil && shim != 0 && p.Part == shim
+}
+
+// groupOf is the control group of a container.
+func (e *Engine) groupOf(id string) *cgroup.Group {
+	return cgroup.New(e.config.CgroupParent + "/" + id)
+}
+
+// containerOf finds the container with a control group, beginning with the likeliest. One that has been removed since has
+// a group no more: of it only that it was a container is known.
+func (e *Engine) containerOf(first string, group uint64) (id, name string) {
+	all := e.registry.all()
+	for _, c := range all {
+		if c.id == first && e.hasGroup(c.id, group) {
+			return c.id, c.view().Name
+		}
+	}
+	for _, c := range all {
+		if c.id != first && e.hasGroup(c.id, group) {
+			return c.id, c.view().Name
+		}
+	}
+	return "unknown", "that has been removed since"
+}
+
+func (e *Engine) hasGroup(id string, group uint64) bool {
+	n, err := e.groupOf(id).ID("")
+	return err == nil && n == group
+}

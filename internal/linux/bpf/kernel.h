@@ -1,0 +1,175 @@
+/* What the programs need of the kernel's types. The loader finds out where each
+ * field is on the kernel that runs, so only names and kinds count here. */
+#ifndef PORTHOLE_KERNEL_H
+#define PORTHOLE_KERNEL_H
+
+typedef unsigned char __u8;
+typedef short __s16;
+typedef unsigned short __u16;
+typedef int __s32;
+typedef unsigned int __u32;
+typedef long long __s64;
+typedef unsigned long long __u64;
+typedef __u16 __le16;
+typedef __u16 __be16;
+typedef __u32 __le32;
+typedef __u32 __be32;
+typedef __u64 __le64;
+typedef __u64 __be64;
+typedef __u32 __wsum;
+typedef __u16 __sum16;
+
+#define bool _Bool
+#define true 1
+#define false 0
+
+enum bpf_map_type {
+	BPF_MAP_TYPE_HASH = 1,
+	BPF_MAP_TYPE_ARRAY = 2,
+	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
+	BPF_MAP_TYPE_LRU_HASH = 9,
+	BPF_MAP_TYPE_RINGBUF = 27,
+	BPF_MAP_TYPE_TASK_STORAGE = 29,
+};
+
+enum {
+	BPF_ANY = 0,
+	BPF_NOEXIST = 1,
+};
+
+enum {
+	BPF_F_NO_PREALLOC = 1,
+	BPF_LOCAL_STORAGE_GET_F_CREATE = 1,
+	BPF_RB_NO_WAKEUP = 1,
+	BPF_RB_FORCE_WAKEUP = 2,
+	BPF_RB_AVAIL_DATA = 0,
+};
+
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_tracing.h>
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+struct kernfs_node {
+	__u64 id;
+};
+
+struct cgroup;
+
+struct cgroup_subsys_state {
+	struct cgroup *cgroup;
+	struct cgroup_subsys_state *parent;
+};
+
+struct cgroup {
+	struct cgroup_subsys_state self;
+	int level;
+	struct kernfs_node *kn;
+};
+
+struct css_set {
+	struct cgroup *dfl_cgrp;
+};
+
+struct ns_common {
+	unsigned int inum;
+};
+
+struct pid_namespace {
+	struct ns_common ns;
+};
+
+struct upid {
+	int nr;
+	struct pid_namespace *ns;
+};
+
+struct pid {
+	unsigned int level;
+	struct upid numbers[1];
+};
+
+struct mm_struct {
+	unsigned long arg_start, arg_end;
+};
+
+struct signal_struct {
+	int group_exit_code;
+};
+
+struct task_struct {
+	int pid, tgid;
+	__u64 start_boottime;
+	int exit_code;
+	char comm[16];
+	struct css_set *cgroups;
+	struct mm_struct *mm;
+	struct task_struct *real_parent;
+	struct task_struct *group_leader;
+	struct pid *thread_pid;
+	struct signal_struct *signal;
+};
+
+struct kernel_siginfo {
+	int si_signo, si_errno, si_code;
+};
+
+#pragma clang attribute pop
+
+/* A place is where a task is below a group: the group next below it, and the one
+ * below that. */
+struct place {
+	__u64 group; /* cgroup id; 0: the task is elsewhere */
+	__u64 part;
+};
+
+#define DEPTH 16
+
+/* place_below finds where a task is below the group with an id. A task that is in
+ * that group itself is elsewhere. */
+static __always_inline struct place place_below(struct task_struct *task, __u64 parent)
+{
+	struct cgroup *group = BPF_CORE_READ(task, cgroups, dfl_cgrp);
+	struct place at = {}, nowhere = {};
+
+	for (int i = 0; i < DEPTH && group; i++) {
+		__u64 id = BPF_CORE_READ(group, kn, id);
+
+		if (id == parent)
+			return at;
+		at.part = at.group;
+		at.group = id;
+		group = BPF_CORE_READ(group, self.parent, cgroup);
+	}
+	return nowhere;
+}
+
+/* Namespaces of processes are nested no deeper. */
+#define PID_DEPTH 32
+
+/* Numbers of one process. */
+struct numbers {
+	int seen;   /* in the namespace of whoever asks; 0: not to be seen from there */
+	int inside; /* in its own namespace */
+};
+
+/* numbers_of finds the numbers of a task's process; inum names the namespace of
+ * whoever asks. */
+static __always_inline struct numbers numbers_of(struct task_struct *task, unsigned int inum)
+{
+	struct pid *pid = BPF_CORE_READ(task, group_leader, thread_pid);
+	unsigned int level = BPF_CORE_READ(pid, level);
+	struct numbers out = {};
+
+	for (unsigned int i = 0; i < PID_DEPTH && i <= level; i++) {
+		struct upid *at = (void *)pid + bpf_core_field_offset(pid->numbers) + i * bpf_core_type_size(struct upid);
+
+		out.inside = BPF_CORE_READ(at, nr);
+		if (BPF_CORE_READ(at, ns, ns.inum) == inum)
+			out.seen = out.inside;
+	}
+	return out;
+}
+
+#endif

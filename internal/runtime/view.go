@@ -1,0 +1,163 @@
+package runtime
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path"
+	"slices"
+
+	"github.com/moby/sys/mountinfo"
+	"golang.org/x/sys/unix"
+
+	"github.com/portholehq/porthole/internal/linux/mount"
+	"github.com/portholehq/porthole/internal/linux/ns"
+	"github.com/portholehq/porthole/internal/runtime/plan"
+)
+
+// View is how a tool sees a container that runs: by a copy of its mounts, in
+// which the tools and its own terminal are. The container sees nothing of that.
+type View struct {
+	// Tools is a directory of the host that is mounted at [plan.ToolsDir].
+	Tools *os.File
+	// Inside puts the tool into the container's pid namespace, where it is seen.
+	// Outside of it, it sees the container's processes by the container's /proc,
+	// under the numbers that they have there, but has none of these itself.
+	Inside bool
+	// Root are the layers to have in place of the container's root filesystem,
+	// none: the very one that the container has. With a root of one's own, what
+	// files of the host are mounted in it is read-only.
+	Root Layers
+}
+
+// view compiles the way into a copy of the container's mounts.
+func (ex *execution) view(c *compiler) {
+	c.step(plan.Step{Name: "copy mounts", Op: plan.OpCopyMounts})
+	v := ex.o.View
+	if len(v.Root.Lower) > 0 {
+		c.step(plan.Step{Name: "root", Op: plan.OpRoot, File: c.file("root filesystem", source{kind: sourceRoot})})
+		for _, m := range ex.carried {
+			step := plan.Step{Name: "carry " + m.target, Op: plan.OpCarry, Path: m.target}
+			if !m.kernel {
+				step.Flags = unix.MOUNT_ATTR_RDONLY
+			}
+			c.step(step)
+		}
+		c.step(plan.Step{Name: "pivot", Op: plan.OpPivot})
+	}
+	c.step(plan.Step{Name: "tools", Op: plan.OpTools, File: c.file("tools", source{kind: sourceBind})})
+	if pts := ex.c.devpts(); pts != nil && ex.o.Process.Terminal {
+		c.step(plan.Step{Name: "terminals", Op: plan.OpMount, Mount: pts})
+	}
+}
+
+// devpts is the mount of the container's terminals; nil if it has none.
+func (c *Container) devpts() *plan.Mount {
+	if c.plan == nil {
+		return nil
+	}
+	for _, s := range c.plan.Steps {
+		if s.Op == plan.OpMount && s.Mount.FS == "devpts" {
+			return s.Mount
+		}
+	}
+	return nil
+}
+
+// viewMounts makes the mounts of the view.
+func (ex *execution) viewMounts() (files []*os.File, err error) {
+	v := ex.o.View
+	if v == nil {
+		return nil, nil
+	}
+	defer func() {
+		if err != nil {
+			closeFiles(files)
+			files = nil
+		}
+	}()
+	if len(v.Root.Lower) > 0 {
+		root, err := ex.ownRoot()
+		if err != nil {
+			return files, fmt.Errorf("root filesystem: %w", err)
+		}
+		files = append(files, root)
+	}
+	tools, err := toolsMount(v.Tools)
+	if err != nil {
+		return files, err
+	}
+	return append(files, tools), nil
+}
+
+// toolsMount is a read-only mount of the directory with the tools.
+func toolsMount(dir *os.File) (*os.File, error) {
+	m, err := mount.Clone(dir, mount.Single)
+	if err != nil {
+		return nil, fmt.Errorf("mount tools: %w", err)
+	}
+	attr := mount.Attr{
+		Set:         unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV,
+		Clear:       unix.MOUNT_ATTR_NOEXEC, // many hosts have it on /run
+		Propagation: unix.MS_PRIVATE,
+	}
+	if err := mount.SetAttr(m, attr, mount.Single); err != nil {
+		m.Close()
+		return nil, fmt.Errorf("mount tools: %w", err)
+	}
+	return m, nil
+}
+
+// ownRoot merges the layers of the view's root as the container's are.
+func (ex *execution) ownRoot() (*os.File, error) {
+	p := &preparer{r: ex.c.r, bundle: &Bundle{ID: ex.c.id, IDs: ex.c.ids}}
+	if ex.c.ids.Size > 0 {
+		user, err := ex.c.namespace(ns.User)
+		if err != nil {
+			return nil, err
+		}
+		defer user.Close()
+		p.userns = user
+	}
+	return p.merge(ex.o.View.Root)
+}
+
+// carriedMount is one of the mounts right below the container's root mount.
+type carriedMount struct {
+	target string
+	kernel bool // no files of the host: /proc, /dev and their like
+}
+
+// kernelFS are filesystems that have no files of the host. A tmpfs goes with
+// its container.
+var kernelFS = []string{"proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgroup", "cgroup2"}
+
+// topMounts lists the mounts right below the root mount of a process's mount
+// namespace, in the order in which they were made.
+func topMounts(pid int) ([]carriedMount, error) {
+	f, err := os.Open(fmt.Sprintf("/proc/%d/mountinfo", pid))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	all, err := mountinfo.GetMountsFromReader(f, nil)
+	if err != nil {
+		return nil, fmt.Errorf("read mounts of pid %d: %w", pid, err)
+	}
+	var list []carriedMount
+	root := -1
+	for _, m := range all {
+		switch {
+		case m.Mountpoint == "/":
+			root = m.ID
+		case m.Parent == root:
+			list = append(list, carriedMount{path.Clean(m.Mountpoint), slices.Contains(kernelFS, m.FSType)})
+		}
+	}
+	return list, nil
+}
+
+// EndTools ends everything in the container's group for tools.
+func (c *Container) EndTools(ctx context.Context) error {
+	return c.group.EndTools(ctx)
+}

@@ -1,0 +1,177 @@
+package script
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// buildDir makes a build context.
+func buildDir(t *testing.T, dockerfile string) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "Dockerfile"), []byte(dockerfile), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+const failing = `FROM busybox
+ENV WHO=me
+RUN echo one >/one
+RUN --mount=type=cache,target=/c,id=debugged echo kept >/c/x && test -f /fixed && \
+    echo two >/two
+RUN cat /one /two
+`
+
+// A build that fails stops inside of its step; what is mended there by hand is in
+// the image, and not in the cache of others. (Row 1 of what hurts:
+// docs/design/records.md.)
+func TestBuildDebug(t *testing.T) {
+	begin(t)
+	porthole(t, "builder", "prune", "-a", "-f")
+	dir := buildDir(t, failing)
+	p := openTerminal(t, daemon.Program("porthole"), "build", "--debug", "-t", "mended", dir)
+	p.expect(`Stopped at Dockerfile:4, instruction 4 of 5: it ended with exit code 1`)
+	p.expect(`command 2 of 3 failed: test -f /fixed: exit code 1`)
+	prompt := `\(build Dockerfile:4\) `
+	p.expect(prompt)
+	p.typeIn("env\r")
+	p.expect(`environment +WHO=me`)
+	p.expect(`mount +/c \(bind, rw\)`)
+	p.expect(prompt)
+	p.typeIn("files /c\r")
+	p.expect(`x\r\n`)
+	p.expect(prompt)
+	p.typeIn("files /one\r")
+	p.expect(`\none`)
+	p.expect(prompt)
+	p.typeIn("sh\r")
+	p.expect(`/ # `)
+	p.typeIn("stty size; cat /c/x; touch /fixed\r")
+	p.expect(`24 80\r\nkept`)
+	p.expect(`/ # `)
+	// One at a time is in the step.
+	p.typeIn("exit\r")
+	p.expect(prompt)
+	p.typeIn("nonsense\r")
+	p.expect(`unknown command "nonsense"`)
+	p.expect(prompt)
+	p.typeIn("retry\r")
+	p.expect(`Files were changed by hand`)
+	p.expect(`Successfully tagged mended:latest`)
+	if code := p.ends(); code != 0 {
+		t.Errorf("ended with %d", code)
+	}
+	if out := porthole(t, "run", "--rm", "mended", "sh", "-c", "ls /fixed; cat /two"); out != "/fixed\ntwo" {
+		t.Errorf("in the image: %q", out)
+	}
+	if out, err := daemon.Porthole(t.Context(), "build", dir); err == nil {
+		t.Errorf("the same build, not mended, succeeds:\n%s", out)
+	}
+	porthole(t, "rmi", "mended")
+}
+
+// An instruction is changed, and done alone; the Dockerfile gets it when that is
+// wanted. Breakpoints stop inside of steps, single steps before instructions.
+func TestBuildDebugEdit(t *testing.T) {
+	begin(t)
+	dir := buildDir(t, failing)
+	p := openTerminal(t, daemon.Program("porthole"), "build", "--step", "--break", "3", dir)
+	p.expect(`Stopped at Dockerfile:1, instruction 1 of 5, before it is done`)
+	p.expect(`\) `)
+	p.typeIn("next\r")
+	p.expect(`Stopped at Dockerfile:2,`)
+	p.expect(`\) `)
+	p.typeIn("continue\r")
+	p.expect(`Stopped at Dockerfile:3, instruction 3 of 5, before its step runs`)
+	p.expect(`\) `)
+	p.typeIn("run ls /one\r")
+	p.expect(`No such file`)
+	p.expect(`exit code 1`)
+	p.expect(`\) `)
+	p.typeIn("continue\r")
+	p.expect(`Stopped at Dockerfile:4.*exit code 1`)
+	p.expect(`\) `)
+	p.typeIn("back\r")
+	p.expect(`Stopped at Dockerfile:3,`)
+	p.expect(`\) `)
+	p.typeIn("edit RUMBLE\r")
+	p.expect(`unknown instruction: RUMBLE`)
+	p.expect(`\) `)
+	p.typeIn("edit RUN echo uno >/one; touch /fixed\r")
+	p.expect(`Stopped at Dockerfile:3,`) // the breakpoint
+	p.expect(`\) `)
+	p.typeIn("break -3\r")
+	p.expect(`no breakpoints`)
+	p.expect(`\) `)
+	p.typeIn("next\r")
+	p.expect(`Stopped at Dockerfile:4, instruction 4 of 5, before it is done`)
+	p.expect(`\) `)
+	p.typeIn("save\r")
+	p.expect(`- RUN echo one >/one`)
+	p.expect(`\+ RUN echo uno >/one; touch /fixed`)
+	p.expect(`\[y/N\] `)
+	p.typeIn("y\r")
+	p.expect(`Written`)
+	p.expect(`\) `)
+	p.typeIn("c\r")
+	p.expect(`\nuno`)
+	p.expect(`Successfully built`)
+	if code := p.ends(); code != 0 {
+		t.Errorf("ended with %d", code)
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "Dockerfile"))
+	if want := strings.Replace(failing, "echo one >/one", "echo uno >/one; touch /fixed", 1); err != nil || string(text) != want {
+		t.Errorf("the Dockerfile is %q, %v", text, err)
+	}
+}
+
+// A build that waits for its debugger holds up no other, not even of the same
+// Dockerfile. Its daemon's death leaves nothing that is not cleared away.
+func TestBuildDebugAlone(t *testing.T) {
+	begin(t)
+	dir := buildDir(t, failing)
+	p := openTerminal(t, daemon.Program("porthole"), "build", "--debug", dir)
+	p.expect(`Stopped at Dockerfile:4`)
+	p.expect(`\) `)
+	began := time.Now()
+	out, err := daemon.Porthole(t.Context(), "build", dir)
+	if err == nil || !strings.Contains(out, "Dockerfile:4 ended with exit code 1") {
+		t.Errorf("beside it: %q, %v", out, err)
+	}
+	if took := time.Since(began); took > 30*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	p.typeIn("run touch /fixed\r")
+	p.expect(`\) `)
+	if err := daemon.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if code := p.ends(); code == 0 {
+		t.Error("a build succeeds although its daemon has gone")
+	}
+	if err := daemon.Start(); err != nil {
+		t.Fatal(err)
+	}
+	porthole(t, "builder", "prune", "-a", "-f")
+	left, err := filepath.Glob(filepath.Join(daemon.DataRoot(), "build", "tmp", "*"))
+	if err != nil || len(left) > 0 {
+		t.Errorf("left in the directory for temporary files: %v, %v", left, err)
+	}
+	if out := porthole(t, "system", "df", "--format", "{{.Type}} {{.TotalCount}}"); !strings.Contains(out, "Build Cache 0") {
+		t.Errorf("after a prune there is %q", out)
+	}
+}
+
+// Where nobody could answer, a build goes on as without a debugger.
+func TestBuildDebugWithoutTerminal(t *testing.T) {
+	begin(t)
+	dir := buildDir(t, failing)
+	out, err := daemon.Porthole(t.Context(), "build", "--debug", dir)
+	if err == nil || !strings.Contains(out, "porthole run -it --rm step:") {
+		t.Errorf("%q, %v", out, err)
+	}
+}
