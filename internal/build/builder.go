@@ -37,6 +37,7 @@ import (
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/moby/buildkit/util/db/boltutil"
 	"github.com/moby/buildkit/util/entitlements"
+	"github.com/moby/buildkit/util/grpcerrors"
 	"github.com/moby/buildkit/util/leaseutil"
 	"github.com/moby/buildkit/util/network"
 	"github.com/moby/buildkit/worker"
@@ -129,7 +130,12 @@ func Open(ctx context.Context, o Options) (_ *Builder, err error) {
 	if b.controller, err = b.openController(ctx, o, workers); err != nil {
 		return nil, err
 	}
-	b.server = grpc.NewServer(grpc.UnaryInterceptor(b.interceptSolve))
+	// Errors keep what their clients show and debug by: the place in the
+	// Dockerfile, the operation and its files.
+	b.server = grpc.NewServer(
+		grpc.ChainUnaryInterceptor(grpcerrors.UnaryServerInterceptor, b.interceptSolve),
+		grpc.StreamInterceptor(grpcerrors.StreamServerInterceptor),
+	)
 	b.controller.Register(b.server)
 	b.closers.AddFunc(b.server.Stop)
 	return b, nil

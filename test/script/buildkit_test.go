@@ -3,7 +3,9 @@ package script
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net"
 	"net/http"
@@ -14,8 +16,10 @@ import (
 	"testing"
 
 	"github.com/moby/buildkit/client"
+	gateway "github.com/moby/buildkit/frontend/gateway/client"
 	"github.com/moby/buildkit/session"
 	"github.com/moby/buildkit/session/secrets/secretsprovider"
+	"github.com/moby/buildkit/solver/errdefs"
 	"github.com/tonistiigi/fsutil"
 )
 
@@ -53,12 +57,10 @@ type bufferedConn struct {
 
 func (b bufferedConn) Read(p []byte) (int, error) { return b.r.Read(p) }
 
-// TestBuildKitClient builds with BuildKit's own client by the two endpoints that
-// buildx uses.
-func TestBuildKitClient(t *testing.T) {
-	begin(t)
-	ctx := t.Context()
-	c, err := client.New(ctx, "",
+// builderClient connects with BuildKit's own client.
+func builderClient(t *testing.T) *client.Client {
+	t.Helper()
+	c, err := client.New(t.Context(), "",
 		client.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return dialBuilder(ctx, "/grpc", "h2c", nil) }),
 		client.WithSessionDialer(func(ctx context.Context, proto string, header map[string][]string) (net.Conn, error) {
 			return dialBuilder(ctx, "/session", proto, header)
@@ -66,8 +68,16 @@ func TestBuildKitClient(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close()
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
 
+// TestBuildKitClient builds with BuildKit's own client by the two endpoints that
+// buildx uses.
+func TestBuildKitClient(t *testing.T) {
+	begin(t)
+	ctx := t.Context()
+	c := builderClient(t)
 	dir := t.TempDir()
 	write := func(name, text string) {
 		t.Helper()
@@ -153,3 +163,84 @@ func TestBuildKitClient(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestBuildKitDebugger does what the debugger of buildx does: it solves a build
+// as a frontend, and runs a shell's process in what a failed step has left and
+// in what was there before, with the step's mounts.
+func TestBuildKitDebugger(t *testing.T) {
+	begin(t)
+	ctx := t.Context()
+	c := builderClient(t)
+	tree, err := fsutil.NewFS(buildDir(t, strings.Join([]string{
+		"FROM busybox",
+		"ENV WHO=me",
+		"RUN echo A >/a",
+		"RUN --mount=type=cache,target=/c,id=gateway echo kept >/c/x; echo B >/b; exit 3",
+	}, "\n")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	statuses := make(chan *client.SolveStatus)
+	go func() {
+		for range statuses { // of no interest
+		}
+	}()
+	run := func(ctx context.Context, gw gateway.Client, solveErr *errdefs.SolveError, initial bool, script string) string {
+		t.Helper()
+		op := solveErr.Op.GetExec()
+		if op == nil {
+			t.Fatalf("the error is not of a step: %v", solveErr)
+		}
+		var mounts []gateway.Mount
+		for i, m := range op.Mounts {
+			ids := solveErr.MountIDs
+			if initial {
+				ids = solveErr.InputIDs
+			}
+			mounts = append(mounts, gateway.Mount{
+				Dest: m.Dest, Selector: m.Selector, Readonly: m.Readonly, MountType: m.MountType, CacheOpt: m.CacheOpt, ResultID: ids[i],
+			})
+		}
+		ctr, err := gw.NewContainer(ctx, gateway.NewContainerRequest{Mounts: mounts, NetMode: op.Network})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = ctr.Release(ctx) }()
+		var out strings.Builder
+		p, err := ctr.Start(ctx, gateway.StartRequest{
+			Args: []string{"sh", "-c", script}, Env: op.Meta.Env, Cwd: op.Meta.Cwd, User: op.Meta.User,
+			Stdout: nopCloser{&out}, Stderr: nopCloser{&out},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Wait(); err != nil {
+			t.Errorf("%s: %v", script, err)
+		}
+		return out.String()
+	}
+	_, err = c.Build(ctx, client.SolveOpt{
+		LocalMounts: map[string]fsutil.FS{"context": tree, "dockerfile": tree},
+	}, "test", func(ctx context.Context, gw gateway.Client) (*gateway.Result, error) {
+		_, err := gw.Solve(ctx, gateway.SolveRequest{Frontend: "dockerfile.v0", Evaluate: true})
+		var solveErr *errdefs.SolveError
+		if !errors.As(err, &solveErr) {
+			t.Fatalf("the build ends with %v", err)
+		}
+		if got := run(ctx, gw, solveErr, false, "cat /a /b /c/x; echo $WHO"); got != "A\nB\nkept\nme\n" {
+			t.Errorf("after the step: %q", got)
+		}
+		if got := run(ctx, gw, solveErr, true, "cat /a; test ! -e /b && echo no b"); got != "A\nno b\n" {
+			t.Errorf("before the step: %q", got)
+		}
+		return nil, err
+	}, statuses)
+	if err == nil {
+		t.Error("the build succeeds")
+	}
+}
+
+// nopCloser is a writer that closing does nothing to.
+type nopCloser struct{ io.Writer }
+
+func (nopCloser) Close() error { return nil }
