@@ -35,3 +35,27 @@ func (c *Client) Processes(ctx context.Context, o ProcessesOptions) ([]api.Conta
 	err := c.get(ctx, "/porthole/processes?"+query.Encode(), &out)
 	return out, err
 }
+
+// Sockets tells what sockets the processes of a container have open; all adds those
+// of others in its network namespace.
+func (c *Client) Sockets(ctx context.Context, container string, all bool) (api.Sockets, error) {
+	path := "/porthole/containers/" + url.PathEscape(container) + "/sockets"
+	if all {
+		path += "?all=1"
+	}
+	var out api.Sockets
+	err := c.get(ctx, path, &out)
+	return out, err
+}
+
+// OpenFiles tells what the processes of a container have open, and, with mapped,
+// which files they have mapped into their memory.
+func (c *Client) OpenFiles(ctx context.Context, container string, mapped bool) (api.OpenFiles, error) {
+	path := "/porthole/containers/" + url.PathEscape(container) + "/files"
+	if mapped {
+		path += "?mapped=1"
+	}
+	var out api.OpenFiles
+	err := c.get(ctx, path, &out)
+	return out, err
+}

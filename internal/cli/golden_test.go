@@ -404,6 +404,7 @@ var ours = regexp.MustCompile(`(?s)` + strings.Join([]string{
 	`      --orphans .*?see df -v\n`,
 	`      --(die-with-client|kill|list|signal) [^\n]*(is gone|EXEC ID|by exec)\n`,
 	`      --tree .*?\(EXPERIMENTAL\)\n`,
+	`      --build [^\n]*(\n +[^-\n][^\n]*)*\n`,
 	`      --tree [^\n]*as a tree\n`,
 	`\nOptions:\n      --condition [^\n]*\n[^\n]*removed\n|\nOptions:\n      --condition [^\n]*removed\n`,
 	`\nOptions:\n      --nspid [^\n]*of the host\n`,
@@ -412,7 +413,7 @@ var ours = regexp.MustCompile(`(?s)` + strings.Join([]string{
 	`      --grep .*?\(RE2\)\n`,
 	`      --run int .*?has written\n`,
 	`      --stream name .*?stdout, stderr\n`,
-	`  (deaths|health|mounts) +List [^\n]*\n`,
+	`  (deaths|files|health|mounts|sockets) +List [^\n]*\n`,
 	`  why +Tell [^\n]*\n`,
 	`"HealthStatus":"[a-z]*",`,
 }, "|"))

@@ -20,3 +20,19 @@ func (s *Server) processes(r *request) error {
 	}
 	return r.json(http.StatusOK, list)
 }
+
+func (s *Server) sockets(r *request) error {
+	out, err := look.Sockets(r.ctx(), s.backend, r.name, r.flag("all"))
+	if err != nil {
+		return err
+	}
+	return r.json(http.StatusOK, out)
+}
+
+func (s *Server) openFiles(r *request) error {
+	out, err := look.Files(r.ctx(), s.backend, r.name, r.flag("mapped"))
+	if err != nil {
+		return err
+	}
+	return r.json(http.StatusOK, out)
+}
