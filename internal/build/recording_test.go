@@ -142,8 +142,10 @@ func TestRecordingCanceled(t *testing.T) {
 	r, store := beginRecording(t, &rs, &controlapi.SolveRequest{Ref: "b2"})
 	def, base, _ := definition(t)
 	r.expect("Dockerfile", []instruction{
-		{head: "FROM x", start: 1, end: 1, from: true}, {head: "RUN one   two", command: "one", start: 3, end: 4, works: true},
-		{head: "CMD x", start: 5, end: 5}, {head: "RUN y", command: "y", start: 6, end: 7, works: true},
+		{head: "FROM x", start: 1, end: 1, from: true},
+		{head: "RUN one   two", command: "one", start: 3, end: 4, works: true},
+		{head: "CMD x", start: 5, end: 5},
+		{head: "RUN y", command: "y", start: 6, end: 7, works: true},
 	})
 	r.define(def)
 	at := time.Now()

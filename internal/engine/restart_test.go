@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"context"
 	"errors"
 	"sync/atomic"
 	"testing"
@@ -191,7 +190,7 @@ func TestRenameOfOneThatWasRemoved(t *testing.T) {
 	if !c.claimRemoval() {
 		t.Fatal("it is being removed")
 	}
-	if err := w.destroy(context.Background(), c, RemoveOptions{Volumes: true}); err != nil {
+	if err := w.destroy(t.Context(), c, RemoveOptions{Volumes: true}); err != nil {
 		t.Fatal(err)
 	}
 	release()

@@ -78,7 +78,7 @@ func (o *logsOptions) run(ctx context.Context, a *command.App, ref string) error
 		if s.Number == 0 {
 			continue
 		}
-		if err := o.section(ctx, a, c, &b, s); err != nil {
+		if err := o.section(ctx, a, c, s); err != nil {
 			return err
 		}
 	}
@@ -89,7 +89,7 @@ func (o *logsOptions) run(ctx context.Context, a *command.App, ref string) error
 }
 
 // section prints a step with a head, as BuildKit's plain progress has it.
-func (o *logsOptions) section(ctx context.Context, a *command.App, c *client.Client, b *api.Build, s *api.BuildStep) error {
+func (o *logsOptions) section(ctx context.Context, a *command.App, c *client.Client, s *api.BuildStep) error {
 	end := s.State
 	if s.State == api.BuildDone {
 		end = "done " + duration(s.Took())

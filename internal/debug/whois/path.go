@@ -122,6 +122,7 @@ func groupText(sub string) string {
 		return "control group of ours for processes that look into it"
 	case cgroup.Shim:
 		return "control group of its shim"
+	case cgroup.Shims:
 	}
 	return "its control group"
 }

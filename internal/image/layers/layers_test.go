@@ -10,6 +10,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"github.com/portholehq/porthole/internal/testenv"
 )
 
 // stack makes layers, the lowest first, out of lines: "path content", "path/" a
@@ -70,14 +72,8 @@ func put(t *testing.T, root, line string) {
 	}
 }
 
-func needsRoot(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("whiteouts need root")
-	}
-}
-
 func TestMeasure(t *testing.T) {
-	needsRoot(t)
+	testenv.NeedsRoot(t) // for whiteouts
 	s := stack(t, `
 		a 1234567890
 		b 12345
@@ -123,7 +119,7 @@ func TestMeasure(t *testing.T) {
 }
 
 func TestBlame(t *testing.T) {
-	needsRoot(t)
+	testenv.NeedsRoot(t) // for whiteouts
 	s := stack(t, `
 		etc/conf one
 		etc/mode one

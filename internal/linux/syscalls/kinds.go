@@ -128,8 +128,8 @@ func (t *Text) stringAt(addr uint64, limit int) (text []byte, more, ok bool) {
 		at := addr + uint64(len(text))
 		n := min(limit-len(text), page-int(at%page))
 		part := t.read(at, n)
-		if end := bytes.IndexByte(part, 0); end >= 0 {
-			return append(text, part[:end]...), false, true
+		if before, _, ok0 := bytes.Cut(part, []byte{0}); ok0 {
+			return append(text, before...), false, true
 		}
 		text = append(text, part...)
 		if len(part) < n {

@@ -131,7 +131,7 @@ var parsed = sync.OnceValue(func() map[string][]argument {
 	out := make(map[string][]argument, len(signatures))
 	for name, text := range signatures {
 		list := make([]argument, 0, 6)
-		for _, word := range strings.Fields(text) {
+		for word := range strings.FieldsSeq(text) {
 			list = append(list, parseArgument(word))
 		}
 		out[name] = list

@@ -268,8 +268,9 @@ func epollEvents(t *Text, i int, a argument) string {
 
 const timeSize = 16 // of struct timespec, and of struct timeval
 
-func pair(p []byte, first, second string) string {
-	return fmt.Sprintf("{%s=%d, %s=%d}", first, int64(native.Uint64(p)), second, int64(native.Uint64(p[wordSize:])))
+// seconds is a time; unit names its second field.
+func seconds(p []byte, unit string) string {
+	return fmt.Sprintf("{tv_sec=%d, %s=%d}", int64(native.Uint64(p)), unit, int64(native.Uint64(p[wordSize:])))
 }
 
 func timespec(t *Text, i int, _ argument) string {
@@ -277,7 +278,7 @@ func timespec(t *Text, i int, _ argument) string {
 	if !ok {
 		return pointer(t.call.Args[i])
 	}
-	return pair(p, "tv_sec", "tv_nsec")
+	return seconds(p, "tv_nsec")
 }
 
 func timeval(t *Text, i int, _ argument) string {
@@ -285,7 +286,7 @@ func timeval(t *Text, i int, _ argument) string {
 	if !ok {
 		return pointer(t.call.Args[i])
 	}
-	return pair(p, "tv_sec", "tv_usec")
+	return seconds(p, "tv_usec")
 }
 
 // timespec2 is the times of utimensat(2).
@@ -301,7 +302,7 @@ func timespec2(t *Text, i int, _ argument) string {
 		case unix.UTIME_OMIT:
 			return "UTIME_OMIT"
 		}
-		return pair(p, "tv_sec", "tv_nsec")
+		return seconds(p, "tv_nsec")
 	}
 	return "[" + one(p) + ", " + one(p[timeSize:]) + "]"
 }
@@ -311,7 +312,7 @@ func itimerspec(t *Text, i int, _ argument) string {
 	if !ok {
 		return pointer(t.call.Args[i])
 	}
-	return "{it_interval=" + pair(p, "tv_sec", "tv_nsec") + ", it_value=" + pair(p[timeSize:], "tv_sec", "tv_nsec") + "}"
+	return "{it_interval=" + seconds(p, "tv_nsec") + ", it_value=" + seconds(p[timeSize:], "tv_nsec") + "}"
 }
 
 func rlimit(t *Text, i int, _ argument) string {

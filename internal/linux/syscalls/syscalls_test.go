@@ -128,8 +128,12 @@ func TestNames(t *testing.T) {
 		n    uint32
 		want string
 	}{
-		{"amd64", 257, "openat"}, {"arm64", 56, "openat"}, {"386", 295, "openat"}, {"amd64", 9999, "syscall_0x270f"},
-		{"amd64", 1<<30 | 257, "openat"}, {"none", 1, "syscall_0x1"},
+		{"amd64", 257, "openat"},
+		{"arm64", 56, "openat"},
+		{"386", 295, "openat"},
+		{"amd64", 9999, "syscall_0x270f"},
+		{"amd64", 1<<30 | 257, "openat"},
+		{"none", 1, "syscall_0x1"},
 	} {
 		if got := Name(c.arch, c.n); got != c.want {
 			t.Errorf("%s %d: %s, want %s", c.arch, c.n, got, c.want)
@@ -203,8 +207,12 @@ func TestResult(t *testing.T) {
 		ret  int64
 		want string
 	}{
-		{"read", 5, "5"}, {"brk", 0x1000, "0x1000"}, {"read", -int64(syscall.ENOSYS), "-1 ENOSYS (Function not implemented)"},
-		{"read", -512, "? ERESTARTSYS (To be restarted if SA_RESTART is set)"}, {"mmap", -4096, "0xfffffffffffff000"}, {"umask", 18, "022"},
+		{"read", 5, "5"},
+		{"brk", 0x1000, "0x1000"},
+		{"read", -int64(syscall.ENOSYS), "-1 ENOSYS (Function not implemented)"},
+		{"read", -512, "? ERESTARTSYS (To be restarted if SA_RESTART is set)"},
+		{"mmap", -4096, "0xfffffffffffff000"},
+		{"umask", 18, "022"},
 	} {
 		if got := Result(c.name, c.ret); got != c.want {
 			t.Errorf("%s %d: %q, want %q", c.name, c.ret, got, c.want)
