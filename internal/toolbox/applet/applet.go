@@ -19,7 +19,6 @@ import (
 	"github.com/u-root/u-root/pkg/core/cp"
 	"github.com/u-root/u-root/pkg/core/find"
 	"github.com/u-root/u-root/pkg/core/gzip"
-	"github.com/u-root/u-root/pkg/core/ls"
 	"github.com/u-root/u-root/pkg/core/mkdir"
 	"github.com/u-root/u-root/pkg/core/mktemp"
 	"github.com/u-root/u-root/pkg/core/mv"
@@ -110,7 +109,7 @@ func table() map[string]command {
 		"gunzip":  uroot(func() core.Command { return gzip.New("gunzip") }),
 		"gzcat":   uroot(func() core.Command { return gzip.New("gzcat") }),
 		"gzip":    uroot(func() core.Command { return gzip.New("gzip") }),
-		"ls":      uroot(ls.New),
+		"ls":      lsCommand,
 		"mkdir":   uroot(mkdir.New),
 		"mktemp":  uroot(mktemp.New),
 		"mv":      uroot(mv.New),

@@ -491,7 +491,7 @@ func statCommand(std IO, args []string) error {
 		}
 		fmt.Fprintf(std.Out, "  File: %s\n  Size: %d\tBlocks: %d\tIO Block: %d\t%s\n", path, st.Size, st.Blocks, st.Blksize, fileKind(info.Mode()))
 		fmt.Fprintf(std.Out, "Device: %d,%d\tInode: %d\tLinks: %d\n", unix.Major(st.Dev), unix.Minor(st.Dev), st.Ino, st.Nlink)
-		fmt.Fprintf(std.Out, "Access: (%04o/%s)  Uid: (%d/%s)   Gid: (%d/%s)\n", st.Mode&0o7777, info.Mode(), st.Uid, idName("/etc/passwd", int(st.Uid)), st.Gid, idName("/etc/group", int(st.Gid)))
+		fmt.Fprintf(std.Out, "Access: (%04o/%s)  Uid: (%d/%s)   Gid: (%d/%s)\n", st.Mode&0o7777, modeString(st.Mode), st.Uid, idName("/etc/passwd", int(st.Uid)), st.Gid, idName("/etc/group", int(st.Gid)))
 		const layout = "2006-01-02 15:04:05.000000000 -0700"
 		fmt.Fprintf(std.Out, "Access: %s\nModify: %s\nChange: %s\n", time.Unix(st.Atim.Unix()).Format(layout), time.Unix(st.Mtim.Unix()).Format(layout), time.Unix(st.Ctim.Unix()).Format(layout))
 		return nil
@@ -520,7 +520,7 @@ func fileKind(m fs.FileMode) string {
 func statFormat(format, path string, info fs.FileInfo, st *syscall.Stat_t) string {
 	return strings.NewReplacer(
 		"%n", path, "%s", strconv.FormatInt(st.Size, 10), "%a", strconv.FormatUint(uint64(st.Mode&0o7777), 8),
-		"%A", info.Mode().String(), "%u", strconv.Itoa(int(st.Uid)), "%g", strconv.Itoa(int(st.Gid)),
+		"%A", modeString(st.Mode), "%u", strconv.Itoa(int(st.Uid)), "%g", strconv.Itoa(int(st.Gid)),
 		"%U", idName("/etc/passwd", int(st.Uid)), "%G", idName("/etc/group", int(st.Gid)),
 		"%i", strconv.FormatUint(st.Ino, 10), "%h", fmt.Sprint(st.Nlink), "%F", fileKind(info.Mode()),
 		"%Y", strconv.FormatInt(st.Mtim.Sec, 10), "%X", strconv.FormatInt(st.Atim.Sec, 10), "%Z", strconv.FormatInt(st.Ctim.Sec, 10),

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -262,7 +263,7 @@ func sleepCommand(_ IO, args []string) error {
 	var total time.Duration
 	for _, a := range args {
 		if a == "infinity" || a == "inf" {
-			select {}
+			<-time.After(math.MaxInt64) // a program that waits for nothing at all counts as stuck
 		}
 		d, err := seconds(a)
 		if err != nil {
