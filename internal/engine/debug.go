@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -38,9 +39,10 @@ const debugTimeout = 20 * time.Second
 type debugging struct {
 	req   api.DebugRequest
 	facts api.DebugSession // as it was asked for
-	// open prepares what the session needs beside a container that runs, and
-	// returns what it is executed in; nil: nothing.
-	open func(ctx context.Context, x *execution) (*view, error)
+	// standIn is what the session is executed in if not in the target itself; nil: in that.
+	standIn *standIn
+	// subject is who the events are about; nil: nobody.
+	subject *view
 
 	mu      sync.Mutex
 	view    runtime.View
@@ -56,25 +58,42 @@ func (e *Engine) DebugCreate(ctx context.Context, req api.DebugRequest) (api.Deb
 	if e.deps.Tools == nil {
 		return api.DebugSession{}, errNoTools(nil)
 	}
-	c, err := e.registry.find(req.Target)
+	x, err := e.debugTarget(ctx, req)
 	if err != nil {
 		return api.DebugSession{}, err
 	}
-	v := c.view()
-	if err := errors.Join(runsForDebug(v)); err != nil {
-		return api.DebugSession{}, err
-	}
-	d := &debugging{req: req, facts: api.DebugSession{Target: v.ID, Name: v.Name, State: string(v.status()), Writes: "live"}}
-	if req.Discard {
-		d.facts.Writes = "discard"
-	}
-	if err := d.place(v); err != nil {
-		return api.DebugSession{}, err
-	}
-	x := d.execution(c)
 	e.execs.add(x)
 	e.emitExec(ctx, x, events.ActionExecCreate)
 	return x.debugSession(), nil
+}
+
+// debugTarget finds what is to be debugged: a container, or else an image.
+func (e *Engine) debugTarget(ctx context.Context, req api.DebugRequest) (*execution, error) {
+	c, err := e.registry.find(req.Target)
+	if errdefs.IsNotFound(err) {
+		return e.debugImage(ctx, req)
+	}
+	if err != nil {
+		return nil, err
+	}
+	v := c.view()
+	if v.live() && v.status() != container.StateRestarting {
+		return e.debugRunning(c, v, req)
+	}
+	return e.debugStopped(c, v, req)
+}
+
+// debugRunning prepares a session in a container with processes. That they are paused is no matter.
+func (e *Engine) debugRunning(c *ctr, v *view, req api.DebugRequest) (*execution, error) {
+	if err := runsForDebug(v); err != nil {
+		return nil, err
+	}
+	d := &debugging{req: req, facts: api.DebugSession{Target: v.ID, Name: v.Name, State: string(v.status()), Writes: "live"}, subject: v}
+	if req.Discard {
+		d.facts.Writes = "discard"
+	}
+	d.place(v)
+	return d.execution(c), nil
 }
 
 func checkDebug(req *api.DebugRequest) error {
@@ -99,7 +118,7 @@ func errNoTools(err error) error {
 	return internal("tools for debug sessions: %v", err)
 }
 
-// runsForDebug checks that a container has processes. That they are paused is no matter.
+// runsForDebug checks that a container has processes.
 func runsForDebug(v *view) error {
 	switch v.status() {
 	case container.StateRunning, container.StatePaused:
@@ -112,7 +131,7 @@ func runsForDebug(v *view) error {
 }
 
 // place decides whether the session is among the target's processes.
-func (d *debugging) place(v *view) error {
+func (d *debugging) place(v *view) {
 	own := v.ResolvedPID != "" || !v.HostConfig.PidMode.IsHost()
 	switch {
 	case !own || d.req.JoinPID:
@@ -123,7 +142,6 @@ func (d *debugging) place(v *view) error {
 		d.view.Inside = true
 		d.note("the target is in the host's user namespace, so this session is among its processes, which see it")
 	}
-	return nil
 }
 
 func (d *debugging) note(format string, args ...any) {
@@ -148,7 +166,7 @@ func (d *debugging) startable(v *view, o ExecStartOptions) error {
 	if o.Detach {
 		return invalid("a debug session ends with its client: it cannot be detached")
 	}
-	if d.open != nil {
+	if d.standIn != nil {
 		return nil
 	}
 	return runsForDebug(v)
@@ -171,8 +189,8 @@ func (e *Engine) openDebug(ctx context.Context, x *execution) (v *view, err erro
 		return nil, errNoTools(err)
 	}
 	d.onClose(func(context.Context) { d.view.Tools.Close() })
-	if d.open != nil {
-		return d.open(ctx, x)
+	if d.standIn != nil {
+		return d.standIn.open(ctx, x)
 	}
 	v = x.c.view()
 	if err := runsForDebug(v); err != nil {
@@ -219,7 +237,8 @@ func (e *Engine) closeDebug(ctx context.Context, x *execution) {
 
 // takeChanges notes what a session has written that is discarded, and discards it.
 func (e *Engine) takeChanges(ctx context.Context, x *execution, layers image.Layers, v *view) {
-	changes, err := e.deps.Images.LayerChanges(ctx, layers, mountTargets(v))
+	// The working directory is made if it is missing.
+	changes, err := e.deps.Images.LayerChanges(ctx, layers, append(mountTargets(v), "/"+v.Config.WorkingDir))
 	if err != nil {
 		e.log.Warn("changes of a debug session are not known", "container", v.ID, "exec", x.id, "err", err)
 	}
@@ -256,7 +275,9 @@ func (e *Engine) inheritTools(id string, task Task) (leave func()) {
 
 // shape makes an exec's options a session's.
 func (d *debugging) shape(o *runtime.ExecOptions) {
-	o.Tool, o.View = true, &d.view
+	if d.standIn == nil {
+		o.Tool, o.View = true, &d.view
+	}
 	p := o.Process
 	p.Env = withTools(p.Env)
 	p.OOMScoreAdj = nil

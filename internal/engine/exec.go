@@ -158,7 +158,18 @@ func (e *Engine) ContainerExecCreate(ctx context.Context, ref string, req contai
 // emitExec publishes exec_create or exec_start, whose action carries the command.
 func (e *Engine) emitExec(ctx context.Context, x *execution, action events.Action) {
 	full := events.Action(string(action) + ": " + x.req.Cmd[0] + " " + strings.Join(x.req.Cmd[1:], " "))
-	e.emit(ctx, x.c.view(), full, map[string]string{"execID": x.id})
+	e.emitAbout(ctx, x, full, map[string]string{"execID": x.id})
+}
+
+// emitAbout publishes an event about an exec.
+func (e *Engine) emitAbout(ctx context.Context, x *execution, action events.Action, extra map[string]string) {
+	about := x.c.view()
+	if x.debug != nil {
+		if about = x.debug.subject; about == nil {
+			return
+		}
+	}
+	e.emit(ctx, about, action, extra)
 }
 
 // ContainerExecStart runs a prepared exec. Without Detach it calls open once all checks have passed, copies the streams
@@ -292,9 +303,11 @@ func (e *Engine) startExec(ctx context.Context, x *execution, v *view, o ExecSta
 		req.ConsoleSize = &o.ConsoleSize
 	}
 	if x.debug != nil {
-		if v, err = e.openDebug(ctx, x); err != nil {
-			return nil, err
+		opened, openErr := e.openDebug(ctx, x)
+		if openErr != nil {
+			return nil, openErr
 		}
+		v = opened
 		defer func() {
 			if err != nil {
 				e.closeDebug(ctx, x)
@@ -392,11 +405,14 @@ func (e *Engine) follow(ctx context.Context, x *execution, proc Process, p *pipe
 		close(ended)
 		passed := make(chan struct{})
 		go func() { outputs.Wait(); close(passed) }()
+		if x.debug != nil { // what it has changed is told to those who see its end; nobody could go on with it
+			if !shutdown {
+				within(passed, outputPatience)
+			}
+			e.closeDebug(ctx, x)
+		}
 		if !shutdown {
 			within(passed, outputPatience)
-			if x.debug != nil {
-				e.closeDebug(ctx, x) // what it has changed is told to those who see its end
-			}
 			e.noteExecEnd(behalf(event.OriginOf(ctx).Follows()), x, proc.Exit().Code)
 			if x.debug == nil {
 				e.goWork(func() { e.execEnded(ctx, x, proc, started) })

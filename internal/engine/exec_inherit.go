@@ -95,5 +95,5 @@ func (e *Engine) noteExecEnd(ctx context.Context, x *execution, code int) {
 	x.c.update(func(v *view) {
 		v.execs = slices.DeleteFunc(slices.Clone(v.execs), func(id string) bool { return id == x.id })
 	})
-	e.emit(ctx, x.c.view(), events.ActionExecDie, map[string]string{"execID": x.id, "exitCode": strconv.Itoa(code)})
+	e.emitAbout(ctx, x, events.ActionExecDie, map[string]string{"execID": x.id, "exitCode": strconv.Itoa(code)})
 }

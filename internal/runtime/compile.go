@@ -53,6 +53,7 @@ const (
 	sourceJoinedShm // /dev/shm of join
 	sourceTasks     // path, opened for writing
 	sourceInit
+	sourceTools
 	sourceMountNS // put there by the shim
 )
 
@@ -335,6 +336,9 @@ func (c *compiler) pivot() error {
 	}
 	if path.Clean(cwd) != "/" {
 		c.step(plan.Step{Name: "make working directory", Op: plan.OpDirectory, Path: cwd})
+	}
+	if c.b.Tools != nil { // behind the last of what is done to /proc
+		c.step(plan.Step{Name: "tools", Op: plan.OpTools, File: c.file("tools", source{kind: sourceTools})})
 	}
 	c.step(plan.Step{Name: "pivot", Op: plan.OpPivot})
 	return nil

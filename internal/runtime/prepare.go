@@ -81,6 +81,8 @@ func (p *preparer) source(s *source) (*os.File, error) {
 		return joinedShm(s.join)
 	case sourceTasks:
 		return cgroup.OpenTasks(s.path)
+	case sourceTools:
+		return toolsMount(p.bundle.Tools)
 	case sourceInit:
 		return p.r.initBinary()
 	case sourceMountNS:

@@ -101,6 +101,9 @@ type Bundle struct {
 	// Join takes namespaces of the given types from other containers, which
 	// must have the same IDs. Those namespaces need not be in Spec.
 	Join map[specs.LinuxNamespaceType]*Container
+	// Tools is a directory of the host that is mounted at [plan.ToolsDir], for a
+	// container of ours; nil: nothing is.
+	Tools *os.File
 	// Labels go with the evidence of a failed start; may be nil.
 	Labels map[string]string
 }

@@ -45,7 +45,7 @@ func (ex *execution) view(c *compiler) {
 		}
 		c.step(plan.Step{Name: "pivot", Op: plan.OpPivot})
 	}
-	c.step(plan.Step{Name: "tools", Op: plan.OpTools, File: c.file("tools", source{kind: sourceBind})})
+	c.step(plan.Step{Name: "tools", Op: plan.OpTools, File: c.file("tools", source{kind: sourceTools})})
 	if pts := ex.c.devpts(); pts != nil && ex.o.Process.Terminal {
 		c.step(plan.Step{Name: "terminals", Op: plan.OpMount, Mount: pts})
 	}

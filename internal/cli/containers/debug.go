@@ -148,7 +148,7 @@ func (o *debugOptions) end(ctx context.Context, a *command.App, c *client.Client
 	if err != nil || s.Changed == 0 {
 		return err
 	}
-	_, _ = fmt.Fprintf(a.Err, "%d changed paths are discarded:\n", s.Changed)
+	_, _ = fmt.Fprintf(a.Err, "Discarded changes (%d):\n", s.Changed)
 	for _, line := range s.Changes[:min(len(s.Changes), shownChanges)] {
 		_, _ = fmt.Fprintln(a.Err, "  "+visible(line))
 	}
