@@ -45,6 +45,29 @@ type Names struct {
 	Queries []Query `json:"Queries"`
 }
 
+// Reach tells who can reach the ports of a container.
+type Reach struct {
+	// Note is what holds for all of them; may be empty.
+	Note  string      `json:"Note,omitempty"`
+	Ports []ReachPort `json:"Ports"`
+}
+
+// ReachPort is a port that a container listens on, or that is published.
+type ReachPort struct {
+	Port string `json:"Port"` // 80/tcp
+	// Listens are the addresses that the server listens on; empty: nobody does.
+	Listens []string    `json:"Listens"`
+	From    []ReachFrom `json:"From"`
+}
+
+// ReachFrom tells whether somebody can reach a port.
+type ReachFrom struct {
+	Who     string   `json:"Who"`
+	Reached bool     `json:"Reached"`
+	By      []string `json:"By"` // addresses with ports
+	Why     string   `json:"Why"`
+}
+
 // PacketsType is the media type of captured packets: a file of pcapng.
 const PacketsType = "application/x-pcapng"
 

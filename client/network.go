@@ -62,3 +62,14 @@ func (c *Client) NetworkCheck(ctx context.Context, from, target string) ([]api.H
 	err := c.post(ctx, "/porthole/net/check?"+url.Values{"from": {from}, "target": {target}}.Encode(), &out)
 	return out, err
 }
+
+// Reach tells who can reach the ports of a running container; port 0: all.
+func (c *Client) Reach(ctx context.Context, container string, port uint16) (api.Reach, error) {
+	path := "/porthole/containers/" + url.PathEscape(container) + "/reach"
+	if port != 0 {
+		path += "?port=" + strconv.Itoa(int(port))
+	}
+	var out api.Reach
+	err := c.get(ctx, path, &out)
+	return out, err
+}

@@ -209,6 +209,7 @@ type Networks interface {
 	Queries(ctx context.Context, id string) (netkeeper.Queries, error)
 	Check(ctx context.Context, s network.CheckSpec) []network.Hop
 	Capture(s capture.Spec) (*capture.Capture, error)
+	Reach(s network.ReachSpec) ([]network.ReachPort, error)
 	Survey() (network.Survey, error)
 	Sockets(ns *os.File) ([]network.Socket, error)
 	Reconcile(ctx context.Context, live map[string]bool) error

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
 	mobynet "github.com/moby/moby/api/types/network"
 
@@ -166,4 +167,23 @@ func splitTarget(target string) (host string, port uint16, err error) {
 		host = a.String()
 	}
 	return host, p.Num(), nil
+}
+
+// ContainerReach tells who can reach the ports of a running container; port 0: all of them.
+func (e *Engine) ContainerReach(ref string, port uint16) (list []network.ReachPort, paused bool, err error) {
+	v, err := e.runningView(ref)
+	if err != nil {
+		return nil, false, err
+	}
+	ns, err := v.task.NetNS()
+	if err != nil {
+		return nil, false, err
+	}
+	defer ns.Close()
+	spec := network.ReachSpec{ID: networkOwner(v), NetNS: ns, HostNet: v.HostConfig.NetworkMode.IsHost(), Port: port}
+	if spec.Pids, err = v.task.Pids(); err != nil {
+		return nil, false, err
+	}
+	list, err = e.deps.Network.Reach(spec)
+	return list, v.status() == container.StatePaused, err
 }

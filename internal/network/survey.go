@@ -1,11 +1,14 @@
 package network
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -176,6 +179,25 @@ func (m *Manager) Capture(spec capture.Spec) (*capture.Capture, error) {
 		spec.NetNS = m.netns
 	}
 	return capture.Open(spec)
+}
+
+// inodesOf are the sockets that processes have open.
+func inodesOf(pids []int) map[uint32]bool {
+	inodes := map[uint32]bool{}
+	for _, pid := range pids {
+		links, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+		for _, link := range links {
+			target, err := os.Readlink(link)
+			if err != nil {
+				continue // closed meanwhile
+			}
+			number, isSocket := strings.CutPrefix(target, "socket:[")
+			if n, err := strconv.ParseUint(strings.TrimSuffix(number, "]"), 10, 32); isSocket && err == nil {
+				inodes[uint32(n)] = true
+			}
+		}
+	}
+	return inodes
 }
 
 // SharePort tells whether a socket on one address has packets to the other.

@@ -149,6 +149,7 @@ type networkBackend interface {
 	NetworksPrune(ctx context.Context, f engine.Filters) (network.PruneReport, error)
 	NetworkCheck(ctx context.Context, from, target string) ([]phnet.Hop, error)
 	ContainerCapture(ctx context.Context, ref string, o engine.CaptureOptions, open func(context.Context) io.Writer) error
+	ContainerReach(ref string, port uint16) ([]phnet.ReachPort, bool, error)
 	NetworkSurvey() (phnet.Survey, error)
 	Sockets(ns *os.File) ([]phnet.Socket, error)
 	ContainerForward(ctx context.Context, ref string, p phnet.PortSpec) ([]phnet.Published, error)

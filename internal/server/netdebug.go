@@ -96,3 +96,32 @@ func (s *Server) networkCheck(r *request) error {
 	}
 	return r.json(http.StatusOK, out)
 }
+
+// containerReach tells who can reach a container's ports, or one of them.
+func (s *Server) containerReach(r *request) error {
+	var port uint64
+	if text := r.form.Get("port"); text != "" {
+		var err error
+		if port, err = strconv.ParseUint(text, 10, 16); err != nil || port == 0 {
+			return invalid("invalid port: %q", text)
+		}
+	}
+	list, paused, err := s.backend.ContainerReach(r.name, uint16(port))
+	if err != nil {
+		return err
+	}
+	out := api.Reach{Ports: make([]api.ReachPort, len(list))}
+	if paused {
+		out.Note = "the container is paused: the kernel takes connections, and nobody answers"
+	}
+	for i, p := range list {
+		out.Ports[i] = api.ReachPort{Port: strconv.Itoa(int(p.Port)) + "/" + p.Proto, Listens: []string{}}
+		for _, a := range p.Listens {
+			out.Ports[i].Listens = append(out.Ports[i].Listens, a.String())
+		}
+		for _, f := range p.From {
+			out.Ports[i].From = append(out.Ports[i].From, api.ReachFrom{Who: f.Who, Reached: f.Reached, By: append([]string{}, f.By...), Why: f.Why})
+		}
+	}
+	return r.json(http.StatusOK, out)
+}

@@ -91,6 +91,11 @@ func (f *netFake) ContainerCapture(ctx context.Context, ref string, o engine.Cap
 	return err
 }
 
+func (f *netFake) ContainerReach(ref string, port uint16) ([]network.ReachPort, bool, error) {
+	f.note("reach", ref, strconv.Itoa(int(port)))
+	return []network.ReachPort{{Proto: "tcp", Port: 80, Listens: []netip.Addr{netip.IPv6Unspecified()}, From: []network.ReachFrom{{Who: "the host", Reached: true}}}}, true, nil
+}
+
 func (f *netFake) Residents() []engine.Resident { return nil }
 
 func (f *netFake) Deaths(engine.DeathsOptions) ([]*death.Record, error) { return nil, nil }
@@ -130,6 +135,11 @@ func TestNetworkAnswers(t *testing.T) {
 		{get, "/porthole/containers/nosuch/packets?count=1", "", 404, "No such container: nosuch"},
 		{get, "/porthole/containers/web/packets?count=-1", "", 400, "must not be negative"},
 		{get, "/porthole/containers/web/packets?count=x", "", 400, "invalid syntax"},
+		{
+			get, "/porthole/containers/web/reach?port=80", "", 200,
+			`{"Note":"the container is paused: the kernel takes connections, and nobody answers","Ports":[{"Port":"80/tcp","Listens":["::"],"From":[{"Who":"the host","Reached":true,"By":[],"Why":""}]}]}`,
+		},
+		{get, "/porthole/containers/web/reach?port=0", "", 400, "invalid port"},
 		{get, "/porthole/whois?what=10.0.0.2", "", 200, `{"Asked":"10.0.0.2","As":"address","Found":[{"Kind":"container","Id":"c1","Status":"removed",`},
 		{get, "/porthole/whois?what=10.0.0.3", "", 404, "nobody here has the address 10.0.0.3"},
 		{get, "/porthole/whois?what=:0", "", 400, "invalid port"},

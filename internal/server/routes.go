@@ -126,6 +126,7 @@ func (s *Server) routes() []route {
 		{get, "/porthole/containers/{name}/forwards", s.forwardList},
 		{post, "/porthole/containers/{name}/forwards", s.forwardOpen},
 		{remove, "/porthole/containers/{name}/forwards", s.forwardClose},
+		{get, "/porthole/containers/{name}/reach", s.containerReach},
 		{get, "/porthole/containers/{name}/packets", s.packets},
 		{post, "/porthole/containers/{name}/packets", s.packets},
 		{post, "/porthole/net/check", s.networkCheck},

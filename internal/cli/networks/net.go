@@ -17,7 +17,7 @@ import (
 
 // NewNet returns "net" with the verbs that look into networks.
 func NewNet(a *command.App) *cobra.Command {
-	return command.Group(a, "net", "Look into networks", newCheck(a), newDNS(a), newDump(a, "dump"))
+	return command.Group(a, "net", "Look into networks", newCheck(a), newDNS(a), newDump(a, "dump"), newWho(a))
 }
 
 func newCheck(a *command.App) *cobra.Command {
