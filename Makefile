@@ -1,6 +1,6 @@
 # The targets that people and CI use. Those that need root ask for it by sudo.
 #
-#   make build        bin/porthole, bin/portholed, bin/porthole-shim
+#   make build        bin/porthole, bin/porthole-build, bin/portholed, bin/porthole-shim
 #   make install      the same, with systemd units and completion, below PREFIX
 #   make demo         shows what Porthole does, on a private daemon
 #   make test         everything: tools, lints, unit tests, end-to-end tests
@@ -32,7 +32,7 @@ GOTOOL := go tool -modfile=tools/go.mod
 
 .PHONY: build toolbox install demo test lint unit e2e uml bpf compose test-images test-tools bench clean check-go FORCE
 
-build: bin/porthole bin/portholed bin/porthole-shim
+build: bin/porthole bin/porthole-build bin/portholed bin/porthole-shim
 
 check-go:
 	@bash tools/check-machine.sh go

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strconv"
 	"strings"
 	"sync"
 
@@ -39,7 +38,7 @@ func (b *Builder) Classic(ctx context.Context, contextTar io.Reader, o order.Opt
 		return "", err
 	}
 	defer end()
-	attrs, err := attributes(o)
+	attrs, err := o.Attributes()
 	if err != nil {
 		return "", err
 	}
@@ -82,69 +81,6 @@ func (b *Builder) receive(ctx context.Context, contextTar io.Reader, o order.Opt
 		return "", errdefs.ErrInvalidArgument.WithMessage("build context: " + err.Error())
 	}
 	return "", fmt.Errorf("unpack build context: %w", err)
-}
-
-// attributes words the options as BuildKit's Dockerfile frontend wants them.
-func attributes(o order.Options) (map[string]string, error) {
-	a := map[string]string{"filename": o.Dockerfile, "image-resolve-mode": "local"}
-	if o.Dockerfile == "" {
-		a["filename"] = "Dockerfile"
-	}
-	set := func(key, value string) {
-		if value != "" {
-			a[key] = value
-		}
-	}
-	number := func(key string, n int64) {
-		if n != 0 {
-			a[key] = strconv.FormatInt(n, 10)
-		}
-	}
-	set("context", o.Remote)
-	set("target", o.Target)
-	set("platform", o.Platform)
-	if o.NoCache {
-		a["no-cache"] = ""
-	}
-	if o.Pull {
-		a["image-resolve-mode"] = "pull"
-	}
-	for key, value := range o.BuildArgs {
-		if value != nil {
-			a["build-arg:"+key] = *value
-		}
-	}
-	for key, value := range o.Labels {
-		a["label:"+key] = value
-	}
-	switch o.Network {
-	case "", "default", "bridge":
-	case "host", "none":
-		a["force-network-mode"] = o.Network
-	default:
-		return nil, errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("network mode %q not supported by buildkit - you can define a custom network for your builder using the network driver-opt in buildx create", o.Network))
-	}
-	if len(o.ExtraHosts) > 0 {
-		var hosts []string
-		for _, h := range o.ExtraHosts {
-			name, ip, ok := strings.Cut(h, ":")
-			if !ok {
-				return nil, errdefs.ErrInvalidArgument.WithMessage("invalid host: " + h)
-			}
-			hosts = append(hosts, name+"="+ip)
-		}
-		a["add-hosts"] = strings.Join(hosts, ",")
-	}
-	set("ulimit", strings.Join(o.Ulimits, ","))
-	number("shm-size", o.ShmSize)
-	number("memory", o.Memory)
-	number("memswap", o.MemorySwap)
-	number("cpushares", o.CPUShares)
-	number("cpuperiod", o.CPUPeriod)
-	number("cpuquota", o.CPUQuota)
-	set("cpusetcpus", o.CPUSetCPUs)
-	set("cpusetmems", o.CPUSetMems)
-	return a, nil
 }
 
 func cacheImports(o order.Options) *controlapi.CacheOptions {

@@ -74,7 +74,7 @@ func (b *Builder) Debug(ctx context.Context, contextTar io.Reader, o order.Optio
 	if o.Remote != "" {
 		return "", problem.WithHint(problem.Errorf(errdefs.ErrInvalidArgument, "a build from a URL cannot be debugged"), "fetch the files, and build the directory")
 	}
-	attrs, err := attributes(o)
+	attrs, err := o.Attributes()
 	if err != nil {
 		return "", err
 	}

@@ -42,8 +42,10 @@ type stepExecutor struct {
 	// name is what the step is called; empty for what no instruction asked for.
 	name   string
 	vertex digest.Digest
-	roots  *rootKeeper   // nil without vertex
-	hook   *debugSession // nil unless the build is debugged
+	// platform is what its programs are for; nil: this machine.
+	platform *pb.Platform
+	roots    *rootKeeper   // nil without vertex
+	hook     *debugSession // nil unless the build is debugged
 }
 
 // runningIDs finds the step that BuildKit knows by an id of its own.
@@ -69,6 +71,9 @@ func newExecutor(b *Builder, o Options) *stepExecutor {
 func (x *stepExecutor) of(v solver.Vertex, roots *rootKeeper, hook *debugSession) *stepExecutor {
 	named := *x
 	named.name, named.vertex, named.roots, named.hook = v.Name(), v.Digest(), roots, hook
+	if op, ok := v.Sys().(*pb.Op); ok {
+		named.platform = op.Platform
+	}
 	return &named
 }
 
@@ -80,6 +85,9 @@ func (x *stepExecutor) Run(ctx context.Context, id string, root executor.Mount, 
 		}
 	})
 	defer begun()
+	if err := runnable(x.platform); err != nil {
+		return nil, err
+	}
 	s := &step.Step{ID: newStepID(), Name: x.name}
 	if s.Name == "" {
 		s.Name = strings.Join(p.Meta.Args, " ")

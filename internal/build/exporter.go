@@ -127,11 +127,23 @@ func (x *storeExport) store(ctx context.Context, src *exporter.Source, target oc
 	return nil
 }
 
-// tie makes the configuration keep the snapshot of the topmost layer.
+// tie makes the configuration keep the snapshot of the topmost layer. One that
+// has a snapshot already, because the same image was loaded or built before, keeps
+// that: it holds the same files, and may be in use.
 func (x *storeExport) tie(ctx context.Context, src *exporter.Source, config digest.Digest) error {
 	ref := resultFor(src)
 	if ref == nil {
 		return nil // an image without layers
+	}
+	label := "containerd.io/gc.ref.snapshot." + x.worker.store.SnapshotterName
+	info, err := x.worker.store.Content.Info(ctx, config)
+	if err != nil {
+		return err
+	}
+	if key := info.Labels[label]; key != "" {
+		if _, err := x.worker.store.Snapshotter.Stat(ctx, key); !errdefs.IsNotFound(err) {
+			return err
+		}
 	}
 	if err := ref.Extract(ctx, nil); err != nil {
 		return err
@@ -139,9 +151,7 @@ func (x *storeExport) tie(ctx context.Context, src *exporter.Source, config dige
 	if err := ref.Finalize(ctx); err != nil {
 		return err
 	}
-	key := snapshotOf(ref)
-	label := "containerd.io/gc.ref.snapshot." + x.worker.store.SnapshotterName
-	_, err := x.worker.store.Content.Update(ctx, content.Info{Digest: config, Labels: map[string]string{label: key}}, "labels."+label)
+	_, err = x.worker.store.Content.Update(ctx, content.Info{Digest: config, Labels: map[string]string{label: snapshotOf(ref)}}, "labels."+label)
 	return err
 }
 

@@ -11,31 +11,8 @@ import (
 	gatewayapi "github.com/moby/buildkit/frontend/gateway/pb"
 	"golang.org/x/sys/unix"
 
-	"github.com/portholehq/porthole/internal/build/order"
 	"github.com/portholehq/porthole/internal/build/step"
 )
-
-func TestAttributes(t *testing.T) {
-	value := "v"
-	got, err := attributes(order.Options{
-		Dockerfile: "d/web", NoCache: true, Pull: true, Target: "t", Platform: "linux/arm64", Network: "none", Memory: 1 << 20,
-		BuildArgs: map[string]*string{"SET": &value, "UNSET": nil}, Labels: map[string]string{"l": "m"},
-		ExtraHosts: []string{"db:10.0.0.1", "v6:::1"}, Ulimits: []string{"nofile=1:2"}, CPUSetCPUs: "0",
-	})
-	want := map[string]string{
-		"filename": "d/web", "no-cache": "", "image-resolve-mode": "pull", "target": "t", "platform": "linux/arm64",
-		"force-network-mode": "none", "memory": "1048576", "build-arg:SET": "v", "label:l": "m",
-		"add-hosts": "db=10.0.0.1,v6=::1", "ulimit": "nofile=1:2", "cpusetcpus": "0",
-	}
-	if diff := cmp.Diff(want, got); err != nil || diff != "" {
-		t.Errorf("%v (-want +got):\n%s", err, diff)
-	}
-	for _, o := range []order.Options{{Network: "mine"}, {ExtraHosts: []string{"none"}}} {
-		if _, err := attributes(o); err == nil {
-			t.Errorf("%+v was taken", o)
-		}
-	}
-}
 
 func TestImageNames(t *testing.T) {
 	got, err := imageNames("web,,team/web:1,localhost:5000/x")

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/portholehq/porthole/internal/buildspec"
 	"github.com/portholehq/porthole/internal/cli/command"
 	"github.com/portholehq/porthole/internal/cli/system"
 	"github.com/portholehq/porthole/internal/cli/tty"
@@ -24,6 +25,8 @@ type Streams struct {
 	// Program is the name that the program was called by; under docker-porthole
 	// it is a plugin of Docker's command line.
 	Program string
+	// Build builds by BuildKit's API; nil in the program that leaves that to another.
+	Build func(ctx context.Context, a *command.App, r buildspec.Request) error
 }
 
 // Main runs the command line with args, which do not include the program's
@@ -43,6 +46,7 @@ func Main(s Streams, args []string, build system.Build) (code int) {
 	defer stop()
 
 	app := command.New(term)
+	app.Build = s.Build
 	defer app.Close()
 	if isPlugin(s.Program) {
 		if len(args) == 1 && args[0] == pluginMetadata {

@@ -27,6 +27,7 @@ import (
 	mobyclient "github.com/moby/moby/client"
 
 	"github.com/portholehq/porthole/client"
+	"github.com/portholehq/porthole/internal/buildspec"
 	"github.com/portholehq/porthole/internal/cli/tty"
 )
 
@@ -37,6 +38,8 @@ type App struct {
 	Global Global
 	// Log has what --debug shows. It writes to standard error.
 	Log *slog.Logger
+	// Build builds by BuildKit's API; nil in programs that do not know it.
+	Build func(ctx context.Context, a *App, r buildspec.Request) error
 
 	connect func() (*client.Client, error)
 	config  func() *configfile.ConfigFile

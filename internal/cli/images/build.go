@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 	"text/tabwriter"
 
 	"github.com/containerd/platforms"
@@ -18,9 +17,9 @@ import (
 	"github.com/moby/moby/api/types/jsonstream"
 	"github.com/moby/moby/api/types/registry"
 	mobyclient "github.com/moby/moby/client"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 
+	"github.com/portholehq/porthole/internal/buildspec"
 	"github.com/portholehq/porthole/internal/cli/buildcontext"
 	"github.com/portholehq/porthole/internal/cli/builds"
 	"github.com/portholehq/porthole/internal/cli/command"
@@ -33,11 +32,13 @@ type buildOptions struct {
 	ulimits                             *opts.UlimitOpt
 	memory, shmSize                     opts.MemBytes
 	memorySwap                          opts.MemSwapBytes
-	file, target, platform, network     string
+	file, target, network               string
+	platforms                           []string
 	iidFile, cpusetCPUs, cpusetMems     string
 	cpuShares, cpuPeriod, cpuQuota      int64
 	quiet, noCache, pull, rm, forceRm   bool
 	debugFlags
+	kitFlags
 }
 
 // newBuildOptions returns options of which nothing is set.
@@ -57,7 +58,13 @@ func NewBuild(a *command.App) *cobra.Command {
 		Args:  command.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if o.wanted(a) {
+				if flag := o.kitFlag(); flag != "" {
+					return fmt.Errorf("conflicting options: cannot specify both --debug and --%s", flag)
+				}
 				return o.debug(cmd.Context(), a, args[0])
+			}
+			if o.byBuildKit(args[0]) {
+				return o.runBuildKit(cmd.Context(), a, args[0])
 			}
 			return o.run(cmd.Context(), a, args[0])
 		},
@@ -69,7 +76,7 @@ func NewBuild(a *command.App) *cobra.Command {
 	set.Var(&o.buildArgs, "build-arg", "Set build-time variables")
 	set.Var(&o.labels, "label", "Set metadata for an image")
 	set.Var(&o.extraHosts, "add-host", `Add a custom host-to-IP mapping ("host:ip")`)
-	set.StringSliceVar(&o.cacheFrom, "cache-from", nil, "Images to consider as cache sources")
+	set.StringArrayVar(&o.cacheFrom, "cache-from", nil, "External cache sources (e.g., \"user/app:cache\", \"type=local,src=path/to/dir\")")
 	set.Var(o.ulimits, "ulimit", "Ulimit options")
 	set.VarP(&o.memory, "memory", "m", "Memory limit of each step")
 	set.Var(&o.memorySwap, "memory-swap", `Swap limit equal to memory plus swap: -1 to enable unlimited swap`)
@@ -80,7 +87,7 @@ func NewBuild(a *command.App) *cobra.Command {
 	set.StringVar(&o.cpusetCPUs, "cpuset-cpus", "", "CPUs in which to allow execution (0-3, 0,1)")
 	set.StringVar(&o.cpusetMems, "cpuset-mems", "", "MEMs in which to allow execution (0-3, 0,1)")
 	set.StringVar(&o.target, "target", "", "Set the target build stage to build")
-	set.StringVar(&o.platform, "platform", os.Getenv("DOCKER_DEFAULT_PLATFORM"), "Set target platform for build")
+	set.StringSliceVar(&o.platforms, "platform", defaultPlatforms(), "Set target platforms for build")
 	set.StringVar(&o.network, "network", "default", "Set the networking mode for the RUN instructions during build")
 	set.StringVar(&o.iidFile, "iidfile", "", "Write the image ID to a file")
 	set.BoolVarP(&o.quiet, "quiet", "q", false, "Suppress the build output and print image ID on success")
@@ -88,7 +95,8 @@ func NewBuild(a *command.App) *cobra.Command {
 	set.BoolVar(&o.pull, "pull", false, "Always attempt to pull all referenced images")
 	set.BoolVar(&o.rm, "rm", true, "Remove intermediate containers after a successful build")
 	set.BoolVar(&o.forceRm, "force-rm", false, "Always remove intermediate containers")
-	o.add(set)
+	o.debugFlags.add(set)
+	o.kitFlags.add(set)
 	cmd.AddCommand(newBuildContext(a))
 	cmd.AddCommand(builds.New(a)...)
 	return command.Common(cmd, 4, "image build", "build")
@@ -155,12 +163,12 @@ func (o *buildOptions) options(a *command.App) (mobyclient.ImageBuildOptions, er
 		Labels: opts.ConvertKVStringsToMap(o.labels.GetSlice()), CacheFrom: o.cacheFrom, ExtraHosts: o.extraHosts.GetSlice(),
 		Target: o.target, Dockerfile: o.file,
 	}
-	if o.platform != "" {
-		p, err := platforms.Parse(o.platform)
+	for _, text := range o.platforms {
+		p, err := platforms.Parse(text)
 		if err != nil {
 			return out, err
 		}
-		out.Platforms = []ocispec.Platform{p}
+		out.Platforms = append(out.Platforms, p)
 	}
 	all, err := a.Config().GetAllCredentials()
 	if err != nil {
@@ -182,7 +190,7 @@ func (o *buildOptions) source(ctx context.Context, a *command.App, where string,
 	switch {
 	case where == "-":
 		return o.fromStdin(a.In, options)
-	case strings.HasPrefix(where, "http://"), strings.HasPrefix(where, "https://"), strings.HasPrefix(where, "git@"), strings.HasPrefix(where, "git://"):
+	case buildspec.IsURL(where):
 		options.RemoteContext = where
 		return nil, nil
 	}
@@ -228,7 +236,7 @@ func (o *buildOptions) fromStdin(in io.Reader, options *mobyclient.ImageBuildOpt
 	if len(head) == 0 {
 		return nil, fmt.Errorf("failed to peek context header from STDIN: %w", err)
 	}
-	if looksPacked(head) {
+	if buildspec.IsArchive(head) {
 		return io.NopCloser(r), nil
 	}
 	if o.file != "" {
@@ -240,16 +248,6 @@ func (o *buildOptions) fromStdin(in io.Reader, options *mobyclient.ImageBuildOpt
 	}
 	options.Dockerfile = "Dockerfile"
 	return buildcontext.Single("Dockerfile", text), nil
-}
-
-// looksPacked tells a tar stream, or one packed by a common program, from text.
-func looksPacked(head []byte) bool {
-	for _, magic := range []string{"\x1f\x8b", "BZh", "\xfd7zXZ", "\x28\xb5\x2f\xfd"} {
-		if strings.HasPrefix(string(head), magic) {
-			return true
-		}
-	}
-	return len(head) > 262 && string(head[257:262]) == "ustar"
 }
 
 // newBuildContext returns "build context", which has "ls".

@@ -28,7 +28,10 @@ type Input struct {
 // options, and the path of the Dockerfile.
 func (in Input) Open(ctx context.Context, a *command.App) (source io.ReadCloser, options mobyclient.ImageBuildOptions, dockerfile string, err error) {
 	o := newBuildOptions()
-	o.rm, o.network, o.file, o.target, o.platform, o.noCache, o.pull = true, "default", in.Dockerfile, in.Target, in.Platform, in.NoCache, in.Pull
+	o.rm, o.network, o.file, o.target, o.noCache, o.pull = true, "default", in.Dockerfile, in.Target, in.NoCache, in.Pull
+	if in.Platform != "" {
+		o.platforms = []string{in.Platform}
+	}
 	for key, value := range in.Args {
 		if err := o.buildArgs.Set(key + "=" + value); err != nil {
 			return nil, options, "", err

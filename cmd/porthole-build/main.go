@@ -1,0 +1,36 @@
+// Command porthole-build is the command line with BuildKit's client in it. The
+// program porthole becomes it for a build that needs more than the classic one:
+// secrets, outputs, several platforms. It is apart, since BuildKit and gRPC would
+// make every other command start more slowly.
+package main
+
+import (
+	"context"
+	"os"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/portholehq/porthole/internal/build/caller"
+	"github.com/portholehq/porthole/internal/buildspec"
+	"github.com/portholehq/porthole/internal/cli"
+	"github.com/portholehq/porthole/internal/cli/command"
+	"github.com/portholehq/porthole/internal/cli/system"
+)
+
+// Set by the linker; see the Makefile.
+var version, commit, built string
+
+func main() {
+	streams := cli.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Exit: os.Exit, Program: os.Args[0], Build: build}
+	os.Exit(cli.Main(streams, os.Args[1:], system.ThisBuild(version, commit, built)))
+}
+
+func build(ctx context.Context, a *command.App, r buildspec.Request) error {
+	c, err := a.Client()
+	if err != nil {
+		return err
+	}
+	logrus.SetLevel(logrus.ErrorLevel) // the libraries' notes are of no use to people
+	// The display looks at the terminal itself, so it gets the file.
+	return caller.Build(ctx, caller.Options{Dial: c.DialHijack, In: a.In, Out: a.Out, Err: os.Stderr, Config: a.Config()}, r)
+}
