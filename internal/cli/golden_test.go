@@ -404,7 +404,8 @@ var ours = regexp.MustCompile(`(?s)` + strings.Join([]string{
 	`      --orphans .*?see df -v\n`,
 	`      --(die-with-client|kill|list|signal) [^\n]*(is gone|EXEC ID|by exec)\n`,
 	`      --tree .*?\(EXPERIMENTAL\)\n`,
-	`      --build [^\n]*(\n +[^-\n][^\n]*)*\n`,
+	`      --build [^\n]*run as well\n`,
+	`      --build .*?last\s+builds,\s+too\n`,
 	`      --tree [^\n]*as a tree\n`,
 	`\nOptions:\n      --condition [^\n]*\n[^\n]*removed\n|\nOptions:\n      --condition [^\n]*removed\n`,
 	`\nOptions:\n      --nspid [^\n]*of the host\n`,
@@ -416,6 +417,7 @@ var ours = regexp.MustCompile(`(?s)` + strings.Join([]string{
 	`      --stream name .*?stdout, stderr\n`,
 	`  (deaths|files|health|mounts|sockets) +List [^\n]*\n`,
 	`  why +Tell [^\n]*\n`,
+	`  timeline +Show [^\n]*\n`,
 	`"HealthStatus":"[a-z]*",`,
 }, "|"))
 

@@ -79,6 +79,7 @@ func verbs(b system.Build) []verb {
 		{"stats", containers.NewStats},
 		{"stop", containers.NewStop},
 		{"tag", images.NewTag},
+		{"timeline", containers.NewTimeline},
 		{"top", containers.NewTop},
 		{"unpause", containers.NewUnpause},
 		{"update", containers.NewUpdate},

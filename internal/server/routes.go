@@ -115,6 +115,7 @@ func (s *Server) routes() []route {
 		{get, "/porthole/processes", s.processes},
 		{get, "/porthole/containers/{name}/sockets", s.sockets},
 		{get, "/porthole/containers/{name}/files", s.openFiles},
+		{get, "/porthole/containers/{name}/timeline", s.timeline},
 
 		{get, "/porthole/daemon", s.daemonState},
 		{get, "/porthole/system/df", s.ledger},
