@@ -46,7 +46,6 @@ func newDump(a *command.App, name string) *cobra.Command {
 		DisableFlagsInUseLine: true,
 	}
 	set := cmd.Flags()
-	set.SetInterspersed(false)
 	set.StringVarP(&o.file, "write", "w", "", `Save the packets to a file; "-" for the standard output`)
 	set.StringVarP(&o.Interface, "interface", "i", "", "Only those of an interface of the container (default all)")
 	set.IntVarP(&o.Count, "count", "c", 0, "End after so many packets")
