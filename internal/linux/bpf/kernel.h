@@ -48,6 +48,7 @@ enum {
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_tracing.h>
+#include <bpf/bpf_endian.h>
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
@@ -98,7 +99,12 @@ struct signal_struct {
 	int group_exit_code;
 };
 
+struct thread_info {
+	__u32 status;
+};
+
 struct task_struct {
+	struct thread_info thread_info;
 	int pid, tgid;
 	__u64 start_boottime;
 	int exit_code;
@@ -115,6 +121,46 @@ struct kernel_siginfo {
 	int si_signo, si_errno, si_code;
 };
 
+struct sock_cgroup_data {
+	struct cgroup *cgroup;
+};
+
+struct in6_addr {
+	union {
+		__u8 u6_addr8[16];
+	} in6_u;
+};
+
+struct sock_common {
+	__be32 skc_daddr, skc_rcv_saddr;
+	__be16 skc_dport;
+	__u16 skc_num;
+	unsigned short skc_family;
+	struct in6_addr skc_v6_daddr, skc_v6_rcv_saddr;
+};
+
+struct sock {
+	struct sock_common __sk_common;
+	struct sock_cgroup_data sk_cgrp_data;
+	__u16 sk_protocol;
+};
+
+struct linux_binprm {
+	const char *filename;
+};
+
+#if defined(__TARGET_ARCH_x86)
+struct pt_regs {
+	unsigned long bp, bx, r10, r9, r8, ax, cx, dx, si, di, orig_ax;
+};
+#elif defined(__TARGET_ARCH_arm64)
+struct pt_regs {
+	__u64 regs[31];
+	__u64 orig_x0;
+	int syscallno;
+};
+#endif
+
 #pragma clang attribute pop
 
 /* A place is where a task is below a group: the group next below it, and the one
@@ -126,11 +172,10 @@ struct place {
 
 #define DEPTH 16
 
-/* place_below finds where a task is below the group with an id. A task that is in
- * that group itself is elsewhere. */
-static __always_inline struct place place_below(struct task_struct *task, __u64 parent)
+/* place_of_group finds where a group is below another. That other itself is
+ * elsewhere. */
+static __always_inline struct place place_of_group(struct cgroup *group, __u64 parent)
 {
-	struct cgroup *group = BPF_CORE_READ(task, cgroups, dfl_cgrp);
 	struct place at = {}, nowhere = {};
 
 	for (int i = 0; i < DEPTH && group; i++) {
@@ -145,6 +190,11 @@ static __always_inline struct place place_below(struct task_struct *task, __u64 
 	return nowhere;
 }
 
+static __always_inline struct place place_below(struct task_struct *task, __u64 parent)
+{
+	return place_of_group(BPF_CORE_READ(task, cgroups, dfl_cgrp), parent);
+}
+
 /* Namespaces of processes are nested no deeper. */
 #define PID_DEPTH 32
 
@@ -154,11 +204,9 @@ struct numbers {
 	int inside; /* in its own namespace */
 };
 
-/* numbers_of finds the numbers of a task's process; inum names the namespace of
- * whoever asks. */
-static __always_inline struct numbers numbers_of(struct task_struct *task, unsigned int inum)
+/* numbers_in takes them apart; inum names the namespace of whoever asks. */
+static __always_inline struct numbers numbers_in(struct pid *pid, unsigned int inum)
 {
-	struct pid *pid = BPF_CORE_READ(task, group_leader, thread_pid);
 	unsigned int level = BPF_CORE_READ(pid, level);
 	struct numbers out = {};
 
@@ -170,6 +218,12 @@ static __always_inline struct numbers numbers_of(struct task_struct *task, unsig
 			out.seen = out.inside;
 	}
 	return out;
+}
+
+/* numbers_of finds the numbers of a task's process. */
+static __always_inline struct numbers numbers_of(struct task_struct *task, unsigned int inum)
+{
+	return numbers_in(BPF_CORE_READ(task, group_leader, thread_pid), inum);
 }
 
 #endif

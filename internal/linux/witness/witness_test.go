@@ -1,7 +1,6 @@
 package witness
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -11,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/portholehq/porthole/internal/linux/bpf"
+	"github.com/portholehq/porthole/internal/linux/bpf/bpftest"
 	"github.com/portholehq/porthole/internal/linux/cgroup"
 	"github.com/portholehq/porthole/internal/linux/probe"
 	"github.com/portholehq/porthole/internal/testenv"
@@ -20,29 +19,8 @@ import (
 // watched opens a Witness over a parent group of its own, and gives a group below it.
 func watched(t *testing.T) (*Witness, *cgroup.Group) {
 	t.Helper()
-	testenv.NeedsRoot(t)
-	if err := bpf.Available(); probe.IsUnsupported(err) {
-		testenv.Skip(t, "%v", err)
-	}
-	name := fmt.Sprintf("/porthole-test-witness-%d", os.Getpid())
-	parent, group := cgroup.New(name+"/x"), cgroup.New(name+"/x/container")
-	if _, err := group.Create(nil); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		if err := group.Destroy(ctx); err != nil {
-			t.Error(err)
-		}
-		tree, err := cgroup.Current()
-		if err == nil {
-			err = tree.Prune(name + "/x")
-		}
-		if err != nil {
-			t.Error(err)
-		}
-	})
+	parent, group := bpftest.Group(t)
+	bpftest.ID(t, parent, "")
 	w, err := Open(func() (uint64, error) { return parent.ID("") })
 	if probe.IsUnsupported(err) {
 		testenv.Skip(t, "%v", err)
@@ -58,39 +36,10 @@ func watched(t *testing.T) (*Witness, *cgroup.Group) {
 	return w, group
 }
 
-// sleeper is a process in a group.
-func sleeper(t *testing.T, g *cgroup.Group, script string) *exec.Cmd {
-	t.Helper()
-	cmd := exec.Command("sh", "-c", script)
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-		_ = in.Close()
-	})
-	if _, err := out.Read(make([]byte, 1)); err != nil { // it has set up what it should
-		t.Fatal(err)
-	}
-	if err := g.Add(cmd.Process.Pid, cgroup.App); err != nil {
-		t.Fatal(err)
-	}
-	return cmd
-}
-
 func TestSender(t *testing.T) {
 	w, g := watched(t)
 	before := time.Now()
-	victim := sleeper(t, g, "echo; read x")
+	victim, _ := bpftest.Process(t, g, "echo; read x")
 	killer := exec.Command("sh", "-c", "exec kill -KILL "+strconv.Itoa(victim.Process.Pid))
 	if out, err := killer.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
@@ -127,8 +76,8 @@ func TestSender(t *testing.T) {
 // TestInside: the sender is a process of the same group.
 func TestInside(t *testing.T) {
 	w, g := watched(t)
-	victim := sleeper(t, g, "echo; read x")
-	sleeper(t, g, fmt.Sprintf("echo; while ! grep -q container /proc/self/cgroup; do sleep 0.02; done; kill -TERM %d; read x", victim.Process.Pid))
+	victim, _ := bpftest.Process(t, g, "echo; read x")
+	bpftest.Process(t, g, fmt.Sprintf("echo; while ! grep -q container /proc/self/cgroup; do sleep 0.02; done; kill -TERM %d; read x", victim.Process.Pid))
 	_ = victim.Wait()
 	id, err := g.ID("")
 	if err != nil {
@@ -142,7 +91,7 @@ func TestInside(t *testing.T) {
 // TestIgnored: a signal that is ignored has no effect, and is known all the same.
 func TestIgnored(t *testing.T) {
 	w, g := watched(t)
-	victim := sleeper(t, g, "trap '' TERM; echo; read x")
+	victim, _ := bpftest.Process(t, g, "trap '' TERM; echo; read x")
 	if err := victim.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
