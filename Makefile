@@ -64,7 +64,7 @@ unit e2e uml: build
 
 # Needs clang-14, llvm-14 and libbpf-dev of Debian 12. The objects are committed.
 bpf: check-go
-	@go generate ./internal/linux/witness
+	@go generate ./internal/linux/witness ./internal/linux/calltrace
 
 compose:
 	@sh test/compose/build.sh

@@ -119,9 +119,18 @@ func TestHarmless(t *testing.T) {
 	} {
 		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, body) })
 	}
+	mux.HandleFunc("POST /porthole/containers/{id}/trace", func(w http.ResponseWriter, _ *http.Request) {
+		_ = http.NewResponseController(w).EnableFullDuplex() // the request lasts as long as the answer
+		for _, e := range []api.TraceEvent{
+			{Kind: api.TraceBegin}, {Kind: api.TraceExec, PID: 1, Name: evil, File: evil, Command: []string{"x"}},
+			{Kind: api.TraceCall, PID: 1, Name: evil, Call: evil, Args: evil, Result: evil}, {Kind: api.TraceEnd},
+		} {
+			_ = json.NewEncoder(w).Encode(e)
+		}
+	})
 	host := newFakeAPI(t, mux).host
 	for _, line := range []string{
-		"health web", "health --no-trunc --format {{.Output}} web", "deaths", "deaths --no-trunc --format {{.Cause}}{{.Command}}", "why web", "ps --no-trunc",
+		"trace web", "health web", "health --no-trunc --format {{.Output}} web", "deaths", "deaths --no-trunc --format {{.Cause}}{{.Command}}", "why web", "ps --no-trunc",
 		"mounts web", "mounts --no-trunc --format {{.Source}}{{.Options}}{{.Note}} web",
 	} {
 		got := porthole(t).run(t, host, words(line)...)

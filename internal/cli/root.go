@@ -81,6 +81,7 @@ func verbs(b system.Build) []verb {
 		{"tag", images.NewTag},
 		{"timeline", containers.NewTimeline},
 		{"top", containers.NewTop},
+		{"trace", containers.NewTrace},
 		{"unpause", containers.NewUnpause},
 		{"update", containers.NewUpdate},
 		{"wait", containers.NewWait},

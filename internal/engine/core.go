@@ -38,6 +38,7 @@ type Engine struct {
 	mapper     mapper
 	tools      toolUse
 	expected   chan struct{} // one for each start that is expected
+	traces     chan struct{} // one for each trace that goes on
 	// noMapping is why no container can have a user namespace of its own; nil: they can.
 	noMapping error
 	started   time.Time
@@ -61,7 +62,7 @@ var errShutdown = errors.New("the daemon is shutting down")
 func New(ctx context.Context, deps Deps) (*Engine, error) {
 	e := &Engine{
 		deps: deps, config: deps.Config, log: deps.Logger, registry: newRegistry(), ids: newIDRanges(), execs: newExecTable(), operations: newOperations(), pins: newPinboard(), deaths: newDeathLog(deps.Deaths), started: time.Now(), ships: map[string]*shipping{}, feeds: logFeeds{byID: map[string]*logFeed{}},
-		expected: make(chan struct{}, expectMost), meter: ledger.NewMeter(),
+		expected: make(chan struct{}, expectMost), traces: make(chan struct{}, maxTraces), meter: ledger.NewMeter(),
 	}
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)

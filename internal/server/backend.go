@@ -75,6 +75,7 @@ type containerBackend interface {
 	ContainerOOMKills(ref string) ([]death.OOMKill, error)
 	Deaths(o engine.DeathsOptions) ([]*death.Record, error)
 	Subject(ref string) (engine.Subject, error)
+	Trace(ref string) (t engine.TraceTarget, release func(), err error)
 	VolumeUsers(volume, but string) []string
 	LastLines(ref string) ([]death.Line, error)
 	LookIntoFiles(ctx context.Context, ref string, fn func(engine.OpenFiles)) error

@@ -217,6 +217,13 @@ func (f *fake) ContainerExecInspect(context.Context, string) (*container.ExecIns
 	return &container.ExecInspectResponse{ID: "e1", ExitCode: f.code}, nil
 }
 
+func (f *fake) Trace(ref string) (engine.TraceTarget, func(), error) {
+	if ref != "web" {
+		return engine.TraceTarget{}, nil, errdefs.ErrNotFound.WithMessage("No such container: " + ref)
+	}
+	return engine.TraceTarget{}, nil, errdefs.ErrConflict.WithMessage("container web is not running")
+}
+
 func (f *fake) Subject(ref string) (engine.Subject, error) {
 	return engine.Subject{}, errdefs.ErrNotFound.WithMessage("No such container: " + ref)
 }

@@ -141,6 +141,7 @@ func (s *Server) routes() []route {
 		{get, "/porthole/containers/{name}/deaths", s.deaths},
 		{get, "/porthole/containers/{name}/health", s.health},
 		{get, "/porthole/containers/{name}/why", s.why},
+		{post, "/porthole/containers/{name}/trace", s.trace},
 		{get, "/porthole/containers/{name}/mounts", s.mounts},
 		{get, "/porthole/deaths", s.deaths},
 		{get, "/porthole/images/{name}/layers", s.imageLayers},

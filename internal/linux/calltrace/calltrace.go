@@ -86,6 +86,7 @@ type Event struct {
 	Status     syscall.WaitStatus // of a process that has ended
 	Signal     syscall.Signal
 	Sender     int // of a signal, as PID, and as PIDInside
+	SenderName string
 	SenderIn   int
 	FromHere   bool // the sender is one of those that are traced
 	Ignored    bool
@@ -369,15 +370,27 @@ func (t *Tracer) event(b []byte) (*Event, error) {
 		e.Status = syscall.WaitStatus(uint32(h.Ret))
 	case Signal:
 		const kernel, ignored = 0x80, 1
-		e.Signal, e.Ignored, e.Kernel = syscall.Signal(h.Number), h.Args[0] == ignored, int32(h.Args[1]) > 0 && int32(h.Args[1]) <= kernel
+		e.Signal, e.Ignored = syscall.Signal(h.Number), h.Args[0] == ignored
+		code := int32(h.Args[1])
+		e.Kernel = code == kernel || code > 0 && faults(e.Signal)
 		e.Sender, e.SenderIn, e.FromHere = int(h.Args[2]), int(h.Args[3]), h.Args[4] != 0
-		e.Comm = text(data)
+		e.Comm, e.SenderName = text(data), e.Comm
 	case TCP:
 		connection(e, &h, data)
 	default:
 		return nil, fmt.Errorf("an event of unknown kind %d", h.Kind)
 	}
 	return e, nil
+}
+
+// faults tells of signals that the kernel sends over an error in a program; their
+// codes above 0 tell which.
+func faults(s syscall.Signal) bool {
+	switch s {
+	case syscall.SIGSEGV, syscall.SIGBUS, syscall.SIGILL, syscall.SIGFPE, syscall.SIGTRAP, syscall.SIGSYS:
+		return true
+	}
+	return false
 }
 
 func (t *Tracer) call(e *Event, h *head, data []byte) {

@@ -12,11 +12,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/portholehq/porthole/internal/linux/bpf/bpftest"
 	"github.com/portholehq/porthole/internal/linux/cgroup"
 	"github.com/portholehq/porthole/internal/linux/probe"
 	"github.com/portholehq/porthole/internal/linux/syscalls"
 	"github.com/portholehq/porthole/internal/testenv"
+	"github.com/portholehq/porthole/internal/testenv/bpftest"
 )
 
 // lines collects what is told of, each event as one line.

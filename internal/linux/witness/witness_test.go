@@ -10,10 +10,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/portholehq/porthole/internal/linux/bpf/bpftest"
 	"github.com/portholehq/porthole/internal/linux/cgroup"
 	"github.com/portholehq/porthole/internal/linux/probe"
 	"github.com/portholehq/porthole/internal/testenv"
+	"github.com/portholehq/porthole/internal/testenv/bpftest"
 )
 
 // watched opens a Witness over a parent group of its own, and gives a group below it.

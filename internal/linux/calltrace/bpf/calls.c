@@ -141,16 +141,21 @@ static __always_inline void count(__u32 what)
 		(*n)++;
 }
 
+/* So much has gathered when the reader is woken. */
+#define MUCH (2 << 20)
+
 /* send hands an event to the reader, who looks by itself every few milliseconds
- * and is only woken when much has gathered. */
+ * and is woken only once when much has gathered: to wake costs more than all else
+ * here. */
 static __always_inline void send(struct event *e)
 {
 	__u64 waiting = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA);
 	__u32 n = e->length;
+	bool now = waiting >= MUCH && waiting < MUCH + sizeof(*e);
 
 	if (n > DATA)
 		n = DATA;
-	if (bpf_ringbuf_output(&events, e, HEAD + n, waiting > (2 << 20) ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP))
+	if (bpf_ringbuf_output(&events, e, HEAD + n, now ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP))
 		count(LOST);
 	else
 		count(SENT);

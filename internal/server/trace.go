@@ -1,0 +1,76 @@
+package server
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/portholehq/porthole/api"
+	"github.com/portholehq/porthole/internal/debug/trace"
+)
+
+// trace follows what a running container does, see [api.TraceEvent]. A client ends
+// it by ending the body of its request, and gets the rest.
+func (s *Server) trace(r *request) error {
+	// First, so that a refusal does not wait for the end of the body.
+	if err := http.NewResponseController(r.w).EnableFullDuplex(); err != nil {
+		return err
+	}
+	o, err := traceOptions(r)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := s.endless(r)
+	defer cancel()
+	if r.http.ContentLength != 0 {
+		go func() {
+			_, _ = io.Copy(io.Discard, r.http.Body) // its end, or the client's
+			cancel()
+		}()
+	}
+	w := newLazyWriter(r.w, func() { r.w.Header().Set("Content-Type", "application/x-ndjson") })
+	defer w.stop()
+	out := jsonStream{w: w}
+	err = trace.Run(ctx, s.backend, o, func(e *api.TraceEvent) error {
+		err := out.write(e)
+		if err == nil && e.Kind == api.TraceBegin {
+			err = w.flush()
+		}
+		return err
+	})
+	if errors.Is(err, errClientGone) || r.ctx().Err() != nil {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return w.flush()
+}
+
+func traceOptions(r *request) (trace.Options, error) {
+	o := trace.Options{Container: r.name, View: r.form.Get("view"), Failed: r.flag("failed"), Summary: r.flag("summary")}
+	for _, list := range r.form["call"] {
+		for name := range strings.SplitSeq(list, ",") {
+			if name != "" {
+				o.Calls = append(o.Calls, name)
+			}
+		}
+	}
+	var err error
+	if text := r.form.Get("slow"); text != "" {
+		if o.Slow, err = time.ParseDuration(text); err != nil {
+			return o, invalid(`invalid value for "slow": %w`, err)
+		}
+	}
+	var seconds int
+	if o.Count, _, err = r.number("count"); err != nil {
+		return o, err
+	}
+	if seconds, _, err = r.number("seconds"); err != nil {
+		return o, err
+	}
+	o.Duration = time.Duration(seconds) * time.Second
+	return o, nil
+}
