@@ -1,7 +1,6 @@
 package build
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -132,22 +131,12 @@ func (s *states) index(b *buildStates) {
 	}
 }
 
-// put remembers the states of a build, or what has come to them. States that an
-// earlier build has gone through as well have the ID that they had there.
+// put remembers the states of a build, or what has come to them: those in b, of
+// which the caller changes nothing meanwhile. States that an earlier build has
+// gone through as well have the ID that they had there.
 func (s *states) put(b *buildStates) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := s.load(); err != nil {
+	if err := s.name(b); err != nil {
 		return err
-	}
-	for i := range b.States {
-		st := &b.States[i]
-		if st.ID != "" {
-			continue
-		}
-		if st.ID = s.byRef[st.Ref]; st.ID == "" {
-			st.ID = digest.FromString("state " + st.Ref).Encoded()
-		}
 	}
 	data, err := json.Marshal(b)
 	if err != nil {
@@ -162,21 +151,50 @@ func (s *states) put(b *buildStates) error {
 	if err := os.Rename(b.path+".new", b.path); err != nil {
 		return err
 	}
-	if !slices.Contains(s.builds, b) {
+	kept := *b
+	kept.States = slices.Clone(b.States)
+	var failures []error
+	for _, old := range s.keep(&kept, time.Now()) {
+		failures = append(failures, os.Remove(old.path))
+	}
+	return errors.Join(failures...)
+}
+
+// name gives IDs to states that have none.
+func (s *states) name(b *buildStates) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.load(); err != nil {
+		return err
+	}
+	for i := range b.States {
+		st := &b.States[i]
+		if st.ID != "" {
+			continue
+		}
+		if st.ID = s.byRef[st.Ref]; st.ID == "" {
+			st.ID = digest.FromString("state " + st.Ref).Encoded()
+		}
+	}
+	return nil
+}
+
+// keep adds a build, in the place of what was known of it before, and returns
+// those that are too old or too many now.
+func (s *states) keep(b *buildStates, now time.Time) (old []*buildStates) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if i := slices.IndexFunc(s.builds, func(known *buildStates) bool { return known.path == b.path }); i >= 0 {
+		s.builds[i] = b
+	} else {
 		s.builds = append(s.builds, b)
 	}
 	s.index(b)
-	return s.trim(time.Now())
-}
-
-// trim forgets what is too old or too much. The caller holds mu.
-func (s *states) trim(now time.Time) error {
-	var failures []error
 	for len(s.builds) > mostStates || len(s.builds) > 0 && now.Sub(s.builds[0].At) > keepStates {
-		failures = append(failures, os.Remove(s.builds[0].path))
+		old = append(old, s.builds[0])
 		s.builds = s.builds[1:]
 	}
-	return errors.Join(failures...)
+	return old
 }
 
 // stateRef is what names a state: "step:ID", with "-before" or ":before" behind
@@ -232,28 +250,33 @@ func (s *states) ofVertex(vertex digest.Digest) string {
 	return ""
 }
 
-// forget drops states whose files are gone.
+// forget drops builds of which no state has its files any more.
 func (s *states) forget(ctx context.Context, exists func(ctx context.Context, ref string) bool) error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := s.load(); err != nil {
+	err := s.load()
+	builds := slices.Clone(s.builds)
+	s.mu.Unlock()
+	if err != nil {
 		return err
 	}
-	var failures []error
-	known := map[string]bool{noFiles: true}
-	there := func(ref string) bool {
-		if _, ok := known[ref]; !ok {
-			known[ref] = exists(ctx, ref)
+	known := map[string]bool{"": false, noFiles: false}
+	there := func(st state) bool {
+		if _, ok := known[st.Ref]; !ok {
+			known[st.Ref] = exists(ctx, st.Ref)
 		}
-		return known[ref]
+		return known[st.Ref]
 	}
-	s.builds = slices.DeleteFunc(s.builds, func(b *buildStates) bool {
-		if slices.ContainsFunc(b.States, func(st state) bool { return there(cmp.Or(st.Ref, noFiles)) && st.Ref != "" }) {
-			return false
+	gone := map[*buildStates]bool{}
+	var failures []error
+	for _, b := range builds {
+		if !slices.ContainsFunc(b.States, there) {
+			gone[b] = true
+			failures = append(failures, os.Remove(b.path))
 		}
-		failures = append(failures, os.Remove(b.path))
-		return true
-	})
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.builds = slices.DeleteFunc(s.builds, func(b *buildStates) bool { return gone[b] })
 	clear(s.byRef)
 	for _, b := range s.builds {
 		s.index(b)
