@@ -51,6 +51,7 @@ type parts struct {
 	witness    *witness.Pending
 	engine     *engine.Engine
 	builder    *build.Builder
+	tools      func() (string, error) // unpacks them, once
 	log        *slog.Logger
 }
 
@@ -110,6 +111,7 @@ func open(ctx context.Context, p *process, steps *undo.Stack) (*parts, error) {
 	steps.Add(out.runtime.Close)
 	out.witness = witness.Begin(containersGroup(c.CgroupParent))
 	steps.Add(out.witness.Close)
+	out.tools = sync.OnceValues(func() (string, error) { return toolbox.Unpack(c.ExecRoot) })
 	if out.engine, err = out.openEngine(ctx, p); err != nil {
 		return nil, err
 	}
@@ -120,7 +122,7 @@ func open(ctx context.Context, p *process, steps *undo.Stack) (*parts, error) {
 	})
 	if out.builder, err = build.Open(ctx, build.Options{
 		Root: filepath.Join(c.DataRoot, "build"), Store: out.images.Backend(), Runner: out.engine,
-		Publish: out.publish, Hosts: out.registries.Hosts, Version: version, Logger: log,
+		Publish: out.publish, Tools: out.tools, Hosts: out.registries.Hosts, Version: version, Logger: log,
 	}); err != nil {
 		return nil, err
 	}
@@ -192,7 +194,7 @@ func (o *parts) openEngine(ctx context.Context, p *process) (*engine.Engine, err
 			StopTimeout: time.Duration(c.DefaultStopTimeout) * time.Second,
 		},
 		State: o.state, Events: o.events, Sampler: o.sampler, Deaths: o.deaths, Diagnose: debug.Preflight, KernelLog: true, Witness: o.witness, Host: host, AppArmor: appArmor,
-		Tools:   sync.OnceValues(func() (string, error) { return toolbox.Unpack(c.ExecRoot) }),
+		Tools:   o.tools,
 		Runtime: engine.NewRuntime(o.runtime), Images: o.images, Registries: o.registries, Network: o.network, Volumes: o.volumes,
 	})
 }

@@ -60,6 +60,9 @@ type Options struct {
 	// Store is the image store that bases come from and results go to.
 	Store  image.Backend
 	Runner step.Runner
+	// Tools returns a directory with a shell and tools of its own in bin, for
+	// where a step has none; nil: there are none.
+	Tools func() (string, error)
 	// Hosts finds registries.
 	Hosts   docker.RegistryHosts
 	Version string
@@ -83,6 +86,7 @@ type Builder struct {
 	history    *history.Store
 	recordings recordings
 	debugging  debugSessions
+	tools      func() (string, error)
 	// What solvers of debugged builds share with the controller's.
 	cache          solver.CacheManager
 	cacheImporters map[string]remotecache.ResolveCacheImporterFunc
@@ -99,7 +103,7 @@ func Open(ctx context.Context, o Options) (_ *Builder, err error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	b := &Builder{log: o.Logger, root: o.Root, publish: o.Publish, states: states{dir: filepath.Join(o.Root, "states")}}
+	b := &Builder{log: o.Logger, root: o.Root, tools: o.Tools, publish: o.Publish, states: states{dir: filepath.Join(o.Root, "states")}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(fmt.Errorf("open builder: %w", err), b.closers.Run())

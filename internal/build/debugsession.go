@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -360,9 +361,7 @@ func (s *debugSession) solve(ctx context.Context, in instruction) (debugState, e
 	s.jobs.put(ref, job)
 	defer s.jobs.remove(ref)
 	attrs := map[string]string{}
-	for key, value := range s.attrs {
-		attrs[key] = value
-	}
+	maps.Copy(attrs, s.attrs)
 	attrs[attrBuild] = ref
 	_, err := s.solver.Solve(ctx, ref, s.session, frontend.SolveRequest{
 		Frontend: frontendDebug, FrontendOpt: attrs, CacheImports: cacheEntries(s.o),

@@ -58,8 +58,11 @@ func (s *debugSession) runStep(ctx context.Context, runner step.Runner, st *step
 	}
 	for {
 		exit, cause, err := s.attempt(ctx, live, started)
-		if err != nil || !fails(exit) {
+		if ctx.Err() != nil || err == nil && !fails(exit) {
 			return exit, err
+		}
+		if err != nil { // it could not be executed
+			exit, cause = step.Exit{Code: neverRan}, err.Error()
 		}
 		stop := s.describeStep(in, st, api.BuildStopFailure)
 		stop.Exit, stop.Cause = exit.Code, cause
@@ -280,15 +283,20 @@ func (s *debugSession) exec(ctx context.Context, e api.BuildExec, p step.Process
 		p.Cwd = "/"
 	}
 	if len(p.Args) == 0 {
-		shell, err := shellOf(st.RootFS)
-		if err != nil {
+		if p.Args, err = s.shell(st.RootFS); err != nil {
 			return exit, err
 		}
-		p.Args = []string{shell}
+		if p.Args[0] == ourShell {
+			p.Env = withPath(p.Env, path.Dir(ourShell))
+		}
 		// As one layer shows it; what the shell has kept is read when it has ended.
 		p.Env = append(append([]string{}, p.Env...), "HISTFILE="+markDir+"/history", "HISTSIZE=1000")
 	} else if n := len(p.Args); n == 3 && p.Args[1] == "-c" {
 		s.remember(p.Args[2])
+		if shell, err := s.shell(st.RootFS); err == nil && shell[0] == ourShell {
+			p.Args = []string{ourShell, "-c", p.Args[2]}
+			p.Env = withPath(p.Env, path.Dir(ourShell))
+		}
 	}
 	sizes := make(chan step.Size, 1)
 	if e.TTY {
@@ -360,11 +368,15 @@ func (s *debugSession) remember(command string) {
 	s.history = append(s.history, command)
 }
 
-// shellOf finds a shell in a root file system, the most comfortable first.
-func shellOf(l image.Layers) (string, error) {
+// ourShell is the one of our tools, in a step.
+const ourShell = markDir + "/tools/bin/sh"
+
+// shell is the command of a shell for a root file system: the most comfortable
+// that it has, or ours.
+func (s *debugSession) shell(l image.Layers) ([]string, error) {
 	root, err := openView(l)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	defer root.Close()
 	for _, name := range []string{"/bin/bash", "/usr/bin/bash", "/bin/sh", "/usr/bin/sh", "/bin/ash", "/busybox/sh"} {
@@ -373,10 +385,72 @@ func shellOf(l image.Layers) (string, error) {
 			continue
 		}
 		if info, err := os.Stat(at); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
-			return name, nil
+			return []string{name}, nil
 		}
 	}
-	return "", problem.WithHint(problem.Errorf(errdefs.ErrNotFound, "the step has no shell"), "look at its files with: files PATH")
+	if s.b.tools == nil {
+		return nil, problem.WithHint(problem.Errorf(errdefs.ErrNotFound, "the step has no shell"), "look at its files with: files PATH")
+	}
+	return []string{ourShell}, s.bringTools()
+}
+
+// bringTools copies our tools to where the step sees them. A mount of their own
+// would be of another file system, which might not be ID-mapped.
+func (s *debugSession) bringTools() error {
+	to := filepath.Join(s.dir, "tools")
+	if _, err := os.Stat(to); err == nil {
+		return nil
+	}
+	from, err := s.b.tools()
+	if err != nil {
+		return err
+	}
+	unfinished := to + ".new"
+	if err := copyTools(unfinished, from); err != nil {
+		return errors.Join(err, os.RemoveAll(unfinished))
+	}
+	return os.Rename(unfinished, to)
+}
+
+// copyTools copies a directory of programs and links to them.
+func copyTools(to, from string) error {
+	return filepath.WalkDir(from, func(name string, e iofs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(from, name)
+		if err != nil {
+			return err
+		}
+		dest := filepath.Join(to, rel)
+		switch e.Type() {
+		case os.ModeDir:
+			return os.MkdirAll(dest, 0o755)
+		case os.ModeSymlink:
+			target, err := os.Readlink(name)
+			if err != nil {
+				return err
+			}
+			return os.Symlink(target, dest)
+		}
+		data, err := os.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(dest, data, 0o755)
+	})
+}
+
+// withPath adds a directory to the end of PATH.
+func withPath(env []string, dir string) []string {
+	out := append([]string{}, env...)
+	for i, e := range out {
+		if value, ok := strings.CutPrefix(e, "PATH="); ok {
+			out[i] = "PATH=" + value + ":" + dir
+			return out
+		}
+	}
+	return append(out, "PATH="+dir)
 }
 
 func fdPath(f *os.File) string { return fmt.Sprintf("/proc/self/fd/%d", f.Fd()) }

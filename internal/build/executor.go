@@ -127,13 +127,17 @@ func (x *stepExecutor) Run(ctx context.Context, id string, root executor.Mount, 
 	x.b.recordings.started(recorded, s)
 	exit, err := x.run(ctx, s, p.Meta.ValidExitCodes, func() { close(running.started); begun() })
 	if err != nil {
+		if x.roots != nil && x.hook == nil && ctx.Err() == nil {
+			place := x.roots.failed(neverRan)
+			tellState(s, cmp.Or(place, "The step"), "could not be run")
+		}
 		return nil, stepError(ctx, err)
 	}
 	x.b.recordings.ended(recorded, exit)
 	err = exitError(exit, p.Meta.ValidExitCodes)
 	if err != nil && x.roots != nil && ctx.Err() == nil {
 		place := x.roots.failed(exit.Code)
-		tellState(s, cmp.Or(place, "The step"), exit)
+		tellState(s, cmp.Or(place, "The step"), fmt.Sprintf("ended with exit code %d", exit.Code))
 	}
 	return nil, err
 }
@@ -154,14 +158,19 @@ func (x *stepExecutor) run(ctx context.Context, s *step.Step, valid []int, start
 	return x.hook.runStep(ctx, x.runner, s, fails, sync.OnceFunc(started))
 }
 
+// neverRan is the exit code that stands for a process which could not be
+// executed, as a shell has it.
+const neverRan = 127
+
 // tellState tells whoever reads the output of a step that failed how to look at
 // what it has left.
-func tellState(s *step.Step, place string, exit step.Exit) {
+func tellState(s *step.Step, place, how string) {
 	if s.Process.Stderr == nil {
 		return
 	}
-	_, _ = fmt.Fprintf(s.Process.Stderr, "%s ended with exit code %d. Enter what it has left with:\n  %s\nWhat was there before it is step:%s-before.\n",
-		place, exit.Code, EnterCommand(s.ID), shortID(s.ID)) // a client that is gone
+	id := shortID(s.ID)
+	_, _ = fmt.Fprintf(s.Process.Stderr, "%s %s. Enter what it has left with:\n  %s\nWhat was there before it is step:%s-before. Without a shell: porthole debug step:%s\n",
+		place, how, EnterCommand(s.ID), id, id) // a client that is gone
 }
 
 // EnterCommand is the command that starts a shell in the state that a step has

@@ -2,6 +2,7 @@ package script
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -164,6 +165,35 @@ func TestBuildDebugAlone(t *testing.T) {
 	if out := porthole(t, "system", "df", "--format", "{{.Type}} {{.TotalCount}}"); !strings.Contains(out, "Build Cache 0") {
 		t.Errorf("after a prune there is %q", out)
 	}
+}
+
+// A step that has no shell, and whose program cannot be executed, is entered with
+// tools of ours, which are no part of it.
+func TestBuildDebugWithoutShell(t *testing.T) {
+	begin(t)
+	dir := buildDir(t, "FROM scratch\nCOPY Dockerfile /\nRUN [\"/nosuch\"]\n")
+	p := openTerminal(t, daemon.Program("porthole"), "build", "--debug", "-t", "bare", dir)
+	p.expect(`Stopped at Dockerfile:3`)
+	p.expect(`/nosuch`)
+	p.expect(`\(build Dockerfile:3\) `)
+	p.typeIn("run ls -d /*file; cp /Dockerfile /copy\r")
+	p.expect(`/Dockerfile\r\n`)
+	p.expect(`\(build Dockerfile:3\) `)
+	p.typeIn("continue\r")
+	p.expect(`Successfully tagged bare`)
+	if code := p.ends(); code != 0 {
+		t.Errorf("ended with %d", code)
+	}
+	porthole(t, "create", "--name", "bare", "bare", "x")
+	if out := porthole(t, "export", "-o", filepath.Join(dir, "bare.tar"), "bare"); out != "" {
+		t.Errorf("export says %q", out)
+	}
+	list, err := exec.CommandContext(t.Context(), "tar", "tf", filepath.Join(dir, "bare.tar")).Output()
+	if err != nil || !strings.Contains(string(list), "copy") || strings.Contains(string(list), ".porthole") {
+		t.Errorf("in the image: %s, %v", list, err)
+	}
+	porthole(t, "rm", "bare")
+	porthole(t, "rmi", "bare")
 }
 
 // Where nobody could answer, a build goes on as without a debugger.

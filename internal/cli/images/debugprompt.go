@@ -251,7 +251,7 @@ func (d *debugger) list(ctx context.Context, _ string) (bool, error) {
 
 func (d *debugger) setBreaks(ctx context.Context, args string) (bool, error) {
 	lines := slices.Clone(d.breaks)
-	for _, arg := range strings.Fields(args) {
+	for arg := range strings.FieldsSeq(args) {
 		n, err := strconv.Atoi(arg)
 		if err != nil || n == 0 {
 			return false, fmt.Errorf("%q is not the number of a line", arg)
