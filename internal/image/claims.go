@@ -145,7 +145,8 @@ func (c *claiming) operations() error {
 	}
 	c.busy = map[leases.Resource]bool{}
 	for _, l := range list {
-		if _, ours := l.Labels[labelTemporary]; !ours {
+		_, temporary := l.Labels[labelTemporary]
+		if _, pull := l.Labels[labelPull]; !pull && !temporary {
 			c.builder = c.builder || l.ID != holdingLease
 			continue
 		}
@@ -300,7 +301,7 @@ func (c *claiming) content() error {
 		switch ids := c.blobs[d]; {
 		case len(ids) > 0:
 			claim = c.users(claim, ids)
-		case c.busy[leases.Resource{ID: d.String(), Type: "content"}]:
+		case c.busy[leases.Resource{ID: d.String(), Type: resourceContent}]:
 			claim.Owner = ledger.Unfinished
 		default:
 			claim = c.rest(claim)

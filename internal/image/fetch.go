@@ -112,11 +112,21 @@ func (p *pull) fetch(ctx context.Context, desc ocispec.Descriptor, report func(j
 	// could be anywhere in its network.
 	desc.URLs = nil
 	from := &watchedFetcher{fetcher: p.fetcher, total: desc.Size, report: report, stall: p.store.transfers.Stall}
-	err = p.store.try(ctx, report, func(ctx context.Context) error {
-		return from.attempt(ctx, func(ctx context.Context) error {
-			return remotes.Fetch(ctx, p.store.content, from, desc)
+	transfer := func() error {
+		return p.store.try(ctx, report, func(ctx context.Context) error {
+			return from.attempt(ctx, func(ctx context.Context) error {
+				return remotes.Fetch(ctx, p.store.content, from, desc)
+			})
 		})
-	})
+	}
+	begun, statusErr := p.store.content.Status(ctx, remotes.MakeRefKey(ctx, desc))
+	if err = transfer(); errdefs.IsFailedPrecondition(err) && statusErr == nil && begun.Offset > 0 {
+		// What a killed pull has left was not all on the disk.
+		if err := p.store.content.Abort(ctx, remotes.MakeRefKey(ctx, desc)); err != nil && !errdefs.IsNotFound(err) {
+			return false, fmt.Errorf("remove unfinished download: %w", err)
+		}
+		err = transfer()
+	}
 	switch {
 	case errdefs.IsAlreadyExists(err):
 		fresh, err = false, nil

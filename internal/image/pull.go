@@ -49,7 +49,8 @@ type Pulled struct {
 // cause: errdefs.ErrNotFound (no such image or platform, or none for this
 // user), errdefs.ErrUnavailable, errdefs.ErrInvalidArgument (content that is
 // not what it claims), errdefs.ErrResourceExhausted (disk full). It leaves
-// nothing behind.
+// nothing behind. When the process is killed, what has come in stays for a while
+// and is not fetched again by the next pull of ref.
 func (s *Store) Pull(ctx context.Context, ref reference.Named, o PullOptions, progress func(jsonstream.Message)) (Pulled, error) {
 	if err := s.noState(ctx, ref); err != nil {
 		return Pulled{}, err
@@ -62,7 +63,7 @@ func (s *Store) Pull(ctx context.Context, ref reference.Named, o PullOptions, pr
 	out := reportTo(progress)
 	defer out.end() // after all else is given back
 	name, object := pullName(ref)
-	ctx, done, err := s.lease(s.in(ctx))
+	ctx, done, err := s.pullLease(s.in(ctx), name)
 	if err != nil {
 		return Pulled{}, err
 	}

@@ -34,7 +34,11 @@ func (s *Store) recover(ctx context.Context) error {
 			return err
 		}
 	}
-	if unclean || dropped {
+	expired, err := s.scanBroken(ctx)
+	if err != nil {
+		return err
+	}
+	if unclean || dropped || expired {
 		s.collect(ctx)
 	}
 	s.emptyTrash()

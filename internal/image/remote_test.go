@@ -346,17 +346,24 @@ func isLayer(req *http.Request, layer ocispec.Descriptor) bool {
 // layerOf returns the last layer of the manifest in l.
 func layerOf(t *testing.T, l *layout, target ocispec.Descriptor) ocispec.Descriptor {
 	t.Helper()
+	layers := layersOf(t, l, target)
+	return layers[len(layers)-1]
+}
+
+// layersOf returns the layers of the manifest in l.
+func layersOf(t *testing.T, l *layout, target ocispec.Descriptor) []ocispec.Descriptor {
+	t.Helper()
 	for _, b := range l.blobs {
 		if digest.FromString(b.data) == target.Digest {
 			var m ocispec.Manifest
 			if err := json.Unmarshal([]byte(b.data), &m); err != nil {
 				t.Fatal(err)
 			}
-			return m.Layers[len(m.Layers)-1]
+			return m.Layers
 		}
 	}
 	t.Fatal("no manifest")
-	return ocispec.Descriptor{}
+	return nil
 }
 
 // A connection that breaks in the middle of a layer is taken up there.

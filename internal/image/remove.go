@@ -254,6 +254,7 @@ func (s *Store) Prune(ctx context.Context, opts PruneOptions) (image.PruneReport
 	if err != nil {
 		return image.PruneReport{}, err
 	}
+	s.pruneBroken(ctx)
 	report := image.PruneReport{ImagesDeleted: []image.DeleteResponse{}}
 	for _, e := range sorted(entries) {
 		if _, _, ok := f.match(e); !ok || s.isGone(ctx, e) || opts.Used != nil && len(opts.Used(e.contents.id())) > 0 {

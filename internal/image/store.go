@@ -110,11 +110,14 @@ type Store struct {
 	// these snapshots have lost their image and live by the holding lease.
 	rootfs map[string]int
 	held   map[string]bool
+	// broken are the leases of pulls that were killed, by id, with what they
+	// pulled.
+	broken map[string]string
 }
 
 // Open opens the store in opts.Root and puts right what an unclean end has
-// left: unfinished downloads and unpackings go, removals go on. The caller
-// closes the store.
+// left: unfinished unpackings go, removals go on. What pulls have fetched stays
+// for a day, for the next pull of the same name. The caller closes the store.
 func Open(ctx context.Context, opts Options) (*Store, error) {
 	s := newStore(opts)
 	// Without the directory of blobs containerd's garbage collection fails, and
@@ -149,6 +152,7 @@ func newStore(opts Options) *Store {
 		lowers:   map[string][]string{},
 		rootfs:   map[string]int{},
 		held:     map[string]bool{},
+		broken:   map[string]string{},
 	}
 	if s.logger == nil {
 		s.logger = slog.New(slog.DiscardHandler)

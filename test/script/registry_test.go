@@ -1,92 +1,82 @@
 package script
 
 import (
+	"bytes"
 	"io"
 	"log"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/registry"
 )
 
-// TestPullKilled kills the daemon in the middle of a pull: the next one has
-// neither the image nor any part of it.
+// TestPullKilled kills the daemon in the middle of a large layer. There is no image then; the next pull takes the layer up
+// where it broke, and fetches nothing again that was whole. A prune removes what was fetched if nobody pulls again.
 func TestPullKilled(t *testing.T) {
 	begin(t, "redis")
-	ctx := t.Context()
-
-	var slow atomic.Bool
-	halfway := make(chan struct{}, 16)
-	next := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if slow.Load() && r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/blobs/") {
-			w = &halfWriter{ResponseWriter: w, done: r.Context().Done(), halfway: halfway}
-		}
-		next.ServeHTTP(w, r)
-	}))
+	r := &stallingRegistry{next: registry.New(registry.Logger(log.New(io.Discard, "", 0))), halfway: make(chan string, 1)}
+	server := httptest.NewServer(r)
 	defer server.Close()
 	name := strings.TrimPrefix(server.URL, "http://") + "/redis:1"
 	for _, args := range [][]string{{"tag", "redis", name}, {"push", "-q", name}, {"rmi", name}} {
-		if _, err := daemon.Porthole(ctx, args...); err != nil {
-			t.Fatal(err)
-		}
+		porthole(t, args...)
 	}
 	// The layers must come from the registry.
-	if _, err := daemon.Porthole(ctx, "rmi", "redis"); err != nil {
-		t.Fatal(err)
-	}
+	porthole(t, "rmi", "redis")
 	loaded.Delete("redis")
 	had := contentFiles(t)
 
-	slow.Store(true)
-	pull := make(chan error, 1)
-	go func() {
-		_, err := daemon.Porthole(ctx, "pull", "-q", name)
-		pull <- err
-	}()
-	select {
-	case <-halfway:
-	case err := <-pull:
-		t.Fatalf("the pull ended early: %v", err)
-	case <-time.After(time.Minute):
-		t.Fatal("the pull never came halfway")
+	large := r.killHalfway(t, name)
+	if out := porthole(t, "images", "-aq", strings.TrimSuffix(name, ":1")); out != "" {
+		t.Errorf("there are images after half a pull: %q", out)
 	}
-	if err := daemon.Kill(); err != nil {
-		t.Fatal(err)
+	r.reset(goesOn)
+	porthole(t, "pull", "-q", name)
+	asked := r.reset(goesOn)
+	if ranges := asked[large]; len(ranges) != 1 || !strings.HasPrefix(ranges[0], "bytes=") || strings.HasPrefix(ranges[0], "bytes=0-") {
+		t.Errorf("asked for the large layer's %q, want what was missing of it", ranges)
 	}
-	if err := <-pull; err == nil {
-		t.Error("the client was told that all is well")
+	for blob := range asked {
+		if r.layers[blob] {
+			t.Errorf("layer %s was whole and was fetched again", blob)
+		}
 	}
-	if err := daemon.Start(); err != nil {
-		t.Fatal(err)
+	if out := porthole(t, "run", "--rm", name, "redis-server", "--version"); !strings.Contains(out, "Redis server") {
+		t.Errorf("the image does not run: %q", out)
 	}
-	if out, err := daemon.Porthole(ctx, "images", "-aq", strings.TrimSuffix(name, ":1")); err != nil || out != "" {
-		t.Errorf("images: %q, %v", out, err)
+	porthole(t, "rmi", name)
+	awaitContent(t, had)
+
+	r.killHalfway(t, name)
+	if slices.Equal(had, contentFiles(t)) {
+		t.Error("nothing of the pull was kept")
 	}
+	porthole(t, "image", "prune", "-f")
+	awaitContent(t, had)
+}
+
+// awaitContent waits until the store has these files, and no others.
+func awaitContent(t *testing.T, want []string) {
+	t.Helper()
 	deadline := time.Now().Add(settling)
 	for {
 		now := contentFiles(t)
-		if slices.Equal(had, now) {
-			break
+		if slices.Equal(want, now) {
+			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("the store has %q, it had %q", now, had)
+			t.Fatalf("the store has %q, it had %q", now, want)
 		}
 		time.Sleep(100 * time.Millisecond)
-	}
-	slow.Store(false)
-	if _, err := daemon.Porthole(ctx, "pull", "-q", name); err != nil {
-		t.Errorf("the next pull: %v", err)
-	}
-	if _, err := daemon.Porthole(ctx, "rmi", name); err != nil {
-		t.Error(err)
 	}
 }
 
@@ -108,28 +98,131 @@ func contentFiles(t *testing.T) []string {
 	return list
 }
 
-// halfWriter sends a little of an answer and then nothing any more.
-type halfWriter struct {
-	http.ResponseWriter
-	done    <-chan struct{}
-	halfway chan<- struct{}
-	n       int
+// largeLayer is from which size a layer is large.
+const largeLayer = 8 << 20
+
+// stallingRegistry is a registry whose first answer with a large layer stops in its middle, if it is to.
+type stallingRegistry struct {
+	next    http.Handler
+	halfway chan string // digest of the layer
+
+	mu     sync.Mutex
+	mode   registryMode
+	asked  map[string][]string // ranges, by digest, since reset
+	layers map[string]bool     // that had come whole when the daemon was killed
 }
 
-func (w *halfWriter) Write(p []byte) (int, error) {
-	const enough = 256 << 10
-	n, err := w.ResponseWriter.Write(p[:min(len(p), enough-w.n)])
-	w.n += n
-	if err != nil || w.n < enough {
-		return n, err
+type registryMode int
+
+const (
+	goesOn  registryMode = iota
+	stalls               // at the next large layer
+	stalled              // by a layer
+)
+
+// reset forgets what was asked for, and returns it.
+func (r *stallingRegistry) reset(mode registryMode) map[string][]string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	asked := r.asked
+	r.mode, r.asked = mode, map[string][]string{}
+	return asked
+}
+
+func (r *stallingRegistry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	_, blob, isBlob := strings.Cut(req.URL.Path, "/blobs/")
+	if !isBlob || req.Method != http.MethodGet {
+		r.next.ServeHTTP(w, req)
+		return
 	}
-	if f, ok := w.ResponseWriter.(http.Flusher); ok {
-		f.Flush()
+	// The registry below does not know ranges.
+	whole := req.Clone(req.Context())
+	whole.Header.Del("Range")
+	answer := httptest.NewRecorder()
+	r.next.ServeHTTP(answer, whole)
+	data := answer.Body.Bytes()
+	r.mu.Lock()
+	r.asked[blob] = append(r.asked[blob], req.Header.Get("Range"))
+	stop := r.mode == stalls && len(data) >= largeLayer
+	if stop {
+		r.mode = stalled
 	}
+	r.mu.Unlock()
+	if !stop {
+		http.ServeContent(w, req, "", time.Time{}, bytes.NewReader(data))
+		return
+	}
+	w.Header().Set("Content-Length", strconv.Itoa(len(data)))
+	_, _ = w.Write(data[:len(data)/2]) // the daemon may be gone
+	_ = http.NewResponseController(w).Flush()
+	r.halfway <- blob
+	<-req.Context().Done()
+}
+
+// killHalfway pulls, and kills the daemon when half of a large layer has come and all else is there. It returns the
+// layer's digest. The next daemon runs then.
+func (r *stallingRegistry) killHalfway(t *testing.T, name string) (large string) {
+	t.Helper()
+	r.reset(stalls)
+	out, err := os.Create(filepath.Join(t.TempDir(), "out"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	cmd := exec.CommandContext(t.Context(), daemon.Program("porthole"), "--host", daemon.Host(), "pull", name)
+	cmd.Stdout = out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	pull := make(chan error, 1)
+	go func() { pull <- cmd.Wait() }()
 	select {
-	case w.halfway <- struct{}{}:
-	default:
+	case large = <-r.halfway:
+	case err := <-pull:
+		t.Fatalf("the pull ended early: %v", err)
+	case <-time.After(time.Minute):
+		t.Fatal("the pull never came halfway")
 	}
-	<-w.done
-	return 0, http.ErrAbortHandler
+	for deadline := time.Now().Add(time.Minute); !r.allBut(t, large, out.Name()); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the other layers do not come")
+		}
+	}
+	if err := daemon.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-pull; err == nil {
+		t.Error("the client was told that all is well")
+	}
+	if err := daemon.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return large
+}
+
+// allBut tells whether a pull, whose output is in a file, has all layers but one, of which a part is on the disk.
+func (r *stallingRegistry) allBut(t *testing.T, large, output string) bool {
+	t.Helper()
+	text, err := os.ReadFile(output)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.layers = map[string]bool{}
+	for blob := range r.asked {
+		id := strings.TrimPrefix(blob, "sha256:")[:12]
+		if bytes.Contains(text, []byte(id+": Download complete")) { // not before the store's database has it
+			r.layers[blob] = true
+		}
+	}
+	if n := len(r.layers); n == 0 || n != bytes.Count(text, []byte("Pulling fs layer"))-1 {
+		return false
+	}
+	parts, err := filepath.Glob(filepath.Join(daemon.DataRoot(), "images/content/ingest/*/data"))
+	if err != nil || len(parts) != 1 {
+		return false
+	}
+	info, err := os.Stat(parts[0])
+	return err == nil && info.Size() >= largeLayer/4
 }
