@@ -12,6 +12,7 @@ import (
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
+	"github.com/moby/moby/api/types/system"
 
 	"github.com/portholehq/porthole/internal/build"
 	"github.com/portholehq/porthole/internal/daemon"
@@ -143,6 +144,10 @@ func (o *parts) openNetwork(ctx context.Context, c *daemon.Config) error {
 			return fmt.Errorf("bip: %w", err)
 		}
 	}
+	options.Default = defaultBridge(c)
+	for _, p := range c.Pools {
+		options.Pools = append(options.Pools, network.Pool(p))
+	}
 	o.keeper = keeper.NewClient(keeper.Options{
 		Socket: filepath.Join(c.ExecRoot, "keeper.sock"), Version: version + " " + commit,
 	})
@@ -156,6 +161,15 @@ func (o *parts) openNetwork(ctx context.Context, c *daemon.Config) error {
 		return errors.Join(err, m.Close())
 	}
 	return nil
+}
+
+// defaultBridge is what the settings say of it. They were checked before.
+func defaultBridge(c *daemon.Config) network.DefaultBridgeOptions {
+	d := network.DefaultBridgeOptions{IPv6: c.IPv6, Apart: !c.ICC}
+	d.Range, _ = netip.ParsePrefix(c.FixedCIDR)
+	d.Subnet6, _ = netip.ParsePrefix(c.FixedCIDR6)
+	d.Binding, _ = netip.ParseAddr(c.BindIP)
+	return d
 }
 
 // publish records an event about what the engine knows nothing of.
@@ -190,13 +204,22 @@ func (o *parts) openEngine(ctx context.Context, p *process) (*engine.Engine, err
 			DataRoot: c.DataRoot, ExecRoot: c.ExecRoot, CgroupParent: c.CgroupParent,
 			Version: version, GitCommit: commit, BuildTime: built,
 			Labels: p.labels, Debug: p.debug, Init: c.Init, LogConfig: logConfig(c), Warnings: c.Warnings(),
-			DNS: c.DNS, DNSSearch: c.DNSSearch, DNSOptions: c.DNSOptions,
+			AddressPools: addressPools(c), DNS: c.DNS, DNSSearch: c.DNSSearch, DNSOptions: c.DNSOptions,
 			StopTimeout: time.Duration(c.DefaultStopTimeout) * time.Second,
 		},
 		State: o.state, Events: o.events, Sampler: o.sampler, Deaths: o.deaths, Diagnose: debug.Preflight, KernelLog: true, Witness: o.witness, Host: host, AppArmor: appArmor,
 		Tools:   o.tools,
 		Runtime: engine.NewRuntime(o.runtime), Images: o.images, Registries: o.registries, Network: o.network, Volumes: o.volumes,
 	})
+}
+
+// addressPools are those of the settings, as info shows them.
+func addressPools(c *daemon.Config) []system.NetworkAddressPool {
+	var list []system.NetworkAddressPool
+	for _, p := range c.Pools {
+		list = append(list, system.NetworkAddressPool(p))
+	}
+	return list
 }
 
 // logConfig is how containers are logged that do not say.

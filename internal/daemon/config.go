@@ -8,7 +8,6 @@ import (
 	"io"
 	"io/fs"
 	"maps"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -63,6 +62,14 @@ type Config struct {
 	DNSOptions []string
 	DNSSearch  []string
 	IPMasq     bool
+	IPv6       bool   // of the default bridge
+	FixedCIDR  string // of the default bridge: which addresses containers get
+	FixedCIDR6 string // of the default bridge: its IPv6 subnet; empty: one of its own
+	ICC        bool   // containers of the default bridge reach one another
+	BindIP     string // of ports of the default bridge's containers that name none; empty: all
+	Pools      AddressPools
+	// What Docker lets one switch off, and we need.
+	UserlandProxy, IPTables, IP6Tables, IPForward bool
 
 	Init               bool
 	LogDriver          string            // of containers that name none
@@ -76,7 +83,7 @@ type Config struct {
 // where it is kept.
 type option struct {
 	flag, short, key string
-	target           any // *bool, *string, *int, *[]string or *map[string]string
+	target           any // *bool, *string, *int, *[]string, *map[string]string or *AddressPools
 	usage            string
 	// reload tells that a changed file takes effect on SIGHUP.
 	reload bool
@@ -117,6 +124,16 @@ func (c *Config) options() []option {
 		{flag: "bridge", short: "b", target: &c.Bridge, usage: "Name of the default bridge (default porthole0)"},
 		{flag: "ip-masq", target: &c.IPMasq, usage: "Enable IP masquerading for the default bridge"},
 		{flag: "bip", target: &c.BIP, usage: "IPv4 address for the default bridge, as in 10.9.0.1/24"},
+		{flag: "ipv6", target: &c.IPv6, usage: "Enable IPv6 networking for the default bridge"},
+		{flag: "fixed-cidr", target: &c.FixedCIDR, usage: "IPv4 subnet for fixed IPs of the default bridge"},
+		{flag: "fixed-cidr-v6", target: &c.FixedCIDR6, usage: "IPv6 subnet of the default bridge (default a random unique local one)"},
+		{flag: "icc", target: &c.ICC, usage: "Enable inter-container communication on the default bridge"},
+		{flag: "ip", target: &c.BindIP, usage: "Default IP when binding ports of the default bridge's containers"},
+		{flag: "default-address-pool", key: "default-address-pools", target: &c.Pools, usage: "Default address pools for networks, as base=172.80.0.0/16,size=24"},
+		{flag: "userland-proxy", target: &c.UserlandProxy, usage: "Accepted for compatibility: sockets always hold published ports"},
+		{flag: "iptables", target: &c.IPTables, usage: "Accepted for compatibility: a table of nftables is always kept"},
+		{flag: "ip6tables", target: &c.IP6Tables, usage: "Accepted for compatibility: a table of nftables is always kept"},
+		{flag: "ip-forward", target: &c.IPForward, usage: "Accepted for compatibility: forwarding is switched on for bridges"},
 		{flag: "mtu", target: &c.MTU, usage: "Set the MTU of the default bridge (default that of the default route)"},
 		{flag: "dns", target: &c.DNS, usage: "DNS server to use"},
 		{flag: "dns-opt", key: "dns-opts", target: &c.DNSOptions, usage: "DNS options to use"},
@@ -152,6 +169,11 @@ func Defaults() *Config {
 		DefaultStopTimeout: 10,
 		LiveRestore:        true,
 		IPMasq:             true,
+		ICC:                true,
+		UserlandProxy:      true,
+		IPTables:           true,
+		IP6Tables:          true,
+		IPForward:          true,
 	}
 }
 
@@ -207,6 +229,8 @@ func addFlag(flags *pflag.FlagSet, o *option) {
 		flags.StringArrayVarP(target, o.flag, o.short, *target, o.usage)
 	case *map[string]string:
 		flags.VarP((*mapValue)(target), o.flag, o.short, o.usage)
+	case *AddressPools:
+		flags.VarP(target, o.flag, o.short, o.usage)
 	default:
 		panic(fmt.Sprintf("option %s is a %T", o.flag, o.target))
 	}
@@ -307,6 +331,8 @@ func show(target any) any {
 		return *t
 	case *map[string]string:
 		return *t
+	case *AddressPools:
+		return *t
 	}
 	return target
 }
@@ -386,28 +412,6 @@ func (c *Config) checkLabels() error {
 	return nil
 }
 
-func (c *Config) checkNetwork() error {
-	// The kernel's limit is IFNAMSIZ, its final zero included.
-	if c.Bridge == "none" || len(c.Bridge) > 15 || strings.ContainsAny(c.Bridge, "/ ") {
-		return fmt.Errorf("invalid bridge name %q", c.Bridge)
-	}
-	if c.BIP != "" {
-		p, err := netip.ParsePrefix(c.BIP)
-		if err != nil || !p.Addr().Is4() {
-			return fmt.Errorf("invalid bip %q: want an IPv4 address with the length of its subnet, as in 10.9.0.1/24", c.BIP)
-		}
-	}
-	if c.MTU < 0 || (c.MTU > 0 && c.MTU < 68) {
-		return fmt.Errorf("invalid default MTU: %d", c.MTU)
-	}
-	for _, server := range c.DNS {
-		if _, err := netip.ParseAddr(server); err != nil {
-			return fmt.Errorf("%s is not an ip address", server)
-		}
-	}
-	return nil
-}
-
 func (c *Config) checkTimes() error {
 	for name, n := range map[string]int{
 		"max-concurrent-downloads": c.Downloads, "max-concurrent-uploads": c.Uploads, "max-download-attempts": c.DownloadAttempts,
@@ -458,6 +462,8 @@ func assign(to, from any) {
 		*to = slices.Clone(*from.(*[]string))
 	case *map[string]string:
 		*to = maps.Clone(*from.(*map[string]string))
+	case *AddressPools:
+		*to = slices.Clone(*from.(*AddressPools))
 	}
 }
 
@@ -470,6 +476,8 @@ func (c *Config) Attributes() map[string]string {
 			out[o.fileKey()] = listText(append([]string{}, value...))
 		case map[string]string:
 			out[o.fileKey()] = listText(value)
+		case AddressPools:
+			out[o.fileKey()] = listText(append(AddressPools{}, value...))
 		default:
 			out[o.fileKey()] = fmt.Sprint(value)
 		}

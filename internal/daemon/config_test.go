@@ -3,6 +3,7 @@ package daemon
 import (
 	"errors"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -31,7 +32,7 @@ func TestParseDefaults(t *testing.T) {
 	want := Defaults()
 	want.Hosts = []string{"unix:///run/porthole/porthole.sock"}
 	want.Pidfile = "/run/porthole/portholed.pid"
-	if diff := cmp.Diff(want, c); diff != "" {
+	if diff := cmp.Diff(want, c, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
 		t.Error(diff)
 	}
 	if cmd.Validate || cmd.Version {
@@ -63,6 +64,31 @@ func TestParse(t *testing.T) {
 				c.LogDriver = "local"
 			},
 		},
+		{
+			name: "default bridge", args: []string{"--default-address-pool", "base=10.80.0.0/16,size=24", "--default-address-pool", "base=fd00::/48,size=64"},
+			file: `{"ipv6":true,"fixed-cidr-v6":"fd00:9::/64","fixed-cidr":"10.9.0.128/25","icc":false,"ip":"127.0.0.1","userland-proxy":true,"iptables":true}`,
+			want: func(c *Config) {
+				c.Pools = AddressPools{{netip.MustParsePrefix("10.80.0.0/16"), 24}, {netip.MustParsePrefix("fd00::/48"), 64}}
+				c.IPv6, c.FixedCIDR6, c.FixedCIDR, c.ICC, c.BindIP = true, "fd00:9::/64", "10.9.0.128/25", false, "127.0.0.1"
+			},
+		},
+		{
+			name: "pools", file: `{"default-address-pools":[{"base":"172.80.0.0/16","size":24}]}`,
+			want: func(c *Config) { c.Pools = AddressPools{{netip.MustParsePrefix("172.80.0.0/16"), 24}} },
+		},
+		{
+			name: "pools twice", args: []string{"--default-address-pool", "base=10.80.0.0/16,size=24"}, file: `{"default-address-pools":[{"base":"172.80.0.0/16","size":24}]}`,
+			err: "(from flag: [{10.80.0.0/16 24}], from file: [map[base:172.80.0.0/16 size:24]])",
+		},
+		{name: "pool without base", args: []string{"--default-address-pool", "size=24"}, err: "invalid default-address-pools: a pool has no base"},
+		{name: "pool with a wrong key", args: []string{"--default-address-pool", "bas=10.0.0.0/8"}, err: "unexpected key 'bas' in 'bas=10.0.0.0/8'"},
+		{name: "pool of a wrong size", file: `{"default-address-pools":[{"base":"172.80.0.0/16","size":8}]}`, err: "invalid default-address-pools: size 8 does not fit base 172.80.0.0/16: it is the length of the subnets' prefixes"},
+		{name: "fixed-cidr", file: `{"fixed-cidr":"fd00::/64"}`, err: `invalid fixed-cidr "fd00::/64": want an IPv4 subnet, as in 10.9.0.128/25`},
+		{name: "fixed-cidr-v6", file: `{"ipv6":true,"fixed-cidr-v6":"10.0.0.0/8"}`, err: `invalid fixed-cidr-v6 "10.0.0.0/8": want an IPv6 subnet, as in 2001:db8:1::/64`},
+		{name: "fixed-cidr-v6 alone", file: `{"fixed-cidr-v6":"fd00::/64"}`, err: "fixed-cidr-v6 fd00::/64 has no effect without ipv6"},
+		{name: "ip", file: `{"ip":"here"}`, err: `invalid ip "here": it is not an IP address`},
+		{name: "no iptables", file: `{"iptables":false}`, err: "for packets without translation there is ip-masq"},
+		{name: "no proxy", file: `{"userland-proxy":false}`, err: "what comes from other hosts passes the firewall's table only"},
 		{name: "byte order mark", file: "\xef\xbb\xbf{\"debug\":true}", want: func(c *Config) { c.Debug = true }},
 		{
 			name: "tlsverify means tls", args: []string{"--tlsverify", "-H", "tcp://0.0.0.0"},
@@ -116,7 +142,7 @@ func TestParse(t *testing.T) {
 			want.Pidfile = "/run/porthole/portholed.pid"
 			want.Hosts = []string{"unix:///run/porthole/porthole.sock"}
 			tt.want(want)
-			if diff := cmp.Diff(want, c); diff != "" {
+			if diff := cmp.Diff(want, c, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
 				t.Error(diff)
 			}
 		})

@@ -13,6 +13,7 @@ import (
 	mobyimage "github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/api/types/jsonstream"
 	mobynet "github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/api/types/system"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
@@ -81,6 +82,8 @@ type Config struct {
 	JournalSocket string
 	// Warnings are about the daemon's own settings, in Docker's words.
 	Warnings []string
+	// AddressPools are where subnets come from that nobody chose, for info; nil: nothing was said.
+	AddressPools []system.NetworkAddressPool
 	// DNS, DNSSearch and DNSOptions are for the resolv.conf of containers that do not say; empty: the host's.
 	DNS, DNSSearch, DNSOptions []string
 }

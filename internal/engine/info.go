@@ -117,7 +117,7 @@ func (e *Engine) Info(ctx context.Context) (*system.Info, error) {
 		Runtimes: runtimes(), DefaultRuntime: ourRuntime, FirewallBackend: &system.FirewallInfo{Driver: "nftables"},
 		ContainerdCommit: system.Commit{ID: library(containerdModule)}, RuncCommit: system.Commit{ID: e.config.GitCommit}, InitCommit: system.Commit{ID: e.config.GitCommit},
 		LiveRestoreEnabled: true, InitBinary: "porthole-shim", SecurityOptions: e.securityOptions(), CDISpecDirs: []string{}, Warnings: e.warnings(),
-		Isolation: "",
+		Isolation: "", DefaultAddressPools: e.config.AddressPools,
 	}
 	if e.deps.Registries != nil {
 		i.RegistryConfig = registryConfig(e.deps.Registries.Options())

@@ -65,10 +65,17 @@ func (m *Manager) defaultNetwork() *netw {
 	opts, _ := parseOptions(DriverBridge, nil) // nothing in it can be wrong
 	opts.masquerade = !m.opts.NoMasquerade
 	opts.mtu = m.opts.MTU
+	opts.icc, opts.binding = !m.opts.Default.Apart, m.opts.Default.Binding
+	subnets := []Subnet{{Prefix: m.net.Subnet, Gateway: m.net.Gateway, Range: m.opts.Default.Range}}
+	if m.opts.Default.IPv6 {
+		six := Subnet{Prefix: m.net.Subnet6}
+		six.Gateway = firstAddress(six)
+		subnets = append(subnets, six)
+	}
 	return &netw{
 		Record: Record{
 			Version: stateVersion, ID: m.net.BridgeID, Name: BridgeNetwork, Driver: DriverBridge, Created: m.net.Created,
-			IPv4: true, Interface: m.opts.Bridge, Subnets: []Subnet{{Prefix: m.net.Subnet, Gateway: m.net.Gateway}},
+			IPv4: true, IPv6: m.opts.Default.IPv6, Interface: m.opts.Bridge, Subnets: subnets,
 		},
 		opts: opts,
 	}

@@ -150,14 +150,18 @@ func (m *Manager) chooseSubnets(h *netlink.Handle, rec *Record) error {
 		if err != nil {
 			return err
 		}
-		p, ok := freePool(append(ours, used...))
+		p, ok := m.freePool(false, append(ours, used...))
 		if !ok {
 			return errdefs.ErrUnavailable.WithMessage("all predefined address pools have been fully subnetted")
 		}
 		rec.Subnets = append(rec.Subnets, Subnet{Prefix: p})
 	}
 	if rec.IPv6 && !has(true) {
-		rec.Subnets = append(rec.Subnets, Subnet{Prefix: uniqueLocal()})
+		p, ok := m.freePool(true, ours)
+		if !ok {
+			return errdefs.ErrUnavailable.WithMessage("all predefined address pools have been fully subnetted")
+		}
+		rec.Subnets = append(rec.Subnets, Subnet{Prefix: p})
 	}
 	for i, s := range rec.Subnets {
 		// A macvlan network's gateway is somebody else's router; without one said
@@ -182,16 +186,6 @@ func prefixes(list []Subnet) (p []netip.Prefix) {
 		p = append(p, s.Prefix)
 	}
 	return p
-}
-
-// freePool is the first pool that nothing uses.
-func freePool(used []netip.Prefix) (netip.Prefix, bool) {
-	for _, p := range pools {
-		if !overlapsAny(p, used) {
-			return p, true
-		}
-	}
-	return netip.Prefix{}, false
 }
 
 // ourSubnets are those of all networks but one.

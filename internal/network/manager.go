@@ -40,6 +40,11 @@ type Options struct {
 	// 10.9.0.1/24. The zero value means: keep the subnet of the last time, or
 	// choose a free one.
 	BIP netip.Prefix
+	// Default says what of the default bridge is not as usual.
+	Default DefaultBridgeOptions
+	// Pools are where subnets that nobody chose come from, in this order; nil: our
+	// own choice, and of IPv6 a random one.
+	Pools []Pool
 	// MTU is given to the bridge and all interfaces. Zero means the MTU of the
 	// interface that carries the default route, or 1500 without one.
 	MTU int
@@ -56,6 +61,21 @@ type Options struct {
 	NetNS *os.File
 	// Logger may be nil.
 	Logger *slog.Logger
+}
+
+// DefaultBridgeOptions are settings of the default bridge. The zero value is as
+// usual.
+type DefaultBridgeOptions struct {
+	IPv6 bool
+	// Subnet6 is its IPv6 subnet; invalid: that of the last time, or a free one.
+	Subnet6 netip.Prefix
+	// Range is the part of its IPv4 subnet that containers get addresses of;
+	// invalid: all.
+	Range netip.Prefix
+	// Apart keeps its containers from one another.
+	Apart bool
+	// Binding is the host's address of published ports that name none; invalid: all.
+	Binding netip.Addr
 }
 
 // A Manager owns the networks and the addresses on them. Its methods may be

@@ -23,6 +23,7 @@ type networkState struct {
 	Bridge   string       `json:"bridge"`
 	Subnet   netip.Prefix `json:"subnet,omitzero"`
 	Gateway  netip.Addr   `json:"gateway,omitzero"`
+	Subnet6  netip.Prefix `json:"subnet6,omitzero"` // of the last time with IPv6
 	Created  time.Time    `json:"created"`
 	BridgeID string       `json:"bridge_id"`
 	HostID   string       `json:"host_id"`

@@ -15,21 +15,83 @@ import (
 // fallbackMTU is used on a host without a default route.
 const fallbackMTU = 1500
 
-// pools are the subnets that chooseSubnet tries, in order: first those next to
-// Docker's own range, which cloud networks rarely use, then smaller ones.
-var pools = func() []netip.Prefix {
-	var p []netip.Prefix
+// Pool is a range that is divided into subnets.
+type Pool struct {
+	Base netip.Prefix
+	Size int // length of the subnets' prefixes
+}
+
+// pools are those that are tried if nobody says others, in order: first those next
+// to Docker's own range, which cloud networks rarely use, then smaller ones.
+var pools = func() []Pool {
+	var p []Pool
+	add := func(bits int, a ...byte) {
+		p = append(p, Pool{netip.PrefixFrom(netip.AddrFrom4([4]byte(a)), bits), bits})
+	}
 	for _, b := range []byte{30, 31, 29, 28, 27, 26, 25, 24, 23, 22} {
-		p = append(p, netip.PrefixFrom(netip.AddrFrom4([4]byte{172, b, 0, 0}), 16))
+		add(16, 172, b, 0, 0)
 	}
 	for b := byte(240); b >= 192; b -= 16 {
-		p = append(p, netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 168, b, 0}), 20))
+		add(20, 192, 168, b, 0)
 	}
 	for b := byte(201); b < 220; b++ {
-		p = append(p, netip.PrefixFrom(netip.AddrFrom4([4]byte{10, b, 0, 0}), 16))
+		add(16, 10, b, 0, 0)
 	}
 	return p
 }()
+
+// freePool is the first subnet of a family that nothing uses.
+func (m *Manager) freePool(is6 bool, used []netip.Prefix) (netip.Prefix, bool) {
+	list := m.opts.Pools
+	if list == nil {
+		list = pools
+	}
+	has6 := false
+	for _, pool := range list {
+		if pool.Base.Addr().Is6() != is6 {
+			continue
+		}
+		has6 = is6
+		if p, ok := pool.free(used); ok {
+			return p, true
+		}
+	}
+	if is6 && !has6 {
+		return uniqueLocal(), true
+	}
+	return netip.Prefix{}, false
+}
+
+// free is the first subnet of a pool that nothing uses.
+func (p Pool) free(used []netip.Prefix) (netip.Prefix, bool) {
+	at := netip.PrefixFrom(p.Base.Masked().Addr(), p.Size)
+	for p.Base.Contains(at.Addr()) {
+		i := slices.IndexFunc(used, at.Overlaps)
+		if i < 0 {
+			return at, true
+		}
+		// Go on behind what is in the way, however much that is.
+		next := behind(at)
+		if used[i].Bits() < at.Bits() {
+			next = behind(used[i])
+		}
+		if !next.IsValid() {
+			break
+		}
+		at = netip.PrefixFrom(next, p.Size)
+	}
+	return netip.Prefix{}, false
+}
+
+// behind is the first address behind a subnet; invalid: there is none.
+func behind(p netip.Prefix) netip.Addr {
+	last := p.Masked().Addr().AsSlice()
+	for bit := p.Bits(); bit < len(last)*8; bit++ {
+		last[bit/8] |= 0x80 >> (bit % 8)
+	}
+	a, _ := netip.AddrFromSlice(last)
+	return a.Next()
+}
 
 // chooseSubnet decides on the bridge's subnet: what --bip says, else that of
 // the last time, else the first pool that nothing on the host uses.
@@ -38,13 +100,16 @@ func (m *Manager) chooseSubnet(h *netlink.Handle) (networkState, error) {
 	n, leased := m.net, len(m.live) > 0
 	m.mu.Unlock()
 	n.Bridge = m.opts.Bridge
+	if err := m.chooseSubnet6(&n); err != nil {
+		return networkState{}, err
+	}
 
 	if bip := m.opts.BIP; bip.IsValid() {
 		if err := checkBIP(bip); err != nil {
 			return networkState{}, err
 		}
 		n.Subnet, n.Gateway = bip.Masked(), bip.Addr()
-		return n, nil
+		return n, m.checkRange(n)
 	}
 	own := m.ownIndexes()
 	if link, err := h.LinkByName(m.opts.Bridge); err == nil {
@@ -57,7 +122,7 @@ func (m *Manager) chooseSubnet(h *netlink.Handle) (networkState, error) {
 	used = append(used, m.ourSubnets(n.BridgeID)...)
 	if n.Subnet.IsValid() {
 		if !overlapsAny(n.Subnet, used) {
-			return n, nil
+			return n, m.checkRange(n)
 		}
 		if leased {
 			m.log.Warn("subnet of the default bridge overlaps with another network; kept for running containers", "subnet", n.Subnet.String())
@@ -65,11 +130,44 @@ func (m *Manager) chooseSubnet(h *netlink.Handle) (networkState, error) {
 		}
 		m.log.Warn("subnet of the default bridge overlaps with another network; another is chosen", "subnet", n.Subnet.String())
 	}
-	if p, ok := freePool(used); ok {
+	if p, ok := m.freePool(false, used); ok {
 		n.Subnet, n.Gateway = p, p.Addr().Next()
-		return n, nil
+		return n, m.checkRange(n)
 	}
 	return networkState{}, errdefs.ErrUnavailable.WithMessage("no free IPv4 subnet for bridge " + m.opts.Bridge + ": give one with --bip")
+}
+
+// chooseSubnet6 decides on the bridge's IPv6 subnet, if it is to have one.
+func (m *Manager) chooseSubnet6(n *networkState) error {
+	if !m.opts.Default.IPv6 {
+		return nil
+	}
+	others := m.ourSubnets(n.BridgeID)
+	given := m.opts.Default.Subnet6
+	switch {
+	case given.IsValid():
+		if overlapsAny(given.Masked(), others) {
+			return errdefs.ErrConflict.WithMessage(fmt.Sprintf("fixed-cidr-v6 %s overlaps with another network", given))
+		}
+		n.Subnet6 = given.Masked()
+	case n.Subnet6.IsValid() && !overlapsAny(n.Subnet6, others):
+	default:
+		p, ok := m.freePool(true, others)
+		if !ok {
+			return errdefs.ErrUnavailable.WithMessage("no free IPv6 subnet for bridge " + m.opts.Bridge + ": give one with --fixed-cidr-v6")
+		}
+		n.Subnet6 = p
+	}
+	return nil
+}
+
+// checkRange refuses a range that is not of the subnet.
+func (m *Manager) checkRange(n networkState) error {
+	r := m.opts.Default.Range
+	if r.IsValid() && (!n.Subnet.Contains(r.Addr()) || r.Bits() < n.Subnet.Bits()) {
+		return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("fixed-cidr %s is not of the default bridge's subnet %s: give that with --bip", r, n.Subnet))
+	}
+	return nil
 }
 
 // checkBIP refuses what cannot be a bridge's address.

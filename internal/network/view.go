@@ -2,6 +2,7 @@ package network
 
 import (
 	"maps"
+	"net/netip"
 	"strconv"
 
 	"github.com/moby/moby/api/types/network"
@@ -99,11 +100,15 @@ func (m *Manager) describe(n *netw) network.Network {
 		out.IPAM.Config = append(out.IPAM.Config, network.IPAMConfig{Subnet: s.Prefix, IPRange: s.Range, Gateway: s.Gateway, AuxAddress: s.Aux})
 	}
 	if n.ID == m.net.BridgeID {
+		binding := netip.IPv4Unspecified()
+		if m.opts.Default.Binding.IsValid() {
+			binding = m.opts.Default.Binding
+		}
 		maps.Copy(out.Options, map[string]string{
 			"com.docker.network.bridge.default_bridge":       "true",
-			"com.docker.network.bridge.enable_icc":           "true",
+			"com.docker.network.bridge.enable_icc":           strconv.FormatBool(!m.opts.Default.Apart),
 			"com.docker.network.bridge.enable_ip_masquerade": strconv.FormatBool(!m.opts.NoMasquerade),
-			"com.docker.network.bridge.host_binding_ipv4":    "0.0.0.0",
+			"com.docker.network.bridge.host_binding_ipv4":    binding.String(),
 			"com.docker.network.bridge.name":                 m.opts.Bridge,
 			"com.docker.network.driver.mtu":                  strconv.Itoa(int(m.bridge.MTU)),
 		})
