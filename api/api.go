@@ -59,6 +59,8 @@ type Isolation struct {
 	Steps []Step `json:"Steps"`
 	// Warnings are the deviations from what was asked, in words.
 	Warnings []string `json:"Warnings,omitempty"`
+	// Live is what the kernel tells of a container that runs; nil: it does not.
+	Live *IsolationLive `json:"Live,omitempty"`
 }
 
 // Operation is one request that the daemon is working on.

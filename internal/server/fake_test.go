@@ -225,6 +225,9 @@ func (f *fake) Trace(ref string) (engine.TraceTarget, func(), error) {
 }
 
 func (f *fake) Subject(ref string) (engine.Subject, error) {
+	if ref == "web" {
+		return engine.Subject{Container: &state.Container{ID: fakeID, Name: "web"}}, nil
+	}
 	return engine.Subject{}, errdefs.ErrNotFound.WithMessage("No such container: " + ref)
 }
 

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/portholehq/porthole/api"
+	"github.com/portholehq/porthole/internal/debug/look"
 	"github.com/portholehq/porthole/internal/engine"
 	"github.com/portholehq/porthole/internal/runtime/plan"
 )
@@ -45,6 +46,9 @@ func (s *Server) isolation(r *request) error {
 		out.Warnings = task.Warnings()
 		for _, t := range task.Timings() {
 			out.Steps = append(out.Steps, api.Step{Name: t.Name, Microseconds: t.Microseconds})
+		}
+		if out.Live, err = look.Isolation(r.ctx(), s.backend, r.name); err != nil {
+			return err
 		}
 	}
 	return r.json(http.StatusOK, out)

@@ -4,7 +4,6 @@ package system
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -72,7 +71,7 @@ func NewInspect(a *command.App) *cobra.Command {
 	set.StringVarP(&o.format, "format", "f", "", command.InspectFormatHelp)
 	set.StringVar(&o.kind, "type", "", "Only inspect objects of the given type")
 	set.BoolVarP(&o.size, "size", "s", false, "Display total file sizes if the type is container")
-	set.BoolVar(&o.isolation, "isolation", false, "Show how containers are kept apart from the host, step by step")
+	set.BoolVar(&o.isolation, "isolation", false, "Show how containers are kept apart from the host, with limits, mounts and the start, step by step")
 	cmd.MarkFlagsMutuallyExclusive("isolation", "type")
 	cmd.MarkFlagsMutuallyExclusive("isolation", "size")
 	_ = cmd.RegisterFlagCompletionFunc("type", cobra.FixedCompletions(allKinds, cobra.ShellCompDirectiveNoFileComp))
@@ -87,6 +86,9 @@ func (o *inspectOptions) run(ctx context.Context, a *command.App, names []string
 	if err != nil {
 		return err
 	}
+	if o.isolation && o.format == "" {
+		return isolationText(ctx, a, c, names)
+	}
 	return a.Inspect(names, o.format, func(name string) (command.Object, error) {
 		if o.isolation {
 			return isolationObject(ctx, c, name)
@@ -96,16 +98,6 @@ func (o *inspectOptions) run(ctx context.Context, a *command.App, names []string
 		}
 		return o.search(ctx, a, c, name)
 	})
-}
-
-// isolationObject fetches the plan that a container was started by.
-func isolationObject(ctx context.Context, c *client.Client, name string) (command.Object, error) {
-	iso, err := c.Isolation(ctx, name)
-	if err != nil {
-		return command.Object{}, err
-	}
-	raw, err := json.Marshal(iso)
-	return command.Object{Value: command.Value(iso), Raw: raw}, err
 }
 
 // fetchKind fetches an object of the kind that was asked for.

@@ -8,8 +8,11 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/google/go-cmp/cmp"
+	"github.com/moby/moby/api/types/container"
 
 	"github.com/portholehq/porthole/api"
+	"github.com/portholehq/porthole/internal/engine"
+	"github.com/portholehq/porthole/internal/engine/state"
 )
 
 // TestWithin holds that what is stuck is given up, that it is not looked at a
@@ -68,6 +71,39 @@ func TestAddMaps(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func TestRlimits(t *testing.T) {
+	list, err := rlimits("/proc/self")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]api.Rlimit{}
+	for _, l := range list {
+		found[l.Name] = l
+	}
+	if l := found["open files"]; len(list) < 16 || l.Soft == "" || l.Hard == "" || l.Unit != "files" || found["nice priority"].Unit != "" {
+		t.Errorf("%+v", list)
+	}
+}
+
+func TestProfile(t *testing.T) {
+	for _, tt := range []struct {
+		privileged bool
+		options    []string
+		want       string
+	}{
+		{false, nil, "builtin"},
+		{true, nil, "unconfined"},
+		{true, []string{"seccomp=builtin"}, "builtin"},
+		{false, []string{"label=disable", "seccomp:unconfined"}, "unconfined"},
+		{false, []string{`seccomp={"defaultAction":"SCMP_ACT_ALLOW"}`}, "custom"},
+	} {
+		s := engine.Subject{Container: &state.Container{HostConfig: &container.HostConfig{Privileged: tt.privileged, SecurityOpt: tt.options}}}
+		if got := profile(s, "builtin"); got != tt.want {
+			t.Errorf("privileged %v, %q: %s, want %s", tt.privileged, tt.options, got, tt.want)
+		}
 	}
 }
 
