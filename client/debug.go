@@ -16,19 +16,25 @@ import (
 // ExecAttach, like an exec, and ends when that connection does.
 func (c *Client) Debug(ctx context.Context, req api.DebugRequest) (api.DebugSession, error) {
 	var out api.DebugSession
-	body, err := json.Marshal(req)
+	err := c.ask(ctx, "/porthole/debug", req, &out)
+	return out, err
+}
+
+// ask posts a request in JSON and reads the answer.
+func (c *Client) ask(ctx context.Context, path string, in, out any) error {
+	body, err := json.Marshal(in)
 	if err != nil {
-		return out, err
+		return err
 	}
-	resp, err := c.send(ctx, http.MethodPost, "/porthole/debug", bytes.NewReader(body))
+	resp, err := c.send(ctx, http.MethodPost, path, bytes.NewReader(body))
 	if err != nil {
-		return out, err
+		return err
 	}
 	defer func() { _ = resp.Body.Close() }()
-	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(&out); err != nil {
-		return out, fmt.Errorf("read answer of /porthole/debug: %w", err)
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(out); err != nil {
+		return fmt.Errorf("read answer of %s: %w", path, err)
 	}
-	return out, nil
+	return nil
 }
 
 // DebugSession tells of a session, for some minutes also of one that has ended:

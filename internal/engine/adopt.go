@@ -540,7 +540,7 @@ func noteEnd(v *view, exit Exit) {
 		r.FinishedAt, r.ExitCode, r.Signal = v.Life.FinishedAt, exit.Code, int(exit.Signal)
 		r.OOMKilled, r.Unobserved = v.Life.OOMKilled, !exit.Observed
 	})
-	v.task, v.endpoints, v.published, v.execs = nil, nil, nil, nil
+	v.task, v.endpoints, v.published, v.execs, v.once = nil, nil, nil, nil, nil
 	v.exits++
 	v.lastExit = exit.Code
 	if v.health != nil {

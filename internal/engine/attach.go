@@ -154,8 +154,8 @@ func (a *attachment) run(ctx context.Context, open func() (Stream, error)) error
 // attachOptions are those of the runtime.
 func attachOptions(v *view, o AttachOptions) runtime.AttachOptions {
 	return runtime.AttachOptions{
-		Stdin: o.Stdin && v.Config.OpenStdin, Stdout: o.Stdout, Stderr: o.Stderr,
-		CloseStdin: v.Config.StdinOnce && !v.Config.Tty,
+		Stdin: o.Stdin && v.config().OpenStdin, Stdout: o.Stdout, Stderr: o.Stderr,
+		CloseStdin: v.config().StdinOnce && !v.config().Tty,
 	}
 }
 
@@ -213,7 +213,7 @@ func (a *attachment) awaitStart(ctx context.Context, conn Stream, p *pendingAtta
 
 // replay sends what was logged until a moment.
 func (a *attachment) replay(ctx context.Context, conn io.Writer, until time.Time) error {
-	w := newFrameWriter(conn, a.v.Config.Tty)
+	w := newFrameWriter(conn, a.v.config().Tty)
 	o := LogsOptions{Stdout: a.o.Stdout, Stderr: a.o.Stderr, Until: until, Tail: -1}
 	if !a.o.Stream {
 		o.Until = time.Time{}
@@ -235,7 +235,7 @@ func (a *attachment) copy(ctx context.Context, conn Stream, streams *os.File) er
 	}
 	go func() { output <- copyToClient(conn, sock, ended) }()
 	input := make(chan error, 1)
-	if a.o.Stdin && a.v.Config.OpenStdin {
+	if a.o.Stdin && a.v.config().OpenStdin {
 		go func() { input <- a.copyInput(conn, sock) }()
 	} else {
 		input <- nil
@@ -283,7 +283,7 @@ func (a *attachment) await(ctx context.Context, conn Stream, input, output <-cha
 // copyInput passes on what the client types. A client that closes its side closes the process's standard input if the
 // container was made for one client only; see runtime.AttachOptions.
 func (a *attachment) copyInput(conn io.Reader, sock *net.UnixConn) error {
-	if a.v.Config.Tty {
+	if a.v.config().Tty {
 		conn = detachkeys.NewReader(conn, a.keys)
 	}
 	_, err := io.Copy(sock, conn)

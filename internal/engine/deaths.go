@@ -272,9 +272,10 @@ func linesOf(ctx context.Context, dir string, o crilog.ReadOptions) (lines []dea
 // deathOf is the record of the end of the run that v shows, as it was before the end, without what remains.
 func (e *Engine) deathOf(v *view, exit Exit) *death.Record {
 	rec := deathIn(v)
-	rec.Command, rec.TTY, rec.Removed = append([]string{v.Path}, v.Args...), v.Config.Tty, v.HostConfig.AutoRemove
-	run, _ := v.Life.Last()
-	rec.Started, rec.Finished, rec.Exit = run.StartedAt, exit.At.UTC(), exitForm(exit)
+	run := v.asRun()
+	rec.Command, rec.TTY, rec.Removed = append([]string{run.Path}, run.Args...), run.Config.Tty, v.HostConfig.AutoRemove
+	last, _ := v.Life.Last()
+	rec.Started, rec.Finished, rec.Exit = last.StartedAt, exit.At.UTC(), exitForm(exit)
 	rec.StartedBy, rec.Stop = v.startedBy(), stopForm(v.decisive(exit))
 	rec.OOMCount, rec.Signals = exit.OOMKills, (*death.SignalMasks)(exit.Signals)
 	rec.Restarts, rec.Limits = v.Life.RestartCount, limitsOf(v.HostConfig)
@@ -370,7 +371,8 @@ func (e *Engine) execEnded(ctx context.Context, x *execution, proc Process, star
 // notStarted is the record of a start that failed.
 func notStarted(v *view, err error) *death.Record {
 	rec := deathIn(v)
-	rec.Command, rec.TTY, rec.Removed = append([]string{v.Path}, v.Args...), v.Config.Tty, v.HostConfig.AutoRemove
+	run := v.asRun()
+	rec.Command, rec.TTY, rec.Removed = append([]string{run.Path}, run.Args...), run.Config.Tty, v.HostConfig.AutoRemove
 	rec.Finished, rec.Exit = time.Now().UTC(), death.Exit{Observed: true, Code: exitCodeOf(err)}
 	rec.StartedBy, rec.Restarts, rec.Limits = v.startedBy(), v.Life.RestartCount, limitsOf(v.HostConfig)
 	rec.StartError = &death.StartError{Message: err.Error()}

@@ -73,7 +73,7 @@ func healthCheck(c *container.Config) (k check, ok bool) {
 // startProbes begins to look after the health of a container that has just been started, or goes on with one that was
 // adopted, whose health is what the log of its present run says.
 func (e *Engine) startProbes(c *ctr) {
-	k, ok := healthCheck(c.view().Config)
+	k, ok := healthCheck(c.view().config())
 	if !ok {
 		return
 	}

@@ -106,5 +106,5 @@ func (e *Engine) ContainerTTY(ref string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	return v.Config.Tty, nil
+	return v.config().Tty, nil
 }

@@ -44,15 +44,8 @@ func (e *Engine) ContainerStart(ctx context.Context, ref string) error {
 	}
 	defer release()
 	v := c.view()
-	switch {
-	case v.status() == container.StatePaused:
-		return conflict("cannot start a paused container, try unpause instead")
-	case v.status() == container.StateRunning:
-		return notModified("container %s is already running", c.id)
-	case v.removing || v.status() == container.StateDead || v.status() == container.StateRemoving:
-		return conflict("container is marked for removal and cannot be started")
-	case v.unadopted != nil:
-		return errUnadopted(v)
+	if err := startable(c, v); err != nil {
+		return err
 	}
 	if err := c.updateSaved((*view).startedByHand); err != nil {
 		return err
@@ -66,9 +59,24 @@ func (e *Engine) ContainerStart(ctx context.Context, ref string) error {
 	return err
 }
 
+// startable checks that a container can be started.
+func startable(c *ctr, v *view) error {
+	switch {
+	case v.status() == container.StatePaused:
+		return conflict("cannot start a paused container, try unpause instead")
+	case v.status() == container.StateRunning:
+		return notModified("container %s is already running", c.id)
+	case v.removing || v.status() == container.StateDead || v.status() == container.StateRemoving:
+		return conflict("container is marked for removal and cannot be started")
+	case v.unadopted != nil:
+		return errUnadopted(v)
+	}
+	return nil
+}
+
 // startedByHand has the restart policy begin anew.
 func (v *view) startedByHand() {
-	v.Life.Stopped, v.noRestart, v.Life.RestartCount, v.restartDelay = false, false, 0, 0
+	v.Life.Stopped, v.noRestart, v.Life.RestartCount, v.restartDelay, v.once = false, false, 0, 0, nil
 }
 
 // start makes the container run. The caller has its turn. An error that is the container's own fault is recorded in it.
@@ -94,7 +102,7 @@ func (e *Engine) startOnce(ctx context.Context, c *ctr, cause state.RunCause, be
 		return internal("container %s: what its last run left is not cleared away yet: %v", c.id, context.Cause(ctx))
 	}
 	c.kills.begin()
-	s := &starting{e: e, c: c, v: c.view(), cause: cause, before: sync.OnceValue(before)}
+	s := &starting{e: e, c: c, v: c.view().asRun(), cause: cause, before: sync.OnceValue(before)}
 	defer s.steps.Run() // does nothing after Keep
 	err := s.run(ctx)
 	if err == nil {

@@ -52,6 +52,7 @@ type view struct {
 	lastExit     int           // exit code of the last time, not reset by a start
 	restartDelay time.Duration // last delay of the restart policy
 	noRestart    bool          // the restart policy is off until the next start by hand
+	once         *once         // what the present run has of its own, or the next one is to have
 	unadopted    error         // why the shim of an earlier daemon could not be taken up
 	removing     bool          // claimed by a removal, which may still wait for the end
 	next         chan struct{}

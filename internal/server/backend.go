@@ -60,6 +60,8 @@ type containerBackend interface {
 	ContainerCreate(ctx context.Context, name string, req container.CreateRequest, platform *ocispec.Platform) (container.CreateResponse, error)
 	ContainerRun(ctx context.Context, o engine.RunOptions, made func(container.CreateResponse) (engine.Stream, error)) (engine.RunEnd, error)
 	ContainerStart(ctx context.Context, ref string) error
+	ContainerOnce(ctx context.Context, ref string, o engine.OnceOptions) (token string, err error)
+	ContainerStartOnce(ctx context.Context, ref, token string) error
 	ContainerStop(ctx context.Context, ref string, o engine.StopOptions) error
 	ContainerKill(ctx context.Context, ref, signal string) error
 	ContainerRestart(ctx context.Context, ref string, o engine.StopOptions) error

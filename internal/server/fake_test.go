@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -421,6 +422,17 @@ func (f *fake) ExecDieWithClient(_ context.Context, ref string, dies bool) error
 		return errdefs.ErrConflict.WithMessage("exec command " + ref + " is already running")
 	}
 	return nil
+}
+
+func (f *fake) ContainerOnce(_ context.Context, ref string, o engine.OnceOptions) (string, error) {
+	return "t" + strings.Join(o.Cmd, "-"), f.find(ref)
+}
+
+func (f *fake) ContainerStartOnce(_ context.Context, ref, token string) error {
+	if token != "t" {
+		return errdefs.ErrConflict.WithMessage("container " + ref + " is not ready")
+	}
+	return f.find(ref)
 }
 
 func (f *fake) DebugCreate(_ context.Context, req api.DebugRequest) (api.DebugSession, error) {

@@ -155,6 +155,8 @@ func (s *Server) routes() []route {
 		{get, "/porthole/debug/{name}", s.debugInspect},
 		{post, "/porthole/containers/run", s.containerRun},
 		{post, "/porthole/containers/{name}/exec", s.containerExec},
+		{post, "/porthole/containers/{name}/once", s.containerOnce},
+		{post, "/porthole/containers/{name}/start-once", s.containerStartOnce},
 
 		{get, "/debug/vars", s.debugVars},
 		{get, "/debug/pprof/", s.debugPprof},

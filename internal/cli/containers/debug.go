@@ -69,7 +69,7 @@ func NewDebug(a *command.App) *cobra.Command {
 	set.BoolVar(&o.JoinPID, "pid", false, "Be among the container's processes, which then see the session")
 	set.BoolVar(&o.list, "list", false, "List the sessions that run")
 	o.output.AddJSON(set)
-	return command.Common(cmd, 2, "container debug", "debug")
+	return command.Common(cmd, 0, "container debug", "debug")
 }
 
 // completeDebug completes containers, then images.

@@ -9,7 +9,7 @@ import (
 // NewGroup returns "container" with the verbs of this package.
 func NewGroup(a *command.App) *cobra.Command {
 	return command.Group(a, "container", "Manage containers",
-		NewAttach(a), NewCommit(a), NewCp(a), NewCreate(a), NewDeaths(a), NewDiff(a), NewExec(a), NewExport(a), NewFiles(a), NewHealth(a), newInspect(a),
+		NewAttach(a), NewCommit(a), NewCp(a), NewCreate(a), NewDeaths(a), NewDebug(a), NewDiff(a), NewExec(a), NewExport(a), NewFiles(a), NewHealth(a), newInspect(a),
 		NewKill(a), NewLogs(a), NewMounts(a),
 		command.Also(NewPs(a), "ls [OPTIONS]", "ps", "list"),
 		NewPause(a), NewPort(a), newPrune(a), NewRename(a), NewRestart(a),

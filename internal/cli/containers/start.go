@@ -16,6 +16,7 @@ import (
 type startOptions struct {
 	attach, interactive bool
 	detachKeys          string
+	once                onceOptions
 	options             mobyclient.ContainerStartOptions
 }
 
@@ -36,6 +37,7 @@ func NewStart(a *command.App) *cobra.Command {
 	set.BoolVarP(&o.attach, "attach", "a", false, "Attach STDOUT/STDERR and forward signals")
 	set.BoolVarP(&o.interactive, "interactive", "i", false, "Attach container's STDIN")
 	set.StringVar(&o.detachKeys, "detach-keys", "", "Override the key sequence for detaching a container")
+	o.once.add(set)
 	set.StringVar(&o.options.CheckpointID, "checkpoint", "", "Restore from this checkpoint")
 	set.StringVar(&o.options.CheckpointDir, "checkpoint-dir", "", "Use a custom checkpoint storage directory")
 	set.Lookup("checkpoint").Hidden, set.Lookup("checkpoint-dir").Hidden = true, true
@@ -47,7 +49,10 @@ func (o *startOptions) run(ctx context.Context, a *command.App, names []string) 
 	if err != nil {
 		return err
 	}
-	attached := o.attach || o.interactive
+	if err := o.once.check(names); err != nil {
+		return err
+	}
+	attached := o.attach || o.interactive || o.once.once
 	switch {
 	case len(names) == 1 && attached:
 		return o.runAttached(ctx, a, names[0], keys)
@@ -89,6 +94,15 @@ func (o *startOptions) runAttached(ctx context.Context, a *command.App, name, ke
 		return err
 	}
 	ctr := info.Container
+	start := func(ctx context.Context) error {
+		_, err := c.ContainerStart(ctx, ctr.ID, o.options)
+		return err
+	}
+	if o.once.once {
+		if start, err = o.once.prepare(ctx, a, c, &ctr, o.interactive); err != nil {
+			return err
+		}
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if !ctr.Config.Tty {
@@ -105,7 +119,7 @@ func (o *startOptions) runAttached(ctx context.Context, a *command.App, name, ke
 	}
 	defer at.close()
 	exited := waitForExit(ctx, a, c, ctr.ID, ctr.HostConfig.AutoRemove)
-	if _, err := c.ContainerStart(ctx, ctr.ID, o.options); err != nil {
+	if err := start(ctx); err != nil {
 		cancel()
 		at.finish(a)
 		return err
