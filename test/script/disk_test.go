@@ -27,8 +27,8 @@ type ownDaemon struct {
 	c   *client.Client
 }
 
-// startDaemon starts a daemon in a network of its own, which ends with the test.
-func startDaemon(t *testing.T) *ownDaemon {
+// startDaemon starts a daemon in a network of its own, which ends with the test, with further arguments.
+func startDaemon(t *testing.T, args ...string) *ownDaemon {
 	t.Helper()
 	testenv.NeedsRoot(t)
 	dir, err := os.MkdirTemp(workRoot(), "porthole-disk-") //nolint:usetesting // on a disk, as users have it
@@ -38,7 +38,7 @@ func startDaemon(t *testing.T) *ownDaemon {
 	var d *bed.Daemon
 	netns := testenv.NetNS(t)
 	testenv.InNetNS(t, netns, func() error {
-		d, err = bed.Start(bed.Options{Dir: dir, Bin: daemon.Bin})
+		d, err = bed.Start(bed.Options{Dir: dir, Bin: daemon.Bin, Args: args})
 		return err
 	})
 	t.Cleanup(func() {
