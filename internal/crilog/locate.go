@@ -193,17 +193,12 @@ func (r *reader) seekTail(list []segmentFiles) (cursor, error) {
 func (r *reader) count(at cursor, to int64, last bool) (uint64, error) {
 	from := at.src.index.marks[at.mark]
 	var heads [Stderr + 1][]byte
-	var open [Stderr + 1]bool
+	var open, cut [Stderr + 1]bool // cut: heads lacks what is before the mark
 	for s := Stdout; s <= Stderr; s++ {
 		open[s] = from.open&openBit(s) != 0 && r.opts.wants(s)
-		if !open[s] || r.opts.Match == nil {
-			continue
-		}
-		var err error
-		if heads[s], err = r.headBefore(at, s); err != nil {
-			return 0, err
-		}
+		cut[s] = open[s]
 	}
+	var headErr error
 	var n uint64
 	line := from.line
 	// unwanted tells, with the last part of a line, whether it is left out.
@@ -213,6 +208,13 @@ func (r *reader) count(at cursor, to int64, last bool) (uint64, error) {
 		}
 		if r.opts.Match == nil {
 			return false
+		}
+		if cut[s] {
+			// Only here, where the line ends: one that goes on over many marks
+			// would else be read from its beginning at each.
+			before, err := r.headBefore(at, s)
+			headErr = errors.Join(headErr, err)
+			heads[s] = append(before, heads[s]...)
 		}
 		if len(heads[s]) > 0 {
 			part = append(heads[s], part...)
@@ -236,7 +238,7 @@ func (r *reader) count(at cursor, to int64, last bool) (uint64, error) {
 		if !unwanted(rec.stream, rec.content) {
 			n++
 		}
-		heads[rec.stream] = heads[rec.stream][:0]
+		heads[rec.stream], cut[rec.stream] = heads[rec.stream][:0], false
 	})
 	if last {
 		line++
@@ -246,7 +248,7 @@ func (r *reader) count(at cursor, to int64, last bool) (uint64, error) {
 			}
 		}
 	}
-	return n, err
+	return n, errors.Join(err, headErr)
 }
 
 // headBefore collects the parts of stream s's line that lie before a cursor.

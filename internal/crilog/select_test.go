@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -276,5 +277,30 @@ func TestCutAtEveryByte(t *testing.T) {
 				t.Errorf("uncut: %q", before)
 			}
 		}
+	}
+}
+
+// A line without an end is not read again at each mark that it passes.
+func TestMatchInATailOfAnEndlessLine(t *testing.T) {
+	dir := t.TempDir()
+	w := openWriter(t, dir, Options{MaxSize: -1})
+	write(t, w, Stdout, epoch, "needle")
+	p := strings.Repeat("x", 64<<10)
+	for range 8 << 4 { // 8 MiB
+		write(t, w, Stdout, epoch, p)
+		write(t, w, Stderr, epoch, "short\n")
+	}
+	closeWriter(t, w)
+	o := all
+	o.Tail, o.Match = 10, func(b []byte) bool { return bytes.Contains(b, []byte("needle")) }
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	got := text(read(t, dir, o))
+	runtime.ReadMemStats(&after)
+	if !strings.HasPrefix(got, "needlexxx") || len(got) != len("needle")+8<<20 {
+		t.Errorf("%d bytes", len(got))
+	}
+	if used := (after.TotalAlloc - before.TotalAlloc) >> 20; used > 1000 {
+		t.Errorf("%d MiB were allocated", used)
 	}
 }
