@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/portholehq/porthole/internal/linux/witness"
+	"github.com/portholehq/porthole/internal/sys"
 	"github.com/portholehq/porthole/internal/testenv"
 	"github.com/portholehq/porthole/test/bed"
 )
@@ -208,8 +209,21 @@ func condition(name string) (bool, error) {
 		return os.Getenv("PORTHOLE_TEST_UML") != "", nil
 	case "signals":
 		return signalsWatched() == nil, nil
+	case "pids": // the kernel translates numbers of processes between namespaces
+		return pidsTranslated() == nil, nil
 	}
 	return false, fmt.Errorf("unknown condition %q", name)
+}
+
+// pidsTranslated tells why numbers of processes are not translated; nil: they are.
+func pidsTranslated() error {
+	ns, err := os.Open("/proc/self/ns/pid")
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	_, err = sys.PIDFrom(int(ns.Fd()), os.Getpid())
+	return err
 }
 
 // signalsWatched tells why signals cannot be watched on this machine; nil: they can.

@@ -34,7 +34,7 @@ var kinds = sync.OnceValue(func() map[string]func(t *Text, i int, a argument) st
 		"sockopt": sockOption, "optval": optionValue, "pollfds": pollFDs, "epollevent": epollEvent, "epollevents": epollEvents,
 		"timespec": timespec, "timespec2": timespec2, "timeval": timeval, "itimerspec": itimerspec, "rlimit": rlimit,
 		"sigset": sigset, "sigaction": sigaction, "waitstatus": waitStatus, "clone": cloneFlags, "clone3": clone3,
-		"futex": futex, "futexarg": futexArg, "prctlarg": prctlArg, "seccompflags": seccompFlags, "capdata": capData, "uname": uname,
+		"futex": futex, "futexarg": futexArg, "futexother": futexOther, "prctlarg": prctlArg, "seccompflags": seccompFlags, "capdata": capData, "uname": uname,
 	}
 })
 
@@ -356,6 +356,17 @@ func futexArg(t *Text, i int, a argument) string {
 	switch op := t.call.Args[1] &^ (futexPrivate | futexRealtime); op {
 	case 0, 6, 9, 11, 13: // FUTEX_WAIT, LOCK_PI, WAIT_BITSET, WAIT_REQUEUE_PI, LOCK_PI2
 		return timespec(t, i, a)
+	case 1, 7, 8: // FUTEX_WAKE, UNLOCK_PI, TRYLOCK_PI
+		return omitted
+	}
+	return hex(t.call.Args[i])
+}
+
+// futexOther are arguments that few operations have.
+func futexOther(t *Text, i int, _ argument) string {
+	switch op := t.call.Args[1] &^ (futexPrivate | futexRealtime); op {
+	case 0, 1, 6, 7, 8, 13: // FUTEX_WAIT, WAKE, LOCK_PI, UNLOCK_PI, TRYLOCK_PI, LOCK_PI2
+		return omitted
 	}
 	return hex(t.call.Args[i])
 }

@@ -90,8 +90,8 @@ var signatures = map[string]string{
 	"getpriority": "d d", "setpriority": "d d d", "ioprio_get": "d d", "ioprio_set": "d d x",
 	"sched_yield": "", "sched_getaffinity": "d u p", "sched_setaffinity": "d u p", "sched_getparam": "d p", "sched_setparam": "d p",
 	"sched_getscheduler": "d", "sched_setscheduler": "d d p", "getcpu": ">int p p",
-	"set_tid_address": "p", "set_robust_list": "p u", "get_robust_list": "d p p", "rseq": "p u x x", "restart_syscall": "",
-	"futex": "p futex u futexarg p u", "futex_waitv": "p u x p d", "futex_wake": "p x d x", "futex_wait": "p u x x p d",
+	"set_tid_address": "p", "set_robust_list": "p u", "get_robust_list": "d p p", "rseq": "p x x x", "restart_syscall": "",
+	"futex": "p futex u futexarg futexother futexother", "futex_waitv": "p u x p d", "futex_wake": "p x d x", "futex_wait": "p u x x p d",
 
 	// time
 	"nanosleep": "timespec >p", "clock_nanosleep": "enum:clock flags:timerabs timespec >p",
