@@ -411,7 +411,6 @@ var ours = regexp.MustCompile(`(?s)` + strings.Join([]string{
 	`\nOptions:\n      --nspid [^\n]*of the host\n`,
 	`      --(plot|since|until|wide) [^\n]*(network over time|then|then \(e.g. "10m"\)|waited for)\n`,
 	` \("always": over restarts, too\)`,
-	`      --build +Show [^\n]*(\n  +[^\n]+)?(run as well|builds, too)\n`,
 	`      --grep .*?\(RE2\)\n`,
 	`      --run int .*?has written\n`,
 	`      --stream name .*?stdout, stderr\n`,
