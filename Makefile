@@ -5,7 +5,7 @@
 #   make demo         shows what Porthole does, on a private daemon
 #   make test         everything: tools, lints, unit tests, end-to-end tests
 #   make bpf          makes the eBPF objects anew, after a change of their C
-#   make lint unit e2e uml compose test-images bench clean
+#   make lint unit e2e uml compose buildx test-images bench clean
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -30,7 +30,7 @@ GOBUILD := go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
 
 GOTOOL := go tool -modfile=tools/go.mod
 
-.PHONY: build toolbox install demo test lint unit e2e uml bpf compose test-images test-tools bench clean check-go FORCE
+.PHONY: build toolbox install demo test lint unit e2e uml bpf compose buildx test-images test-tools bench clean check-go FORCE
 
 build: bin/porthole bin/porthole-build bin/portholed bin/porthole-shim
 
@@ -66,8 +66,8 @@ unit e2e uml: build
 bpf: check-go
 	@go generate ./internal/linux/witness ./internal/linux/calltrace
 
-compose:
-	@sh test/compose/build.sh
+compose buildx:
+	@sh test/$@/build.sh
 
 test-tools:
 	@bash tools/as-root.sh bash tools/install-test-tools.sh

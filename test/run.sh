@@ -62,7 +62,8 @@ e2e() {
     test/images/make-images.sh -u "$images"
     # The tests have no network to fetch modules by.
     PORTHOLE_TEST_COMPOSE=$(sh test/compose/build.sh)
-    export PORTHOLE_TEST_COMPOSE
+    PORTHOLE_TEST_BUILDX=$(sh test/buildx/build.sh)
+    export PORTHOLE_TEST_COMPOSE PORTHOLE_TEST_BUILDX
     go test -count 1 -timeout 30m ./test/script/...
 }
 

@@ -169,6 +169,11 @@ func (b *Builder) trim() {
 	}
 }
 
+// workerSnapshotter is the label by which buildx knows that what it builds goes into
+// an image store that has indexes: only then it asks for several platforms,
+// archives, caches elsewhere, pushes and attestations.
+const workerSnapshotter = "org.mobyproject.buildkit.worker.snapshotter"
+
 // openWorker makes BuildKit's worker over the parts of the store.
 func (b *Builder) openWorker(ctx context.Context, o Options) (*buildWorker, error) {
 	md, err := metadata.NewStore(filepath.Join(o.Root, "metadata.db"))
@@ -181,7 +186,7 @@ func (b *Builder) openWorker(ctx context.Context, o Options) (*buildWorker, erro
 	opt := base.WorkerOpt{
 		ID:               "porthole",
 		Root:             o.Root,
-		Labels:           map[string]string{},
+		Labels:           map[string]string{workerSnapshotter: s.SnapshotterName},
 		Platforms:        []ocispec.Platform{platforms.Normalize(platforms.DefaultSpec())},
 		BuildkitVersion:  client.BuildkitVersion{Package: "github.com/portholehq/porthole", Version: o.Version},
 		NetworkProviders: map[pb.NetMode]network.Provider{},

@@ -98,8 +98,13 @@ func (x *storeExport) Export(ctx context.Context, src *exporter.Source, info exp
 	if err != nil || !x.keep {
 		return response, finalize, ref, err
 	}
-	if err := x.store(ctx, src, ref.Descriptor()); err != nil {
+	id, err := x.store(ctx, src, ref.Descriptor())
+	if err != nil {
 		return nil, nil, nil, errors.Join(err, ref.Release())
+	}
+	if id != "" {
+		// With attestations the exporter tells of the index alone.
+		response[exptypes.ExporterImageConfigDigestKey] = id
 	}
 	if len(x.names) > 0 {
 		response["image.name"] = strings.Join(x.names, ",")
@@ -107,24 +112,26 @@ func (x *storeExport) Export(ctx context.Context, src *exporter.Source, info exp
 	return response, finalize, ref, nil
 }
 
-func (x *storeExport) store(ctx context.Context, src *exporter.Source, target ocispec.Descriptor) error {
+// store returns the image's ID; empty for one that is for other machines only.
+func (x *storeExport) store(ctx context.Context, src *exporter.Source, target ocispec.Descriptor) (id string, err error) {
 	ctx = namespaces.WithNamespace(ctx, x.worker.store.Namespace)
 	config, err := images.Config(ctx, x.worker.store.Content, target, platforms.Default())
 	if errdefs.IsNotFound(err) && images.IsIndexType(target.MediaType) {
 		// For other machines only: nothing of it will run here.
-		return x.name(ctx, target)
+		return "", x.name(ctx, target)
 	}
 	if err != nil {
-		return err
+		return "", err
 	}
 	if err := x.tie(ctx, src, config.Digest); err != nil {
-		return err
+		return "", err
 	}
 	if err := x.name(ctx, target); err != nil {
-		return err
+		return "", err
 	}
-	x.worker.tellImage(ctx, config.Digest.String(), x.names)
-	return nil
+	id = config.Digest.String()
+	x.worker.tellImage(ctx, id, x.names)
+	return id, nil
 }
 
 // tie makes the configuration keep the snapshot of the topmost layer. One that

@@ -23,7 +23,7 @@ func (b builderImages) Create(ctx context.Context, image images.Image) (images.I
 	defer b.store.mu.Unlock()
 	var created images.Image
 	err := b.store.transact(ctx, func(ctx context.Context) (err error) {
-		if created, err = b.Store.Create(ctx, image); err != nil {
+		if created, err = b.Store.Create(ctx, image); err != nil || isDangling(image.Name) {
 			return err
 		}
 		err = b.Store.Delete(ctx, danglingName(image.Target.Digest))

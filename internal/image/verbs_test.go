@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/errdefs"
 	"github.com/google/go-cmp/cmp"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
@@ -596,6 +597,21 @@ func TestBackendImages(t *testing.T) {
 	}
 	if err := b.Images.Delete(ctx, danglingName(mustResolve(t, s, two).Target.Digest)); err != nil {
 		t.Fatal(err)
+	}
+	// One that is built without a name stays until it has one.
+	nameless := images.Image{Name: danglingName(record.Target.Digest), Target: record.Target}
+	if _, err := b.Images.Create(ctx, nameless); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Images.Get(ctx, nameless.Name); err != nil {
+		t.Errorf("an image without a name: %v", err)
+	}
+	record.Name = "reg.test/named:1"
+	if _, err := b.Images.Create(ctx, record); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Images.Get(ctx, nameless.Name); !errdefs.IsNotFound(err) {
+		t.Errorf("the record without a name is left: %v", err)
 	}
 	s.collect(ctx)
 	if _, err := os.Stat(filepath.Join(layers.Lower[0], "etc/text")); err != nil {

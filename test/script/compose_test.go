@@ -11,17 +11,23 @@ import (
 )
 
 // composeProgram is Docker Compose: PORTHOLE_TEST_COMPOSE, or what
-// test/compose/build.sh builds, once. The tests' own world has no network, so
-// what that needs is to be there already.
-var composeProgram = sync.OnceValues(func() (string, error) {
-	if program := os.Getenv("PORTHOLE_TEST_COMPOSE"); program != "" {
-		return program, nil
-	}
-	cmd := exec.Command("sh", filepath.FromSlash("../compose/build.sh"))
-	cmd.Stderr = os.Stderr
-	out, err := cmd.Output()
-	return strings.TrimSpace(string(out)), err
-})
+// test/compose/build.sh builds, once.
+var composeProgram = pinned("PORTHOLE_TEST_COMPOSE", "compose")
+
+// pinned finds a program of Docker's: the one that a variable names, or what the
+// build.sh of a directory beside this one builds, once. The tests' own world has
+// no network, so what that needs is to be there already.
+func pinned(variable, dir string) func() (string, error) {
+	return sync.OnceValues(func() (string, error) {
+		if program := os.Getenv(variable); program != "" {
+			return program, nil
+		}
+		cmd := exec.Command("sh", filepath.Join("..", dir, "build.sh"))
+		cmd.Stderr = os.Stderr
+		out, err := cmd.Output()
+		return strings.TrimSpace(string(out)), err
+	})
+}
 
 // cmdCompose runs docker compose against the daemon.
 func cmdCompose(ts *testscript.TestScript, neg bool, args []string) {

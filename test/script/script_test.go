@@ -297,6 +297,7 @@ func commands() map[string]func(*testscript.TestScript, bool, []string) {
 		"porthole":     program("porthole"),
 		"docker":       program("docker"),
 		"compose":      cmdCompose,
+		"buildx":       cmdBuildx,
 		"status":       cmdStatus,
 		"until":        cmdUntil,
 		"capture":      cmdCapture,
