@@ -67,7 +67,7 @@ type callSum struct {
 // straceCommand follows the system calls of a command, or of processes that run.
 func straceCommand(std IO, args []string) error {
 	s := &strace{out: std.Err, space: -1, threads: map[int]*tracee{}, sums: map[string]*callSum{}}
-	pids, command, closeOut, err := s.parse(args)
+	pids, command, closeOut, err := s.parse(std, args)
 	if err != nil {
 		return err
 	}
@@ -105,7 +105,7 @@ func straceCommand(std IO, args []string) error {
 	return nil
 }
 
-func (s *strace) parse(args []string) (pids []int, command []string, closeOut func(), err error) {
+func (s *strace) parse(std IO, args []string) (pids []int, command []string, closeOut func(), err error) {
 	const flags, valued = "cfqtTyZ", "eopsu"
 	end := 0
 	for end < len(args) && len(args[end]) > 1 && args[end][0] == '-' {
@@ -156,7 +156,11 @@ func (s *strace) parse(args []string) (pids []int, command []string, closeOut fu
 		}
 	}
 	closeOut = func() {}
-	if name := o.value('o', ""); name != "" {
+	switch name := o.value('o', ""); name {
+	case "", "/dev/stderr":
+	case "/dev/stdout": // which a debug session does not have, see foreignProc
+		s.out = std.Out
+	default:
 		f, err := os.Create(name)
 		if err != nil {
 			return nil, nil, nil, err
