@@ -2,16 +2,19 @@ package engine
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"strconv"
 	"strings"
 
+	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
 	mobynet "github.com/moby/moby/api/types/network"
 
 	"github.com/portholehq/porthole/internal/network"
 	netkeeper "github.com/portholehq/porthole/internal/network/keeper"
+	"github.com/portholehq/porthole/internal/problem"
 )
 
 // runningView is a container that runs, or an error that says that it does not.
@@ -89,7 +92,11 @@ func (e *Engine) ContainerQueries(ctx context.Context, ref string) (netkeeper.Qu
 	if err != nil {
 		return netkeeper.Queries{}, err
 	}
-	return e.deps.Network.Queries(ctx, v.ID)
+	q, err := e.deps.Network.Queries(ctx, v.ID)
+	if errdefs.IsNotFound(err) {
+		err = problem.WithHint(err, fmt.Sprintf("see whom it asks with: porthole debug %s -- cat /etc/resolv.conf; and what with: porthole net dump %s port 53", v.Name, v.Name))
+	}
+	return q, err
 }
 
 // checkHost is how NetworkCheck is told to begin at the host.

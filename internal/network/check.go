@@ -328,7 +328,40 @@ func (w *walk) route() {
 		w.add("interface", HopFailed, "%s has no other end", a.Name)
 	default:
 		w.add("interface", HopOK, "%s is up, MTU %d", a.Name, a.MTU)
+		w.bottleneck(a.MTU)
 	}
+}
+
+// bottleneck looks whether packets leave the host by an interface with a smaller
+// MTU than they have in the container. Somebody has to tell the container so by
+// ICMP, which many networks drop: then small packets pass, and large ones vanish.
+func (w *walk) bottleneck(inside int) {
+	if w.spec.From == nil || w.spec.From.IsHost || w.addr.IsLoopback() || w.m.leaseOf(w.addr) != nil || w.isHostAddress() {
+		return
+	}
+	h, err := w.m.handle()
+	if err != nil {
+		return
+	}
+	defer h.Close()
+	routes, err := h.RouteGet(w.addr.AsSlice())
+	if err != nil || len(routes) == 0 {
+		return // which the connection will tell
+	}
+	link, err := h.LinkByIndex(routes[0].LinkIndex)
+	if err != nil {
+		return
+	}
+	mtu := link.Attrs().MTU
+	if routes[0].MTU > 0 && routes[0].MTU < mtu {
+		mtu = routes[0].MTU
+	}
+	if mtu >= inside {
+		w.add("mtu", HopOK, "packets leave the host by %s, MTU %d", link.Attrs().Name, mtu)
+		return
+	}
+	hop := w.add("mtu", HopWarning, "packets leave the host by %s, whose MTU of %d is smaller than the container's %d: large ones may vanish", link.Attrs().Name, mtu, inside)
+	hop.Hint = fmt.Sprintf("make its network with: porthole network create -o com.docker.network.driver.mtu=%d; or start the daemon with --mtu %d", mtu, mtu)
 }
 
 func (w *walk) routeHint() string {
@@ -372,7 +405,11 @@ func (w *walk) locate() {
 	}
 	w.m.mu.Unlock()
 	if id == "" {
-		w.add("published", HopWarning, "port %d of the host is published by no container: a program of the host has to serve it", w.port)
+		if list, err := listeners(w.m.netns); err == nil && slices.ContainsFunc(list, func(a netip.AddrPort) bool { return a.Port() == w.port }) {
+			w.add("published", HopSkipped, "port %d of the host is published by no container: it is a program's of the host", w.port)
+			return
+		}
+		w.add("published", HopWarning, "port %d of the host is published by no container: a program of the host has to serve it", w.port).Hint = w.unpublishedHint()
 		return
 	}
 	w.serve(id)
@@ -563,7 +600,10 @@ func (w *walk) listener() {
 			slices.Sort(others)
 			text = strings.Join(slices.Compact(others), ", ")
 		}
-		w.add("listener", HopFailed, "nobody listens on port %d of %s; there is: %s", w.port, who, text)
+		h := w.add("listener", HopFailed, "nobody listens on port %d of %s; there is: %s", w.port, who, text)
+		if w.end != nil {
+			h.Hint = fmt.Sprintf("see whether the server has begun with: porthole logs %s; or reach another port of it by: porthole forward %s PORT", who, who)
+		}
 	}
 }
 

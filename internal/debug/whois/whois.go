@@ -205,8 +205,8 @@ func (s *search) sharing(id string) string {
 
 // quoted is a command line for people: nothing in it moves the cursor.
 func quoted(command string) string {
-	if q := strconv.Quote(command); q != `"`+command+`"` {
-		return q
+	if strings.ContainsFunc(command, func(r rune) bool { return !strconv.IsPrint(r) }) {
+		return strconv.Quote(command)
 	}
 	return command
 }
