@@ -1,5 +1,9 @@
 package api
 
+// BuildSecretsHeader is the header of a request for a build that is debugged with
+// its secrets: a JSON object of base64 by ID, as base64url.
+const BuildSecretsHeader = "Porthole-Build-Secrets"
+
 // BuildDebug is what a build that is debugged sends in its stream, as the
 // member "aux" of a message, besides the image's ID in the end.
 type BuildDebug struct {

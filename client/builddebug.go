@@ -24,7 +24,13 @@ type BuildDebugOptions struct {
 	Build mobyclient.ImageBuildOptions
 	Lines []int // of the Dockerfile, from 1
 	Step  bool  // before the first instruction
+	// Secrets are for RUN --mount=type=secret, by their IDs.
+	Secrets map[string][]byte
 }
+
+// MaxBuildSecrets is how many bytes the secrets of a build that is debugged may
+// have together.
+const MaxBuildSecrets = 256 << 10
 
 // BuildDebug builds an image of a tar stream with a debugger. It calls fn with
 // what the build tells, an event if it is one, until the build has ended or ctx
@@ -54,6 +60,13 @@ func (c *Client) BuildDebug(ctx context.Context, contextTar io.Reader, o BuildDe
 	}
 	req.Header.Set("Content-Type", "application/x-tar")
 	req.Header.Set("X-Registry-Config", base64.URLEncoding.EncodeToString(auth))
+	if len(o.Secrets) > 0 {
+		text, err := json.Marshal(o.Secrets)
+		if err != nil {
+			return err
+		}
+		req.Header.Set(api.BuildSecretsHeader, base64.URLEncoding.EncodeToString(text))
+	}
 	resp, err := c.plain.Do(req)
 	if err != nil {
 		return c.unreachable(ctx, err)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/buildkit/frontend"
+	"github.com/moby/buildkit/session/secrets/secretsprovider"
 	"github.com/moby/buildkit/solver"
 	"github.com/moby/buildkit/solver/llbsolver"
 	"github.com/moby/buildkit/worker"
@@ -86,7 +87,7 @@ func (b *Builder) Debug(ctx context.Context, contextTar io.Reader, o order.Optio
 	if err != nil {
 		return "", problem.WithClass(errdefs.ErrInvalidArgument, err)
 	}
-	sid, end, err := b.localSession(ctx, dir, o.Credentials)
+	sid, end, err := b.localSession(ctx, dir, o.Credentials, secretsprovider.FromMap(d.Secrets))
 	if err != nil {
 		return "", err
 	}

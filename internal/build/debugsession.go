@@ -115,11 +115,8 @@ func (s *debugSession) run(ctx context.Context) (string, error) {
 		}
 		s.inside = hit && in.command != ""
 		s.redo = s.inside || s.repaired
-		switch moved, err := s.do(ctx, in); {
-		case err != nil:
+		if err := s.do(ctx, in); err != nil {
 			return "", err
-		case moved:
-			continue
 		}
 	}
 	return s.finish(ctx)
@@ -140,34 +137,33 @@ func (s *debugSession) hits(in instruction) bool {
 	return slices.ContainsFunc(s.when.Lines, func(l int) bool { return l > before && l <= in.end })
 }
 
-// do does one instruction. moved tells that another one is to be done next than
-// the one behind it.
-func (s *debugSession) do(ctx context.Context, in instruction) (moved bool, err error) {
+// do does one instruction, and decides which is next.
+func (s *debugSession) do(ctx context.Context, in instruction) error {
 	s.classic.begin(s.next+1, len(s.list), in.head, in.command)
 	if in.early {
 		s.keep(debugState{})
-		return false, nil
+		return nil
 	}
 	state, err := s.solve(ctx, in)
 	var turn *debugTurn
 	switch {
 	case errors.As(err, &turn):
-		return true, s.turn(turn.command)
+		return s.turn(turn.command)
 	case ctx.Err() != nil:
-		return false, context.Cause(ctx)
+		return context.Cause(ctx)
 	case errors.Is(err, errDebugQuit):
-		return false, errDebugQuit
+		return errDebugQuit
 	case err != nil:
 		// A step that failed has stopped inside; this is any other instruction, or
 		// one that was left so.
 		var exit *gatewayapi.ExitError
 		if errors.As(err, &exit) {
-			return false, s.classic.failure(ctx, err)
+			return s.classic.failure(ctx, err)
 		}
 		stop := s.describe(in, api.BuildStopFailure)
 		stop.Error = describeError(err)
-		moved, err := s.pause(ctx, stop)
-		return moved || err == nil, err // it cannot be passed over
+		_, err := s.pause(ctx, stop) // it cannot be passed over
+		return err
 	}
 	s.classic.mu.Lock()
 	cached := in.works && !s.classic.did
@@ -176,7 +172,7 @@ func (s *debugSession) do(ctx context.Context, in instruction) (moved bool, err 
 		s.classic.stream(" ---> Using cache\n")
 	}
 	s.keep(state)
-	return false, nil
+	return nil
 }
 
 // keep notes what the next instruction has led to.

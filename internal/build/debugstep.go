@@ -117,7 +117,7 @@ func (s *debugSession) attempt(ctx context.Context, live *liveStep, started func
 	}
 	n, err := strconv.Atoi(strings.TrimSpace(string(at)))
 	if err != nil || n < 0 || n >= len(parts) {
-		return exit, howEnded(exit), nil //nolint:nilerr // the step has marked nothing
+		return exit, howEnded(exit), nil
 	}
 	return exit, fmt.Sprintf("command %d of %d failed: %s: %s", n+1, len(parts), parts[n], howEnded(exit)), nil
 }
@@ -423,10 +423,10 @@ func copyTools(to, from string) error {
 			return err
 		}
 		dest := filepath.Join(to, rel)
-		switch e.Type() {
-		case os.ModeDir:
+		if e.IsDir() {
 			return os.MkdirAll(dest, 0o755)
-		case os.ModeSymlink:
+		}
+		if e.Type() == os.ModeSymlink {
 			target, err := os.Readlink(name)
 			if err != nil {
 				return err

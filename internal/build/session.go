@@ -18,8 +18,8 @@ import (
 )
 
 // localSession opens a session in this process: a build reads its context from
-// dir, and its credentials from creds.
-func (b *Builder) localSession(ctx context.Context, dir string, creds map[string]remote.Credentials) (id string, end func(), err error) {
+// dir, its credentials from creds, and more from the others.
+func (b *Builder) localSession(ctx context.Context, dir string, creds map[string]remote.Credentials, more ...session.Attachable) (id string, end func(), err error) {
 	s, err := session.NewSession(ctx, dir)
 	if err != nil {
 		return "", nil, err
@@ -32,6 +32,9 @@ func (b *Builder) localSession(ctx context.Context, dir string, creds map[string
 		s.Allow(filesync.NewFSSyncProvider(filesync.StaticDirSource{"context": tree, "dockerfile": tree}))
 	}
 	s.Allow(credentialsServer{creds: creds})
+	for _, m := range more {
+		s.Allow(m)
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	var running sync.WaitGroup
 	running.Go(func() {

@@ -2,11 +2,14 @@ package server
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/moby/moby/api/types/jsonstream"
@@ -67,6 +70,12 @@ func (s *Server) buildDebug(r *request) error {
 			return invalid("break is a line of the Dockerfile, got %q", text)
 		}
 		d.Lines = append(d.Lines, n)
+	}
+	if text := r.http.Header.Get(api.BuildSecretsHeader); text != "" {
+		err := json.NewDecoder(base64.NewDecoder(base64.URLEncoding, strings.NewReader(text))).Decode(&d.Secrets)
+		if err != nil {
+			return invalid("invalid %s header: not base64url-encoded JSON", api.BuildSecretsHeader)
+		}
 	}
 	_ = http.NewResponseController(r.w).EnableFullDuplex() // HTTP/2 always is
 	ctx, cancel := s.endless(r)

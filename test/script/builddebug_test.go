@@ -196,6 +196,35 @@ func TestBuildDebugWithoutShell(t *testing.T) {
 	porthole(t, "rmi", "bare")
 }
 
+// Secrets are there as long as the step is. What cannot be had with a debugger is
+// refused.
+func TestBuildDebugSecret(t *testing.T) {
+	begin(t)
+	dir := buildDir(t, "FROM busybox\nRUN --mount=type=secret,id=token test -f /run/secrets/token && exit 4\n")
+	secret := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(secret, []byte("hush"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := openTerminal(t, daemon.Program("porthole"), "build", "--debug", "--secret", "id=token,src="+secret, dir)
+	p.expect(`command 2 of 2 failed: exit 4: exit code 4`)
+	p.expect(`\) `)
+	p.typeIn("run cat /run/secrets/token; echo\r")
+	p.expect(`\r\nhush\r\n`)
+	p.expect(`\) `)
+	p.typeIn("env\r")
+	p.expect(`mount +/run/secrets/token`)
+	p.expect(`\) `)
+	p.typeIn("quit\r")
+	if code := p.ends(); code != 1 {
+		t.Errorf("ended with %d", code)
+	}
+	p = openTerminal(t, daemon.Program("porthole"), "build", "--debug", "--secret", "id=token,src="+secret, "--ssh", "default", dir)
+	p.expect(`cannot specify both --debug and --ssh`)
+	if code := p.ends(); code == 0 {
+		t.Error("--ssh was passed over")
+	}
+}
+
 // Where nobody could answer, a build goes on as without a debugger.
 func TestBuildDebugWithoutTerminal(t *testing.T) {
 	begin(t)

@@ -63,4 +63,6 @@ type Debug struct {
 	Lines []int
 	// Step stops before the first instruction.
 	Step bool
+	// Secrets are for RUN --mount=type=secret, by their IDs.
+	Secrets map[string][]byte
 }

@@ -56,15 +56,14 @@ type session struct {
 	started  bool
 	catching bool // failures stop the build
 
-	mu       sync.Mutex
-	c        *client.Client
-	id       string // of the build
-	file     string // the Dockerfile
-	lines    []int  // breakpoints
-	stop     *api.BuildStop
-	reverse  bool // going back to a breakpoint
-	handles  handles
-	lastCode int
+	mu      sync.Mutex
+	c       *client.Client
+	id      string // of the build
+	file    string // the Dockerfile
+	lines   []int  // breakpoints
+	stop    *api.BuildStop
+	reverse bool // going back to a breakpoint
+	handles handles
 }
 
 // serve speaks with one editor until it goes away.

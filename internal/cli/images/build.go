@@ -58,9 +58,6 @@ func NewBuild(a *command.App) *cobra.Command {
 		Args:  command.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if o.wanted(a) {
-				if flag := o.kitFlag(); flag != "" {
-					return fmt.Errorf("conflicting options: cannot specify both --debug and --%s", flag)
-				}
 				return o.debug(cmd.Context(), a, args[0])
 			}
 			if o.byBuildKit(args[0]) {

@@ -66,8 +66,12 @@ func (o *buildOptions) debug(ctx context.Context, a *command.App, where string) 
 	if err != nil {
 		return err
 	}
-	if where == "-" {
-		return errors.New("--debug: a build context from standard input leaves no input for the debugger")
+	if err := o.checkDebug(where); err != nil {
+		return err
+	}
+	secrets, err := readSecrets(o.secrets)
+	if err != nil {
+		return err
 	}
 	source, err := o.source(ctx, a, where, &options)
 	if err != nil {
@@ -92,7 +96,7 @@ func (o *buildOptions) debug(ctx context.Context, a *command.App, where string) 
 	defer stopAsking()
 	go func() {
 		defer stopAsking()
-		done <- c.BuildDebug(ctx, source, client.BuildDebugOptions{Build: options, Lines: lines, Step: o.debugFlags.step}, d.hear(ctx))
+		done <- c.BuildDebug(ctx, source, client.BuildDebugOptions{Build: options, Lines: lines, Step: o.debugFlags.step, Secrets: secrets}, d.hear(ctx))
 	}()
 	for {
 		select {
@@ -105,7 +109,7 @@ func (o *buildOptions) debug(ctx context.Context, a *command.App, where string) 
 			err := d.stopped(asking, stop)
 			if err != nil && asking.Err() == nil {
 				cancel()
-				<-done
+				a.Log.Debug("build was ended", "err", <-done)
 				return err
 			}
 		}

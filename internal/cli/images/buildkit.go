@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -44,10 +45,11 @@ var kitOnly = []string{
 	"push", "load",
 }
 
-// kitFlag is one of those flags that was given; empty: none was.
-func (k *kitFlags) kitFlag() string {
+// kitFlag is one of those flags that was given, other than those in but; empty:
+// none was.
+func (k *kitFlags) kitFlag(but ...string) string {
 	for _, name := range kitOnly {
-		if k.set.Changed(name) {
+		if k.set.Changed(name) && !slices.Contains(but, name) {
 			return name
 		}
 	}
