@@ -19,7 +19,8 @@ func TestRegistryConfig(t *testing.T) {
 	}{
 		{"nothing set", remote.Options{}, "{" + own + "}"},
 		{
-			"all", remote.Options{Insecure: []string{"10.1.2.3/16", "reg.example:5000"}, Mirrors: []string{"https://mirror.example"}},
+			"all",
+			remote.Options{Insecure: []string{"10.1.2.3/16", "reg.example:5000"}, Mirrors: []string{"https://mirror.example"}},
 			`{"InsecureRegistryCIDRs":["10.1.0.0/16","::1/128","127.0.0.0/8"],"IndexConfigs":{` +
 				`"docker.io":{"Name":"docker.io","Mirrors":["https://mirror.example/"],"Secure":true,"Official":true},` +
 				`"reg.example:5000":{"Name":"reg.example:5000","Mirrors":[],"Secure":false,"Official":false}},"Mirrors":["https://mirror.example/"]}`,

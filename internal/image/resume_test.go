@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/moby/moby/api/types/jsonstream"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/portholehq/porthole/internal/image/remote"
@@ -63,7 +64,7 @@ func newPartly(t *testing.T, l *layout, target ocispec.Descriptor) *partly {
 		}
 		w.Header().Set("Content-Length", fmt.Sprint(len(data)))
 		_, _ = w.Write(data[:len(data)/2])
-		w.(http.Flusher).Flush() //nolint:errcheck,forcetypeassert // every server's can
+		_ = http.NewResponseController(w).Flush()
 		p.halfway <- struct{}{}
 		<-req.Context().Done()
 		return true
@@ -76,23 +77,31 @@ func newPartly(t *testing.T, l *layout, target ocispec.Descriptor) *partly {
 func killedPull(t *testing.T, p *partly) string {
 	t.Helper()
 	s := openRemote(t, remote.Options{})
-	ended := make(chan error, 1)
+	ended, unpacked := make(chan error, 1), make(chan struct{}, 2)
 	go func() {
-		_, err := s.Pull(t.Context(), named(t, p.host+"/app:latest"), PullOptions{}, nil)
+		_, err := s.Pull(t.Context(), named(t, p.host+"/app:latest"), PullOptions{}, func(m jsonstream.Message) {
+			if m.Status == "Pull complete" {
+				unpacked <- struct{}{}
+			}
+		})
 		ended <- err
 	}()
 	<-p.halfway
-	// The other layer is there and unpacked, and the half has been written, but for
-	// what the library has in its buffer of 1 MiB.
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		unpacked, _ := filepath.Glob(filepath.Join(s.root, "layers/overlay/snapshots/*/fs/etc/text"))
+	// The other layer is there and unpacked: nothing is written to the database any
+	// more. And the half has been written, but for what the library has in its buffer
+	// of 1 MiB.
+	<-unpacked
+	deadline := time.After(30 * time.Second)
+	for {
 		written, _ := filepath.Glob(filepath.Join(s.root, "content/ingest/*/data"))
-		if len(unpacked) == 1 && len(written) == 1 {
+		if len(written) == 1 {
 			if info, err := os.Stat(written[0]); err == nil && info.Size() == p.written() {
 				break
 			}
 		}
-		if time.Now().After(deadline) {
+		select {
+		case <-time.After(5 * time.Millisecond):
+		case <-deadline:
 			t.Fatal("the pull does not come halfway")
 		}
 	}

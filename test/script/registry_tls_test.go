@@ -164,7 +164,7 @@ func (d *ownDaemon) tlsRegistry(addr string) (ca []byte) {
 	t := d.t
 	t.Helper()
 	dir := t.TempDir()
-	host, _, _ := net.SplitHostPort(addr) //nolint:errcheck // the test's own
+	host, _, _ := net.SplitHostPort(addr)
 	ca, cert, key := certificates(t, host)
 	for name, data := range map[string][]byte{
 		"cert.pem": cert, "key.pem": key, "htpasswd": []byte(registryHash),
@@ -192,7 +192,7 @@ auth: {htpasswd: {realm: test, path: %[1]s/htpasswd}}
 		var err error
 		testenv.InNetNS(t, d.net, func() error {
 			var conn net.Conn
-			if conn, err = net.DialTimeout("tcp", addr, time.Second); err == nil { //nolint:noctx // within a second
+			if conn, err = net.DialTimeout("tcp", addr, time.Second); err == nil {
 				conn.Close()
 			}
 			return nil
