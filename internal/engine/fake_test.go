@@ -360,8 +360,7 @@ func (t *fakeTask) Exec(_ context.Context, o runtime.ExecOptions) (Process, erro
 	return p, nil
 }
 
-// fakeProcess is an exec: "echo WORDS" prints, "cat" copies, "exit N" ends, "hold" leaves its output open in a grandchild,
-// "flood" prints more than a client takes that does not read, and lives.
+// fakeProcess is an exec: "echo WORDS" prints, "cat" copies, "exit N" ends, "hold" leaves its output open in a grandchild.
 type fakeProcess struct {
 	t                     *fakeTask
 	o                     runtime.ExecOptions
@@ -387,8 +386,6 @@ func (p *fakeProcess) Start(context.Context) error {
 		go func() { _, _ = io.Copy(p.stdout, p.stdin); p.closeAll(); p.end(0) }()
 	case "exit":
 		go func() { p.closeAll(); p.end(int(args[1][0] - '0')) }()
-	case "flood":
-		go func() { _, _ = p.stdout.Write(make([]byte, 1<<20)); p.closeAll() }()
 	case "hold":
 		go func() { _, _ = io.WriteString(p.stdout, "held\n"); p.end(0) }()
 	}
