@@ -55,6 +55,9 @@ type recording struct {
 	// numbered is how many steps have a number.
 	numbered int
 
+	putting sync.Mutex // held while the record is written, so that the newest stays
+	failed  bool       // to write it; guarded by putting
+
 	changed chan struct{} // has room for one
 	saving  sync.WaitGroup
 	stop    chan struct{}
@@ -169,22 +172,28 @@ func (r *recording) change() {
 
 // save writes the record as it changes.
 func (r *recording) save() {
-	failed := false
 	for {
 		select {
 		case <-r.changed:
 		case <-r.stop:
 			return
 		}
-		if err := r.store.Put(r.snapshot()); err != nil && !failed {
-			failed = true
-			r.log.Warn("build is not recorded", "build", r.build.ID, "err", err)
-		}
+		r.put()
 		select {
 		case <-time.After(saveInterval):
 		case <-r.stop:
 			return
 		}
+	}
+}
+
+// put writes the record as it is now.
+func (r *recording) put() {
+	r.putting.Lock()
+	defer r.putting.Unlock()
+	if err := r.store.Put(r.snapshot()); err != nil && !r.failed {
+		r.failed = true
+		r.log.Warn("build is not recorded", "build", r.build.ID, "err", err)
 	}
 }
 
@@ -275,27 +284,34 @@ func advance(s *api.BuildStep, v *client.Vertex) {
 	s.EndedAt = v.Completed.UTC()
 }
 
-// of calls fn with the step of a vertex in each build that it is part of.
-func (rs *recordings) of(vertex digest.Digest, fn func(*api.BuildStep)) {
+// of calls fn with the step of a vertex in each build that it is part of, and
+// returns those.
+func (rs *recordings) of(vertex digest.Digest, fn func(*api.BuildStep)) (of []*recording) {
 	if vertex == "" {
-		return
+		return nil
 	}
 	for _, r := range rs.all() {
 		r.mu.Lock()
 		if i, ok := r.known[vertex]; ok {
 			fn(&r.build.Steps[i])
 			r.change()
+			of = append(of, r)
 		}
 		r.mu.Unlock()
 	}
+	return of
 }
 
-// started notes the process of a step.
+// started notes the process of a step that is about to run. It is written before
+// the process has printed anything: its output is found by the record.
 func (rs *recordings) started(vertex digest.Digest, s *step.Step) {
-	rs.of(vertex, func(b *api.BuildStep) {
+	of := rs.of(vertex, func(b *api.BuildStep) {
 		b.ID, b.Process, b.Command, b.MemoryLimit = s.ID, s.ID, s.Process.Args, s.Resources.Memory
 		b.Ended, b.ExitCode, b.OOMKilled, b.Reason = false, 0, false, ""
 	})
+	for _, r := range of {
+		r.put()
+	}
 }
 
 // ended notes how the process of a step has ended.
