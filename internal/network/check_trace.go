@@ -110,7 +110,7 @@ func (w *walk) traced(ctx context.Context, at netip.AddrPort) (d *nft.Drop, err 
 }
 
 // traceSettle is how long events are read that the kernel has sent before.
-const traceSettle = 100 * time.Millisecond
+const traceSettle = 300 * time.Millisecond
 
 // bindTowards gives a socket the address and port by which it will connect, so
 // that they are known before.

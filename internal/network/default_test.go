@@ -1,7 +1,6 @@
 package network
 
 import (
-	"context"
 	"net/netip"
 	"path/filepath"
 	"testing"
@@ -108,7 +107,7 @@ func TestDefaultBridgeRefused(t *testing.T) {
 	}
 	defer m.Close()
 	want := "fixed-cidr 10.10.0.0/25 is not of the default bridge's subnet 10.9.0.0/24: give that with --bip"
-	if err := m.EnsureDefault(context.Background()); !errdefs.IsInvalidArgument(err) || err.Error() != want {
+	if err := m.EnsureDefault(t.Context()); !errdefs.IsInvalidArgument(err) || err.Error() != want {
 		t.Errorf("%v, want %s", err, want)
 	}
 }

@@ -176,8 +176,8 @@ func (s *search) owner(id, detail string) api.Owner {
 
 func ownerOf(r *engine.Resident, detail string) api.Owner {
 	o := api.Owner{Kind: kindContainer, ID: r.ID, Name: r.Name, Status: string(r.Status), Detail: detail}
-	if r.Step {
-		o.Kind = kindStep
+	if r.Step { // whose name is a line of somebody's Dockerfile
+		o.Kind, o.Name = kindStep, quoted(r.Name)
 	}
 	if r.Config != nil {
 		o.Image = r.Config.Image

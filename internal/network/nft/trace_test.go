@@ -2,6 +2,7 @@ package nft
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"os"
@@ -35,8 +36,8 @@ func runNft(t *testing.T, netns *os.File, rules string) {
 }
 
 // dropped connects to a port of the loopback interface that somebody listens on,
-// and returns what drops a packet.
-func dropped(t *testing.T, netns *os.File) (d *Drop) {
+// and returns what drops a packet; nil: nothing does for that long.
+func dropped(t *testing.T, netns *os.File, wait time.Duration) (d *Drop) {
 	t.Helper()
 	testenv.InNetNS(t, netns, func() error {
 		l, err := net.Listen("tcp4", "127.0.0.1:7777")
@@ -64,10 +65,10 @@ func dropped(t *testing.T, netns *os.File) (d *Drop) {
 			return err
 		}
 		defer tracer.Close()
-		if err := unix.Connect(fd, &unix.SockaddrInet4{Port: 7777, Addr: here}); err != nil && err != syscall.EINPROGRESS {
+		if err := unix.Connect(fd, &unix.SockaddrInet4{Port: 7777, Addr: here}); err != nil && !errors.Is(err, syscall.EINPROGRESS) {
 			return err
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
+		ctx, cancel := context.WithTimeout(t.Context(), wait)
 		defer cancel()
 		d, err = tracer.Dropped(ctx)
 		return err
@@ -112,7 +113,11 @@ func TestTrace(t *testing.T) {
 			if tt.rules != "" {
 				runNft(t, netns, tt.rules)
 			}
-			got := dropped(t, netns)
+			wait := 300 * time.Millisecond
+			if tt.want != nil {
+				wait = 30 * time.Second
+			}
+			got := dropped(t, netns, wait)
 			if diff := cmp.Diff(tt.want, got, cmpopts.IgnoreFields(Drop{}, "Handle")); diff != "" {
 				t.Error(diff)
 			}
@@ -129,7 +134,7 @@ func TestTraceLeavesNothing(t *testing.T) {
 	netns := testenv.NetNS(t)
 	testenv.InNetNS(t, netns, ns.LoopbackUp)
 	runNft(t, netns, "table inet porthole_trace_4194305_80 { }") // of a process that cannot be
-	if d := dropped(t, netns); d != nil {
+	if d := dropped(t, netns, 100*time.Millisecond); d != nil {
 		t.Errorf("dropped by %+v", d)
 	}
 	nft := testenv.NeedsProgram(t, "nft")
