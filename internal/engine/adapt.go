@@ -79,8 +79,6 @@ func (t taskAdapter) Inherited() []inheritedExec {
 	return list
 }
 
-func (t taskAdapter) Pids() ([]int, error) { return t.Cgroup().Pids() }
-
 func (t taskAdapter) Stats() (*container.StatsResponse, error) {
 	s, err := t.Cgroup().Stats()
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -323,6 +324,26 @@ func (c *Container) Plan() *plan.Plan { return c.plan }
 
 // Cgroup is the container's group.
 func (c *Container) Cgroup() *cgroup.Group { return c.group }
+
+// Pids lists the container's processes, in ascending order. A stage that waits
+// there for an exec is none of them.
+func (c *Container) Pids() ([]int, error) {
+	pids, err := c.group.Pids()
+	if err != nil {
+		return nil, err
+	}
+	shim, err := os.Stat(fmt.Sprintf("/proc/%d/exe", c.shimProcess.PID))
+	if err != nil {
+		return pids, nil //nolint:nilerr // the shim is gone, and its stages with it
+	}
+	return slices.DeleteFunc(pids, func(pid int) bool {
+		if pid == c.pid {
+			return false // --init is the shim's program, too
+		}
+		exe, err := os.Stat(fmt.Sprintf("/proc/%d/exe", pid))
+		return err == nil && os.SameFile(exe, shim)
+	}), nil
+}
 
 // NetNS opens the container's network namespace. The caller closes it.
 func (c *Container) NetNS() (*os.File, error) { return c.namespace(ns.Net) }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -194,6 +195,10 @@ func TestExpectedExec(t *testing.T) {
 	plain, _ := w.execRun(c, "sh", "-c", look)
 	if err := c.ExpectExec(t.Context()); err != nil {
 		t.Fatal(err)
+	}
+	w.expectedStage(c) // is there
+	if pids, err := c.Pids(); err != nil || !slices.Equal(pids, []int{c.Pid()}) {
+		t.Errorf("processes %v %v, want the first alone", pids, err)
 	}
 	if early, _ := w.execRun(c, "sh", "-c", look); early != plain {
 		t.Errorf("expected:\n%s\nnot expected:\n%s", early, plain)
