@@ -15,6 +15,19 @@ type Container struct {
 	// OOMKills are the processes of the present or last run that the kernel killed
 	// for want of memory, as far as this daemon has seen it.
 	OOMKills []OOMKill `json:"OOMKills,omitempty"`
+	// Grafts are what was mounted into it while it runs; none if it does not run.
+	Grafts []Graft `json:"Grafts,omitempty"`
+}
+
+// Graft is a directory or file of the host that was mounted into a container while
+// it runs. POST /porthole/containers/{id}/grafts with source=, destination= and
+// ro=1 makes one, DELETE with destination= takes it back, GET lists them. It is
+// gone when the run ends, and is not there again after a restart.
+type Graft struct {
+	Source      string    `json:"Source"` // on the host
+	Destination string    `json:"Destination"`
+	ReadOnly    bool      `json:"ReadOnly"`
+	Since       time.Time `json:"Since"`
 }
 
 // Run is one life of a container, from a start to its end, or an attempt at it.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"net/url"
 
 	mobyclient "github.com/moby/moby/client"
@@ -58,4 +59,40 @@ func (c *Client) OpenFiles(ctx context.Context, container string, mapped bool) (
 	var out api.OpenFiles
 	err := c.get(ctx, path, &out)
 	return out, err
+}
+
+// GraftOptions say what Graft mounts.
+type GraftOptions struct {
+	Source      string // a directory or file of the daemon's host, absolute
+	Destination string // in the container, absolute
+	ReadOnly    bool
+}
+
+// Graft mounts a directory or file of the host into a container that runs, until it
+// is taken back or the run ends.
+func (c *Client) Graft(ctx context.Context, container string, o GraftOptions) (api.Graft, error) {
+	q := url.Values{"source": {o.Source}, "destination": {o.Destination}}
+	if o.ReadOnly {
+		q.Set("ro", "1")
+	}
+	var out api.Graft
+	err := c.post(ctx, graftsPath(container)+"?"+q.Encode(), &out)
+	return out, err
+}
+
+// Ungraft takes back what Graft has mounted.
+func (c *Client) Ungraft(ctx context.Context, container, destination string) error {
+	q := url.Values{"destination": {destination}}
+	return c.answer(ctx, http.MethodDelete, graftsPath(container)+"?"+q.Encode(), new(struct{}))
+}
+
+// Grafts lists what Graft has mounted.
+func (c *Client) Grafts(ctx context.Context, container string) ([]api.Graft, error) {
+	var out []api.Graft
+	err := c.get(ctx, graftsPath(container), &out)
+	return out, err
+}
+
+func graftsPath(container string) string {
+	return "/porthole/containers/" + url.PathEscape(container) + "/grafts"
 }

@@ -66,6 +66,7 @@ func verbs(b system.Build) []verb {
 		{"kill", containers.NewKill},
 		{"load", images.NewLoad},
 		{"logs", containers.NewLogs},
+		{"mount", containers.NewMount},
 		{"mounts", containers.NewMounts},
 		{"pause", containers.NewPause},
 		{"port", containers.NewPort},

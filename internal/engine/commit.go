@@ -45,6 +45,9 @@ func mountTargets(v *view) []string {
 	for _, m := range v.Mounts {
 		targets = append(targets, m.Destination)
 	}
+	for _, g := range v.Life.Grafts {
+		targets = append(append(targets, g.Destination), g.Made...)
+	}
 	return targets
 }
 

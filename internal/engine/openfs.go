@@ -212,17 +212,26 @@ func (e *Engine) furnish(f *containerFS, v *view, use fsUse, user *os.File) erro
 // as runs fn on a thread that may make files for the container's root.
 func (f *containerFS) as(fn func() error) error {
 	return ns.OnThread(func() error {
-		unix.Umask(0) // of this thread
-		if f.ids.Size > 0 {
-			if err := sys.SetFSIDs(f.ids.Host, f.ids.Host); err != nil {
-				return err
-			}
-			if err := sys.RaiseEffective(); err != nil {
-				return os.NewSyscallError("capset", err)
-			}
+		if err := becomeRoot(f.ids); err != nil {
+			return err
 		}
 		return fn()
 	})
+}
+
+// becomeRoot lets the calling thread, which must be one of its own, make files for a container's root.
+func becomeRoot(ids tartree.IDs) error {
+	unix.Umask(0) // of this thread
+	if ids.Size == 0 {
+		return nil
+	}
+	if err := sys.SetFSIDs(ids.Host, ids.Host); err != nil {
+		return err
+	}
+	if err := sys.RaiseEffective(); err != nil {
+		return os.NewSyscallError("capset", err)
+	}
+	return nil
 }
 
 // filesOf are the mounts of a container that are files on the host.

@@ -174,6 +174,9 @@ type lookBackend interface {
 	Subjects() []engine.Subject
 	Processes(ref string) ([]ps.Info, error)
 	Addresses() map[netip.Addr]string
+	ContainerGraft(ctx context.Context, ref string, g engine.GraftSpec) (state.Graft, error)
+	ContainerUngraft(ctx context.Context, ref, destination string) error
+	ContainerGrafts(ref string) ([]state.Graft, error)
 }
 
 var _ Backend = (*engine.Engine)(nil)

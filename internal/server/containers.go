@@ -67,7 +67,12 @@ func (s *Server) containerInspect(r *request) error {
 	if err != nil {
 		return err
 	}
+	grafts, err := s.backend.ContainerGrafts(c.ID)
+	if err != nil {
+		return err
+	}
 	ours := portholeMember(runs)
+	ours.Grafts = graftForms(grafts)
 	ours.OOMKills = oomKillForms(kills)
 	ours.Operations = showOperations(operations)
 	return r.json(http.StatusOK, inspectForm(r, *c, ours))

@@ -232,6 +232,8 @@ func (f *fake) Subject(ref string) (engine.Subject, error) {
 	return engine.Subject{}, errdefs.ErrNotFound.WithMessage("No such container: " + ref)
 }
 
+func (f *fake) ContainerGrafts(string) ([]state.Graft, error) { return nil, nil }
+
 func (f *fake) VolumeUsers(string, string) []string { return nil }
 
 func (f *fake) ExecHint(string) (string, error) { return "look elsewhere", nil }

@@ -116,6 +116,9 @@ func (s *Server) routes() []route {
 		{get, "/porthole/containers/{name}/sockets", s.sockets},
 		{get, "/porthole/containers/{name}/files", s.openFiles},
 		{get, "/porthole/containers/{name}/timeline", s.timeline},
+		{get, "/porthole/containers/{name}/grafts", s.graftList},
+		{post, "/porthole/containers/{name}/grafts", s.graftMake},
+		{remove, "/porthole/containers/{name}/grafts", s.graftRemove},
 
 		{get, "/porthole/daemon", s.daemonState},
 		{get, "/porthole/system/df", s.ledger},

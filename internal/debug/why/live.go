@@ -310,6 +310,9 @@ func (e *evidence) notes() []string {
 			}
 		}
 	}
+	for _, g := range e.sub.Grafts {
+		notes = append(notes, fmt.Sprintf("%s of the host was mounted at %s %s ago, while it ran; porthole mount ungraft %s %s takes it back", g.Source, g.Destination, since(g.Since), e.name, g.Destination))
+	}
 	signal := syscall.SIGTERM
 	if p, ok := e.first(); ok && (e.sub.Config.StopSignal == "" || e.sub.Config.StopSignal == "SIGTERM") && !p.handles(signal) {
 		notes = append(notes, "a stop will take its whole time: pid 1 has no handler for SIGTERM, and the kernel ends no pid 1 without one (--init helps)")

@@ -68,6 +68,19 @@ type Life struct {
 	Runs    []Run  `json:"runs,omitempty"`     // the last ones, the oldest first
 	Asked   *Asked `json:"asked,omitempty"`    // last, of the present run; nil: nothing
 	OOMTold int    `json:"oom_told,omitempty"` // kills of the present run that an event has told of
+	// Grafts are those of the present run, and where there was one in earlier ones.
+	Grafts []Graft `json:"grafts,omitempty"`
+}
+
+// Graft is a directory or file of the host that was mounted into a container while it ran. It lasts as long as the run.
+type Graft struct {
+	Run         int       `json:"run"`
+	Source      string    `json:"source"` // on the host
+	Destination string    `json:"destination"`
+	RW          bool      `json:"rw"`
+	Since       time.Time `json:"since"`
+	MountID     uint64    `json:"mount_id"`       // the kernel's, see statx(2)
+	Made        []string  `json:"made,omitempty"` // what was made of Destination to mount it there, outermost first
 }
 
 // Status is the state of a container, with Docker's names.
