@@ -96,3 +96,11 @@ func (c *Client) Grafts(ctx context.Context, container string) ([]api.Graft, err
 func graftsPath(container string) string {
 	return "/porthole/containers/" + url.PathEscape(container) + "/grafts"
 }
+
+// Compare tells in what two containers, or images, differ.
+func (c *Client) Compare(ctx context.Context, a, b string) (api.Comparison, error) {
+	q := url.Values{"a": {a}, "b": {b}}
+	var out api.Comparison
+	err := c.get(ctx, "/porthole/compare?"+q.Encode(), &out)
+	return out, err
+}

@@ -49,6 +49,7 @@ func verbs(b system.Build) []verb {
 		{"attach", containers.NewAttach},
 		{"capture", networks.NewCapture},
 		{"commit", containers.NewCommit},
+		{"compare", system.NewCompare},
 		{"cp", containers.NewCp},
 		{"create", containers.NewCreate},
 		{"dap", dap.New},

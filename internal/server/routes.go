@@ -113,6 +113,7 @@ func (s *Server) routes() []route {
 		{post, "/porthole/build/debug/{name}/resize", s.buildResize},
 		{post, "/porthole/build/debug/{name}", s.buildCommand},
 		{get, "/porthole/processes", s.processes},
+		{get, "/porthole/compare", s.compare},
 		{get, "/porthole/containers/{name}/sockets", s.sockets},
 		{get, "/porthole/containers/{name}/files", s.openFiles},
 		{get, "/porthole/containers/{name}/timeline", s.timeline},
