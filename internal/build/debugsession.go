@@ -45,6 +45,7 @@ type debugSession struct {
 	ended    chan struct{} // closed when the build has ended, or is to
 	endOnce  sync.Once
 	jobs     debugJobs
+	salts    salts
 
 	// Of the goroutine that builds.
 	next   int          // index of the instruction to be done next

@@ -14,9 +14,12 @@ import (
 	"github.com/moby/buildkit/frontend/dockerui"
 	gateway "github.com/moby/buildkit/frontend/gateway/client"
 	"github.com/moby/buildkit/frontend/gateway/forwarder"
+	"github.com/moby/buildkit/identity"
 	"github.com/moby/buildkit/session"
+	"github.com/moby/buildkit/solver"
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/moby/buildkit/worker"
+	"github.com/opencontainers/go-digest"
 
 	"github.com/portholehq/porthole/internal/build/order"
 )
@@ -98,12 +101,7 @@ func (s *debugSession) solveJob(ctx context.Context, gw gateway.Client, recorded
 		return err
 	}
 	def := marshalled.ToPB()
-	if head := headOf(def); s.redo && head != "" && job.in.works {
-		if def.Metadata[string(head)] == nil {
-			def.Metadata[string(head)] = &pb.OpMetadata{}
-		}
-		def.Metadata[string(head)].IgnoreCache = true
-	}
+	s.ignoreCache(def, job.in)
 	defer s.watchers.add(def, s.classic)()
 	if _, err := gw.Solve(ctx, gateway.SolveRequest{Definition: def, CacheImports: ui.CacheImports, Evaluate: true}); err != nil {
 		return err
@@ -125,6 +123,62 @@ func (s *debugSession) solveJob(ctx context.Context, gw gateway.Client, recorded
 		job.state.files = ref.ImmutableRef.Clone()
 	}
 	return nil
+}
+
+// ignoreCache has the instruction done without asking the cache, if that is
+// wanted, and nothing else: what was done before, by jobs that have ended, is
+// only to be found there. BuildKit's own way would empty the caches that the step
+// mounts.
+func (s *debugSession) ignoreCache(def *pb.Definition, in instruction) {
+	head := headOf(def)
+	wanted := s.redo || def.Metadata[string(head)].GetIgnoreCache()
+	for _, m := range def.Metadata {
+		m.IgnoreCache = false
+	}
+	if head != "" && wanted && in.works {
+		s.salts.set(head)
+	}
+}
+
+// salts make the keys of vertices in the cache others than they would be, for the
+// life of a session.
+type salts struct {
+	mu   sync.Mutex
+	list map[digest.Digest]string
+}
+
+func (s *salts) set(vertex digest.Digest) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.list == nil {
+		s.list = map[digest.Digest]string{}
+	}
+	s.list[vertex] = identity.NewID()
+}
+
+func (s *salts) of(vertex digest.Digest) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.list[vertex]
+}
+
+// saltedOp is an operation whose key in the cache may be another.
+type saltedOp struct {
+	solver.Op
+	salts  *salts
+	vertex digest.Digest
+}
+
+// CacheMap tells the operation's key; see [solver.Op].
+func (o saltedOp) CacheMap(ctx context.Context, job solver.JobContext, index int) (*solver.CacheMap, bool, error) {
+	m, done, err := o.Op.CacheMap(ctx, job, index)
+	salt := o.salts.of(o.vertex)
+	if err != nil || m == nil || salt == "" {
+		return m, done, err
+	}
+	salted := *m
+	salted.Digest = digest.FromString(salt + " " + m.Digest.String())
+	return &salted, done, nil
 }
 
 func cacheEntries(o order.Options) []frontend.CacheOptionsEntry {

@@ -35,6 +35,14 @@ type buildWorker struct {
 
 // ResolveOp makes the operation of a vertex.
 func (w *buildWorker) ResolveOp(v solver.Vertex, s frontend.FrontendLLBBridge, sm *session.Manager, proxy worker.ProxyOpt) (solver.Op, error) {
+	op, err := w.resolveOp(v, s, sm, proxy)
+	if w.hook != nil && err == nil {
+		op = saltedOp{Op: op, salts: &w.hook.salts, vertex: v.Digest()}
+	}
+	return op, err
+}
+
+func (w *buildWorker) resolveOp(v solver.Vertex, s frontend.FrontendLLBBridge, sm *session.Manager, proxy worker.ProxyOpt) (solver.Op, error) {
 	baseOp, ok := v.Sys().(*pb.Op)
 	if !ok {
 		return w.Worker.ResolveOp(v, s, sm, proxy)

@@ -79,7 +79,10 @@ func TestBuildDebug(t *testing.T) {
 // wanted. Breakpoints stop inside of steps, single steps before instructions.
 func TestBuildDebugEdit(t *testing.T) {
 	begin(t)
-	dir := buildDir(t, failing)
+	cache := "RUN --mount=type=cache,target=/c,id=" + filepath.Base(t.TempDir()) + time.Now().Format("150405.000000") + " "
+	text := strings.Replace(failing, "RUN ", cache, 1)
+	porthole(t, "build", buildDir(t, "FROM busybox\n"+cache+"echo kept >/c/kept\n"))
+	dir := buildDir(t, text)
 	p := openTerminal(t, daemon.Program("porthole"), "build", "--step", "--break", "3", dir)
 	p.expect(`Stopped at Dockerfile:1, instruction 1 of 5, before it is done`)
 	p.expect(`\) `)
@@ -89,9 +92,10 @@ func TestBuildDebugEdit(t *testing.T) {
 	p.typeIn("continue\r")
 	p.expect(`Stopped at Dockerfile:3, instruction 3 of 5, before its step runs`)
 	p.expect(`\) `)
-	p.typeIn("run ls /one\r")
-	p.expect(`No such file`)
-	p.expect(`exit code 1`)
+	p.typeIn("run ls /one; cat /c/kept; exit 5\r")
+	p.expect(`/one: No such file`)
+	p.expect(`\nkept`) // a breakpoint empties no cache
+	p.expect(`exit code 5`)
 	p.expect(`\) `)
 	p.typeIn("continue\r")
 	p.expect(`Stopped at Dockerfile:4.*exit code 1`)
@@ -112,7 +116,7 @@ func TestBuildDebugEdit(t *testing.T) {
 	p.expect(`Stopped at Dockerfile:4, instruction 4 of 5, before it is done`)
 	p.expect(`\) `)
 	p.typeIn("save\r")
-	p.expect(`- RUN echo one >/one`)
+	p.expect(`- RUN .* echo one >/one`)
 	p.expect(`\+ RUN echo uno >/one; touch /fixed`)
 	p.expect(`\[y/N\] `)
 	p.typeIn("y\r")
@@ -124,9 +128,9 @@ func TestBuildDebugEdit(t *testing.T) {
 	if code := p.ends(); code != 0 {
 		t.Errorf("ended with %d", code)
 	}
-	text, err := os.ReadFile(filepath.Join(dir, "Dockerfile"))
-	if want := strings.Replace(failing, "echo one >/one", "echo uno >/one; touch /fixed", 1); err != nil || string(text) != want {
-		t.Errorf("the Dockerfile is %q, %v", text, err)
+	got, err := os.ReadFile(filepath.Join(dir, "Dockerfile"))
+	if want := strings.Replace(text, cache+"echo one >/one", "RUN echo uno >/one; touch /fixed", 1); err != nil || string(got) != want {
+		t.Errorf("the Dockerfile is %q, %v", got, err)
 	}
 }
 
@@ -194,6 +198,24 @@ func TestBuildDebugWithoutShell(t *testing.T) {
 	}
 	porthole(t, "rm", "bare")
 	porthole(t, "rmi", "bare")
+}
+
+// Without the cache each instruction is done once, though each is a job of its
+// own.
+func TestBuildDebugNoCache(t *testing.T) {
+	begin(t)
+	run := "RUN --mount=type=cache,target=/c,id=" + filepath.Base(t.TempDir()) + time.Now().Format("150405.000000") + " "
+	dir := buildDir(t, "FROM busybox AS one\n"+run+"echo one >>/c/n\n"+run+"echo two >>/c/n\nFROM one\nCOPY --from=one /etc /etc\n"+run+"cat /c/n && exit 3\n")
+	for range 2 { // the second time they are in the cache
+		p := openTerminal(t, daemon.Program("porthole"), "build", "--debug", "--no-cache", dir)
+		p.expect(`Running in [0-9a-f]{12}\r\none\r\ntwo\r\n`)
+		p.expect(`command 2 of 2 failed`)
+		p.expect(`\) `)
+		p.typeIn("!rm /c/n\r")
+		p.expect(`\) `)
+		p.typeIn("quit\r")
+		p.ends()
+	}
 }
 
 // Secrets are there as long as the step is. What cannot be had with a debugger is
