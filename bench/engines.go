@@ -33,7 +33,7 @@ type engine struct {
 // command returns a command line, not started.
 func (e *engine) command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, e.program, args...)
-	cmd.Env = []string{"DOCKER_HOST=" + e.host, "HOME=" + e.home, "PATH=" + os.Getenv("PATH"), "DOCKER_CLI_HINTS=false"}
+	cmd.Env = []string{"DOCKER_HOST=" + e.host, "HOME=" + e.home, "PATH=" + os.Getenv("PATH"), "DOCKER_CLI_HINTS=false", "DOCKER_BUILDKIT=0"}
 	return cmd
 }
 

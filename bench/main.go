@@ -88,7 +88,12 @@ func measureAll(ctx context.Context, s settings, engines []*engine) error {
 	failed := 0
 	pull, done := pulls(s.images)
 	defer done()
-	for _, b := range append(slices.Clone(benchmarks), pull) {
+	dockerfile, err := os.MkdirTemp("", "bench-build-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dockerfile)
+	for _, b := range slices.Concat(benchmarks, builds(dockerfile), []benchmark{pull}) {
 		if s.only != "" && !contains(s.only, b.name) {
 			continue
 		}

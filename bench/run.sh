@@ -12,5 +12,5 @@ trap 'rm -rf "$dir"' EXIT
 CGO_ENABLED=0 go build -buildvcs=false -o "$dir/bench" ./bench
 # Copies, as they are installed: the linker leaves its output in single pages of
 # the page cache, from which a program starts half a millisecond later.
-install bin/porthole bin/portholed bin/porthole-shim "$dir"
+install bin/porthole bin/porthole-build bin/portholed bin/porthole-shim "$dir"
 PORTHOLE_TEST_BIN=$dir "$dir/bench" -images "$images" "$@"

@@ -6,15 +6,15 @@ package main
 
 import (
 	"context"
+	"log/slog"
 	"os"
-
-	"github.com/sirupsen/logrus"
 
 	"github.com/portholehq/porthole/internal/build/caller"
 	"github.com/portholehq/porthole/internal/buildspec"
 	"github.com/portholehq/porthole/internal/cli"
 	"github.com/portholehq/porthole/internal/cli/command"
 	"github.com/portholehq/porthole/internal/cli/system"
+	"github.com/portholehq/porthole/internal/daemon"
 )
 
 // Set by the linker; see the Makefile.
@@ -30,7 +30,7 @@ func build(ctx context.Context, a *command.App, r buildspec.Request) error {
 	if err != nil {
 		return err
 	}
-	logrus.SetLevel(logrus.ErrorLevel) // the libraries' notes are of no use to people
+	daemon.RedirectLogrus(slog.New(slog.DiscardHandler)) // the libraries' notes are of no use to people
 	// The display looks at the terminal itself, so it gets the file.
 	return caller.Build(ctx, caller.Options{Dial: c.DialHijack, In: a.In, Out: a.Out, Err: os.Stderr, Config: a.Config()}, r)
 }

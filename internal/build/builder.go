@@ -85,6 +85,7 @@ type Builder struct {
 	states     states
 	history    *history.Store
 	recordings recordings
+	made       madeImages
 	debugging  debugSessions
 	tools      func() (string, error)
 	// What solvers of debugged builds share with the controller's.

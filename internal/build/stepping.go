@@ -12,6 +12,7 @@ import (
 	"github.com/containerd/platforms"
 	"github.com/moby/buildkit/cache"
 	"github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/client/llb"
 	"github.com/moby/buildkit/executor"
 	"github.com/moby/buildkit/exporter"
 	"github.com/moby/buildkit/exporter/containerimage"
@@ -149,13 +150,14 @@ func (f *steppingFrontend) steps(ctx context.Context, gw gateway.Client, recorde
 		r.expect(c.o.Dockerfile, list)
 	}
 	lines := strings.SplitAfter(string(source.Data), "\n")
+	bases := &onceResolver{ImageMetaResolver: gw}
 	for i, in := range list {
 		c.begin(i+1, len(list), in.head, in.command)
 		if in.early {
 			continue
 		}
 		text := strings.Join(lines[:min(in.end, len(lines))], "")
-		id, err := f.step(ctx, gw, ui, recorded, c, []byte(text), source)
+		id, err := f.step(ctx, gw, ui, bases, recorded, c, []byte(text), source)
 		if err != nil {
 			return err
 		}
@@ -166,8 +168,8 @@ func (f *steppingFrontend) steps(ctx context.Context, gw gateway.Client, recorde
 
 // step solves a Dockerfile that ends with the instruction in question, and
 // makes an image of the result.
-func (f *steppingFrontend) step(ctx context.Context, gw gateway.Client, ui *dockerui.Client, recorded *recordingBridge, c *classic, text []byte, source *dockerui.Source) (string, error) {
-	o := dockerfile2llb.ConvertOpt{Config: ui.Config, Client: ui, SourceMap: source.SourceMap, MetaResolver: gw}
+func (f *steppingFrontend) step(ctx context.Context, gw gateway.Client, ui *dockerui.Client, bases llb.ImageMetaResolver, recorded *recordingBridge, c *classic, text []byte, source *dockerui.Source) (string, error) {
+	o := dockerfile2llb.ConvertOpt{Config: ui.Config, Client: ui, SourceMap: source.SourceMap, MetaResolver: bases}
 	o.Target = "" // the end of the text is the target
 	if len(ui.TargetPlatforms) > 0 {
 		o.TargetPlatform = &ui.TargetPlatforms[0]
@@ -210,7 +212,20 @@ func (b *Builder) keepStep(ctx context.Context, result *frontend.Result, config 
 
 // keepState makes such an image of files, which may be nil, and returns its ID.
 func (b *Builder) keepState(ctx context.Context, files cache.ImmutableRef, config []byte, sid string) (string, error) {
-	return b.makeImage(ctx, files, config, sid, b.worker.keepIntermediate)
+	of := madeOf(files, config)
+	if id, ok := b.madeBefore(ctx, of); ok {
+		return id, nil
+	}
+	made := madeImage{}
+	id, err := b.makeImage(ctx, files, config, sid, func(ctx context.Context, target ocispec.Descriptor) error {
+		made.target = target.Digest
+		return b.worker.keepIntermediate(ctx, target)
+	})
+	if err == nil {
+		made.id = id
+		b.made.put(of, made)
+	}
+	return id, err
 }
 
 // makeImage makes an image of files, which may be nil, has name give it a name,

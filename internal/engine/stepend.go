@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"regexp"
 	"strconv"
 	"strings"
@@ -30,9 +31,7 @@ const (
 // emitStep publishes an event about a step.
 func (e *Engine) emitStep(ctx context.Context, s *step.Step, action events.Action, extra map[string]string) {
 	attributes := map[string]string{"name": s.Name}
-	for key, value := range extra {
-		attributes[key] = value
-	}
+	maps.Copy(attributes, extra)
 	e.emitOther(ctx, events.BuilderEventType, action, s.ID, attributes)
 }
 

@@ -334,7 +334,7 @@ func (w *watch) follow(ctx context.Context, stream mobyclient.EventsResult, all 
 
 // followStep is follow for an event about builds.
 func (w *watch) followStep(ctx context.Context, e events.Message, first *sync.WaitGroup) {
-	switch e.Action { //nolint:exhaustive // the others are about builds and prunes
+	switch e.Action {
 	case "step_start":
 		w.add(ctx, e.Actor.ID, first)
 	case "step_die":
