@@ -80,6 +80,8 @@ const (
 	// and mostStates of how many builds.
 	keepStates = 30 * 24 * time.Hour
 	mostStates = 500
+	// unfinishedStates ends the name of a file that is being written.
+	unfinishedStates = ".new"
 )
 
 // states remembers the states of builds, in a file for each build.
@@ -104,6 +106,10 @@ func (s *states) load() error {
 	s.byRef = map[string]string{}
 	for _, e := range entries {
 		path := filepath.Join(s.dir, e.Name())
+		if strings.HasSuffix(path, unfinishedStates) {
+			_ = os.Remove(path) // half of one, by the death of a daemon
+			continue
+		}
 		b := &buildStates{path: path}
 		data, err := os.ReadFile(path)
 		if err == nil {
@@ -145,10 +151,10 @@ func (s *states) put(b *buildStates) error {
 	if b.path == "" {
 		b.path = filepath.Join(s.dir, newStepID()[:32])
 	}
-	if err := os.WriteFile(b.path+".new", data, 0o600); err != nil {
+	if err := os.WriteFile(b.path+unfinishedStates, data, 0o600); err != nil {
 		return err
 	}
-	if err := os.Rename(b.path+".new", b.path); err != nil {
+	if err := os.Rename(b.path+unfinishedStates, b.path); err != nil {
 		return err
 	}
 	kept := *b

@@ -42,8 +42,14 @@ func openEditor(t *testing.T, r io.Reader, w io.Writer) *editor {
 // startDAP starts the program on pipes.
 func startDAP(t *testing.T, args ...string) (stdin io.WriteCloser, stdout io.Reader) {
 	t.Helper()
-	cmd := exec.Command(daemon.Program("porthole"), append([]string{"dap"}, args...)...)
-	cmd.Env = append(os.Environ(), "DOCKER_HOST="+daemon.Host(), "HOME="+t.TempDir())
+	return startAdapter(t, exec.Command(daemon.Program("porthole"), append([]string{"dap"}, args...)...), len(args) > 0)
+}
+
+// startAdapter starts a program that speaks DAP. One that listens does not end
+// with its editor.
+func startAdapter(t *testing.T, cmd *exec.Cmd, listens bool) (stdin io.WriteCloser, stdout io.Reader) {
+	t.Helper()
+	cmd.Env = append(append(os.Environ(), "DOCKER_HOST="+daemon.Host(), "HOME="+t.TempDir()), cmd.Env...)
 	cmd.Stderr = os.Stderr
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
@@ -60,14 +66,14 @@ func startDAP(t *testing.T, args ...string) (stdin io.WriteCloser, stdout io.Rea
 		_ = stdin.Close()
 		done := make(chan error, 1)
 		go func() { done <- cmd.Wait() }()
-		if len(args) > 0 {
+		if listens {
 			_ = cmd.Process.Signal(os.Interrupt)
 		}
 		select {
 		case <-done:
 		case <-time.After(20 * time.Second):
 			_ = cmd.Process.Kill()
-			t.Error("porthole dap does not end with its editor")
+			t.Errorf("%s does not end with its editor", cmd)
 		}
 	})
 	return stdin, stdout
@@ -296,4 +302,39 @@ func TestDAPListens(t *testing.T) {
 		t.Errorf("line %d", line)
 	}
 	_ = conn.Close() // begin checks that nothing is left of the build
+}
+
+// The adapter of buildx, which editors with Docker's extension start, works with
+// this daemon: breakpoints, steps, and the stop at a failure.
+func TestBuildxDAP(t *testing.T) {
+	begin(t)
+	program, err := buildxProgram()
+	if err != nil {
+		t.Fatalf("docker buildx (make buildx): %v", err)
+	}
+	dir := buildDir(t, failing)
+	cmd := exec.Command(program, "dap", "build")
+	cmd.Env = []string{"BUILDX_EXPERIMENTAL=1", "DOCKER_CONFIG=" + t.TempDir()}
+	stdin, stdout := startAdapter(t, cmd, false)
+	e := openEditor(t, stdout, stdin)
+	e.ask("initialize", map[string]any{"adapterID": "dockerfile", "linesStartAt1": true})
+	_, events := e.ask("launch", map[string]any{"contextPath": dir, "dockerfile": filepath.Join(dir, "Dockerfile")})
+	until(e, events, func(*dap.InitializedEvent) bool { return true })
+	e.ask("setBreakpoints", map[string]any{
+		"source": map[string]string{"path": filepath.Join(dir, "Dockerfile")}, "breakpoints": []map[string]int{{"line": 3}},
+	})
+	_, events = e.ask("configurationDone", nil)
+	if line := stopAt(e, events, "breakpoint"); line != 3 {
+		t.Errorf("breakpoint: line %d", line)
+	}
+	_, events = e.ask("next", map[string]any{"threadId": 1})
+	if line := stopAt(e, events, "step"); line != 5 { // the last of its lines, as buildx has it
+		t.Errorf("after a step: line %d", line)
+	}
+	_, events = e.ask("continue", map[string]any{"threadId": 1})
+	if line := stopAt(e, events, "exception"); line != 5 {
+		t.Errorf("failure: line %d", line)
+	}
+	e.ask("disconnect", nil)
+	_ = cmd.Process.Kill() // it stays, with the build that has failed
 }
