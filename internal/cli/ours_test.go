@@ -114,6 +114,23 @@ func TestHarmless(t *testing.T) {
 			Summary: evil, Verdicts: []api.Verdict{{Text: evil, Evidence: []string{evil}, Next: []string{evil}}}, Notes: []string{evil}, Unknown: []string{evil},
 			LastWords: []api.DeathLine{{Text: evil}, {Bytes: []byte(evil + "\xff")}}, History: []api.WhyRun{{Text: evil, LastLine: evil}},
 		},
+		"/porthole/processes": []api.ContainerProcesses{{Name: evil, Status: "running", Processes: []api.Process{{User: evil, Command: evil}}}, {Name: "x", Unknown: evil}},
+		"/porthole/containers/{id}/sockets": api.Sockets{
+			Sockets: []api.Socket{{Local: evil, Holders: []api.Holder{{Name: evil}}, PeerHolders: []api.Holder{{Name: evil}}}}, Unknown: []string{evil},
+		},
+		"/porthole/containers/{id}/files": api.OpenFiles{
+			Files: []api.OpenFile{{Holder: api.Holder{Name: evil}, Type: "file", Path: evil, Peers: []api.Holder{{Name: evil}}}}, Mapped: []api.MappedFile{{Path: evil}}, Unknown: []string{evil},
+		},
+		"/porthole/containers/{id}/timeline": api.Timeline{Entries: []api.TimelineEntry{{Source: "log", Kind: evil, Text: evil}}, Unknown: []string{evil}},
+		"/porthole/containers/{id}/grafts":   []api.Graft{{Source: evil, Destination: evil}},
+		"/porthole/compare":                  api.Comparison{A: api.Compared{Name: evil}, B: api.Compared{Name: evil}, Differences: []api.Difference{{Group: "env", Key: evil}}, Unknown: []string{evil}},
+		"/porthole/containers/{id}/isolation": api.Isolation{
+			UsernsNote: evil, Steps: []api.Step{{Name: evil}}, Warnings: []string{evil},
+			Live: &api.IsolationLive{
+				Name: evil, AppArmor: evil, MaskedPaths: []string{evil}, Mounts: []api.Mount{{Destination: evil, Source: evil}}, Unknown: []string{evil},
+				Namespaces: []api.Namespace{{Kind: "net", SharedWith: []string{evil}}},
+			},
+		},
 		"/porthole/containers/{id}/mounts": api.Mounts{Mounts: []api.Mount{{Destination: evil, Source: evil, Note: evil, Next: []string{evil}, Options: []string{evil}}}},
 		"/containers/json":                 []object{{"Id": webID, "Names": []string{"/web"}, "Status": "Up 2 seconds (unhealthy)"}},
 	} {
@@ -130,7 +147,7 @@ func TestHarmless(t *testing.T) {
 	})
 	host := newFakeAPI(t, mux).host
 	for _, line := range []string{
-		"trace web", "health web", "health --no-trunc --format {{.Output}} web", "deaths", "deaths --no-trunc --format {{.Cause}}{{.Command}}", "why web", "ps --no-trunc",
+		"trace web", "health web", "health --no-trunc --format {{.Output}} web", "deaths", "deaths --no-trunc --format {{.Cause}}{{.Command}}", "why web", "ps --no-trunc", "ps --tree", "sockets web", "files web", "files --mapped web", "timeline web", "mount ls web", "compare a b", "inspect --isolation web",
 		"mounts web", "mounts --no-trunc --format {{.Source}}{{.Options}}{{.Note}} web",
 	} {
 		got := porthole(t).run(t, host, words(line)...)

@@ -279,7 +279,7 @@ func takeAway(root *os.File, made []string) {
 		base := path.Base(name)
 		err = unix.Unlinkat(int(dir.Fd()), base, unix.AT_REMOVEDIR)
 		var st unix.Stat_t
-		if err == unix.ENOTDIR && unix.Fstatat(int(dir.Fd()), base, &st, unix.AT_SYMLINK_NOFOLLOW) == nil && st.Size == 0 {
+		if errors.Is(err, unix.ENOTDIR) && unix.Fstatat(int(dir.Fd()), base, &st, unix.AT_SYMLINK_NOFOLLOW) == nil && st.Size == 0 {
 			err = unix.Unlinkat(int(dir.Fd()), base, 0)
 		}
 		dir.Close()

@@ -29,7 +29,9 @@ func TestRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = child.Process.Kill(); _ = child.Wait() })
-	deadline := time.Now().Add(10 * time.Second)
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	late := time.After(10 * time.Second)
 	for {
 		list, err := Read(Source{}, []int{child.Process.Pid, os.Getpid(), 1 << 30})
 		if err != nil {
@@ -48,9 +50,10 @@ func TestRead(t *testing.T) {
 		if other.Parent == os.Getpid() && other.Name == "sleep" && strings.HasSuffix(other.Command, "sleep 1000") {
 			return
 		}
-		if time.Now().After(deadline) { // it may not have been executed yet
+		select { // it may not have been executed yet
+		case <-tick.C:
+		case <-late:
 			t.Fatalf("child: %+v", other)
 		}
-		time.Sleep(time.Millisecond)
 	}
 }

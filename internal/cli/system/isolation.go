@@ -54,9 +54,9 @@ func writeIsolation(w *tabwriter.Writer, name string, iso *api.Isolation) {
 	put := func(format string, args ...any) { _, _ = fmt.Fprintf(w, format+"\n", args...) }
 	live := iso.Live
 	if live == nil {
-		put("%s does not run: only what is set for its next start is known.", name)
+		put("%s does not run: only what is set for its next start is known.", command.Visible(name))
 	} else {
-		put("%s is %s, pid %d on the host", live.Name, live.Status, live.HostPID)
+		put("%s is %s, pid %d on the host", command.Visible(live.Name), live.Status, live.HostPID)
 		if live.Privileged {
 			put("It is privileged: it is hardly kept apart.")
 		}
