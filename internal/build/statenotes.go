@@ -61,6 +61,8 @@ type vertexNote struct {
 	// chain are the records of the layers of what it has led to, the topmost
 	// last.
 	chain []string
+	// inputs are those of what it started from, where it tells that.
+	inputs [][]string
 }
 
 // ResolveSourceMetadata remembers what base images were found to be.
@@ -272,6 +274,9 @@ func (n *stateNotes) note(head digest.Digest, chain []string) {
 	n.fill(head, chain)
 	for key, v := range n.vertices {
 		n.fill(key, v.chain)
+		for i, chain := range v.inputs[:min(len(v.inputs), len(v.op.GetInputs()))] {
+			n.fill(digest.Digest(v.op.GetInputs()[i].GetDigest()), chain)
+		}
 	}
 	n.doc.States = n.doc.States[:0]
 	for _, key := range n.order {
@@ -338,6 +343,13 @@ func (n *stateNotes) parent(v *vertexNote) digest.Digest {
 		return ""
 	}
 	return digest.Digest(v.op.GetInputs()[input].GetDigest())
+}
+
+// began tells what the vertex started from.
+func (v *vertexNote) began(inputs [][]string) {
+	v.notes.mu.Lock()
+	defer v.notes.mu.Unlock()
+	v.inputs = inputs
 }
 
 // reached tells that the vertex was executed, and what it has led to.

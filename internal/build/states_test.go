@@ -170,6 +170,15 @@ func TestNotes(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	n.leave()
+	// An instruction that fails without a step tells at least what it started from.
+	n = &stateNotes{b: b, vertices: map[digest.Digest]*vertexNote{}, refs: map[digest.Digest]string{}, users: 1}
+	n.define(def)
+	n.vertices[cp].began([][]string{{"low", "base"}, {"local"}})
+	n.note(run, nil)
+	if got := n.doc.States; len(got) != 1 || got[0].Vertex != base || got[0].Ref != "base" {
+		t.Errorf("after a COPY that fails: %+v", got)
+	}
+	n.leave()
 	if left := b.watchers.of(run); len(left) > 0 {
 		t.Errorf("%d watchers stay", len(left))
 	}

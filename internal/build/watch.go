@@ -25,7 +25,9 @@ type watcher interface {
 
 // A stateWatcher is a watcher that wants to know what an operation has led to.
 type stateWatcher interface {
-	// reached has the records of the layers of the result, the topmost last.
+	// began has, for each input, the records of its layers, the topmost last.
+	began(inputs [][]string)
+	// reached has those of the result.
 	reached(chain []string)
 	// failed tells the status of a process that failed, before reached. It
 	// returns where the instruction is, as "Dockerfile:7", if that is known.
@@ -104,11 +106,27 @@ func (o watchedOp) Exec(ctx context.Context, job solver.JobContext, inputs []sol
 	for _, w := range o.watchers.of(o.vertex) {
 		w.worked()
 	}
+	o.watchers.began(o.vertex, inputs)
 	results, err := o.Op.Exec(ctx, job, inputs)
 	if err == nil && len(results) == 1 {
 		o.watchers.reached(o.vertex, chainOf(results[0]))
 	}
 	return results, err
+}
+
+// began tells all who watch a vertex what it starts from.
+func (ws *watchers) began(key digest.Digest, inputs []solver.Result) {
+	var chains [][]string
+	for _, w := range ws.of(key) {
+		s, ok := w.(stateWatcher)
+		if !ok {
+			continue
+		}
+		for len(chains) < len(inputs) {
+			chains = append(chains, chainOf(inputs[len(chains)]))
+		}
+		s.began(chains)
+	}
 }
 
 // reached tells all who watch a vertex what it has led to.
