@@ -45,6 +45,7 @@ type Death struct {
 	// Sender is the process, other than the daemon's own, that sent the signal of
 	// the end, or one just before it; absent: nobody did, or it is not known.
 	Sender   *DeathSender `json:"Sender,omitempty"`
+	Denials  []Denial     `json:"Denials,omitempty"` // system calls that were refused
 	OOMKills []OOMKill    `json:"OOMKills,omitempty"`
 	OOMCount uint64       `json:"OOMCount,omitempty"` // what the kernel counted, which may be more than it told of
 	Signals  *SignalMasks `json:"Signals,omitempty"`
@@ -88,6 +89,18 @@ type DeathStop struct {
 	TimeoutSeconds float64   `json:"TimeoutSeconds,omitempty"` // negative: for ever
 	TimedOut       bool      `json:"TimedOut,omitempty"`       // it was killed because it did not end in time
 	By             *Actor    `json:"By,omitempty"`
+}
+
+// Denial is a system call that was refused, once or several times, in a container
+// of which that was to be logged (--log-denials).
+type Denial struct {
+	Program string    `json:"Program"` // the name of the thread, of at most 15 bytes
+	Call    string    `json:"Call"`
+	Args    string    `json:"Args"` // of the first time, in parentheses, as strace(1) prints them
+	Errno   string    `json:"Errno"`
+	Seccomp bool      `json:"Seccomp"` // by the seccomp profile; else by the kernel itself
+	Count   uint64    `json:"Count"`
+	First   time.Time `json:"First"`
 }
 
 // DeathSender is a process that sent a signal, as the host sees it.

@@ -418,6 +418,7 @@ var ours = regexp.MustCompile(`(?s)` + strings.Join([]string{
 	`  why +Tell [^\n]*\n`,
 	`  timeline +Show [^\n]*\n`,
 	`  trace +Follow [^\n]*\n`,
+	`      --log-denials .*?"why" to tell\n`,
 	`  debug +Open [^\n]*\n`,
 	`      --(cmd|once) [^\n]*(\n {20,}[^\n]*)*\n`,
 	`  -t, --tty +With --once[^\n]*\n`,

@@ -75,6 +75,9 @@ func (e *Engine) exited(c *ctr, task Task, settled chan struct{}) {
 	if rec.Stop == nil {
 		rec.Sender = e.senderOf(c.id, task.Pid(), rec.Started, exit)
 	}
+	if rec.Denials = c.denials.Load().take(); len(rec.Denials) > 0 {
+		rec.Rights = RightsOf(before.HostConfig)
+	}
 	pending := e.deaths.begin(rec) // whoever is told of the end finds it
 	err := c.moveAnd(to, func(v *view) {
 		remove = remove && c.held == 0

@@ -181,6 +181,10 @@ func (s *starting) run(ctx context.Context) error {
 		return err
 	}
 	s.e.feedFollowers(ctx, s.c.id, s.task)
+	if denials := s.e.logDenials(s.v, false); denials != nil {
+		s.steps.AddFunc(denials.end)
+		s.c.denials.Store(denials)
+	}
 	defer s.c.going()()
 	if err := s.task.Start(ctx); err != nil {
 		return err

@@ -22,6 +22,7 @@ type Subject struct {
 	Published []network.Published
 	Health    *container.Health // nil: there are no checks
 	OOMKills  []death.OOMKill   // of the present run
+	Denials   []death.Denial    // of the present run, where they are logged
 	Networks  []string          // by name
 	Grafts    []state.Graft     // what was mounted into it while it runs
 	Unadopted error             // why the shim of an earlier daemon could not be taken up
@@ -36,7 +37,7 @@ func (e *Engine) Subject(ref string) (Subject, error) {
 	v := c.view()
 	s := Subject{
 		Container: v.Container, Status: v.shownStatus(), Pid: v.pid(), Published: v.published, Health: v.health,
-		OOMKills: c.kills.all(), Networks: slices.Sorted(maps.Keys(v.Container.Networks)), Unadopted: v.unadopted, Grafts: graftsOf(v),
+		OOMKills: c.kills.all(), Denials: c.denials.Load().all(), Networks: slices.Sorted(maps.Keys(v.Container.Networks)), Unadopted: v.unadopted, Grafts: graftsOf(v),
 	}
 	if s.Pid == 0 {
 		return s, nil

@@ -97,6 +97,7 @@ type ctr struct {
 	// adopting is held while a container of an earlier daemon, whose shim did not answer, is taken up or given up.
 	adopting sync.Mutex
 	kills    oomKills
+	denials  atomic.Pointer[denialLog] // of the present or last run; nil: they are not logged
 
 	mu      sync.Mutex // guards what follows, and writes of snap
 	deleted bool       // no more saves

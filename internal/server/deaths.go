@@ -60,6 +60,9 @@ func deathForm(d *death.Record) api.Death {
 		}
 	}
 	out.OOMKills = oomKillForms(d.OOMKills)
+	for _, x := range d.Denials {
+		out.Denials = append(out.Denials, api.Denial(x))
+	}
 	if s := d.Sender; s != nil {
 		out.Sender = &api.DeathSender{
 			PID: s.PID, PIDInside: s.Inside, UID: s.UID, Command: s.Command, ContainerID: s.Container, ContainerName: s.ContainerName,

@@ -113,6 +113,9 @@ func (b *builder) lifecycle() error {
 	h.ContainerIDFile, h.Runtime = p.cidFile, p.runtime
 	h.ReadonlyRootfs, h.GroupAdd = p.readOnly, p.groupAdd.GetSlice()
 	h.Sysctls, h.Annotations = p.sysctls.GetAll(), p.annotations.GetAll()
+	if p.logDenials {
+		h.Annotations[logDenials] = "true"
+	}
 	if b.set.Changed("init") {
 		h.Init = &p.init
 	}
@@ -243,3 +246,7 @@ func validateDeviceRule(val string) (string, error) {
 	}
 	return val, fmt.Errorf("invalid device cgroup format '%s'", val)
 }
+
+// logDenials is the annotation by which the daemon is asked to log system calls
+// that are refused.
+const logDenials = "porthole.log-denials"

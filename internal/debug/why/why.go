@@ -50,11 +50,11 @@ type rule func(*evidence) []api.Verdict
 
 // deadRules are for a run that has ended; the first that finds something is the
 // answer. How it ended is the last: it adds nothing to why.
-var deadRules = []rule{notStarted, refusedCommand, byWords, ending}
+var deadRules = []rule{notStarted, refusedCommand, deniedCall, byWords, ending}
 
 // liveRules are for one that goes on.
 var liveRules = []rule{
-	paused, frozen, oomSurvivor, crashLoop, stuck, descriptors, processes, zombies, throttled, busy, unhealthy, listeners, liveWords, mounts,
+	paused, frozen, oomSurvivor, crashLoop, stuck, descriptors, processes, zombies, throttled, busy, unhealthy, listeners, liveDenied, liveWords, mounts,
 }
 
 // Explain says why. A container of which nothing is known gives errdefs.ErrNotFound.

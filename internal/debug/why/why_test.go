@@ -60,6 +60,11 @@ func said(lines ...string) func(*death.Record) {
 	}
 }
 
+// refused is a run in which calls were.
+func refused(r *death.Rights, list ...death.Denial) func(*death.Record) {
+	return func(d *death.Record) { d.Rights, d.Denials = r, list }
+}
+
 func TestExplainTheDead(t *testing.T) {
 	uid := uint32(7)
 	killedBy := death.Exit{Signal: syscall.SIGKILL, Code: 137}
@@ -88,6 +93,13 @@ func TestExplainTheDead(t *testing.T) {
 		{"ended by itself when asked to", ended(death.Exit{Code: 0}, func(d *death.Record) {
 			d.Sender = &death.Sender{PID: 9, Command: "kill 5", Signal: syscall.SIGTERM, Source: "tracepoint"}
 		}), "completed", api.Certain, "it got SIGTERM: process 9 (kill 5)", ""},
+		{"a call that seccomp refused", ended(death.Exit{Code: 1}, refused(&death.Rights{}, death.Denial{Program: "unshare", Call: "unshare", Args: "(CLONE_NEWNS)", Errno: "EPERM", Seccomp: true})), "call-refused", api.Likely, "its seccomp profile refuses with EPERM: it needs CAP_SYS_ADMIN", ""},
+		{"a call that no capability lets through", ended(death.Exit{Code: 1}, refused(&death.Rights{}, death.Denial{Program: "x", Call: "keyctl", Errno: "EPERM", Seccomp: true})), "call-refused", api.Likely, "x called keyctl", ""},
+		{"a call that the kernel refused", ended(death.Exit{Code: 1}, refused(&death.Rights{CapDrop: []string{"CHOWN"}}, death.Denial{Program: "x", Call: "chown", Errno: "EPERM"})), "call-refused", api.Likely, "it needs CAP_CHOWN", ""},
+		{"a capability that does not reach so far", ended(death.Exit{Code: 1}, refused(&death.Rights{}, death.Denial{Program: "x", Call: "chown", Errno: "EPERM"})), "call-refused", api.Likely, "CAP_CHOWN outside of the container's user namespace", ""},
+		{"an unknown call is no reason", ended(death.Exit{Code: 1}, refused(&death.Rights{}, death.Denial{Program: "x", Call: "syscall_0x270f", Errno: "ENOSYS", Seccomp: true})), "exited", api.Certain, "code 1", ""},
+		{"a file that may not be read is another's matter", ended(death.Exit{Code: 1}, refused(&death.Rights{}, death.Denial{Program: "x", Call: "openat", Errno: "EACCES"})), "exited", api.Certain, "code 1", ""},
+		{"refused, and well", ended(death.Exit{}, refused(&death.Rights{}, death.Denial{Program: "x", Call: "unshare", Errno: "EPERM", Seccomp: true})), "completed", api.Certain, "", ""},
 		{"memory, and the log is lost", ended(killedBy, func(d *death.Record) { d.OOMCount = 2 }), "oom", api.Likely, "the kernel counted 2 kills", "its log"},
 		{"memory of a group around it", ended(killedBy, func(d *death.Record) {
 			d.OOMKills = []death.OOMKill{{Task: "java", PID: 5, RSS: 1 << 20, Whose: death.OuterLimit, Group: "/pods", Limit: 1 << 30, First: true}}

@@ -60,8 +60,10 @@ const (
 	bpfVarCloneNumbers = "clone_numbers"
 	bpfVarFailed       = "failed"
 	bpfVarGroup        = "group"
+	bpfVarMuch         = "much"
 	bpfVarPart         = "part"
 	bpfVarPidNs        = "pid_ns"
+	bpfVarRefused      = "refused"
 	bpfVarSlow         = "slow"
 	bpfVarSummary      = "summary"
 	bpfVarWanted       = "wanted"
@@ -137,8 +139,10 @@ type bpfVariableSpecs struct {
 	CloneNumbers *ebpf.VariableSpec `ebpf:"clone_numbers"`
 	Failed       *ebpf.VariableSpec `ebpf:"failed"`
 	Group        *ebpf.VariableSpec `ebpf:"group"`
+	Much         *ebpf.VariableSpec `ebpf:"much"`
 	Part         *ebpf.VariableSpec `ebpf:"part"`
 	PidNs        *ebpf.VariableSpec `ebpf:"pid_ns"`
+	Refused      *ebpf.VariableSpec `ebpf:"refused"`
 	Slow         *ebpf.VariableSpec `ebpf:"slow"`
 	Summary      *ebpf.VariableSpec `ebpf:"summary"`
 	Wanted       *ebpf.VariableSpec `ebpf:"wanted"`
@@ -192,8 +196,10 @@ type bpfVariables struct {
 	CloneNumbers *ebpf.Variable `ebpf:"clone_numbers"`
 	Failed       *ebpf.Variable `ebpf:"failed"`
 	Group        *ebpf.Variable `ebpf:"group"`
+	Much         *ebpf.Variable `ebpf:"much"`
 	Part         *ebpf.Variable `ebpf:"part"`
 	PidNs        *ebpf.Variable `ebpf:"pid_ns"`
+	Refused      *ebpf.Variable `ebpf:"refused"`
 	Slow         *ebpf.Variable `ebpf:"slow"`
 	Summary      *ebpf.Variable `ebpf:"summary"`
 	Wanted       *ebpf.Variable `ebpf:"wanted"`

@@ -57,7 +57,10 @@ type Options struct {
 	Calls   []string
 	Failed  bool          // only those that fail
 	Slow    time.Duration // only those that take so long
+	Refused bool          // only those that seccomp, or the kernel with EPERM or EACCES, has refused
 	Summary bool          // count calls, see [Tracer.Summary], and tell of none
+	// Ring is how many bytes of events may wait to be read, a power of two; 0: 8 MiB.
+	Ring int
 }
 
 // Event is one of those that [Tracer.Run] tells of. It is valid until the function
@@ -192,7 +195,12 @@ func settle(spec *ebpf.CollectionSpec, o Options) error {
 			clones[i] = int32(n)
 		}
 	}
+	ring := spec.Maps[bpfMapEvents]
+	if o.Ring > 0 {
+		ring.MaxEntries = uint32(o.Ring)
+	}
 	for name, value := range map[string]any{
+		bpfVarRefused: o.Refused, bpfVarMuch: ring.MaxEntries / 4,
 		bpfVarGroup: o.Group, bpfVarPart: o.Part, bpfVarPidNs: uint32(ns.Sys().(*syscall.Stat_t).Ino), bpfVarFailed: o.Failed,
 		bpfVarSummary: o.Summary, bpfVarSlow: uint64(max(o.Slow, 0)), bpfVarWanted: meant, bpfVarCloneNumbers: clones,
 	} {

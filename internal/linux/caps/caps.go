@@ -40,6 +40,9 @@ var names = [...]string{
 	"CAP_BLOCK_SUSPEND", "CAP_AUDIT_READ", "CAP_PERFMON", "CAP_BPF", "CAP_CHECKPOINT_RESTORE",
 }
 
+// Newest is the last capability that has a name here.
+const Newest = Cap(len(names) - 1)
+
 // String returns the name with its CAP_ prefix, or CAP_<number> for one that
 // has no name here.
 func (c Cap) String() string {

@@ -62,6 +62,11 @@ type Record struct {
 	Stop   *Stop   `json:"stop,omitempty"`   // what the engine was asked to do
 	Sender *Sender `json:"sender,omitempty"` // who sent the signal that ended it, or one just before, where the kernel told
 
+	// Denials are the system calls that were refused, where that was to be logged.
+	Denials []Denial `json:"denials,omitempty"`
+	// Rights are what the container had been given, if there are denials.
+	Rights *Rights `json:"rights,omitempty"`
+
 	OOMKills []OOMKill `json:"oom_kills,omitempty"` // during the whole run
 	// OOMCount is what the kernel counted, which may be more than it told of.
 	OOMCount uint64 `json:"oom_count,omitempty"`
@@ -174,6 +179,28 @@ func (s *Sender) Text() string {
 	}
 	return text
 }
+
+// Denial is a system call that was refused, once or several times.
+type Denial struct {
+	Program string    `json:"program"` // the name of the thread, of at most 15 bytes
+	Call    string    `json:"call"`    // its name
+	Args    string    `json:"args"`    // of the first time, in parentheses, as strace(1) prints them
+	Errno   string    `json:"errno"`   // such as EPERM
+	Seccomp bool      `json:"seccomp"` // by the seccomp profile; else by the kernel itself
+	Count   uint64    `json:"count"`
+	First   time.Time `json:"first"`
+}
+
+// Rights are what somebody asked for that decides over denials.
+type Rights struct {
+	CapAdd     []string `json:"cap_add,omitempty"`
+	CapDrop    []string `json:"cap_drop,omitempty"`
+	Privileged bool     `json:"privileged,omitempty"`
+	Seccomp    string   `json:"seccomp,omitempty"` // the option, without the text of a profile; empty: none
+}
+
+// MaxDenials are kept of a run.
+const MaxDenials = 32
 
 // OOMKill is one process that the kernel killed for want of memory.
 type OOMKill struct {

@@ -7,6 +7,7 @@ const volatile __u64 group;   /* the container's cgroup id */
 const volatile __u64 part;    /* that of the group in it whose processes are meant */
 const volatile __u32 pid_ns;  /* in whose numbers processes are told */
 const volatile bool failed;   /* only calls that fail */
+const volatile bool refused; /* only calls that were refused: by seccomp, or with EPERM or EACCES */
 const volatile bool summary;  /* count, and tell of no single one */
 const volatile __u64 slow;    /* only calls that take so long, in nanoseconds */
 
@@ -142,7 +143,7 @@ static __always_inline void count(__u32 what)
 }
 
 /* So much has gathered when the reader is woken. */
-#define MUCH (2 << 20)
+const volatile __u32 much = 2 << 20;
 
 /* send hands an event to the reader, who looks by itself every few milliseconds
  * and is woken only once when much has gathered: to wake costs more than all else
@@ -151,7 +152,7 @@ static __always_inline void send(struct event *e)
 {
 	__u64 waiting = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA);
 	__u32 n = e->length;
-	bool now = waiting >= MUCH && waiting < MUCH + sizeof(*e);
+	bool now = waiting >= much && waiting < much + sizeof(*e);
 
 	if (n > DATA)
 		n = DATA;
@@ -416,6 +417,8 @@ int BPF_PROG(sys_exit, struct pt_regs *regs, long ret)
 	e->ret = ret;
 	e->took = bpf_ktime_get_boot_ns() - e->time;
 	if (failed && !(ret < 0 && ret >= -4095))
+		return 0;
+	if (refused && !(e->flags & DENIED) && ret != -1 && ret != -13)
 		return 0;
 	if (e->took < slow)
 		return 0;

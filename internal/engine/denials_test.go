@@ -1,0 +1,63 @@
+package engine
+
+import (
+	"fmt"
+	"syscall"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/moby/moby/api/types/container"
+
+	"github.com/portholehq/porthole/internal/linux/calltrace"
+	"github.com/portholehq/porthole/internal/linux/syscalls"
+	"github.com/portholehq/porthole/internal/record/death"
+)
+
+func refusal(comm, call string, errno syscall.Errno, seccomp bool) *calltrace.Event {
+	n, _ := syscalls.Number("", call)
+	return &calltrace.Event{Kind: calltrace.Call, Comm: comm, Call: syscalls.Call{Number: n}, Ret: -int64(errno), Denied: seccomp}
+}
+
+func TestDenials(t *testing.T) {
+	d := &denialLog{}
+	add := func(e *calltrace.Event) {
+		t.Helper()
+		if err := d.add(e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	add(refusal("stage", "mount", syscall.EPERM, false)) // ours, before the program is executed
+	add(&calltrace.Event{Kind: calltrace.Exec})
+	for range 3 {
+		add(refusal("sh", "unshare", syscall.EPERM, true))
+	}
+	add(refusal("sh", "unshare", syscall.EPERM, false))
+	var got []string
+	for _, x := range d.all() {
+		got = append(got, fmt.Sprintf("%s %s %s %v %d", x.Program, x.Call, x.Errno, x.Seccomp, x.Count))
+	}
+	if diff := cmp.Diff([]string{"sh unshare EPERM true 3", "sh unshare EPERM false 1"}, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	for i := range 3 * death.MaxDenials {
+		add(refusal(fmt.Sprint(i), "openat", syscall.EACCES, false))
+	}
+	list := d.all()
+	if len(list) != death.MaxDenials || !list[0].Seccomp {
+		t.Errorf("%d are kept, the first is %+v", len(list), list[0])
+	}
+}
+
+func TestNoDenials(t *testing.T) {
+	var d *denialLog
+	if list := d.take(); list != nil {
+		t.Errorf("got %v", list)
+	}
+}
+
+func TestRights(t *testing.T) {
+	got := RightsOf(&container.HostConfig{CapAdd: []string{"X"}, SecurityOpt: []string{"no-new-privileges", `seccomp={"defaultAction":"SCMP_ACT_ALLOW"}`}})
+	if diff := cmp.Diff(&death.Rights{CapAdd: []string{"X"}, Seccomp: "seccomp=FILE"}, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
