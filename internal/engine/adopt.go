@@ -325,6 +325,7 @@ func (e *Engine) takeUp(c *ctr, task Task) {
 	e.inheritExecs(c, task)
 	e.startSampling(c.view(), task)
 	e.startProbes(c)
+	e.noteGroup(c.view())
 	c.denials.Store(e.logDenials(c.view(), true))
 	e.goWork(func() { e.watch(c, task, settled) })
 }

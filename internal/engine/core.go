@@ -39,6 +39,7 @@ type Engine struct {
 	tools      toolUse
 	expected   chan struct{} // one for each start that is expected
 	traces     chan struct{} // one for each trace that goes on
+	groups     groupBook
 	// noMapping is why no container can have a user namespace of its own; nil: they can.
 	noMapping error
 	started   time.Time

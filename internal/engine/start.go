@@ -181,6 +181,7 @@ func (s *starting) run(ctx context.Context) error {
 		return err
 	}
 	s.e.feedFollowers(ctx, s.c.id, s.task)
+	s.e.noteGroup(s.v)
 	if denials := s.e.logDenials(s.v, false); denials != nil {
 		s.steps.AddFunc(denials.end)
 		s.c.denials.Store(denials)

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"os"
+	"sync"
 	"syscall"
 	"time"
 
@@ -50,7 +51,7 @@ func (e *Engine) senderOf(id string, pid int, began time.Time, exit Exit) *death
 		Inside: f.PIDInside, Itself: f.PID == pid, Parent: f.Parent, ParentName: f.ParentName,
 	}
 	if f.Group != 0 {
-		s.Container, s.ContainerName = e.containerOf(id, f.Group)
+		s.Container, s.ContainerName = e.containerOf(f.Group)
 	}
 	return s
 }
@@ -69,24 +70,45 @@ func (e *Engine) groupOf(id string) *cgroup.Group {
 	return cgroup.New(e.config.CgroupParent + "/" + id)
 }
 
-// containerOf finds the container with a control group, beginning with the likeliest. One that has been removed since has
-// a group no more: of it only that it was a container is known.
-func (e *Engine) containerOf(first string, group uint64) (id, name string) {
-	all := e.registry.all()
-	for _, c := range all {
-		if c.id == first && e.hasGroup(c.id, group) {
-			return c.id, c.view().Name
-		}
-	}
-	for _, c := range all {
-		if c.id != first && e.hasGroup(c.id, group) {
-			return c.id, c.view().Name
-		}
-	}
-	return "unknown", "that has been removed since"
+// groupBook remembers whose control groups were which, also of containers that have been removed since: the group itself
+// may be gone before anybody asks. The zero value is ready.
+type groupBook struct {
+	mu     sync.Mutex
+	owners map[uint64]groupOwner // by cgroup id, which is not used again
+	order  []uint64
 }
 
-func (e *Engine) hasGroup(id string, group uint64) bool {
-	n, err := e.groupOf(id).ID("")
-	return err == nil && n == group
+type groupOwner struct{ id, name string }
+
+// maxGroups are remembered.
+const maxGroups = 1024
+
+// noteGroup remembers the control group of a container whose processes are about to begin.
+func (e *Engine) noteGroup(v *view) {
+	group, err := e.groupOf(v.ID).ID("")
+	if e.deps.Witness == nil || err != nil || group == 0 {
+		return // its processes are then called those of a container that is not known
+	}
+	b := &e.groups
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.owners == nil {
+		b.owners = map[uint64]groupOwner{}
+	}
+	if len(b.order) == maxGroups {
+		delete(b.owners, b.order[0])
+		b.order = append(b.order[:0], b.order[1:]...)
+	}
+	b.owners[group] = groupOwner{v.ID, v.Name}
+	b.order = append(b.order, group)
+}
+
+// containerOf finds the container with a control group.
+func (e *Engine) containerOf(group uint64) (id, name string) {
+	e.groups.mu.Lock()
+	defer e.groups.mu.Unlock()
+	if o, ok := e.groups.owners[group]; ok {
+		return o.id, o.name
+	}
+	return death.UnknownContainer, ""
 }

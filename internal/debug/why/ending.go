@@ -306,6 +306,8 @@ func sentBy(e *evidence, s *death.Sender, name string, evidence []string) []api.
 		return verdict("killed-itself", api.Certain, "its first process sent "+name+" to itself", evidence, e.logsCommand())
 	case s.Container != "" && s.Container == e.id:
 		return verdict("killed-from-inside", api.Certain, fmt.Sprintf("%s, which is this one, sent it %s", s.Text(), name), evidence, e.logsCommand())
+	case s.Container == death.UnknownContainer:
+		return verdict("killed-from-outside", api.Certain, fmt.Sprintf("%s sent it %s", s.Text(), name), evidence)
 	case s.Container != "":
 		return verdict("killed-from-outside", api.Certain, fmt.Sprintf("%s sent it %s", s.Text(), name), evidence, "find out why that container may see this one's processes: porthole inspect --format '{{.HostConfig.PidMode}}' "+s.ContainerName)
 	}

@@ -155,6 +155,9 @@ type Sender struct {
 	ParentName    string         `json:"parent_name,omitempty"`
 }
 
+// UnknownContainer stands for a container of which only that it was one is known.
+const UnknownContainer = "unknown"
+
 // Text names the sender in a few words.
 func (s *Sender) Text() string {
 	if s.Itself {
@@ -167,6 +170,9 @@ func (s *Sender) Text() string {
 			text += fmt.Sprintf(", a child of %s (%d)", s.ParentName, s.Parent)
 		}
 		return text
+	}
+	if s.Container == UnknownContainer {
+		return text + " in a container that is gone"
 	}
 	name := s.ContainerName
 	if name == "" {
