@@ -205,7 +205,7 @@ func (o *parts) openEngine(ctx context.Context, p *process) (*engine.Engine, err
 			Version: version, GitCommit: commit, BuildTime: built,
 			Labels: p.labels, Debug: p.debug, Init: c.Init, LogConfig: logConfig(c), Warnings: c.Warnings(),
 			AddressPools: addressPools(c), DNS: c.DNS, DNSSearch: c.DNSSearch, DNSOptions: c.DNSOptions,
-			StopTimeout: time.Duration(c.DefaultStopTimeout) * time.Second,
+			StopTimeout: time.Duration(c.DefaultStopTimeout) * time.Second, KeepFailed: true,
 		},
 		State: o.state, Events: o.events, Sampler: o.sampler, Deaths: o.deaths, Diagnose: debug.Preflight, KernelLog: true, Witness: o.witness, Host: host, AppArmor: appArmor,
 		Tools:   o.tools,

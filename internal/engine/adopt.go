@@ -500,7 +500,9 @@ func (e *Engine) findLeftovers(ctx context.Context) map[string]state.IDRange {
 		e.log.Error("leftovers were not looked for", "what", "root filesystems", "err", err)
 	}
 	for _, id := range roots {
-		look(id)
+		if !e.remains.has(id) {
+			look(id)
+		}
 	}
 	for id := range left {
 		if ids, err := e.deps.Runtime.IDs(id); err == nil {

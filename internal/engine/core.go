@@ -37,6 +37,7 @@ type Engine struct {
 	host       hostFacts
 	mapper     mapper
 	tools      toolUse
+	remains    *keptFiles
 	expected   chan struct{} // one for each start that is expected
 	traces     chan struct{} // one for each trace that goes on
 	groups     groupBook
@@ -85,6 +86,9 @@ func New(ctx context.Context, deps Deps) (*Engine, error) {
 	if e.noMapping = e.mapper.try(e.config.DataRoot, mount.Single); e.noMapping != nil {
 		e.log.Warn("containers run in the host's user namespace", "err", e.noMapping)
 	}
+	if e.remains, err = loadRemains(filepath.Join(e.config.DataRoot, remainsDir), e.log); err != nil {
+		return nil, err
+	}
 	deps.State.OnFailure(func(err error) {
 		e.log.Error("state was not saved and will be tried again", "err", err)
 	})
@@ -97,6 +101,7 @@ func New(ctx context.Context, deps Deps) (*Engine, error) {
 	}
 	e.followKernelLog()
 	e.goWork(e.sweepExecs)
+	e.goWork(e.trimRemainsRegularly)
 	e.goWork(e.emptyOldTrash)
 	e.goWork(e.keepLogs)
 	for _, c := range e.registry.all() {

@@ -71,6 +71,9 @@ func (e *Engine) DebugCreate(ctx context.Context, req api.DebugRequest) (api.Deb
 func (e *Engine) debugTarget(ctx context.Context, req api.DebugRequest) (*execution, error) {
 	c, err := e.registry.find(req.Target)
 	if errdefs.IsNotFound(err) {
+		if kept := e.remains.find(req.Target); kept != nil {
+			return e.debugRemoved(kept, req)
+		}
 		return e.debugImage(ctx, req)
 	}
 	if err != nil {

@@ -78,6 +78,8 @@ type Config struct {
 	// LogConfig is the driver of containers that name none, and the options of those with that driver, where they say
 	// nothing else; empty: json-file. See [CheckLogConfig].
 	LogConfig container.LogConfig
+	// KeepFailed keeps, for a day and within bounds, the files of containers that have failed and were removed.
+	KeepFailed bool
 	// JournalSocket is where the journald driver finds the journal; empty: where systemd has it.
 	JournalSocket string
 	// Warnings are about the daemon's own settings, in Docker's words.

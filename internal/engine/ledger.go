@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -28,6 +29,7 @@ var places = []ledger.Claim{
 	{Path: "trash", Owner: ledger.Removing},
 	{Path: "build", Owner: ledger.BuildCache},
 	{Path: "state.db", Owner: ledger.Database, Part: "containers"},
+	{Path: remainsDir, Owner: ledger.Deaths},
 	{Path: "engine-id", Owner: ledger.Daemon, Part: "files"},
 	{Path: "portholed.lock", Owner: ledger.Daemon, Part: "files"},
 	ledger.Structure(containersDir), ledger.Structure(imagesDir), ledger.Structure(volumesDir),
@@ -37,6 +39,7 @@ var places = []ledger.Claim{
 const (
 	containersDir = "containers"
 	imagesDir     = "images"
+	remainsDir    = "removed"
 	volumesDir    = "volumes"
 )
 
@@ -52,6 +55,7 @@ func (e *Engine) claims(ctx context.Context) ([]ledger.Claim, error) {
 		return nil, err
 	}
 	names := e.registry.ids()
+	maps.Copy(names, e.remains.names())
 	list := append(slices.Clone(places), e.containerClaims(names)...)
 	for _, c := range images {
 		c.Path = path.Join(imagesDir, c.Path)

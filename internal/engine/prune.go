@@ -43,6 +43,13 @@ func (e *Engine) ContainersPrune(ctx context.Context, f Filters) (container.Prun
 		report.ContainersDeleted = append(report.ContainersDeleted, c.id)
 		report.SpaceReclaimed += uint64(rw)
 	}
+	if !f.Has("label") && !f.Has("label!") {
+		size, err := e.pruneRemains(ctx, until)
+		if err != nil {
+			e.log.Warn("containers were not pruned", "err", err)
+		}
+		report.SpaceReclaimed += uint64(size)
+	}
 	e.emitPrune(ctx, events.ContainerEventType, report.SpaceReclaimed)
 	return report, nil
 }

@@ -150,8 +150,10 @@ func (e *Engine) destroy(ctx context.Context, c *ctr, o RemoveOptions) error {
 	v := c.view()
 	e.forgetStart(c.id)
 	e.finishShipping(c.id)
-	err := e.deps.Images.RemoveRootFS(ctx, c.id)
-	if errdefs.IsNotFound(err) {
+	var err error
+	if e.config.KeepFailed && e.remains.keep(v) {
+		e.goWork(func() { e.trimRemains(e.life) })
+	} else if err = e.deps.Images.RemoveRootFS(ctx, c.id); errdefs.IsNotFound(err) {
 		err = nil
 	}
 	if err == nil {

@@ -46,12 +46,27 @@ func (e *Engine) debugStopped(c *ctr, v *view, req api.DebugRequest) (*execution
 		return nil, errNotLive(v.Name)
 	}
 	d := &debugging{req: req, facts: api.DebugSession{Target: v.ID, Name: v.Name, State: string(v.status()), Writes: "discard"}, subject: v}
-	x := e.standInFor(d, v.Container)
-	d.standIn.gone = c.gone
-	d.standIn.root = func(ctx context.Context) (image.Layers, error) {
-		return e.deps.Images.CreateRootFSOver(ctx, x.id, v.ID)
+	return e.standInOver(d, v.Container, c.gone), nil
+}
+
+// debugRemoved prepares a session in place of a container whose files are kept.
+func (e *Engine) debugRemoved(kept *remain, req api.DebugRequest) (*execution, error) {
+	rec := kept.Record
+	if req.Live {
+		return nil, errNotLive(rec.Name)
 	}
-	return x, nil
+	d := &debugging{req: req, facts: api.DebugSession{Target: rec.ID, Name: rec.Name, State: "removed", Writes: "discard"}}
+	return e.standInOver(d, rec, kept.gone), nil
+}
+
+// standInOver makes the session's execution with a stand-in above what a container has written.
+func (e *Engine) standInOver(d *debugging, target *state.Container, gone <-chan struct{}) *execution {
+	x := e.standInFor(d, target)
+	d.standIn.gone = gone
+	d.standIn.root = func(ctx context.Context) (image.Layers, error) {
+		return e.deps.Images.CreateRootFSOver(ctx, x.id, target.ID)
+	}
+	return x
 }
 
 func errNotLive(name string) error {
