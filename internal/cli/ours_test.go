@@ -139,8 +139,10 @@ func TestHarmless(t *testing.T) {
 	mux.HandleFunc("POST /porthole/containers/{id}/trace", func(w http.ResponseWriter, _ *http.Request) {
 		_ = http.NewResponseController(w).EnableFullDuplex() // the request lasts as long as the answer
 		for _, e := range []api.TraceEvent{
-			{Kind: api.TraceBegin}, {Kind: api.TraceExec, PID: 1, Name: evil, File: evil, Command: []string{"x"}},
-			{Kind: api.TraceCall, PID: 1, Name: evil, Call: evil, Args: evil, Result: evil}, {Kind: api.TraceEnd},
+			{Kind: api.TraceBegin},
+			{Kind: api.TraceExec, PID: 1, Name: evil, File: evil, Command: []string{"x"}},
+			{Kind: api.TraceCall, PID: 1, Name: evil, Call: evil, Args: evil, Result: evil},
+			{Kind: api.TraceEnd},
 		} {
 			_ = json.NewEncoder(w).Encode(e)
 		}

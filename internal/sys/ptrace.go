@@ -7,25 +7,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func ptrace(request, pid int, addr, data uintptr) (uintptr, error) {
-	n, _, errno := unix.Syscall6(unix.SYS_PTRACE, uintptr(request), uintptr(pid), addr, data, 0, 0)
+func ptrace(request, pid int, addr, data uintptr) error {
+	_, _, errno := unix.Syscall6(unix.SYS_PTRACE, uintptr(request), uintptr(pid), addr, data, 0, 0)
 	if errno != 0 {
-		return 0, errno
+		return errno
 	}
-	return n, nil
+	return nil
 }
 
 // PtraceSeize attaches to a thread without stopping it, with PTRACE_O_ options.
 func PtraceSeize(pid, options int) error {
-	_, err := ptrace(unix.PTRACE_SEIZE, pid, 0, uintptr(options))
-	return err
+	return ptrace(unix.PTRACE_SEIZE, pid, 0, uintptr(options))
 }
 
 // PtraceListen leaves a thread that is stopped with its process so, and tells of
 // what comes.
 func PtraceListen(pid int) error {
-	_, err := ptrace(unix.PTRACE_LISTEN, pid, 0, 0)
-	return err
+	return ptrace(unix.PTRACE_LISTEN, pid, 0, 0)
 }
 
 // SyscallStop is where a traced thread has stopped, see struct
@@ -43,7 +41,7 @@ type SyscallStop struct {
 func PtraceSyscallInfo(pid int) (SyscallStop, error) {
 	const head, size = 24, 88
 	var b [size]byte
-	if _, err := ptrace(unix.PTRACE_GET_SYSCALL_INFO, pid, size, uintptr(unsafe.Pointer(&b))); err != nil {
+	if err := ptrace(unix.PTRACE_GET_SYSCALL_INFO, pid, size, uintptr(unsafe.Pointer(&b))); err != nil {
 		return SyscallStop{}, err
 	}
 	s := SyscallStop{Op: b[0], Arch: binary.NativeEndian.Uint32(b[4:])}

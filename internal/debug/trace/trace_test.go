@@ -71,7 +71,8 @@ func TestForm(t *testing.T) {
 		want api.TraceEvent
 	}{
 		{
-			"call", calltrace.Event{
+			"call",
+			calltrace.Event{
 				Kind: calltrace.Call, PIDInside: 7, TIDInside: 8, PID: 70, Comm: "cat", Took: 5, Ret: -int64(syscall.ENOENT),
 				Call: syscalls.Call{Number: openat, Args: [6]uint64{^uint64(99), 16, 0}}, Memory: syscalls.Snippets{{Addr: 16, Data: []byte("/x\x00")}},
 			},
@@ -81,19 +82,23 @@ func TestForm(t *testing.T) {
 			},
 		},
 		{
-			"killed", calltrace.Event{Kind: calltrace.Exit, Status: syscall.WaitStatus(9)},
+			"killed",
+			calltrace.Event{Kind: calltrace.Exit, Status: syscall.WaitStatus(9)},
 			api.TraceEvent{Kind: api.TraceExit, Signal: "SIGKILL", ExitCode: &code},
 		},
 		{
-			"signal of the host", calltrace.Event{Kind: calltrace.Signal, Signal: syscall.SIGTERM, Sender: 5, SenderIn: 5, SenderName: "kill", Ignored: true},
+			"signal of the host",
+			calltrace.Event{Kind: calltrace.Signal, Signal: syscall.SIGTERM, Sender: 5, SenderIn: 5, SenderName: "kill", Ignored: true},
 			api.TraceEvent{Kind: api.TraceSignal, Signal: "SIGTERM", Ignored: true, Sender: &api.TraceSender{HostPID: 5, Name: "kill"}},
 		},
 		{
-			"signal from inside", calltrace.Event{Kind: calltrace.Signal, Signal: syscall.SIGTERM, Sender: 5, SenderIn: 2, FromHere: true},
+			"signal from inside",
+			calltrace.Event{Kind: calltrace.Signal, Signal: syscall.SIGTERM, Sender: 5, SenderIn: 2, FromHere: true},
 			api.TraceEvent{Kind: api.TraceSignal, Signal: "SIGTERM", Sender: &api.TraceSender{HostPID: 5, PID: 2}},
 		},
 		{
-			"connection", calltrace.Event{Kind: calltrace.TCP, Old: 7, New: 2},
+			"connection",
+			calltrace.Event{Kind: calltrace.TCP, Old: 7, New: 2},
 			api.TraceEvent{Kind: api.TraceTCP, Local: "invalid AddrPort", Remote: "invalid AddrPort", OldState: "CLOSE", NewState: "SYN-SENT"},
 		},
 	} {
@@ -106,8 +111,10 @@ func TestForm(t *testing.T) {
 
 func TestSums(t *testing.T) {
 	got := sums([]calltrace.Sum{
-		{Name: "read", Calls: 2, Took: 10, Longest: 8}, {Name: "read", Error: syscall.EAGAIN, Calls: 1, Took: 1, Longest: 1},
-		{Name: "poll", Calls: 1, Took: 50, Longest: 50}, {Name: "close", Calls: 1, Took: 11, Longest: 11},
+		{Name: "read", Calls: 2, Took: 10, Longest: 8},
+		{Name: "read", Error: syscall.EAGAIN, Calls: 1, Took: 1, Longest: 1},
+		{Name: "poll", Calls: 1, Took: 50, Longest: 50},
+		{Name: "close", Calls: 1, Took: 11, Longest: 11},
 	})
 	want := []api.TraceSum{
 		{Call: "poll", Calls: 1, Nanoseconds: 50, LongestNanoseconds: 50},

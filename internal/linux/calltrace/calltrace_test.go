@@ -73,7 +73,7 @@ func traced(t *testing.T, o Options, script string) (*Tracer, *lines, io.Writer,
 		t.Fatal(err)
 	}
 	got := &lines{}
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- tr.Run(ctx, got.add, nil) }()
 	t.Cleanup(func() {
@@ -113,7 +113,7 @@ func TestSelected(t *testing.T) {
 	_, got, in, _ := traced(t, Options{Calls: []string{"chdir"}, Failed: true}, "cd /tmp; cd /no/such; cd /neither; read x")
 	_, _ = io.WriteString(in, "go\n")
 	got.until(t, `chdir("/neither")`)
-	for _, l := range strings.Split(got.text(), "\n") {
+	for l := range strings.SplitSeq(got.text(), "\n") {
 		if !strings.HasPrefix(l, "chdir(") || !strings.Contains(l, "-1 ENOENT") {
 			t.Errorf("was not asked for: %s", l)
 		}
@@ -133,6 +133,8 @@ func TestSummary(t *testing.T) {
 	tr, _, in, _ := traced(t, Options{Summary: true}, "for i in 1 2 3 4 5; do cd /no/such; cd /; done 2>/dev/null; echo end; read x")
 	_, _ = io.WriteString(in, "go\n")
 	deadline := time.Now().Add(20 * time.Second)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
 	for {
 		list, err := tr.Summary()
 		if err != nil {
@@ -151,7 +153,7 @@ func TestSummary(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%v", found)
 		}
-		time.Sleep(10 * time.Millisecond)
+		<-tick.C
 	}
 }
 

@@ -194,7 +194,7 @@ func form(sig syscall.Signal, s *bpfSent) Signal {
 		Parent: int(s.Parent), ParentName: bpf.Text(s.ParentComm[:]),
 	}
 	args := bpf.Bytes(s.Args[:min(int(s.ArgsLen), len(s.Args))])
-	for _, a := range bytes.Split(bytes.TrimRight(args, "\x00"), []byte{0}) {
+	for a := range bytes.SplitSeq(bytes.TrimRight(args, "\x00"), []byte{0}) {
 		out.From.Args = append(out.From.Args, string(a))
 	}
 	if len(args) == 0 {

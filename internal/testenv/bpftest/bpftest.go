@@ -30,7 +30,7 @@ func Group(t *testing.T) (parent, group *cgroup.Group) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 10*time.Second)
 		defer cancel()
 		if err := group.Destroy(ctx); err != nil {
 			t.Error(err)

@@ -1,6 +1,7 @@
 package applet
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -227,9 +228,9 @@ func (s *strace) options() int {
 func (s *strace) start(std IO, command []string) error {
 	path, err := exec.LookPath(command[0])
 	if err != nil {
-		return fmt.Errorf("Can't stat '%s': %w", command[0], errors.Unwrap(err)) //nolint:staticcheck // strace's words
+		return fmt.Errorf("Can't stat '%s': %w", command[0], errors.Unwrap(err))
 	}
-	cmd := exec.Command(path, command[1:]...)
+	cmd := exec.CommandContext(context.Background(), path, command[1:]...)
 	cmd.Args[0] = command[0]
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = std.In, std.Out, std.Err
 	cmd.SysProcAttr = &syscall.SysProcAttr{Ptrace: true}

@@ -104,6 +104,8 @@ func TestStraceAttach(t *testing.T) {
 	}()
 	// It traces when the line of the call that the process waits in is begun.
 	deadline := time.Now().Add(20 * time.Second)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
 	for {
 		text, _ := os.ReadFile(file)
 		if len(text) > 0 {
@@ -112,7 +114,7 @@ func TestStraceAttach(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatal("nothing was traced")
 		}
-		time.Sleep(5 * time.Millisecond)
+		<-tick.C
 	}
 	_, _ = io.WriteString(in, "go\n")
 	if line, err := lines.ReadString('\n'); err != nil || line != "done\n" {
