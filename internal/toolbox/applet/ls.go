@@ -325,10 +325,10 @@ func (l *lister) align(rows [][]string) {
 		var b strings.Builder
 		b.WriteString(r[n-1])
 		for i, v := range r[:n-1] {
-			switch {
-			case i == n-2:
+			switch i {
+			case n - 2:
 				b.WriteString(v)
-			case i == 1 || i == n-4:
+			case 1, n - 4:
 				fmt.Fprintf(&b, "%*s ", widths[i], v)
 			default:
 				fmt.Fprintf(&b, "%-*s ", widths[i], v)
