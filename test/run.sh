@@ -64,12 +64,12 @@ e2e() {
     PORTHOLE_TEST_COMPOSE=$(sh test/compose/build.sh)
     PORTHOLE_TEST_BUILDX=$(sh test/buildx/build.sh)
     export PORTHOLE_TEST_COMPOSE PORTHOLE_TEST_BUILDX
-    go test -count 1 -timeout 30m ./test/script/...
+    go test -count 1 -timeout 40m ./test/script/...
 }
 
 uml() {
     test/images/make-images.sh -u "$images"
-    go test -count 1 -timeout 20m ./test/uml/...
+    go test -count 1 -timeout 35m ./test/uml/...
 }
 
 for name in "${parts[@]}"; do
