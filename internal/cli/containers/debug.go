@@ -111,7 +111,7 @@ func (o *debugOptions) run(ctx context.Context, a *command.App, flags *pflag.Fla
 	if req.TTY {
 		req.ConsoleSize.Height, req.ConsoleSize.Width = a.Size()
 	}
-	if err := execStreams(ctx, a, c, session.ID, req, false); err != nil {
+	if err := execStreams(ctx, a, c, session.ID, req, nil); err != nil {
 		return err
 	}
 	return errors.Join(o.end(ctx, a, c, session.ID), execExit(ctx, a, c, session.ID))

@@ -124,20 +124,20 @@ func (o *execOptions) request(a *command.App, argv []string) (mobyclient.ExecCre
 }
 
 func (o *execOptions) attached(ctx context.Context, a *command.App, c *client.Client, id string, req mobyclient.ExecCreateOptions) error {
-	err := execStreams(ctx, a, c, id, req, true)
-	var detached tty.EscapeError
-	if o.dieWithClient && errors.As(err, &detached) {
-		err = errors.Join(err, c.ExecDieWithClient(ctx, id, false))
+	detach := func() error { return nil }
+	if o.dieWithClient {
+		detach = func() error { return c.ExecDieWithClient(ctx, id, false) }
 	}
-	if err != nil {
+	if err := execStreams(ctx, a, c, id, req, detach); err != nil {
 		return err
 	}
 	return execExit(ctx, a, c, id)
 }
 
 // execStreams starts an exec and connects it with the standard streams until it
-// has ended, or was detached from.
-func execStreams(ctx context.Context, a *command.App, c *client.Client, id string, req mobyclient.ExecCreateOptions, detachable bool) error {
+// has ended, or was detached from: then detach is called before the connection
+// is closed. With a nil detach nobody can.
+func execStreams(ctx context.Context, a *command.App, c *client.Client, id string, req mobyclient.ExecCreateOptions, detach func() error) error {
 	resp, err := c.ExecAttach(ctx, id, mobyclient.ExecAttachOptions{TTY: req.TTY, ConsoleSize: req.ConsoleSize})
 	if err != nil {
 		return err
@@ -145,7 +145,7 @@ func execStreams(ctx context.Context, a *command.App, c *client.Client, id strin
 	defer resp.HijackedResponse.Close()
 
 	session := newSession(a, resp.HijackedResponse, req.TTY)
-	session.DetachKeys, session.NoDetach = req.DetachKeys, !detachable
+	session.DetachKeys, session.NoDetach = req.DetachKeys, detach == nil
 	session.Stdin, session.Stdout, session.Stderr = req.AttachStdin, req.AttachStdout, req.AttachStderr
 	done := make(chan error, 1)
 	go func() { done <- session.Run(ctx) }()
@@ -158,7 +158,11 @@ func execStreams(ctx context.Context, a *command.App, c *client.Client, id strin
 			return err
 		}, a.Log, func() { resizeFailed(a) })
 	}
-	return <-done
+	err = <-done
+	if detached := (tty.EscapeError{}); errors.As(err, &detached) {
+		err = errors.Join(err, detach())
+	}
+	return err
 }
 
 func execExit(ctx context.Context, a *command.App, c *client.Client, id string) error {
