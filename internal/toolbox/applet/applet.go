@@ -126,7 +126,7 @@ func table() map[string]command {
 		"date": dateCommand, "dd": ddCommand, "df": dfCommand, "dirname": dirnameCommand,
 		"dmesg": dmesgCommand, "du": duCommand, "env": envCommand, "expr": exprCommand, "free": freeCommand,
 		"grep": grepCommand, "head": headCommand, "hexdump": hexdumpCommand, "hostname": hostnameCommand,
-		"id": idCommand, "ip": ipCommand, "kill": killCommand, "ln": lnCommand, "mkfifo": mkfifoCommand,
+		"id": idCommand, "ip": ipCommand, "kill": killCommand, "ln": lnCommand, "lsof": lsofCommand, "mkfifo": mkfifoCommand,
 		"mknod": mknodCommand, "mount": mountCommand, "nc": ncCommand, "nohup": nohupCommand,
 		"nproc": nprocCommand, "nslookup": nslookupCommand, "printenv": printenvCommand, "ps": psCommand,
 		"readlink": readlinkCommand, "realpath": realpathCommand, "rmdir": rmdirCommand, "sed": sedCommand,
