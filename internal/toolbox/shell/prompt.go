@@ -32,7 +32,9 @@ func (sh *shell) prompt(in, out *os.File) int {
 		}
 		line, err := readLine(t, in, out, prompt)
 		if err != nil {
-			if !errors.Is(err, io.EOF) {
+			if errors.Is(err, io.EOF) {
+				fmt.Fprintln(out) // the prompt stands there yet
+			} else {
 				fmt.Fprintln(out, "sh:", err)
 			}
 			return sh.finish(code)
