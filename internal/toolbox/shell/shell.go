@@ -212,8 +212,11 @@ func (sh *shell) script(r io.Reader, name string, replace bool) int {
 	}
 	nameParameters(file)
 	sh.runner.Reset()
+	// A command in the background may come late, and would be taken for the one
+	// that replaces the shell.
+	alone := !hasBackground(file)
 	for i, stmt := range file.Stmts {
-		sh.tail.Store(replaces(stmt, replace && i == len(file.Stmts)-1))
+		sh.tail.Store(alone && replaces(stmt, replace && i == len(file.Stmts)-1))
 		if code, exited := sh.stmt(context.Background(), stmt); exited {
 			return code
 		} else if i == len(file.Stmts)-1 {
@@ -221,6 +224,17 @@ func (sh *shell) script(r io.Reader, name string, replace bool) int {
 		}
 	}
 	return sh.finish(0)
+}
+
+func hasBackground(file *syntax.File) bool {
+	found := false
+	syntax.Walk(file, func(n syntax.Node) bool {
+		if stmt, ok := n.(*syntax.Stmt); ok && (stmt.Background || stmt.Coprocess) {
+			found = true
+		}
+		return !found
+	})
+	return found
 }
 
 // finish runs the EXIT trap of a program that came to its end.

@@ -278,3 +278,26 @@ func TestInteractive(t *testing.T) {
 		t.Errorf("exit: %v, %v; want status 4", state, err)
 	}
 }
+
+// A command in the background that comes late does not replace the shell.
+func TestBackgroundDoesNotReplace(t *testing.T) {
+	for range 20 {
+		cmd := shellCommand(t, "-c", "sleep 100 & sleep 100 & true")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan error, 1)
+		go func() { done <- cmd.Wait() }()
+		var err error
+		select {
+		case err = <-done:
+		case <-time.After(20 * time.Second):
+			t.Error("the shell has not ended")
+		}
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		if err != nil {
+			t.Error(err)
+		}
+	}
+}
