@@ -51,6 +51,9 @@ type Build struct {
 
 	Total  int `json:"Total"`  // steps, but for those of BuildKit's own
 	Cached int `json:"Cached"` // of them
+	// Before is the ID of the build that the causes of the steps are told
+	// against: the newest earlier one of the same thing. Empty: there was none.
+	Before string `json:"Before,omitempty"`
 	// Steps are in the order of the Dockerfile; those of BuildKit's own follow.
 	Steps []BuildStep `json:"Steps,omitempty"`
 }
@@ -78,6 +81,9 @@ type BuildStep struct {
 	StartedAt time.Time `json:"StartedAt,omitzero"`
 	EndedAt   time.Time `json:"EndedAt,omitzero"`
 	Error     string    `json:"Error,omitempty"`
+	// Causes are why it was done, or was not. They are known when the build has
+	// ended; a step without a number has none.
+	Causes []BuildCause `json:"Causes,omitempty"`
 
 	// ID names the file system that the step has led to, which can be entered as
 	// step:ID while the build cache has it. Empty: there is none. It is Process,

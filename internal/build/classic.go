@@ -18,6 +18,7 @@ import (
 	solvererrors "github.com/moby/buildkit/solver/errdefs"
 	"github.com/moby/moby/api/types/jsonstream"
 
+	"github.com/portholehq/porthole/internal/build/history"
 	"github.com/portholehq/porthole/internal/build/order"
 	"github.com/portholehq/porthole/internal/problem"
 	"github.com/portholehq/porthole/internal/tartree"
@@ -43,7 +44,7 @@ func (b *Builder) Classic(ctx context.Context, contextTar io.Reader, o order.Opt
 		return "", err
 	}
 	c := &classic{b: b, o: o, report: report, session: sid}
-	ref := identity.NewID()
+	ref := b.newID(o.ID)
 	defer b.builds.put(ref, c)()
 	attrs[attrBuild] = ref
 	response, err := b.solve(ctx, doorClassic, &controlapi.SolveRequest{
@@ -57,6 +58,15 @@ func (b *Builder) Classic(ctx context.Context, contextTar io.Reader, o order.Opt
 	id := response.ExporterResponse["containerimage.config.digest"]
 	c.finish(id)
 	return id, nil
+}
+
+// newID is the ID of a build: the one that is wished for, unless it cannot be or
+// there is one of that name.
+func (b *Builder) newID(wish string) string {
+	if _, err := b.history.Get(wish); history.ValidID(wish) && errdefs.IsNotFound(err) && b.builds.get(wish) == nil {
+		return wish
+	}
+	return identity.NewID()
 }
 
 // receive unpacks a context into a directory of its own.

@@ -43,6 +43,8 @@ type recording struct {
 	store   *history.Store
 	log     *slog.Logger
 	session string
+	// hash makes what values are compared by; nil: they are not.
+	hash func(...string) string
 	// stateOf finds the state that a vertex has led to; may be nil.
 	stateOf func(digest.Digest) string
 
@@ -54,6 +56,10 @@ type recording struct {
 	known map[digest.Digest]int
 	// numbered is how many steps have a number.
 	numbered int
+	// inputs are what vertices are made of, and files what the client has sent, by
+	// the name of the context: to tell later why steps were done.
+	inputs map[digest.Digest]*vertexInputs
+	files  map[string]*history.Files
 
 	putting sync.Mutex // held while the record is written, so that the newest stays
 	failed  bool       // to write it; guarded by putting
@@ -75,6 +81,10 @@ func (rs *recordings) begin(ctx context.Context, store *history.Store, log *slog
 		by := api.Actor(*o)
 		by.Command = by.Command[:min(1, len(by.Command))]
 		r.build.By = &by
+	}
+	var err error
+	if r.hash, err = store.Hasher(); err != nil {
+		log.Warn("inputs of builds are not recorded", "err", err)
 	}
 	r.ask(req)
 	rs.mu.Lock()
@@ -241,6 +251,9 @@ func (r *recording) heard() bool {
 }
 
 func (r *recording) vertex(v *client.Vertex) {
+	if r.known == nil {
+		return // the record is complete
+	}
 	i, ok := r.known[v.Digest]
 	if !ok {
 		// BuildKit changes the digest of an operation that it completes.
@@ -324,8 +337,19 @@ func (rs *recordings) ended(vertex digest.Digest, exit step.Exit) {
 // define adds the steps of a definition.
 func (r *recording) define(def *pb.Definition) {
 	planned := planOf(def)
+	var inputs map[digest.Digest]*vertexInputs
+	if r.hash != nil {
+		inputs = inputsOf(def, r.hash)
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.known == nil {
+		return // the record is complete
+	}
+	if r.inputs == nil {
+		r.inputs = map[digest.Digest]*vertexInputs{}
+	}
+	maps.Copy(r.inputs, inputs)
 	if r.build.Text == "" {
 		r.build.Text = planned.text
 	}
@@ -339,6 +363,10 @@ func (r *recording) define(def *pb.Definition) {
 		}
 		i := slices.IndexFunc(r.build.Steps, func(e api.BuildStep) bool { return e.Vertex == "" && e.First == s.First })
 		if i < 0 {
+			if i = r.sameStep(s, planned.steps); i >= 0 {
+				r.known[d], r.known[withoutCache(d)] = i, i
+				continue
+			}
 			i = len(r.build.Steps)
 			r.build.Steps = append(r.build.Steps, api.BuildStep{})
 			if !strings.HasPrefix(s.Name, "[internal]") {
@@ -351,6 +379,36 @@ func (r *recording) define(def *pb.Definition) {
 		r.known[d], r.known[withoutCache(d)] = i, i
 	}
 	r.change()
+}
+
+// sameStep finds the step that a vertex of another definition stands for already;
+// less than 0: there is none. A classic build defines an instruction once more with
+// each that follows, and what it takes of the client's files is then another vertex.
+func (r *recording) sameStep(s api.BuildStep, planned []api.BuildStep) int {
+	if r.build.Door != doorClassic || s.First == 0 {
+		return -1
+	}
+	here := func(i int) bool {
+		return slices.ContainsFunc(planned, func(p api.BuildStep) bool {
+			k, ok := r.known[digest.Digest(p.Vertex)]
+			return ok && k == i
+		})
+	}
+	for i, e := range r.build.Steps {
+		if e.First == s.First && plainName(e.Name) == plainName(s.Name) && !here(i) {
+			return i
+		}
+	}
+	return -1
+}
+
+// plainName is the name of a step without its number among the others: that of
+// "[stage-1 2/3] RUN make" is "RUN make".
+func plainName(name string) string {
+	if _, plain, ok := strings.Cut(name, "] "); ok && strings.HasPrefix(name, "[") {
+		return plain
+	}
+	return name
 }
 
 // expect adds the instructions that a build will go through one at a time, before
@@ -412,9 +470,14 @@ func (r *recording) end(ctx context.Context, response *controlapi.SolveResponse,
 			s.ID = r.stateOf(digest.Digest(s.Vertex))
 		}
 	}
+	inputs := r.inputsLocked()
 	sortSteps(b.Steps)
 	record := r.copyLocked()
-	r.build, r.known = *record, nil
+	r.known, r.inputs, r.files = nil, nil, nil
+	r.mu.Unlock()
+	r.explain(record, inputs)
+	r.mu.Lock()
+	r.build = *record
 	r.mu.Unlock()
 	if err := r.store.Put(record); err != nil {
 		r.log.Error("build is not recorded", "build", record.ID, "err", err)

@@ -28,7 +28,9 @@ type buildWorker struct {
 	store    image.Backend
 	images   *containerimage.ImageWriter
 	watchers *watchers
-	hook     *debugSession // runs the steps; nil: the executor does
+	// recordings are told of the files that clients have sent; nil: nobody is.
+	recordings *recordings
+	hook       *debugSession // runs the steps; nil: the executor does
 	// tellImage tells of an image that a build has led to.
 	tellImage func(ctx context.Context, id string, names []string)
 }
@@ -52,6 +54,9 @@ func (w *buildWorker) resolveOp(v solver.Vertex, s frontend.FrontendLLBBridge, s
 		resolved, err := w.Worker.ResolveOp(v, s, sm, proxy)
 		if _, file := baseOp.Op.(*pb.Op_File); file && err == nil {
 			resolved = watchedOp{Op: resolved, watchers: w.watchers, vertex: v.Digest()}
+		}
+		if name := localName(baseOp); name != "" && err == nil && w.recordings != nil {
+			resolved = clientFiles{Op: resolved, recordings: w.recordings, vertex: v.Digest(), name: name}
 		}
 		return resolved, err
 	}

@@ -132,7 +132,7 @@ var refusedBuildFlags = map[string]string{"squash": "--squash", "isolation": "--
 func buildOptions(r *request) (order.Options, error) {
 	f := r.form
 	o := order.Options{
-		Tags: f["t"], Dockerfile: f.Get("dockerfile"), Quiet: r.flag("q"), NoCache: r.flag("nocache"), Pull: r.flag("pull"),
+		ID: f.Get("buildid"), Tags: f["t"], Dockerfile: f.Get("dockerfile"), Quiet: r.flag("q"), NoCache: r.flag("nocache"), Pull: r.flag("pull"),
 		Remove: r.flagOn("rm"), Target: f.Get("target"), Platform: f.Get("platform"), Network: f.Get("networkmode"),
 		CPUSetCPUs: f.Get("cpusetcpus"), CPUSetMems: f.Get("cpusetmems"),
 	}

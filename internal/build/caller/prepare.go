@@ -45,7 +45,7 @@ func (b *build) prepare() error {
 	if b.display, err = progressui.NewDisplay(b.o.Err, mode); err != nil {
 		return err
 	}
-	b.solve = client.SolveOpt{Frontend: "dockerfile.v0", FrontendAttrs: attrs, LocalMounts: map[string]fsutil.FS{}}
+	b.solve = client.SolveOpt{Ref: b.r.BuildID, Frontend: "dockerfile.v0", FrontendAttrs: attrs, LocalMounts: map[string]fsutil.FS{}}
 	if b.r.NetworkMode == "host" {
 		b.solve.AllowedEntitlements = append(b.solve.AllowedEntitlements, entitlements.EntitlementNetworkHost.String())
 	}

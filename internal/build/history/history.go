@@ -43,6 +43,7 @@ type Store struct {
 	// heads are the records without what makes them large; nil until they are
 	// asked for: a daemon that starts need not read them.
 	heads map[string]*api.Build
+	key   []byte // of [Store.Hasher]; nil until it is asked for
 }
 
 // Open opens the records in dir, which is made if there is none.
@@ -58,7 +59,7 @@ func (s *Store) path(id string) string { return filepath.Join(s.dir, id+suffix) 
 // Put writes a record. One that has ended replaces what was there for good; one
 // that runs may be lost with the machine.
 func (s *Store) Put(b *api.Build) error {
-	if !validID(b.ID) {
+	if !ValidID(b.ID) {
 		return fmt.Errorf("record of build %q: not an ID", b.ID)
 	}
 	text, err := json.Marshal(b)
@@ -90,8 +91,8 @@ func replace(name string, text []byte) error {
 	return os.Rename(next, name)
 }
 
-// validID tells what may be the name of a file: IDs come from clients.
-func validID(id string) bool {
+// ValidID tells what may be the name of a file: IDs come from clients.
+func ValidID(id string) bool {
 	if id == "" || len(id) > 100 {
 		return false
 	}
@@ -112,7 +113,7 @@ func head(b *api.Build) *api.Build {
 
 // Get reads a record; errdefs.ErrNotFound: there is none.
 func (s *Store) Get(id string) (*api.Build, error) {
-	if !validID(id) {
+	if !ValidID(id) {
 		return nil, notFound(id)
 	}
 	f, err := os.Open(s.path(id))
@@ -187,7 +188,7 @@ func (s *Store) ids() ([]string, error) {
 	}
 	var ids []string
 	for _, e := range entries {
-		if id, ok := strings.CutSuffix(e.Name(), suffix); ok && validID(id) {
+		if id, ok := strings.CutSuffix(e.Name(), suffix); ok && ValidID(id) {
 			ids = append(ids, id)
 		}
 	}
@@ -196,7 +197,7 @@ func (s *Store) ids() ([]string, error) {
 
 // Delete removes a record; errdefs.ErrNotFound: there is none.
 func (s *Store) Delete(id string) error {
-	if !validID(id) {
+	if !ValidID(id) {
 		return notFound(id)
 	}
 	if err := os.Remove(s.path(id)); errors.Is(err, fs.ErrNotExist) {
@@ -207,7 +208,7 @@ func (s *Store) Delete(id string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.heads, id)
-	return nil
+	return s.removeInputs(id)
 }
 
 // Recover makes the records of builds that no daemon works on any more say so. It
@@ -275,6 +276,9 @@ func (s *Store) Trim(now time.Time) error {
 	var failures []error
 	for i, f := range files {
 		if i < Most && now.Sub(f.at) <= Keep {
+			if i >= MostInputs {
+				failures = append(failures, s.removeInputs(f.id))
+			}
 			continue
 		}
 		if err := s.Delete(f.id); err != nil && !errdefs.IsNotFound(err) {

@@ -7,6 +7,9 @@ import "github.com/portholehq/porthole/internal/image/remote"
 
 // Options are those of the classic build, `POST /build`.
 type Options struct {
+	// ID is what the build is to be called, if no other is recorded by that name;
+	// empty: the builder calls it something.
+	ID         string
 	Tags       []string
 	Dockerfile string // path in the context; "Dockerfile" when empty
 	// Remote is a URL of a context, in the place of a tar stream.

@@ -3,7 +3,9 @@ package builds
 import (
 	"context"
 	"fmt"
+	"io"
 	"strconv"
+	"strings"
 
 	"github.com/docker/cli/cli/command/formatter"
 	"github.com/spf13/cobra"
@@ -15,7 +17,7 @@ import (
 type stepsOptions struct {
 	command.ListFlags
 	which
-	all, noTrunc bool
+	all, noTrunc, explain bool
 }
 
 func newSteps(a *command.App) *cobra.Command {
@@ -37,6 +39,7 @@ func newSteps(a *command.App) *cobra.Command {
 	set := cmd.Flags()
 	o.add(cmd)
 	set.BoolVarP(&o.all, "all", "a", false, "Show also what the builder does by itself")
+	set.BoolVar(&o.explain, "explain", false, "Tell why each step was done or not, compared with the build before")
 	set.BoolVar(&o.noTrunc, "no-trunc", false, "Do not truncate the output")
 	o.Add(set)
 	return cmd
@@ -51,37 +54,46 @@ func (o *stepsOptions) run(ctx context.Context, a *command.App, ref string) erro
 	if err != nil {
 		return err
 	}
+	return o.print(a.Out, &b)
+}
+
+func (o *stepsOptions) print(out io.Writer, b *api.Build) error {
 	steps := []api.BuildStep{}
 	for _, s := range b.Steps {
 		if s.Number > 0 || o.all {
 			steps = append(steps, s)
 		}
 	}
-	if done, err := o.JSON(a.Out, steps); done {
+	if done, err := o.JSON(out, steps); done {
 		return err
 	}
 	format := o.Or("")
-	if format == formatter.TableFormatKey {
+	switch {
+	case format == formatter.TableFormatKey && o.explain:
+		format = `table {{.Step}}\t{{.Line}}\t{{.Status}}\t{{.Instruction}}\t{{.Why}}`
+		fmt.Fprintln(out, compared(b))
+	case format == formatter.TableFormatKey:
 		format = `table {{.Step}}\t{{.Line}}\t{{.Status}}\t{{.Duration}}\t{{.ID}}\t{{.Instruction}}`
 	}
 	rows := make([]formatter.SubContext, len(steps))
 	for n, s := range steps {
-		rows[n] = &stepRow{BuildStep: s, short: !o.noTrunc}
+		rows[n] = &stepRow{BuildStep: s, short: !o.noTrunc, explain: o.explain, build: b.State}
 	}
-	return command.WriteRows(a.Out, format, stepHeader(), rows)
+	return command.WriteRows(out, format, stepHeader(), rows)
 }
 
 // stepRow is a step as templates see it, with all of its fields besides.
 type stepRow struct {
 	formatter.HeaderContext
 	api.BuildStep
-	short bool
+	short, explain bool
+	build          string // the state of its build
 }
 
 func stepHeader() *stepRow {
 	return &stepRow{HeaderContext: formatter.HeaderContext{Header: formatter.SubHeaderContext{
 		"Step": "STEP", "Line": "LINE", "Status": "STATUS", "Duration": "DURATION", "ID": "STEP ID", "Instruction": "INSTRUCTION",
-		"Name": "NAME",
+		"Name": "NAME", "Why": "WHY",
 	}}}
 }
 
@@ -138,15 +150,62 @@ func (r *stepRow) ID() string {
 }
 
 // instructionWidth is what a table has room for.
-const instructionWidth = 80
+const (
+	instructionWidth = 80
+	besideWhyWidth   = 40
+)
 
 // Instruction is what stands in the Dockerfile, or else the step's name.
 func (r *stepRow) Instruction() string {
 	text := command.Visible(title(&r.BuildStep))
-	if r.short {
+	switch {
+	case r.short && r.explain:
+		return formatter.Ellipsis(text, besideWhyWidth)
+	case r.short:
 		return formatter.Ellipsis(text, instructionWidth)
 	}
 	return text
+}
+
+// Why is why it was done, or was not.
+func (r *stepRow) Why() string {
+	var texts []string
+	for _, c := range r.Causes {
+		texts = append(texts, command.Visible(c.Text))
+	}
+	switch {
+	case len(texts) > 0:
+		return strings.Join(texts, "; ")
+	case r.Number == 0:
+		return "-"
+	case r.build == api.BuildRunning:
+		return "not known yet: the build is running"
+	}
+	return "not recorded"
+}
+
+// compared tells which build the steps of one are compared with.
+func compared(b *api.Build) string {
+	switch {
+	case b.Before != "":
+		return fmt.Sprintf("Build %s compared with %s, the one before of the same Dockerfile, target, tags and platforms.", shortID(b.ID), shortID(b.Before))
+	case b.State == api.BuildRunning:
+		return fmt.Sprintf("Build %s is running.", shortID(b.ID))
+	}
+	return fmt.Sprintf("Build %s: none before it of the same Dockerfile, target, tags and platforms is recorded.", shortID(b.ID))
+}
+
+// Explain prints why the steps of a build were done or not.
+func Explain(ctx context.Context, a *command.App, out io.Writer, id string) error {
+	c, err := a.Client()
+	if err != nil {
+		return err
+	}
+	b, err := c.Build(ctx, id)
+	if err != nil {
+		return fmt.Errorf("explain the build: %w", err)
+	}
+	return (&stepsOptions{explain: true}).print(out, &b)
 }
 
 func title(s *api.BuildStep) string {

@@ -37,6 +37,8 @@ type buildOptions struct {
 	iidFile, cpusetCPUs, cpusetMems     string
 	cpuShares, cpuPeriod, cpuQuota      int64
 	quiet, noCache, pull, rm, forceRm   bool
+	explain                             bool
+	id                                  string // of the build, with explain
 	debugFlags
 	kitFlags
 }
@@ -58,12 +60,12 @@ func NewBuild(a *command.App) *cobra.Command {
 		Args:  command.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if o.wanted(a) {
+				if o.explain {
+					return errExplainDebug
+				}
 				return o.debug(cmd.Context(), a, args[0])
 			}
-			if o.byBuildKit(args[0]) {
-				return o.runBuildKit(cmd.Context(), a, args[0])
-			}
-			return o.run(cmd.Context(), a, args[0])
+			return o.explained(cmd.Context(), a, args[0])
 		},
 		DisableFlagsInUseLine: true,
 	}
@@ -92,6 +94,7 @@ func NewBuild(a *command.App) *cobra.Command {
 	set.BoolVar(&o.pull, "pull", false, "Always attempt to pull all referenced images")
 	set.BoolVar(&o.rm, "rm", true, "Remove intermediate containers after a successful build")
 	set.BoolVar(&o.forceRm, "force-rm", false, "Always remove intermediate containers")
+	set.BoolVar(&o.explain, "explain", false, "Tell in the end why each step was done or not (on standard error)")
 	o.debugFlags.add(set)
 	o.kitFlags.add(set)
 	cmd.AddCommand(newBuildContext(a))
@@ -158,7 +161,7 @@ func (o *buildOptions) options(a *command.App) (mobyclient.ImageBuildOptions, er
 		Memory: o.memory.Value(), MemorySwap: o.memorySwap.Value(), NetworkMode: o.network, ShmSize: o.shmSize.Value(),
 		Ulimits: o.ulimits.GetList(), BuildArgs: opts.ConvertKVStringsToMapWithNil(o.buildArgs.GetSlice()),
 		Labels: opts.ConvertKVStringsToMap(o.labels.GetSlice()), CacheFrom: o.cacheFrom, ExtraHosts: o.extraHosts.GetSlice(),
-		Target: o.target, Dockerfile: o.file,
+		Target: o.target, Dockerfile: o.file, BuildID: o.id,
 	}
 	for _, text := range o.platforms {
 		p, err := platforms.Parse(text)
