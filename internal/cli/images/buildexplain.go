@@ -17,12 +17,14 @@ func (o *buildOptions) explained(ctx context.Context, a *command.App, where stri
 	if o.byBuildKit(where) {
 		build = o.runBuildKit
 	}
-	if !o.explain {
-		return build(ctx, a, where)
+	if o.explain {
+		o.id = strings.ToLower(rand.Text())
 	}
-	o.id = strings.ToLower(rand.Text())
 	err := build(ctx, a, where)
-	if ctx.Err() != nil {
+	if err != nil && ctx.Err() == nil {
+		o.tellMissing(ctx, a, where, err)
+	}
+	if ctx.Err() != nil || !o.explain {
 		return err
 	}
 	told := builds.Explain(ctx, a, a.Err, o.id)
