@@ -386,7 +386,7 @@ func argNames(text string) map[string]bool {
 		if !strings.EqualFold(verb, "ARG") {
 			continue
 		}
-		for _, word := range strings.Fields(rest) {
+		for word := range strings.FieldsSeq(rest) {
 			name, _, _ := strings.Cut(word, "=")
 			names[name] = true
 		}

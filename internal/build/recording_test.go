@@ -122,8 +122,10 @@ func TestRecording(t *testing.T) {
 		Text: "FROM x\nENV A=b\nRUN one \\\n  two\nCMD x\n", Tags: []string{"a", "b"}, Platforms: []string{"linux/amd64", "linux/arm64"},
 		Args: map[string]string{"V": "1", "NPM_TOKEN": "***", "FROM": "https://xxxxx:xxxxx@example.com/x"},
 		Steps: []api.BuildStep{
-			{Number: 1, Vertex: base.String(), Name: "[1/2] FROM x", File: "Dockerfile", First: 1, Last: 1, Instruction: "FROM x", State: api.StepCached, StartedAt: at, EndedAt: at,
-				Causes: []api.BuildCause{{Kind: api.CauseHit, Text: "in the cache"}}},
+			{
+				Number: 1, Vertex: base.String(), Name: "[1/2] FROM x", File: "Dockerfile", First: 1, Last: 1, Instruction: "FROM x", State: api.StepCached, StartedAt: at, EndedAt: at,
+				Causes: []api.BuildCause{{Kind: api.CauseHit, Text: "in the cache"}},
+			},
 			{
 				Number: 2, Vertex: run.String(), Name: "[2/2] RUN one   two", File: "Dockerfile", First: 3, Last: 4, Instruction: "RUN one   two", Runs: true,
 				State: api.BuildFailed, StartedAt: at, EndedAt: later, Error: "exit code: 137", ID: "p1", Process: "p1", Command: []string{"one"},

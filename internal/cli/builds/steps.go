@@ -54,10 +54,10 @@ func (o *stepsOptions) run(ctx context.Context, a *command.App, ref string) erro
 	if err != nil {
 		return err
 	}
-	return o.print(a.Out, &b)
+	return o.write(a.Out, &b)
 }
 
-func (o *stepsOptions) print(out io.Writer, b *api.Build) error {
+func (o *stepsOptions) write(out io.Writer, b *api.Build) error {
 	steps := []api.BuildStep{}
 	for _, s := range b.Steps {
 		if s.Number > 0 || o.all {
@@ -205,7 +205,7 @@ func Explain(ctx context.Context, a *command.App, out io.Writer, id string) erro
 	if err != nil {
 		return fmt.Errorf("explain the build: %w", err)
 	}
-	return (&stepsOptions{explain: true}).print(out, &b)
+	return (&stepsOptions{explain: true}).write(out, &b)
 }
 
 func title(s *api.BuildStep) string {
