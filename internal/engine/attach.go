@@ -203,6 +203,11 @@ func (a *attachment) awaitStart(ctx context.Context, conn Stream, p *pendingAtta
 	case f := <-p.ready:
 		return f
 	case <-a.c.gone:
+		select {
+		case f := <-p.ready: // a short life is over already, and nothing of its output has been passed on
+			return f
+		default:
+		}
 	case <-gone.c:
 	case <-ctx.Done():
 	case <-a.e.life.Done():
