@@ -134,6 +134,31 @@ func TestBuildDebugEdit(t *testing.T) {
 	}
 }
 
+// An edit that has mended a build is not lost with the session.
+func TestBuildDebugOffersEdits(t *testing.T) {
+	begin(t)
+	dir := buildDir(t, failing)
+	p := openTerminal(t, daemon.Program("porthole"), "build", "--debug", dir)
+	p.expect(`Stopped at Dockerfile:4`)
+	p.expect(`\) `)
+	p.typeIn("edit RUN echo mended >/two\r")
+	p.expect(`Successfully built`)
+	p.expect(`which is not in .*Dockerfile:`)
+	p.expect(`\+ RUN echo mended >/two`)
+	p.expect(`\[y/N\] `)
+	p.typeIn("y\r")
+	p.expect(`Written`)
+	if code := p.ends(); code != 0 {
+		t.Errorf("ended with %d", code)
+	}
+	got, err := os.ReadFile(filepath.Join(dir, "Dockerfile"))
+	lines := strings.SplitAfter(failing, "\n")
+	lines[3], lines[4] = "RUN echo mended >/two\n", ""
+	if err != nil || string(got) != strings.Join(lines, "") {
+		t.Errorf("the Dockerfile is %q, %v", got, err)
+	}
+}
+
 // A build that waits for its debugger holds up no other, not even of the same
 // Dockerfile. Its daemon's death leaves nothing that is not cleared away.
 func TestBuildDebugAlone(t *testing.T) {

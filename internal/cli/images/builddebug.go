@@ -104,6 +104,9 @@ func (o *buildOptions) debug(ctx context.Context, a *command.App, where string) 
 			if err == nil && o.iidFile != "" {
 				err = os.WriteFile(o.iidFile, []byte(d.image), 0o666)
 			}
+			if err == nil {
+				err = d.offerEdits(ctx)
+			}
 			return buildFailure(err)
 		case stop := <-d.stops:
 			err := d.stopped(asking, stop)

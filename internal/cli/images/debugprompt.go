@@ -33,6 +33,7 @@ type debugger struct {
 	image   string // ID of the result
 	file    string // the Dockerfile
 	saved   []byte // what is in it
+	edited  string // what it would be after the last edit; empty: that is saved, or there was none
 	breaks  []int
 	history promptHistory
 	stop    *api.BuildStop
@@ -292,8 +293,40 @@ func (d *debugger) edit(ctx context.Context, text string) (bool, error) {
 			return false, nil
 		}
 	}
-	_, err := d.command(ctx, api.BuildCommand{Verb: api.BuildEdit, Text: text})
-	return err == nil, err
+	before, err := d.command(ctx, api.BuildCommand{Verb: api.BuildText})
+	if err != nil {
+		return false, err
+	}
+	if _, err = d.command(ctx, api.BuildCommand{Verb: api.BuildEdit, Text: text}); err != nil {
+		return false, err
+	}
+	d.edited = withHistory(withInstruction(before.Text, d.stop.Line, d.stop.Instruction, text), before.History, d.stop.Line)
+	return true, nil
+}
+
+// withInstruction puts an instruction in the place of the one at a line. If that
+// does not stand there, the text stays as it is.
+func withInstruction(text string, line int, old, instruction string) string {
+	lines := strings.SplitAfter(text, "\n")
+	n := strings.Count(strings.TrimSuffix(old, "\n"), "\n") + 1
+	if line < 1 || line-1+n > len(lines) || strings.TrimSpace(strings.Join(lines[line-1:line-1+n], "")) != strings.TrimSpace(old) {
+		return text
+	}
+	return strings.Join(slices.Concat(lines[:line-1], []string{strings.TrimRight(instruction, "\n") + "\n"}, lines[line-1+n:]), "")
+}
+
+// offerEdits asks at the end of a build that has succeeded whether to keep what
+// was edited: the session, and what it knows, is over.
+func (d *debugger) offerEdits(ctx context.Context) error {
+	if d.edited == "" || d.edited == string(d.saved) {
+		return nil
+	}
+	d.say("\nThe build has succeeded with what was edited, which is not in %s:\n", d.file)
+	err := d.offer(ctx, d.edited)
+	if errors.Is(err, io.EOF) {
+		return nil // no answer
+	}
+	return err
 }
 
 // editor lets somebody edit text in the program that the environment names.
@@ -332,33 +365,38 @@ func (d *debugger) save(ctx context.Context, _ string) (bool, error) {
 		return false, err
 	}
 	text := withHistory(a.Text, a.History, d.stop.Line)
-	diff := lineDiff(string(d.saved), text)
-	if diff == "" {
+	if text == string(d.saved) {
 		d.say("%s is as it was: nothing was edited, and nothing was run in this step\n", d.file)
 		return false, nil
 	}
-	d.say("%s", diff)
+	return false, d.offer(ctx, text)
+}
+
+// offer shows what a new Dockerfile has different, and writes it if that is
+// wanted.
+func (d *debugger) offer(ctx context.Context, text string) error {
+	d.say("%s", lineDiff(string(d.saved), text))
 	answer, err := d.ask(ctx, fmt.Sprintf("Write this to %s? [y/N] ", d.file))
 	if err != nil || !strings.EqualFold(answer, "y") && !strings.EqualFold(answer, "yes") {
-		return false, err
+		return err
 	}
 	now, err := os.ReadFile(d.file)
 	if err != nil {
-		return false, err
+		return err
 	}
 	if !bytes.Equal(now, d.saved) {
-		return false, fmt.Errorf("%s was changed by somebody else meanwhile", d.file)
+		return fmt.Errorf("%s was changed by somebody else meanwhile", d.file)
 	}
 	info, err := os.Stat(d.file)
 	if err != nil {
-		return false, err
+		return err
 	}
 	if err := os.WriteFile(d.file, []byte(text), info.Mode()); err != nil {
-		return false, err
+		return err
 	}
-	d.saved = []byte(text)
+	d.saved, d.edited = []byte(text), ""
 	d.say("Written.\n")
-	return false, nil
+	return nil
 }
 
 // withHistory puts commands into a Dockerfile, a RUN for each, in front of a

@@ -30,3 +30,22 @@ func TestLineDiff(t *testing.T) {
 		}
 	}
 }
+
+func TestWithInstruction(t *testing.T) {
+	const text = "FROM x\nRUN a \\\n  b\nRUN c"
+	for _, c := range []struct {
+		line      int
+		old, want string
+	}{
+		{2, "RUN a \\\n  b", "FROM x\nRUN new\nRUN c"},
+		{4, "RUN c", "FROM x\nRUN a \\\n  b\nRUN new\n"},
+		{1, "FROM x", "RUN new\nRUN a \\\n  b\nRUN c"},
+		{3, "RUN c", text}, // it does not stand there
+		{9, "RUN c", text},
+		{0, "RUN c", text},
+	} {
+		if got := withInstruction(text, c.line, c.old, "RUN new\n"); got != c.want {
+			t.Errorf("line %d: %q", c.line, got)
+		}
+	}
+}
