@@ -3,6 +3,7 @@ package bpftest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -37,7 +38,7 @@ func Group(t *testing.T) (parent, group *cgroup.Group) {
 		}
 		tree, err := cgroup.Current()
 		if err == nil {
-			err = tree.Prune(name + "/x")
+			err = errors.Join(tree.Prune(name+"/x"), tree.Prune(name))
 		}
 		if err != nil {
 			t.Error(err)
