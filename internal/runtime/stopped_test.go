@@ -126,7 +126,12 @@ func TestStoppedShimIsNamed(t *testing.T) {
 		pids, err := c.group.Pids()
 		return err == nil && len(pids) == 1
 	})
-	p, err := c.Exec(w.context(), options) // of the same id: nothing remembers the one that was given up
+	// Of the same id: nothing remembers the one that was given up, a moment after its process has gone.
+	var p *Process
+	w.eventually("the id is free", func() bool {
+		p, err = c.Exec(w.context(), options)
+		return err == nil || !strings.Contains(err.Error(), "exists")
+	})
 	w.must(err)
 	w.must(p.Start(w.context()))
 	w.must(p.Signal(w.context(), syscall.SIGKILL))
