@@ -32,6 +32,8 @@ func TestPullKilled(t *testing.T) {
 	}
 	// The layers must come from the registry: also what is kept of containers that have failed holds them.
 	porthole(t, "container", "prune", "-f")
+	porthole(t, "image", "prune", "-f")
+	porthole(t, "builder", "prune", "-af")
 	porthole(t, "rmi", "redis")
 	loaded.Delete("redis")
 	had := restingContent(t)
