@@ -214,7 +214,7 @@ func (b *Builder) openWorker(ctx context.Context, o Options) (*buildWorker, erro
 	if err != nil {
 		return nil, err
 	}
-	return &buildWorker{Worker: w, store: s, images: writer, watchers: &b.watchers, recordings: &b.recordings, tellImage: b.tellImage}, nil
+	return &buildWorker{Worker: w, store: s, images: writer, watchers: &b.watchers, dirs: new(cacheDirs), recordings: &b.recordings, tellImage: b.tellImage}, nil
 }
 
 // gcPolicy bounds what the cache keeps: what nobody has used for a month goes,

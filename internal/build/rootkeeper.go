@@ -16,6 +16,7 @@ import (
 type rootKeeper struct {
 	cache.Manager
 	watchers *watchers
+	dirs     *cacheDirs
 	vertex   digest.Digest
 	keep     atomic.Bool
 }
@@ -27,8 +28,11 @@ const rootDescription = "mount / from exec "
 // New makes a record; see [cache.Accessor].
 func (k *rootKeeper) New(ctx context.Context, parent cache.ImmutableRef, s session.Group, opts ...cache.RefOption) (cache.MutableRef, error) {
 	ref, err := k.Manager.New(ctx, parent, s, opts...)
-	if err != nil || !strings.HasPrefix(ref.GetDescription(), rootDescription) {
-		return ref, err
+	if err != nil {
+		return nil, err
+	}
+	if !strings.HasPrefix(ref.GetDescription(), rootDescription) {
+		return k.dirs.hold(ref), nil
 	}
 	k.keep.Store(false)
 	return keptRoot{MutableRef: ref, keeper: k}, nil

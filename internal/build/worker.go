@@ -28,6 +28,7 @@ type buildWorker struct {
 	store    image.Backend
 	images   *containerimage.ImageWriter
 	watchers *watchers
+	dirs     *cacheDirs
 	// recordings are told of the files that clients have sent; nil: nobody is.
 	recordings *recordings
 	hook       *debugSession // runs the steps; nil: the executor does
@@ -65,7 +66,7 @@ func (w *buildWorker) resolveOp(v solver.Vertex, s frontend.FrontendLLBBridge, s
 		resources = m.LinuxResources
 	}
 	exec := w.WorkerOpt.Executor
-	roots := &rootKeeper{Manager: w.CacheMgr, watchers: w.watchers, vertex: v.Digest()}
+	roots := &rootKeeper{Manager: w.CacheMgr, watchers: w.watchers, dirs: w.dirs, vertex: v.Digest()}
 	if x, ok := exec.(*stepExecutor); ok {
 		exec = x.of(v, roots, w.hook)
 	}
