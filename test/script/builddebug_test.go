@@ -92,7 +92,7 @@ func TestBuildDebugEdit(t *testing.T) {
 	p.typeIn("continue\r")
 	p.expect(`Stopped at Dockerfile:3, instruction 3 of 5, before its step runs`)
 	p.expect(`\) `)
-	p.typeIn("run ls /one; cat /c/kept; exit 5\r")
+	p.typeIn("run exec 2>&1; ls /one; cat /c/kept; exit 5\r") // two streams have no order
 	p.expect(`/one: No such file`)
 	p.expect(`\nkept`) // a breakpoint empties no cache
 	p.expect(`exit code 5`)
