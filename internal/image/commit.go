@@ -18,6 +18,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
 
+	"github.com/portholehq/porthole/internal/image/layers"
 	"github.com/portholehq/porthole/internal/tartree"
 )
 
@@ -215,11 +216,11 @@ func rootChanged(upper *os.File, layers Layers) (bool, error) {
 
 // dir writes what is in a directory; prefix is its name with a slash, or empty.
 func (l *layerWriter) dir(ctx context.Context, dir *os.File, prefix string) error {
-	n, err := readNotes(dir)
+	notes, err := layers.ReadNotes(dir)
 	if err != nil {
 		return &os.PathError{Op: "read", Path: prefix, Err: err}
 	}
-	if n.opaque && prefix != "" {
+	if notes.Opaque && prefix != "" {
 		if err := l.whiteout(prefix + whiteoutOpaque); err != nil {
 			return err
 		}

@@ -5,15 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path"
 	"slices"
-	"strings"
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
+	"github.com/portholehq/porthole/internal/image/layers"
 	"github.com/portholehq/porthole/internal/tartree"
 )
 
@@ -105,11 +104,11 @@ func (d *differ) dir(upper, lower *os.File, at string) error {
 	if d.ctx.Err() != nil {
 		return context.Cause(d.ctx)
 	}
-	notes, err := readNotes(upper)
+	notes, err := layers.ReadNotes(upper)
 	if err != nil {
 		return &os.PathError{Op: "read", Path: at, Err: err}
 	}
-	if notes.redirected {
+	if notes.Redirected {
 		return failf(errdefs.ErrNotImplemented, "directory %s has been renamed by reference (overlayfs's redirect_dir), which cannot be compared", at)
 	}
 	names, err := tartree.Names(upper)
@@ -117,7 +116,7 @@ func (d *differ) dir(upper, lower *os.File, at string) error {
 		return &os.PathError{Op: "read", Path: at, Err: err}
 	}
 	hidden := map[string]bool{}
-	if notes.opaque && lower != nil {
+	if notes.Opaque && lower != nil {
 		below, err := tartree.Names(lower)
 		if err != nil {
 			return &os.PathError{Op: "read", Path: at, Err: err}
@@ -253,9 +252,7 @@ func (n *node) isRegular() bool { return n.stat.Mode&unix.S_IFMT == unix.S_IFREG
 func (n *node) path() string    { return fmt.Sprintf("/proc/self/fd/%d", n.file.Fd()) }
 
 // isWhiteout tells that overlayfs notes here that a file is gone.
-func (n *node) isWhiteout() bool {
-	return n.stat.Mode&unix.S_IFMT == unix.S_IFCHR && n.stat.Rdev == 0
-}
+func (n *node) isWhiteout() bool { return layers.IsWhiteout(&n.stat) }
 
 // differs compares what can be seen of two files. Of directories size and time
 // say nothing. A file may have been copied and then left as it was, or written
@@ -298,57 +295,5 @@ func sameContent(a, b string) (bool, error) {
 		return false, err
 	}
 	defer g.Close()
-	x, y := make([]byte, 64<<10), make([]byte, 64<<10)
-	for {
-		n, errX := io.ReadFull(f, x)
-		m, errY := io.ReadFull(g, y)
-		if !bytes.Equal(x[:n], y[:m]) {
-			return false, nil
-		}
-		if errX != nil || errY != nil {
-			return errors.Is(errX, errY) || isEnd(errX) && isEnd(errY), ignoreEnd(errX)
-		}
-	}
-}
-
-func isEnd(err error) bool { return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) }
-
-func ignoreEnd(err error) error {
-	if isEnd(err) {
-		return nil
-	}
-	return err
-}
-
-// notes are what overlayfs keeps with a directory.
-type notes struct{ opaque, redirected bool }
-
-func readNotes(dir *os.File) (notes, error) {
-	at := fmt.Sprintf("/proc/self/fd/%d", dir.Fd())
-	buf := make([]byte, 1024)
-	size, err := unix.Listxattr(at, buf)
-	switch {
-	case errors.Is(err, unix.ENOTSUP):
-		return notes{}, nil
-	case errors.Is(err, unix.ERANGE):
-		buf = make([]byte, 64<<10) // XATTR_LIST_MAX
-		size, err = unix.Listxattr(at, buf)
-	}
-	if err != nil {
-		return notes{}, err
-	}
-	var n notes
-	for name := range strings.SplitSeq(string(buf[:size]), "\x00") {
-		switch name {
-		case "trusted.overlay.opaque":
-			value := make([]byte, 8)
-			k, err := unix.Getxattr(at, name, value)
-			// "x" is for directories whose whiteouts are attributes; it does
-			// not make them opaque.
-			n.opaque = err == nil && string(value[:k]) == "y"
-		case "trusted.overlay.redirect":
-			n.redirected = true
-		}
-	}
-	return n, nil
+	return layers.SameContent(f, g)
 }

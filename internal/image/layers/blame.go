@@ -1,11 +1,8 @@
 package layers
 
 import (
-	"bytes"
-	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -153,7 +150,7 @@ func (s Stack) see(n int, at string) (sight, error) {
 			return v, err
 		}
 		st := statOf(info)
-		if isWhiteout(&st) {
+		if IsWhiteout(&st) {
 			v.gone = prefix
 			return v, nil
 		}
@@ -267,22 +264,5 @@ func sameContent(a, b *Touch) (bool, error) {
 		return false, err
 	}
 	defer g.Close()
-	x, y := make([]byte, 64<<10), make([]byte, 64<<10)
-	for {
-		n, errX := io.ReadFull(f, x)
-		m, errY := io.ReadFull(g, y)
-		switch {
-		case !bytes.Equal(x[:n], y[:m]):
-			return false, nil
-		case errX != nil || errY != nil:
-			return true, cmp.Or(notEnd(errX), notEnd(errY))
-		}
-	}
-}
-
-func notEnd(err error) error {
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return nil
-	}
-	return err
+	return SameContent(f, g)
 }

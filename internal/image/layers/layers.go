@@ -45,8 +45,6 @@ func kind(st *unix.Stat_t) uint32 { return st.Mode & unix.S_IFMT }
 
 func isDir(st *unix.Stat_t) bool { return kind(st) == unix.S_IFDIR }
 
-func isWhiteout(st *unix.Stat_t) bool { return kind(st) == unix.S_IFCHR && st.Rdev == 0 }
-
 // isOpaqueAt tells that a directory of a layer hides what the layers below have in
 // it.
 func isOpaqueAt(r *os.Root, at string) (bool, error) {
@@ -55,16 +53,14 @@ func isOpaqueAt(r *os.Root, at string) (bool, error) {
 		return false, err
 	}
 	defer dir.Close()
-	value := make([]byte, 8)
-	n, err := unix.Fgetxattr(int(dir.Fd()), "trusted.overlay.opaque", value)
-	switch {
-	case errors.Is(err, unix.ENODATA) || errors.Is(err, unix.ENOTSUP):
-		return false, nil
-	case err != nil:
-		return false, &os.PathError{Op: "getxattr", Path: at, Err: err}
+	notes, err := ReadNotes(dir)
+	if err != nil {
+		return false, &os.PathError{Op: "read", Path: at, Err: err}
 	}
-	// "x" is for directories whose whiteouts are attributes.
-	return string(value[:n]) == "y", nil
+	if notes.Redirected {
+		return false, fmt.Errorf("directory %s has been renamed by reference (overlayfs's redirect_dir), which cannot be followed", at)
+	}
+	return notes.Opaque, nil
 }
 
 // openDir opens a directory of a layer for reading; nil: there is none.

@@ -144,7 +144,7 @@ func (m *measurer) name(at string, all []found) []branch {
 			b.hidden, b.removed = hider, removed
 		}
 		switch {
-		case isWhiteout(&f.stat):
+		case IsWhiteout(&f.stat):
 			if hider < 0 {
 				hider, removed = f.layer, true
 			}
