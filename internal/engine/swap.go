@@ -97,7 +97,8 @@ func swap(src *os.File, user tartree.Owner, ids state.IDRange) (uids, gids []sys
 }
 
 // swapIDs maps the ids on a disk to those of the host that a container has in their place, but for two, which change
-// places. An owner beyond the container's ids becomes the user, and the user nobody.
+// places. An owner beyond the container's ids becomes the user, and the user nobody. A user beyond them is none whom the
+// container can have: the start says so, and nothing changes places.
 func swapIDs(owner, user uint32, ids state.IDRange) []syscall.SysProcIDMap {
 	size := ids.Size
 	if size == 0 {
@@ -111,7 +112,7 @@ func swapIDs(owner, user uint32, ids state.IDRange) []syscall.SysProcIDMap {
 	}
 	low, high := min(owner, user), max(owner, user)
 	switch {
-	case low == high:
+	case low == high, low >= size:
 		add(0, 0, size)
 		return list
 	case high >= size:

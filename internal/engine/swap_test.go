@@ -37,6 +37,10 @@ func TestSwapIDs(t *testing.T) {
 		{"an owner beyond the range", 200000, 5, own, []syscall.SysProcIDMap{
 			{ContainerID: 0, HostID: 100000, Size: 5}, {ContainerID: 6, HostID: 100006, Size: 65530}, {ContainerID: 200000, HostID: 100005, Size: 1},
 		}},
+		{"a user beyond the range", 5, 200000, own, []syscall.SysProcIDMap{
+			{ContainerID: 0, HostID: 100000, Size: 5}, {ContainerID: 6, HostID: 100006, Size: 65530},
+		}},
+		{"both beyond the range", 70000, 200000, own, []syscall.SysProcIDMap{{ContainerID: 0, HostID: 100000, Size: 65536}}},
 		{"the host's ids", 0, 1000, state.IDRange{}, []syscall.SysProcIDMap{
 			{ContainerID: 0, HostID: 1000, Size: 1},
 			{ContainerID: 1, HostID: 1, Size: 999},
