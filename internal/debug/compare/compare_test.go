@@ -2,6 +2,7 @@ package compare
 
 import (
 	"context"
+	"os"
 	"testing"
 
 	"github.com/containerd/errdefs"
@@ -117,5 +118,40 @@ func TestCompare(t *testing.T) {
 	}
 	if _, err := Compare(t.Context(), world(), "good", "nosuch"); !errdefs.IsNotFound(err) {
 		t.Errorf("of nothing: %v", err)
+	}
+}
+
+// ending is a container that runs until how it is kept apart has been asked for.
+type ending struct {
+	*shelf
+
+	ended bool
+}
+
+func (s *ending) Subject(ref string) (engine.Subject, error) {
+	sub, err := s.shelf.Subject(ref)
+	if err == nil && !s.ended {
+		sub.Status, sub.Pid = container.StateRunning, os.Getpid()
+	}
+	return sub, err
+}
+
+func (s *ending) Subjects() []engine.Subject { return nil }
+
+func (s *ending) VolumeUsers(string, string) []string { return nil }
+
+func (s *ending) Facts() engine.Facts {
+	s.ended = true
+	return engine.Facts{}
+}
+
+// TestCompareEnding: one that ends while it is looked at is compared by what is known.
+func TestCompareEnding(t *testing.T) {
+	got, err := Compare(t.Context(), &ending{shelf: world()}, "bad", "good")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got.Differences) == 0 || len(got.Unknown) != 1 {
+		t.Errorf("%q, not known %q", rows(got), got.Unknown)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/containerd/errdefs"
 	"github.com/docker/go-units"
 	mobyimage "github.com/moby/moby/api/types/image"
 	mobynet "github.com/moby/moby/api/types/network"
@@ -218,6 +219,9 @@ func (f *facts) live(ctx context.Context, src Source, s *engine.Subject, out *ap
 	f.put(inEffect, "capabilities", strings.ReplaceAll(strings.Join(iso.Capabilities.Effective, " "), "CAP_", ""))
 	f.put(inEffect, "seccomp", iso.Seccomp.Mode)
 	files, err := look.Files(ctx, src, s.ID, true)
+	if errdefs.IsConflict(err) {
+		return nil // it has ended meanwhile, as one that is started again and again does
+	}
 	if err != nil {
 		return err
 	}
@@ -228,6 +232,9 @@ func (f *facts) live(ctx context.Context, src Source, s *engine.Subject, out *ap
 		}
 	}
 	sockets, err := look.Sockets(ctx, src, s.ID, false)
+	if errdefs.IsConflict(err) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
