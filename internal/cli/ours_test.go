@@ -127,11 +127,11 @@ func TestHarmless(t *testing.T) {
 		"/porthole/containers/{id}/isolation": api.Isolation{
 			UsernsNote: evil, Steps: []api.Step{{Name: evil}}, Warnings: []string{evil},
 			Live: &api.IsolationLive{
-				Name: evil, AppArmor: evil, MaskedPaths: []string{evil}, Mounts: []api.Mount{{Destination: evil, Source: evil}}, Unknown: []string{evil},
+				Name: evil, AppArmor: evil, MaskedPaths: []string{evil}, Mounts: []api.Mount{{Destination: evil, Source: evil, Kind: evil}}, Unknown: []string{evil},
 				Namespaces: []api.Namespace{{Kind: "net", SharedWith: []string{evil}}},
 			},
 		},
-		"/porthole/containers/{id}/mounts": api.Mounts{Mounts: []api.Mount{{Destination: evil, Source: evil, Note: evil, Next: []string{evil}, Options: []string{evil}}}},
+		"/porthole/containers/{id}/mounts": api.Mounts{Mounts: []api.Mount{{Destination: evil, Source: evil, Kind: evil, Filesystem: evil, Note: evil, Next: []string{evil}, Options: []string{evil}}}},
 		"/containers/json":                 []object{{"Id": webID, "Names": []string{"/web"}, "Status": "Up 2 seconds (unhealthy)"}},
 	} {
 		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, body) })
@@ -150,7 +150,7 @@ func TestHarmless(t *testing.T) {
 	host := newFakeAPI(t, mux).host
 	for _, line := range []string{
 		"trace web", "health web", "health --no-trunc --format {{.Output}} web", "deaths", "deaths --no-trunc --format {{.Cause}}{{.Command}}", "why web", "ps --no-trunc", "ps --tree", "sockets web", "files web", "files --mapped web", "timeline web", "mount ls web", "compare a b", "inspect --isolation web",
-		"mounts web", "mounts --no-trunc --format {{.Source}}{{.Options}}{{.Note}} web",
+		"mounts web", "mounts --no-trunc --format {{.Source}}{{.Type}}{{.Filesystem}}{{.Options}}{{.Note}} web",
 	} {
 		got := porthole(t).run(t, host, words(line)...)
 		if got.Code != 0 || !strings.Contains(got.Out, "a\ufffd]0;x\ufffdb\ufffdc\ufffdd") || strings.ContainsAny(got.Out, "\x1b\x07\u009b\u202e") {

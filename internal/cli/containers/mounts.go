@@ -108,9 +108,9 @@ func mountHeader() *mountRow {
 func (r *mountRow) MarshalJSON() ([]byte, error) { return formatter.MarshalJSON(r) }
 
 func (r *mountRow) Destination() string { return visible(r.mount.Destination) }
-func (r *mountRow) Type() string        { return r.mount.Kind }
+func (r *mountRow) Type() string        { return visible(r.mount.Kind) } // FUSE has containers name them
 func (r *mountRow) Name() string        { return visible(r.mount.Name) }
-func (r *mountRow) Filesystem() string  { return r.mount.Filesystem }
+func (r *mountRow) Filesystem() string  { return visible(r.mount.Filesystem) }
 func (r *mountRow) Options() string     { return visible(strings.Join(r.mount.Options, ",")) }
 func (r *mountRow) Propagation() string { return r.mount.Propagation }
 func (r *mountRow) UsedBy() string      { return strings.Join(r.mount.UsedBy, ",") }

@@ -134,7 +134,7 @@ func writeLive(put func(string, ...any), live *api.IsolationLive) {
 		if m.Trouble() {
 			state = " (" + m.State + ")"
 		}
-		put("  %s\t%s\t%s\t%s%s", command.Visible(m.Destination), m.Kind, mode, command.Visible(m.Source), state)
+		put("  %s\t%s\t%s\t%s%s", command.Visible(m.Destination), command.Visible(m.Kind), mode, command.Visible(m.Source), state)
 	}
 }
 
