@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 )
 
 // Explain returns what keeps a command from being executed; the first is what the
@@ -83,9 +84,13 @@ func (x *explainer) workdir() {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		x.add(Finding{Kind: NoWorkdir, Path: d, Text: "the working directory " + d + " does not exist", Fix: "make it in the image (WORKDIR " + d + "), or choose another with --workdir"})
+	case errors.Is(err, syscall.ENOTDIR), err == nil && !info.Mode.IsDir():
+		text := "the working directory " + d + " is not a directory"
+		if err != nil {
+			text = "the working directory " + d + " has a file on its way where a directory is wanted"
+		}
+		x.add(Finding{Kind: WorkdirDenied, Path: d, Text: text, Fix: "choose another with --workdir"})
 	case err != nil:
-	case !info.Mode.IsDir():
-		x.add(Finding{Kind: WorkdirDenied, Path: d, Text: "the working directory " + d + " is not a directory", Fix: "choose another with --workdir"})
 	case !x.nobody && !x.id.May(info, Search):
 		x.add(Finding{
 			Kind: WorkdirDenied, Path: d,

@@ -93,7 +93,7 @@ func deniedPath(e *evidence, line string) []api.Verdict {
 // checkPath follows a path as its user would.
 func (e *evidence) checkPath(root diagnose.Root, hidden []string, a attempt) []api.Verdict {
 	if diagnose.Covered(a.path, hidden) {
-		return nil
+		return e.onTmpfs(a)
 	}
 	id, err := diagnose.LookUpUser(root, e.sub.Config.User)
 	if err != nil {
@@ -147,6 +147,17 @@ func (e *evidence) checkPath(root diagnose.Root, hidden []string, a attempt) []a
 		return e.denied(a, a.path, info, id, "may not write")
 	}
 	return nil
+}
+
+// onTmpfs is a program on a tmpfs that has gone with the run: how it was mounted is
+// known, and what it held is not.
+func (e *evidence) onTmpfs(a attempt) []api.Verdict {
+	m, ok := e.mountOf(a.path)
+	if !ok || !a.exec || m.Type != mobymount.TypeTmpfs || slices.Contains(m.Options, "exec") {
+		return nil
+	}
+	return verdict("noexec-mount", api.Likely, a.path+" was on a mount with the option noexec, as tmpfs has it unless told otherwise: "+mountText(m),
+		[]string{"its mode is not known: the tmpfs has gone with the run"}, "porthole run --tmpfs "+m.Destination+":exec …")
 }
 
 // noExecute is a file without the right to execute it.

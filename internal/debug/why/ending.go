@@ -82,6 +82,9 @@ func ending(e *evidence) []api.Verdict {
 	case death.Completed:
 		return verdict("completed", api.Certain, "it ended by itself with code 0, which is no failure", askedNote(d), "porthole logs "+e.name)
 	case death.Failed:
+		if v := crashedBelowInit(e); v != nil {
+			return v
+		}
 		evidence := append([]string{"no signal ended it, and nobody asked the engine to end it"}, askedNote(d)...)
 		if len(e.lines) == 0 {
 			e.unknown = append(e.unknown, "it has written nothing that could tell why it chose this code")
@@ -127,13 +130,34 @@ func (e *evidence) logsCommand() string {
 	return fmt.Sprintf("porthole logs --run %d %s", e.run, e.name)
 }
 
+// crashedBelowInit is a program whose signal its init (--init) has made a code of.
+func crashedBelowInit(e *evidence) []api.Verdict {
+	const signalled = 128
+	sig := syscall.Signal(e.death.Exit.Code - signalled)
+	if e.sub == nil || e.sub.HostConfig.Init == nil || !*e.sub.HostConfig.Init || crashes[sig] == "" {
+		return nil
+	}
+	return verdict("crashed", api.Likely, fmt.Sprintf("its program crashed by %s: %s", signalName(sig), crashes[sig]),
+		[]string{fmt.Sprintf("its init (--init) ended with code %d, as it does when %s ended the program", e.death.Exit.Code, signalName(sig))}, e.logsCommand())
+}
+
+// crashes tell what the signals mean that the kernel sends for faults.
+var crashes = map[syscall.Signal]string{
+	syscall.SIGSEGV: "it accessed memory that it does not have",
+	syscall.SIGABRT: "it gave up by itself (abort), as after a failed assertion",
+	syscall.SIGBUS:  "it accessed memory that has no storage behind it, as of a file that was cut",
+	syscall.SIGILL:  "it came to an instruction that this processor does not have",
+	syscall.SIGFPE:  "it divided by zero, or the like",
+	syscall.SIGTRAP: "it came to a breakpoint",
+	syscall.SIGSYS:  "it made a system call that its seccomp filter kills for",
+}
+
 func crashed(e *evidence) []api.Verdict {
 	d := e.death
-	what := map[syscall.Signal]string{
-		syscall.SIGSEGV: "it accessed memory that it does not have, or gave up by itself (abort), which ends a pid 1 in this way", syscall.SIGABRT: "it gave up by itself (abort), as after a failed assertion",
-		syscall.SIGBUS: "it accessed memory that has no storage behind it, as of a file that was cut", syscall.SIGILL: "it came to an instruction that this processor does not have",
-		syscall.SIGFPE: "it divided by zero, or the like", syscall.SIGTRAP: "it came to a breakpoint", syscall.SIGSYS: "it made a system call that its seccomp filter kills for",
-	}[d.Exit.Signal]
+	what := crashes[d.Exit.Signal]
+	if d.Exit.Signal == syscall.SIGSEGV {
+		what += ", or gave up by itself (abort), which ends a pid 1 in this way"
+	}
 	core := "the kernel wrote no core dump"
 	if d.Exit.Core {
 		core = "the kernel dumped its core"

@@ -314,7 +314,8 @@ func (e *evidence) notes() []string {
 		notes = append(notes, fmt.Sprintf("%s of the host was mounted at %s %s ago, while it ran; porthole mount ungraft %s %s takes it back", g.Source, g.Destination, since(g.Since), e.name, g.Destination))
 	}
 	signal := syscall.SIGTERM
-	if p, ok := e.first(); ok && (e.sub.Config.StopSignal == "" || e.sub.Config.StopSignal == "SIGTERM") && !p.handles(signal) {
+	// In a pid namespace of others it is no pid 1.
+	if p, ok := e.first(); ok && p.inside == 1 && (e.sub.Config.StopSignal == "" || e.sub.Config.StopSignal == "SIGTERM") && !p.handles(signal) {
 		notes = append(notes, "a stop will take its whole time: pid 1 has no handler for SIGTERM, and the kernel ends no pid 1 without one (--init helps)")
 	}
 	return notes
