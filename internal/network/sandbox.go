@@ -208,13 +208,21 @@ func (m *Manager) keep(ctx context.Context, spec SandboxSpec, forwards []PortSpe
 			forwards[at].First, forwards[at].Last = numbers[i], numbers[i]
 		}
 		for _, ip := range p.HostIPs {
-			b.Published = append(b.Published, Published{
-				Container: portName(p), HostIP: ip, HostPort: numbers[i], Forward: p.Inside,
-			})
 			b.addRule(p, ip, numbers[i], m.routed(spec.ContainerID, ip.Is6()))
 		}
 	}
+	b.Published = publishedAs(ports, numbers)
 	return b, nil
+}
+
+// publishedAs are ports that the keeper holds under these numbers.
+func publishedAs(ports []keeper.Port, numbers []uint16) (list []Published) {
+	for i, p := range ports {
+		for _, ip := range p.HostIPs {
+			list = append(list, Published{Container: portName(p), HostIP: ip, HostPort: numbers[i], Forward: p.Inside})
+		}
+	}
+	return list
 }
 
 // keepAgain undoes keep: a container that runs on has what it had before b.
@@ -436,7 +444,8 @@ func (m *Manager) unserve(ctx context.Context, container string) {
 }
 
 // auditSandboxes compares what the keeper has with the containers that run: it
-// drops what is left of others, and puts back what is missing.
+// drops what is left of others, puts back what is missing, and closes what a daemon
+// has opened that died before it could save that.
 func (m *Manager) auditSandboxes(ctx context.Context, live map[string]bool) {
 	if m.opts.Keeper == nil {
 		return
@@ -455,15 +464,15 @@ func (m *Manager) auditSandboxes(ctx context.Context, live map[string]bool) {
 		m.log.Error("ports and names cannot be audited", "err", err)
 		return
 	}
-	have := map[string]int{}
+	have := map[string]bool{}
 	for _, s := range there {
-		have[s.ID] = s.Pid
 		if b := ours[s.ID]; b == nil || !live[s.ID] || b.Spec.Pid != s.Pid {
 			m.log.Info("dropped ports and names of a container that is gone", "container", s.ID)
 			if err := m.opts.Keeper.Drop(ctx, s.ID); err != nil {
 				m.log.Error("ports of a container that has ended are held on", "container", s.ID, "err", err)
 			}
-			delete(have, s.ID)
+		} else {
+			have[s.ID] = slices.Equal(b.Published, publishedAs(s.Ports, s.HostPorts))
 		}
 	}
 	for id, b := range ours {
@@ -471,7 +480,7 @@ func (m *Manager) auditSandboxes(ctx context.Context, live map[string]bool) {
 			m.unserve(ctx, id)
 			continue
 		}
-		if have[id] == 0 {
+		if !have[id] {
 			m.serveAgain(ctx, b)
 		}
 	}

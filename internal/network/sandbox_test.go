@@ -168,6 +168,41 @@ func TestServeAgainKnowsWhatIsNew(t *testing.T) {
 	}
 }
 
+// TestAuditKnowsWhatWasNotSaved has a daemon that died between opening or closing a
+// port and its record.
+func TestAuditKnowsWhatWasNotSaved(t *testing.T) {
+	m := open(t, testenv.NetNS(t), withKeeper(t))
+	spec, ports := published(t, m, "one")
+	want := []uint16{ports[0].HostPort}
+	audited := func(what string, forwards ...PortSpec) {
+		t.Helper()
+		there, err := m.keeperPorts(spec, forwards)
+		if err == nil {
+			_, err = m.opts.Keeper.Put(t.Context(), m.keeperSandbox(spec, there))
+		}
+		if err == nil && slices.Equal(want, held(t, m, "one")) {
+			t.Fatalf("%s: nothing has changed", what)
+		}
+		if err == nil {
+			err = m.Reconcile(t.Context(), map[string]bool{"one": true})
+		}
+		if err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		if diff := cmp.Diff(want, held(t, m, "one")); diff != "" {
+			t.Errorf("%s: ports that are held (-want +got):\n%s", what, diff)
+		}
+	}
+	forward := PortSpec{Container: network.MustParsePort("81/tcp"), HostIP: local4, Forward: true}
+	audited("opened", forward)
+	opened, err := m.Forward(t.Context(), spec, forward)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want = append(want, opened[0].HostPort)
+	audited("closed")
+}
+
 // TestForwardKnowsWhatIsNew opens a port for somebody who has looked at the
 // container before its networks and its ports changed.
 func TestForwardKnowsWhatIsNew(t *testing.T) {
