@@ -132,6 +132,7 @@ func TestHarmless(t *testing.T) {
 			},
 		},
 		"/porthole/containers/{id}/mounts": api.Mounts{Mounts: []api.Mount{{Destination: evil, Source: evil, Kind: evil, Filesystem: evil, Note: evil, Next: []string{evil}, Options: []string{evil}}}},
+		"/porthole/whois":                  api.Whois{Found: []api.Owner{{Kind: "container", Name: evil, Detail: evil, Image: evil, Command: evil}}},
 		"/containers/json":                 []object{{"Id": webID, "Names": []string{"/web"}, "Status": "Up 2 seconds (unhealthy)"}},
 	} {
 		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, body) })
@@ -147,14 +148,27 @@ func TestHarmless(t *testing.T) {
 			_ = json.NewEncoder(w).Encode(e)
 		}
 	})
+	mux.HandleFunc("POST /porthole/net/check", func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, http.StatusOK, []api.Hop{{Name: "connect", State: "ok", Detail: evil, Hint: evil}})
+	})
+	mux.HandleFunc("POST /containers/web/kill", func(w http.ResponseWriter, _ *http.Request) {
+		e := api.Error{Message: evil, Hint: evil}
+		text, _ := json.Marshal(e)
+		w.Header().Set(api.ErrorHeader, string(text))
+		answer(w, http.StatusConflict, e)
+	})
 	host := newFakeAPI(t, mux).host
 	for _, line := range []string{
-		"trace web", "health web", "health --no-trunc --format {{.Output}} web", "deaths", "deaths --no-trunc --format {{.Cause}}{{.Command}}", "why web", "ps --no-trunc", "ps --tree", "sockets web", "files web", "files --mapped web", "timeline web", "mount ls web", "compare a b", "inspect --isolation web",
+		"whois 1", "whois --format {{.Name}}{{.Image}}{{.Command}} 1", "net check web db:80", "trace web", "health web", "health --no-trunc --format {{.Output}} web", "deaths", "deaths --no-trunc --format {{.Cause}}{{.Command}}", "why web", "ps --no-trunc", "ps --tree", "sockets web", "files web", "files --mapped web", "timeline web", "mount ls web", "compare a b", "inspect --isolation web",
 		"mounts web", "mounts --no-trunc --format {{.Source}}{{.Type}}{{.Filesystem}}{{.Options}}{{.Note}} web",
 	} {
 		got := porthole(t).run(t, host, words(line)...)
 		if got.Code != 0 || !strings.Contains(got.Out, "a\ufffd]0;x\ufffdb\ufffdc\ufffdd") || strings.ContainsAny(got.Out, "\x1b\x07\u009b\u202e") {
 			t.Errorf("%s: %s", line, got)
 		}
+	}
+	got := porthole(t).run(t, host, "kill", "web")
+	if strings.Count(got.Err, "a\ufffd]0;x\ufffdb\ufffdc\ufffdd") != 2 || strings.ContainsAny(got.Err, "\x1b\x07\u009b\u202e") {
+		t.Errorf("an error with a hint: %s", got)
 	}
 }

@@ -233,6 +233,15 @@ func TestText(t *testing.T) {
 	}
 }
 
+// TestFullIsHarmless has an interface whose name the kernel takes, and a terminal too.
+func TestFullIsHarmless(t *testing.T) {
+	p := &Packet{Time: time.Unix(1, 0), Data: []byte{0x45}}
+	got := new(Text).Full(Interface{Name: "\x1b[2Je\a", LinkType: 101}, p)
+	if want := p.Time.Local().Format("15:04:05.000000") + ` \x1b[2Je\a In  IP, cut short`; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
 func FuzzRead(f *testing.F) {
 	var file bytes.Buffer
 	w := NewWriter(&file, "test")

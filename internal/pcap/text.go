@@ -38,13 +38,14 @@ type flow struct{ src, dst netip.AddrPort }
 // mostFlows bounds what is remembered of connections.
 const mostFlows = 4096
 
-// Full is Line with time, interface and direction.
+// Full is Line with time, interface and direction. A container may give its
+// interfaces names that a terminal takes for commands.
 func (t *Text) Full(i Interface, p *Packet) string {
 	direction := "In "
 	if p.Outgoing {
 		direction = "Out"
 	}
-	return fmt.Sprintf("%s %-5s %s %s", p.Time.Local().Format("15:04:05.000000"), i.Name, direction, t.Line(i.LinkType, p))
+	return fmt.Sprintf("%s %-5s %s %s", p.Time.Local().Format("15:04:05.000000"), printable(i.Name), direction, t.Line(i.LinkType, p))
 }
 
 // Line tells of a packet in one line, without time and interface. Nothing in it

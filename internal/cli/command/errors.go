@@ -75,7 +75,9 @@ func ExitCode(err error) int {
 func Message(err error) string {
 	lines := strings.Split(err.Error(), "\n")
 	for n, line := range lines {
-		line = strings.ReplaceAll(line, "permission denied while trying to connect to the docker API", "permission denied while trying to connect to the Porthole daemon")
+		// It may say what comes from a container: the command of the process that
+		// holds a port, for one.
+		line = strings.ReplaceAll(Visible(line), "permission denied while trying to connect to the docker API", "permission denied while trying to connect to the Porthole daemon")
 		before, after, ok := strings.Cut(line, "failed to connect to the docker API at ")
 		if !ok {
 			lines[n] = line
@@ -106,6 +108,6 @@ func (a *App) Report(err error) {
 		return
 	}
 	if hint := c.Hint(err); hint != "" {
-		_, _ = io.WriteString(a.Err, "hint: "+hint+"\n")
+		_, _ = io.WriteString(a.Err, "hint: "+Visible(hint)+"\n")
 	}
 }

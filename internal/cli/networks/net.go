@@ -56,9 +56,10 @@ route, interface, bridge, firewall, listener and a real connection. The exit cod
 func printHops(a *command.App, hops []api.Hop) error {
 	w := tabwriter.NewWriter(a.Out, 0, 0, 2, ' ', 0)
 	for _, h := range hops {
-		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\n", h.Name, h.State, h.Detail)
+		// A container writes its hosts file, and names its interfaces.
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\n", h.Name, h.State, command.Visible(h.Detail))
 		if h.Hint != "" {
-			_, _ = fmt.Fprintf(w, "\t\thint: %s\n", h.Hint)
+			_, _ = fmt.Fprintf(w, "\t\thint: %s\n", command.Visible(h.Hint))
 		}
 	}
 	return w.Flush()

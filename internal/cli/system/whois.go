@@ -98,13 +98,13 @@ func ownerHeader() *ownerRow {
 func (r *ownerRow) MarshalJSON() ([]byte, error) { return formatter.MarshalJSON(r) }
 
 func (r *ownerRow) Kind() string    { return r.Owner.Kind }
-func (r *ownerRow) Name() string    { return dash(r.Owner.Name) }
+func (r *ownerRow) Name() string    { return dash(command.Visible(r.Owner.Name)) }
 func (r *ownerRow) Status() string  { return dash(r.Owner.Status) }
-func (r *ownerRow) Detail() string  { return r.Owner.Detail }
-func (r *ownerRow) Image() string   { return dash(r.Owner.Image) }
+func (r *ownerRow) Detail() string  { return command.Visible(r.Owner.Detail) }
+func (r *ownerRow) Image() string   { return dash(command.Visible(r.Owner.Image)) }
 func (r *ownerRow) Pid() int        { return r.Owner.Pid }
 func (r *ownerRow) PidInside() int  { return r.Owner.PidInside }
-func (r *ownerRow) Command() string { return r.Owner.Command }
+func (r *ownerRow) Command() string { return command.Visible(r.Owner.Command) }
 
 // ID is shortened as everywhere.
 func (r *ownerRow) ID() string {
