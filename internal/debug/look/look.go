@@ -10,14 +10,15 @@ package look
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
-	"sync"
 	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
 
+	"github.com/portholehq/porthole/internal/debug/patient"
 	"github.com/portholehq/porthole/internal/engine"
 	"github.com/portholehq/porthole/internal/problem"
 	"github.com/portholehq/porthole/internal/ps"
@@ -52,62 +53,12 @@ func running(src Source, ref string) (engine.Subject, error) {
 // patience is how long is waited for what may wait for a container.
 const patience = time.Second
 
-// turns are the looks that are under way, by what they look at. At each only one
-// looks at a time, so that one stuck process holds up one thread however often it
-// is looked at.
-type turns struct {
-	mu   sync.Mutex
-	open map[string]chan struct{} // closed when the look ends
-}
-
-var looks = turns{open: map[string]chan struct{}{}}
-
-// take begins a look, or returns what to wait for before.
-func (t *turns) take(key string) (wait <-chan struct{}, end func()) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if open, busy := t.open[key]; busy {
-		return open, nil
-	}
-	done := make(chan struct{})
-	t.open[key] = done
-	return nil, func() {
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		delete(t.open, key)
-		close(done)
-	}
-}
-
 // within does fn, and gives it up after [patience] or with ctx. The key names what
 // it looks at.
 func within[T any](ctx context.Context, key string, fn func() (T, error)) (T, error) {
-	type answer struct {
-		value T
-		err   error
+	value, err := patient.Within(ctx, key, patience, fn)
+	if errors.Is(err, patient.ErrLate) {
+		err = errdefs.ErrUnavailable.WithMessage(fmt.Sprintf("no answer within %s: some process of it may be stuck", patience))
 	}
-	var none T
-	done := make(chan answer, 1)
-	late := time.NewTimer(patience)
-	defer late.Stop()
-	slow := errdefs.ErrUnavailable.WithMessage(fmt.Sprintf("no answer within %s: some process of it may be stuck", patience))
-	for {
-		wait, end := looks.take(key)
-		if wait == nil {
-			go func() {
-				defer end()
-				value, err := fn()
-				done <- answer{value, err}
-			}()
-		}
-		select {
-		case <-wait:
-		case a := <-done:
-			return a.value, a.err
-		case <-late.C:
-			return none, slow
-		case <-ctx.Done():
-			return none, context.Cause(ctx)
-		}
-	}
+	return value, err
 }

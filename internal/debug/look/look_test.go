@@ -1,12 +1,8 @@
 package look
 
 import (
-	"context"
-	"errors"
 	"testing"
-	"testing/synctest"
 
-	"github.com/containerd/errdefs"
 	"github.com/google/go-cmp/cmp"
 	"github.com/moby/moby/api/types/container"
 
@@ -14,41 +10,6 @@ import (
 	"github.com/portholehq/porthole/internal/engine"
 	"github.com/portholehq/porthole/internal/engine/state"
 )
-
-// TestWithin holds that what is stuck is given up, that it is not looked at a
-// second time, and that those who wait for their turn get it.
-func TestWithin(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		stuck, calls := make(chan struct{}), 0
-		look := func() (int, error) {
-			calls++
-			<-stuck
-			return 7, nil
-		}
-		for range 3 {
-			if _, err := within(t.Context(), "x", look); !errdefs.IsUnavailable(err) {
-				t.Fatalf("error %v, want unavailable", err)
-			}
-		}
-		if calls != 1 {
-			t.Errorf("looked %d times at what is stuck", calls)
-		}
-		if n, err := within(t.Context(), "y", func() (int, error) { return 5, nil }); n != 5 || err != nil {
-			t.Errorf("another one: %d, %v", n, err)
-		}
-		ended, cancel := context.WithCancelCause(t.Context())
-		cause := errors.New("client gone")
-		cancel(cause)
-		if _, err := within(ended, "x", look); !errors.Is(err, cause) {
-			t.Errorf("error %v, want that of the context", err)
-		}
-		close(stuck)
-		synctest.Wait()
-		if n, err := within(t.Context(), "x", look); n != 7 || err != nil {
-			t.Errorf("afterwards: %d, %v", n, err)
-		}
-	})
-}
 
 func TestAddMaps(t *testing.T) {
 	const table = `55e1 r--p 00000000 fd:00 11 /bin/app

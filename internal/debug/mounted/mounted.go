@@ -21,6 +21,7 @@ import (
 	mobymount "github.com/moby/moby/api/types/mount"
 
 	"github.com/portholehq/porthole/api"
+	"github.com/portholehq/porthole/internal/debug/patient"
 	"github.com/portholehq/porthole/internal/engine"
 	"github.com/portholehq/porthole/internal/engine/state"
 )
@@ -52,9 +53,10 @@ func Look(ctx context.Context, src Source, o Options) (*api.Mounts, error) {
 	}
 	defer live.Close()
 	out := &api.Mounts{ContainerID: sub.ID, Name: sub.Name, Status: string(sub.Status), Mounts: []api.Mount{}}
+	key := fmt.Sprintf("mounts of %s %d ", sub.ID, sub.Pid) // in this life of it
 	for _, m := range sub.Mounts {
 		found := plain(m)
-		seen, answered := within(ctx, func() api.Mount {
+		seen, answered := within(ctx, key+m.Destination, func() api.Mount {
 			found := found
 			if live == nil {
 				idle(m, &found)
@@ -79,7 +81,7 @@ func Look(ctx context.Context, src Source, o Options) (*api.Mounts, error) {
 	if !o.All || live == nil {
 		return out, nil
 	}
-	others, answered := within(ctx, func() []api.Mount { return live.others(sub.Mounts) })
+	others, answered := within(ctx, key, func() []api.Mount { return live.others(sub.Mounts) })
 	if !answered {
 		return nil, fmt.Errorf("look at the mounts of container %s that nobody asked for: %w", sub.Name, errdefs.ErrUnavailable.WithMessage("a filesystem does not answer"))
 	}
@@ -99,17 +101,9 @@ func plain(m state.Mount) api.Mount {
 	return out
 }
 
-// within gives up on fn when it does not return in time; it is left behind then,
-// waiting for the kernel.
-func within[T any](ctx context.Context, fn func() T) (result T, ok bool) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	done := make(chan T, 1)
-	go func() { done <- fn() }()
-	select {
-	case result = <-done:
-		return result, true
-	case <-ctx.Done():
-		return result, false
-	}
+// within gives up on fn when it does not return in time, and says so by false. The
+// key names what it looks at.
+func within[T any](ctx context.Context, key string, fn func() T) (T, bool) {
+	result, err := patient.Within(ctx, key, patience, func() (T, error) { return fn(), nil })
+	return result, err == nil
 }
