@@ -2,6 +2,7 @@ package whois
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"net"
 	"net/netip"
@@ -19,7 +20,7 @@ import (
 
 // port tells who has a port: of the host, or of a container inside. An invalid
 // addr means any, an empty proto both.
-func (s *search) port(addr netip.Addr, number, proto string) error {
+func (s *search) port(ctx context.Context, addr netip.Addr, number, proto string) error {
 	n, err := strconv.ParseUint(number, 10, 16)
 	if err != nil || n == 0 {
 		return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("invalid port %q: it is not a number from 1 to 65535", number))
@@ -34,8 +35,8 @@ func (s *search) port(addr netip.Addr, number, proto string) error {
 	}
 	for _, p := range protos {
 		s.published(survey, addr, p, uint16(n))
-		s.hostSockets(addr, p, uint16(n))
-		s.insideSockets(survey, addr, p, uint16(n))
+		s.hostSockets(ctx, addr, p, uint16(n))
+		s.insideSockets(ctx, survey, addr, p, uint16(n))
 		s.configured(addr, p, uint16(n))
 	}
 	at := ""
@@ -76,7 +77,7 @@ func hears(asked, on netip.Addr) bool {
 }
 
 // hostSockets are programs of the host, and containers in its network, that listen.
-func (s *search) hostSockets(addr netip.Addr, proto string, port uint16) {
+func (s *search) hostSockets(ctx context.Context, addr netip.Addr, proto string, port uint16) {
 	all, err := s.src.Sockets(nil)
 	if err != nil {
 		s.add(host("sockets of the host cannot be listed: %v", err))
@@ -91,7 +92,7 @@ func (s *search) hostSockets(addr netip.Addr, proto string, port uint16) {
 		s.add(host("%s/%s: a socket of no process that can be seen from here", addresses(on), proto))
 		return
 	}
-	o, _ := s.processOwner(pid)
+	o, _ := s.processOwner(ctx, pid)
 	if o.Kind == kindDaemon && len(s.out.Found) > 0 {
 		return // the keeper's, for a port that was just told
 	}
@@ -109,7 +110,7 @@ func addresses(list []network.Socket) string {
 }
 
 // insideSockets are containers that listen on the port in a network of their own.
-func (s *search) insideSockets(survey network.Survey, addr netip.Addr, proto string, port uint16) {
+func (s *search) insideSockets(ctx context.Context, survey network.Survey, addr netip.Addr, proto string, port uint16) {
 	for i := range s.residents {
 		r := &s.residents[i]
 		if r.Pid == 0 || r.HostNet || r.NetworkOf != r.ID || !s.mayBeAt(survey, r.ID, addr) {
@@ -132,7 +133,7 @@ func (s *search) insideSockets(survey network.Survey, addr netip.Addr, proto str
 		who := r.ID
 		what := fmt.Sprintf("listens inside on %s/%s", addresses(on), proto)
 		pid, _ := network.ProcessOf(on...)
-		p, ok := s.processOwner(pid)
+		p, ok := s.processOwner(ctx, pid)
 		if ok && p.ID != "" {
 			who = p.ID // which may be another in the same network
 			what += ": " + p.Detail

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/portholehq/porthole/api"
+	"github.com/portholehq/porthole/internal/debug/patient"
 	"github.com/portholehq/porthole/internal/ledger"
 	"github.com/portholehq/porthole/internal/linux/cgroup"
 )
@@ -25,64 +26,81 @@ var processPath = regexp.MustCompile(`^/proc/([0-9]+)(/|$)`)
 // path tells who has a path of the host.
 func (s *search) path(ctx context.Context, asked string) error {
 	asked = filepath.Clean(asked)
-	real, exists := resolve(ctx, asked)
-	for _, p := range slices.Compact([]string{asked, real}) {
-		if err := s.placeOnDisk(ctx, p); err != nil {
+	forms, err := lookAt(ctx, asked)
+	late := errors.Is(err, patient.ErrLate)
+	if late { // then what the name says has to do
+		forms, err = []form{{path: asked, exists: true}}, nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, f := range forms {
+		if err := s.placeOnDisk(ctx, f); err != nil {
 			return err
 		}
 		if len(s.out.Found) > 0 {
 			return nil
 		}
 	}
-	if !exists {
+	last := forms[len(forms)-1]
+	if !last.exists {
 		return s.found("", "%s is not there, and belongs to nothing of ours", asked)
 	}
-	if on, err := mountOf(real); err == nil {
-		s.add(host("a path of the host, on %s, that no container mounts", on))
-	} else {
+	on, err := mountOf(last.path)
+	switch {
+	case late:
+		s.add(host("a path that no container mounts by this name; it was not looked at, since a file system on the way to it does not answer"))
+	case err != nil:
 		s.add(host("a path of the host that no container mounts"))
+	default:
+		s.add(host("a path of the host, on %s, that no container mounts", on))
 	}
 	return nil
 }
 
-// placeOnDisk looks at one form of a path: as it was given, or without links.
-func (s *search) placeOnDisk(ctx context.Context, p string) error {
-	if s.inCgroup(p) {
-		return nil
-	}
-	if kind, name, ok := nsLink(ctx, p); ok {
-		return s.namespace(name, kind)
-	}
-	if m := processPath.FindStringSubmatch(p + "/"); m != nil {
-		return s.process(m[1])
-	}
-	s.mounted(p)
-	return s.kept(ctx, p)
+// form is a path as it was given, or without links.
+type form struct {
+	path   string
+	exists bool
+	// namespace is what it is of, as in /proc/PID/ns: net:[4026532467], and kind the
+	// first word of that; empty: it is none.
+	namespace, kind string
 }
 
-// resolve follows links; it gives up on a file system that does not answer.
-func resolve(ctx context.Context, p string) (real string, exists bool) {
-	type answer struct {
-		path string
-		err  error
-	}
-	done := make(chan answer, 1)
-	// On a file system whose server is gone this ends when that comes back, if ever.
-	go func() {
-		real, err := filepath.EvalSymlinks(p)
-		done <- answer{real, err}
-	}()
-	wait, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
-	select {
-	case a := <-done:
-		if a.err != nil {
-			return p, !errors.Is(a.err, fs.ErrNotExist)
+// patience is how long is waited for what may be stuck: a file system, a process.
+const patience = time.Second
+
+// lookAt finds the forms of a path. It gives up on a file system that does not
+// answer, with [patient.ErrLate].
+func lookAt(ctx context.Context, asked string) ([]form, error) {
+	return patient.Within(ctx, "path "+asked, patience, func() ([]form, error) {
+		real, err := filepath.EvalSymlinks(asked)
+		if err != nil {
+			real = asked
 		}
-		return a.path, true
-	case <-wait.Done():
-		return p, true
+		var forms []form
+		for _, p := range slices.Compact([]string{asked, real}) {
+			f := form{path: p, exists: err == nil || !errors.Is(err, fs.ErrNotExist)}
+			f.kind, f.namespace = nsLink(p)
+			forms = append(forms, f)
+		}
+		return forms, nil
+	})
+}
+
+// placeOnDisk looks for who has one form of a path.
+func (s *search) placeOnDisk(ctx context.Context, f form) error {
+	if s.inCgroup(f.path) {
+		return nil
 	}
+	if f.kind != "" {
+		return s.namespace(ctx, f.namespace, f.kind)
+	}
+	if m := processPath.FindStringSubmatch(f.path + "/"); m != nil {
+		return s.process(ctx, m[1])
+	}
+	s.mounted(f.path)
+	return s.kept(ctx, f.path)
 }
 
 // inCgroup tells whose a directory of a cgroup hierarchy is.
@@ -127,29 +145,30 @@ func groupText(sub string) string {
 	return "its control group"
 }
 
-// nsLink tells that a path is a namespace: /proc/PID/ns/net, /run/netns/NAME.
-func nsLink(ctx context.Context, p string) (kind, name string, ok bool) {
+// nsLink tells which namespace a path is: /proc/PID/ns/net, /run/netns/NAME; empty:
+// none.
+func nsLink(p string) (kind, name string) {
 	if link, err := os.Readlink(p); err == nil {
 		if m := namespace.FindStringSubmatch(link); m != nil {
-			return m[1], link, true
+			return m[1], link
 		}
 	}
-	if !strings.HasPrefix(p, "/run/") && !strings.HasPrefix(p, "/var/run/") || ctx.Err() != nil {
-		return "", "", false
+	if !strings.HasPrefix(p, "/run/") && !strings.HasPrefix(p, "/var/run/") {
+		return "", ""
 	}
 	var st unix.Statfs_t
 	if err := unix.Statfs(p, &st); err != nil || st.Type != unix.NSFS_MAGIC {
-		return "", "", false
+		return "", ""
 	}
 	var file unix.Stat_t
 	if err := unix.Stat(p, &file); err != nil {
-		return "", "", false
+		return "", ""
 	}
-	return "net", fmt.Sprintf("net:[%d]", file.Ino), true
+	return "net", fmt.Sprintf("net:[%d]", file.Ino)
 }
 
 // namespace tells who is in a namespace.
-func (s *search) namespace(name, kind string) error {
+func (s *search) namespace(ctx context.Context, name, kind string) error {
 	if link, _ := os.Readlink("/proc/self/ns/" + kind); link == name {
 		s.add(host("the daemon's own %s namespace, and so the host's to it", kind))
 	}
@@ -166,7 +185,7 @@ func (s *search) namespace(name, kind string) error {
 		return nil
 	}
 	if pid := processIn(kind, name); pid > 0 {
-		o, _ := s.processOwner(pid)
+		o, _ := s.processOwner(ctx, pid)
 		o.Detail = fmt.Sprintf("%s namespace of %s", kind, o.Detail)
 		s.add(o)
 	}

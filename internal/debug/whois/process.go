@@ -1,6 +1,7 @@
 package whois
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path"
@@ -11,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/portholehq/porthole/api"
+	"github.com/portholehq/porthole/internal/debug/patient"
 	"github.com/portholehq/porthole/internal/engine"
 	"github.com/portholehq/porthole/internal/linux/cgroup"
 	"github.com/portholehq/porthole/internal/linux/procfile"
@@ -18,10 +20,10 @@ import (
 )
 
 // process tells whose a process of the host is.
-func (s *search) process(asked string) error {
+func (s *search) process(ctx context.Context, asked string) error {
 	pid, err := strconv.Atoi(asked)
 	if err == nil {
-		if o, ok := s.processOwner(pid); ok {
+		if o, ok := s.processOwner(ctx, pid); ok {
 			s.add(o)
 			return nil
 		}
@@ -30,14 +32,15 @@ func (s *search) process(asked string) error {
 }
 
 // processOwner tells whose a process is; false if there is no such process.
-func (s *search) processOwner(pid int) (api.Owner, bool) {
+func (s *search) processOwner(ctx context.Context, pid int) (api.Owner, bool) {
 	dir := "/proc/" + strconv.Itoa(pid)
 	text, err := os.ReadFile(dir + "/cgroup")
 	if err != nil {
 		return api.Owner{}, false
 	}
-	o := s.placed(string(text), pid)
-	o.Pid, o.Command = pid, commandOf(dir)
+	args := argsOf(ctx, pid)
+	o := s.placed(string(text), pid, args)
+	o.Pid, o.Command = pid, commandOf(dir, args)
 	if o.Command != "" {
 		o.Detail += ": " + quoted(o.Command)
 	}
@@ -45,8 +48,9 @@ func (s *search) processOwner(pid int) (api.Owner, bool) {
 }
 
 // placed tells whose a process is by its control groups, which it cannot leave
-// by itself. Of shims and of what is ours besides, the process id decides.
-func (s *search) placed(groups string, pid int) api.Owner {
+// by itself. Of shims and of what is ours besides, the process id and the command
+// line decide.
+func (s *search) placed(groups string, pid int, args []string) api.Owner {
 	id, sub := "", ""
 	for line := range strings.Lines(groups) {
 		f := strings.SplitN(strings.TrimSpace(line), ":", 3)
@@ -57,8 +61,8 @@ func (s *search) placed(groups string, pid int) api.Owner {
 	switch {
 	case pid == os.Getpid():
 		return api.Owner{Kind: kindDaemon, Detail: "the daemon"}
-	case id == "" && keeperSocket(pid) != "":
-		if filepath.Dir(keeperSocket(pid)) == s.src.Places().ExecRoot {
+	case id == "" && len(args) > 1 && args[0] == keeper.Name: // and its socket
+		if filepath.Dir(args[1]) == s.src.Places().ExecRoot {
 			return api.Owner{Kind: kindDaemon, Detail: "the keeper, which holds ports and answers for names"}
 		}
 		return host("keeper of another daemon")
@@ -79,14 +83,16 @@ func (s *search) placed(groups string, pid int) api.Owner {
 	return o
 }
 
-// keeperSocket is the socket of the keeper that a process is; empty: it is none.
-func keeperSocket(pid int) string {
-	text, err := procfile.Read(fmt.Sprintf("/proc/%d/cmdline", pid), procfile.Longest)
-	args := strings.Split(string(text), "\x00")
-	if err != nil || len(args) < 2 || args[0] != keeper.Name {
-		return ""
+// argsOf is the command line of a process. It lies in the memory of the process,
+// which that may keep from being read while it is stuck: then there is none.
+func argsOf(ctx context.Context, pid int) []string {
+	text, err := patient.Within(ctx, fmt.Sprintf("command line %d", pid), patience, func() ([]byte, error) {
+		return procfile.Read(fmt.Sprintf("/proc/%d/cmdline", pid), procfile.Longest)
+	})
+	if err != nil {
+		return nil
 	}
-	return args[1]
+	return strings.Split(string(text), "\x00")
 }
 
 // role tells what a process is in its container.
@@ -194,10 +200,9 @@ func parentOf(pid int) int {
 const longestCommand = 200
 
 // commandOf is the command line of a process, or its name in brackets.
-func commandOf(dir string) string {
-	text, _ := procfile.Read(dir+"/cmdline", longestCommand)
-	if s := strings.TrimSpace(strings.ReplaceAll(string(text), "\x00", " ")); s != "" {
-		return s
+func commandOf(dir string, args []string) string {
+	if s := strings.TrimSpace(strings.Join(args, " ")); s != "" {
+		return s[:min(len(s), longestCommand)]
 	}
 	name, _ := os.ReadFile(dir + "/comm")
 	if s := strings.TrimSpace(string(name)); s != "" {

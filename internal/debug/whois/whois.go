@@ -96,19 +96,19 @@ func (s *search) find(ctx context.Context, asked string) error {
 		return s.path(ctx, asked)
 	case digits.MatchString(asked):
 		s.out.As = "process"
-		return s.process(asked)
+		return s.process(ctx, asked)
 	}
 	if m := portForm.FindStringSubmatch(asked); m != nil {
 		s.out.As = "port"
-		return s.port(netip.Addr{}, m[1], m[2])
+		return s.port(ctx, netip.Addr{}, m[1], m[2])
 	}
 	if m := namespace.FindStringSubmatch(asked); m != nil {
 		s.out.As = "namespace"
-		return s.namespace(asked, m[1])
+		return s.namespace(ctx, asked, m[1])
 	}
 	if addr, port, proto, ok := addressPort(asked); ok {
 		s.out.As = "port"
-		return s.port(addr, port, proto)
+		return s.port(ctx, addr, port, proto)
 	}
 	bare, _, _ := strings.Cut(asked, "/")
 	if addr, err := netip.ParseAddr(bare); err == nil {
