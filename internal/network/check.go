@@ -278,13 +278,17 @@ func inHosts(path, name string) (netip.Addr, bool) {
 	return netip.Addr{}, false
 }
 
+// mostServers is how many name servers of a resolv.conf programs ask (MAXNS of
+// resolv.conf(5)).
+const mostServers = 3
+
 func nameserversOf(path string) (list []netip.Addr) {
 	text, err := readLines(path)
 	if err != nil {
 		return nil
 	}
 	for line := range strings.Lines(string(text)) {
-		if f := strings.Fields(line); len(f) > 1 && f[0] == "nameserver" {
+		if f := strings.Fields(line); len(f) > 1 && f[0] == "nameserver" && len(list) < mostServers {
 			if a, err := netip.ParseAddr(f[1]); err == nil {
 				list = append(list, a)
 			}
