@@ -288,7 +288,9 @@ func (b *box) Dial(ctx context.Context, network string, u resolver.Upstream) (co
 		return err
 	}
 	if u.Inside {
-		return conn, b.enter(ctx, dial)
+		err = b.enter(ctx, dial)
+	} else {
+		err = dial()
 	}
-	return conn, dial()
+	return conn, err // not in one line with the calls, which set conn
 }
