@@ -59,7 +59,8 @@ func (m *Manager) holder(asker string, asked []keeper.Port, busy *keeper.InUseEr
 		m.log.Debug("sockets of a port cannot be listed", "port", busy.Addr.String(), "err", err)
 		return "", ""
 	}
-	if pid, command := processWith(inodes); strings.HasPrefix(command, keeper.Name+" ") {
+	pid := processWith(inodes)
+	if command := commandOf(pid); strings.HasPrefix(command, keeper.Name+" ") {
 		return fmt.Sprintf("process %d (%s)", pid, command), "publish another port of the host"
 	} else if pid != 0 {
 		return fmt.Sprintf("process %d (%s)", pid, command), fmt.Sprintf("end that process, or publish another port of the host; see it with: ps -fp %d", pid)
@@ -117,33 +118,35 @@ func (m *Manager) socketsOn(proto string, at netip.AddrPort) (inodes map[string]
 	return inodes, err
 }
 
-// processWith finds a process that has one of the sockets.
-func processWith(inodes map[string]bool) (pid int, command string) {
+// processWith finds a process that has one of the sockets; 0: none can be seen.
+func processWith(inodes map[string]bool) (pid int) {
 	if len(inodes) == 0 {
-		return 0, ""
+		return 0
 	}
 	links, _ := filepath.Glob("/proc/[0-9]*/fd/*")
 	for _, link := range links {
-		target, err := os.Readlink(link)
-		if err != nil || !inodes[target] {
+		if target, err := os.Readlink(link); err != nil || !inodes[target] {
 			continue
 		}
-		dir := filepath.Dir(filepath.Dir(link))
-		pid, err := strconv.Atoi(filepath.Base(dir))
-		if err != nil {
-			continue
+		if pid, err := strconv.Atoi(strings.Split(link, "/")[2]); err == nil {
+			return pid
 		}
-		const longest = 120
-		text, err := procfile.Read(filepath.Join(dir, "cmdline"), longest+1)
-		command := strings.TrimSpace(strings.ReplaceAll(string(text), "\x00", " "))
-		if err != nil || command == "" {
-			name, _ := os.ReadFile(filepath.Join(dir, "comm"))
-			command = strings.TrimSpace(string(name))
-		}
-		if len(command) > longest {
-			command = command[:longest] + "..."
-		}
-		return pid, command
 	}
-	return 0, ""
+	return 0
+}
+
+// commandOf is the beginning of a process's command line, or its name.
+func commandOf(pid int) string {
+	const longest = 120
+	dir := "/proc/" + strconv.Itoa(pid)
+	text, err := procfile.Read(filepath.Join(dir, "cmdline"), longest+1)
+	command := strings.TrimSpace(strings.ReplaceAll(string(text), "\x00", " "))
+	if err != nil || command == "" {
+		name, _ := os.ReadFile(filepath.Join(dir, "comm"))
+		command = strings.TrimSpace(string(name))
+	}
+	if len(command) > longest {
+		command = command[:longest] + "..."
+	}
+	return command
 }

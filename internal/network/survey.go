@@ -161,9 +161,9 @@ func choose(proto string, all []*netlink.Socket, state uint8) (list []Socket) {
 	return list
 }
 
-// ProcessOf finds a process of the host that has one of the sockets, with its
-// command line; 0 if none can be seen. It looks at all processes.
-func ProcessOf(list ...Socket) (pid int, command string) {
+// ProcessOf finds a process of the host that has one of the sockets; 0 if none can
+// be seen. It looks at all processes, and waits for none of them.
+func ProcessOf(list ...Socket) (pid int) {
 	inodes := map[string]bool{}
 	for _, s := range list {
 		if s.Inode != 0 {

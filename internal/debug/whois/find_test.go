@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
 	"github.com/portholehq/porthole/internal/engine"
@@ -21,11 +22,16 @@ import (
 // nothing is a daemon without containers, on a host with some sockets.
 type nothing struct{ sockets []network.Socket }
 
-func (nothing) Residents() []engine.Resident                         { return nil }
-func (nothing) Deaths(engine.DeathsOptions) ([]*death.Record, error) { return nil, nil }
-func (nothing) Claim(context.Context, string) (ledger.Claim, error)  { return ledger.Claim{}, nil }
-func (nothing) NetworkSurvey() (network.Survey, error)               { return network.Survey{}, nil }
-func (n nothing) Sockets(*os.File) ([]network.Socket, error)         { return n.sockets, nil }
+func (nothing) Residents() []engine.Resident { return nil }
+func (nothing) Deaths(o engine.DeathsOptions) ([]*death.Record, error) {
+	if o.Container == "" { // all of them
+		return []*death.Record{{Container: "ae00", Name: "last"}}, nil
+	}
+	return nil, nil
+}
+func (nothing) Claim(context.Context, string) (ledger.Claim, error) { return ledger.Claim{}, nil }
+func (nothing) NetworkSurvey() (network.Survey, error)              { return network.Survey{}, nil }
+func (n nothing) Sockets(*os.File) ([]network.Socket, error)        { return n.sockets, nil }
 func (nothing) Places() engine.Places {
 	return engine.Places{DataRoot: "/no/data", ExecRoot: "/no/exec", CgroupParent: "/no-group"}
 }
@@ -97,5 +103,12 @@ func TestDeadFileSystem(t *testing.T) {
 	}
 	if n := stuck(t); n == 0 || n >= times {
 		t.Errorf("%d threads wait for the file system, want one", n)
+	}
+}
+
+// TestNoName asks for what is the end of an interface's name only.
+func TestNoName(t *testing.T) {
+	if w, err := Find(t.Context(), nothing{}, "@if2"); !errdefs.IsNotFound(err) {
+		t.Errorf("%+v, %v", w, err)
 	}
 }

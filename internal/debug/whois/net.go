@@ -87,7 +87,7 @@ func (s *search) hostSockets(ctx context.Context, addr netip.Addr, proto string,
 	if len(on) == 0 {
 		return
 	}
-	pid, _ := network.ProcessOf(on...)
+	pid := network.ProcessOf(on...)
 	if pid == 0 {
 		s.add(host("%s/%s: a socket of no process that can be seen from here", addresses(on), proto))
 		return
@@ -132,7 +132,7 @@ func (s *search) insideSockets(ctx context.Context, survey network.Survey, addr 
 		}
 		who := r.ID
 		what := fmt.Sprintf("listens inside on %s/%s", addresses(on), proto)
-		pid, _ := network.ProcessOf(on...)
+		pid := network.ProcessOf(on...)
 		p, ok := s.processOwner(ctx, pid)
 		if ok && p.ID != "" {
 			who = p.ID // which may be another in the same network
@@ -315,7 +315,9 @@ func (s *search) name(asked string) error {
 	if err != nil {
 		return err
 	}
-	asked, _, _ = strings.Cut(asked, "@") // as ip-link(8) prints it: veth3c9a@if2
+	if front, _, _ := strings.Cut(asked, "@"); front != "" {
+		asked = front // as ip-link(8) prints it: veth3c9a@if2
+	}
 	for _, l := range survey.Links {
 		if l.Name == asked {
 			s.add(s.link(survey, l))
