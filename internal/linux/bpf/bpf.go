@@ -96,6 +96,14 @@ func Time(stamp, boot uint64, now time.Time) time.Time {
 	return now.Add(-time.Duration(boot - stamp))
 }
 
+// FromInterrupt tells of the code of a signal that a timer or a device has caused
+// it (siginfo.h): the kernel sends these amidst whatever process runs at that
+// moment, which has no part in it.
+func FromInterrupt(code int32) bool {
+	const timer, asyncIO, signalIO = -2, -4, -5
+	return code == timer || code == asyncIO || code == signalIO
+}
+
 // Text is a string of C, up to its end.
 func Text(c []int8) string {
 	b := make([]byte, 0, len(c))

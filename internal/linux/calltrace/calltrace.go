@@ -380,7 +380,7 @@ func (t *Tracer) event(b []byte) (*Event, error) {
 		const kernel, ignored = 0x80, 1
 		e.Signal, e.Ignored = syscall.Signal(h.Number), h.Args[0] == ignored
 		code := int32(h.Args[1])
-		e.Kernel = code == kernel || code > 0 && faults(e.Signal)
+		e.Kernel = code == kernel || code > 0 && faults(e.Signal) || bpf.FromInterrupt(code)
 		e.Sender, e.SenderIn, e.FromHere = int(h.Args[2]), int(h.Args[3]), h.Args[4] != 0
 		e.Comm, e.SenderName = text(data), e.Comm
 	case TCP:

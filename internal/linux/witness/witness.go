@@ -40,7 +40,7 @@ type Signal struct {
 	// memory; the sender is then who asked for memory.
 	OOM bool
 	// Kernel tells that it came from the kernel by itself, as after an error in the
-	// program.
+	// program, or when a timer was due. From has no part in it then.
 	Kernel bool
 
 	From Process
@@ -181,14 +181,11 @@ func (w *Witness) Signal(pid int, sig syscall.Signal, since time.Time) (Signal, 
 	return out, !out.Time.Before(since)
 }
 
-// Results and codes of signals: include/trace/events/signal.h, siginfo.h.
-const (
-	resultIgnored = 1
-	codeKernel    = 0x80
-)
+// resultIgnored is of include/trace/events/signal.h.
+const resultIgnored = 1
 
 func form(sig syscall.Signal, s *bpfSent) Signal {
-	out := Signal{Signal: sig, Ignored: s.Result == resultIgnored, OOM: s.Oom != 0, Kernel: s.Code >= 1}
+	out := Signal{Signal: sig, Ignored: s.Result == resultIgnored, OOM: s.Oom != 0, Kernel: s.Code >= 1 || bpf.FromInterrupt(s.Code)}
 	out.From = Process{
 		PID: int(s.Pid), PIDInside: int(s.PidInside), UID: s.Uid, Group: s.FromContainer, Part: s.FromPart, Name: bpf.Text(s.Comm[:]),
 		Parent: int(s.Parent), ParentName: bpf.Text(s.ParentComm[:]),

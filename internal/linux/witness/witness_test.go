@@ -2,6 +2,7 @@ package witness
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strconv"
@@ -98,6 +99,21 @@ func TestIgnored(t *testing.T) {
 	s, ok := w.Signal(victim.Process.Pid, syscall.SIGTERM, time.Time{})
 	if !ok || !s.Ignored || s.From.PID != os.Getpid() {
 		t.Errorf("%+v, %v", s, ok)
+	}
+}
+
+// TestTimer: a timer is due amidst whatever process runs, which has sent nothing.
+func TestTimer(t *testing.T) {
+	timeout := testenv.NeedsProgram(t, "timeout")
+	w, g := watched(t)
+	before := time.Now()
+	victim, in := bpftest.Process(t, g, "echo; read x; exec "+timeout+" 0.05 sleep 60")
+	if _, err := io.WriteString(in, "go\n"); err != nil {
+		t.Fatal(err)
+	}
+	_ = victim.Wait()
+	if s, ok := w.Signal(victim.Process.Pid, syscall.SIGALRM, before.Add(-time.Second)); !ok || !s.Kernel {
+		t.Errorf("%+v, %v; want one of the kernel", s, ok)
 	}
 }
 
