@@ -24,6 +24,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"sync"
 	"syscall"
 	"time"
 
@@ -31,6 +32,7 @@ import (
 	"github.com/cilium/ebpf/ringbuf"
 
 	"github.com/portholehq/porthole/internal/linux/bpf"
+	"github.com/portholehq/porthole/internal/linux/probe"
 	"github.com/portholehq/porthole/internal/linux/syscalls"
 )
 
@@ -78,7 +80,7 @@ type Event struct {
 	// Of a call.
 	Call   syscalls.Call
 	Ret    int64 // a negative error number if it failed
-	Denied bool  // it was refused before it began, as seccomp filters do
+	Denied bool  // it was refused before it began, with an error, as seccomp filters do
 	Memory syscalls.Snippets
 
 	// Of a program: its file, the command line as far as it fits, its parent inside.
@@ -117,11 +119,13 @@ func (s TCPState) String() string {
 // Tracer traces. Run is for one goroutine; the other methods are for any.
 type Tracer struct {
 	set    *ebpf.Collection
-	links  []io.Closer
 	reader *ringbuf.Reader
 	takes  [callNumbers][]syscalls.Capture
 	boot   uint64 // both clocks at one time
 	now    time.Time
+
+	mu    sync.Mutex  // guards what follows
+	links []io.Closer // of what is watched; none once that has ended
 }
 
 const callNumbers = 512 // CALLS in calls.c
@@ -134,6 +138,9 @@ var programs = map[Kind][]string{
 
 // Open begins to trace. It takes some 100 ms. A call that does not exist is an error.
 func Open(o Options) (*Tracer, error) {
+	if o.Group == 0 || o.Part == 0 { // to the programs that would be everything on the host
+		return nil, &probe.UnsupportedError{Feature: "tracing a container", Detail: "there is no cgroup v2 tree, by which its processes are told from others"}
+	}
 	spec, err := loadBpf()
 	if err != nil {
 		return nil, fmt.Errorf("read the programs: %w", err)
@@ -232,7 +239,9 @@ func (t *Tracer) begin(spec *ebpf.CollectionSpec) error {
 		if err != nil {
 			return err
 		}
+		t.mu.Lock()
 		t.links = append(t.links, l)
+		t.mu.Unlock()
 	}
 	return nil
 }
@@ -271,15 +280,23 @@ func (t *Tracer) captures() error {
 
 // Close ends the trace, and a Run.
 func (t *Tracer) Close() error {
+	errs := []error{t.detach()}
+	if t.reader != nil {
+		errs = append(errs, t.reader.Close())
+	}
+	t.set.Close()
+	return errors.Join(errs...)
+}
+
+// detach ends the watching. What is in the ring can still be read.
+func (t *Tracer) detach() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	var errs []error
 	for _, l := range t.links {
 		errs = append(errs, l.Close())
 	}
 	t.links = nil
-	if t.reader != nil {
-		errs = append(errs, t.reader.Close())
-	}
-	t.set.Close()
 	return errors.Join(errs...)
 }
 
@@ -289,8 +306,14 @@ const look = 20 * time.Millisecond
 // Run calls fn for each event, in the order in which they ended as far as they
 // were of one processor, until the context ends, which is no error, or fn gives
 // one. Idle is called when all that there was has been told of; it may be nil.
+// The end of the context ends the trace: what waits to be read is told of still.
 func (t *Tracer) Run(ctx context.Context, fn func(*Event) error, idle func() error) error {
-	stop := context.AfterFunc(ctx, func() { _ = t.reader.Flush() })
+	stop := context.AfterFunc(ctx, func() {
+		// The reader notices a flush when the ring is empty, which it never is
+		// while events come faster than fn takes them.
+		_ = t.detach()
+		_ = t.reader.Flush()
+	})
 	defer stop()
 	var rec ringbuf.Record
 	for {
@@ -403,7 +426,8 @@ func faults(s syscall.Signal) bool {
 
 func (t *Tracer) call(e *Event, h *head, data []byte) {
 	e.Call = syscalls.Call{Number: h.Number, Args: h.Args}
-	e.Denied = h.Flags&flagDenied != 0
+	// Filters may also answer in the kernel's place, or raise SIGSYS.
+	e.Denied = h.Flags&flagDenied != 0 && syscalls.Failed(h.Ret)
 	if h.Flags&flagForeign != 0 {
 		e.Call.Arch = foreignArch()
 		return

@@ -186,8 +186,65 @@ func TestConnections(t *testing.T) {
 	got.until(t, ">127.0.0.1:"+port+" CLOSE->SYN-SENT", ">127.0.0.1:"+port+" SYN-SENT->ESTAB")
 }
 
+// TestEndOfAFlood: a trace ends when it is told to, although events never cease.
+func TestEndOfAFlood(t *testing.T) {
+	_, g := bpftest.Group(t)
+	tr, err := Open(Options{Group: bpftest.ID(t, g, ""), Part: bpftest.ID(t, g, cgroup.App), Ring: 64 << 10})
+	if probe.IsUnsupported(err) {
+		testenv.Skip(t, "%v", err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := tr.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	_, in := bpftest.Process(t, g, "echo; read x; exec dd if=/dev/zero of=/dev/null bs=1 2>/dev/null")
+	_, _ = io.WriteString(in, "go\n")
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	done := make(chan error, 1)
+	go func() {
+		n := 0
+		done <- tr.Run(ctx, func(*Event) error {
+			if n++; n == 500 {
+				cancel()
+			}
+			time.Sleep(time.Millisecond) // slower than they come
+			return nil
+		}, nil)
+	}()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("it goes on")
+	}
+}
+
+// TestAnswered: what seccomp has answered without an error was not refused.
+func TestAnswered(t *testing.T) {
+	for ret, want := range map[int64]bool{-1: true, -38: true, 0: false, 39: false} {
+		var e Event
+		(&Tracer{}).call(&e, &head{Flags: flagDenied, Ret: ret}, nil)
+		if e.Denied != want {
+			t.Errorf("of %d it says %v", ret, e.Denied)
+		}
+	}
+}
+
+func TestNoGroup(t *testing.T) {
+	if _, err := Open(Options{}); !probe.IsUnsupported(err) {
+		t.Errorf("all of the host is traced: %v", err)
+	}
+}
+
 func TestUnknownCall(t *testing.T) {
-	if _, err := Open(Options{Calls: []string{"opennat"}}); err == nil || !strings.Contains(err.Error(), "opennat") {
+	if _, err := Open(Options{Group: 1, Part: 2, Calls: []string{"opennat"}}); err == nil || !strings.Contains(err.Error(), "opennat") {
 		t.Errorf("got %v", err)
 	}
 }
