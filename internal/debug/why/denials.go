@@ -15,8 +15,7 @@ import (
 )
 
 // asksFor is the capability that the kernel asks for when a call fails with EPERM,
-// where it is one for all its uses (capabilities(7)). Binding to a low port fails
-// with EACCES.
+// where it is one for all its uses (capabilities(7)).
 var asksFor = map[string]string{
 	"chown": "CAP_CHOWN", "lchown": "CAP_CHOWN", "fchown": "CAP_CHOWN", "fchownat": "CAP_CHOWN", "mknod": "CAP_MKNOD", "mknodat": "CAP_MKNOD",
 	"setuid": "CAP_SETUID", "setreuid": "CAP_SETUID", "setresuid": "CAP_SETUID", "setfsuid": "CAP_SETUID",
@@ -27,7 +26,19 @@ var asksFor = map[string]string{
 	"settimeofday": "CAP_SYS_TIME", "clock_settime": "CAP_SYS_TIME", "adjtimex": "CAP_SYS_TIME", "clock_adjtime": "CAP_SYS_TIME", "reboot": "CAP_SYS_BOOT",
 	"init_module": "CAP_SYS_MODULE", "finit_module": "CAP_SYS_MODULE", "delete_module": "CAP_SYS_MODULE", "mlock": "CAP_IPC_LOCK", "mlockall": "CAP_IPC_LOCK",
 	"setpriority": "CAP_SYS_NICE", "sched_setscheduler": "CAP_SYS_NICE", "sched_setattr": "CAP_SYS_NICE", "setrlimit": "CAP_SYS_RESOURCE", "prlimit64": "CAP_SYS_RESOURCE",
-	"socket": "CAP_NET_RAW", "bind": "CAP_NET_BIND_SERVICE", "bpf": "CAP_BPF", "perf_event_open": "CAP_PERFMON", "syslog": "CAP_SYSLOG", "capset": "CAP_SETPCAP",
+	"socket": "CAP_NET_RAW", "bpf": "CAP_BPF", "perf_event_open": "CAP_PERFMON", "syslog": "CAP_SYSLOG", "capset": "CAP_SETPCAP",
+}
+
+// missing is the capability for want of which the kernel has refused a call; empty:
+// it had another reason, or that is not known.
+func missing(d death.Denial) string {
+	switch {
+	case d.Call == "bind" && d.Errno == "EACCES" && strings.Contains(d.Args, "{sa_family=AF_INET"): // a low port; of AF_UNIX it is the directory's mode
+		return "CAP_NET_BIND_SERVICE"
+	case d.Errno == "EPERM":
+		return asksFor[d.Call]
+	}
+	return ""
 }
 
 // telling are the denials that can be why a program gave up: of the kernel's own
@@ -36,7 +47,7 @@ var asksFor = map[string]string{
 func telling(list []death.Denial) []death.Denial {
 	var out []death.Denial
 	for _, d := range list {
-		if d.Errno != "ENOSYS" && (d.Seccomp || asksFor[d.Call] != "" && (d.Errno == "EPERM" || d.Call == "bind")) {
+		if d.Errno != "ENOSYS" && (d.Seccomp || missing(d) != "") {
 			out = append(out, d)
 		}
 	}
@@ -103,7 +114,7 @@ func denialText(d death.Denial) string {
 func (e *evidence) remedy(d death.Denial) (need string, next []string) {
 	r := e.rights()
 	if r == nil {
-		return asksFor[d.Call], nil
+		return missing(d), nil
 	}
 	has, custom := capabilitiesOf(r), r.Seccomp
 	if d.Seccomp && custom == "" {
@@ -123,7 +134,7 @@ func (e *evidence) remedy(d death.Denial) (need string, next []string) {
 	if d.Seccomp {
 		return "", []string{fmt.Sprintf("allow %s in the profile of --security-opt %s", d.Call, custom)}
 	}
-	c := asksFor[d.Call]
+	c := missing(d)
 	if slices.Contains(has, c) {
 		return c + " outside of the container's user namespace", []string{"porthole run --userns host …   # its capabilities then count on the host: mind what it can do with them"}
 	}

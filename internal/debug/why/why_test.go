@@ -99,6 +99,8 @@ func TestExplainTheDead(t *testing.T) {
 		{"a capability that does not reach so far", ended(death.Exit{Code: 1}, refused(&death.Rights{}, death.Denial{Program: "x", Call: "chown", Errno: "EPERM"})), "call-refused", api.Likely, "CAP_CHOWN outside of the container's user namespace", ""},
 		{"an unknown call is no reason", ended(death.Exit{Code: 1}, refused(&death.Rights{}, death.Denial{Program: "x", Call: "syscall_0x270f", Errno: "ENOSYS", Seccomp: true})), "exited", api.Certain, "code 1", ""},
 		{"a file that may not be read is another's matter", ended(death.Exit{Code: 1}, refused(&death.Rights{}, death.Denial{Program: "x", Call: "openat", Errno: "EACCES"})), "exited", api.Certain, "code 1", ""},
+		{"a low port", ended(death.Exit{Code: 1}, refused(&death.Rights{CapDrop: []string{"ALL"}}, death.Denial{Program: "x", Call: "bind", Args: `(3, {sa_family=AF_INET, sin_port=htons(80), sin_addr=inet_addr("0.0.0.0")}, 16)`, Errno: "EACCES"})), "call-refused", api.Likely, "it needs CAP_NET_BIND_SERVICE", ""},
+		{"a socket in a directory of another's", ended(death.Exit{Code: 1}, refused(&death.Rights{}, death.Denial{Program: "x", Call: "bind", Args: `(3, {sa_family=AF_UNIX, sun_path="/run/x"}, 110)`, Errno: "EACCES"})), "exited", api.Certain, "code 1", ""},
 		{"refused, and well", ended(death.Exit{}, refused(&death.Rights{}, death.Denial{Program: "x", Call: "unshare", Errno: "EPERM", Seccomp: true})), "completed", api.Certain, "", ""},
 		{"memory, and the log is lost", ended(killedBy, func(d *death.Record) { d.OOMCount = 2 }), "oom", api.Likely, "the kernel counted 2 kills", "its log"},
 		{"memory of a group around it", ended(killedBy, func(d *death.Record) {
