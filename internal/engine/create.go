@@ -122,7 +122,7 @@ func (n *creation) decide(ctx context.Context, name string, req container.Create
 	rec.Life.Status = container.StateCreated
 	warnings, err := spec.Validate(n.e.deps.Host, &config, rec.HostConfig)
 	n.warnings = append(n.warnings, warnings...)
-	if w := denialsWarning(rec.HostConfig.Annotations); w != "" {
+	if w := n.e.denialsWarning(rec.HostConfig.Annotations); w != "" {
 		n.warnings = append(n.warnings, w)
 	}
 	if err != nil {

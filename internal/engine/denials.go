@@ -40,11 +40,15 @@ type denialLog struct {
 func wantsDenials(v *view) bool { return v.HostConfig.Annotations[logDenialsKey] == "true" }
 
 // denialsWarning tells why what was asked for cannot be; empty: it can, or was not asked for.
-func denialsWarning(annotations map[string]string) string {
+func (e *Engine) denialsWarning(annotations map[string]string) string {
 	if annotations[logDenialsKey] != "true" {
 		return ""
 	}
-	if err := bpf.Available(); err != nil {
+	err := bpf.Available()
+	if err == nil && e.deps.Witness != nil {
+		_, err = e.deps.Witness.Counts() // it needs the same of the kernel, and has tried
+	}
+	if err != nil {
 		return "Refused system calls are not logged: " + err.Error()
 	}
 	return ""
@@ -89,7 +93,7 @@ func (d *denialLog) add(ev *calltrace.Event) error {
 		d.runs = true
 		return nil
 	}
-	if !d.runs {
+	if !d.runs || !syscalls.Failed(ev.Ret) { // not an error: a filter has answered in the kernel's place
 		return nil
 	}
 	text := (&syscalls.Printer{}).Enter(ev.Call, ev.Memory)

@@ -1,15 +1,19 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/moby/moby/api/types/container"
 
 	"github.com/portholehq/porthole/internal/linux/calltrace"
 	"github.com/portholehq/porthole/internal/linux/syscalls"
+	"github.com/portholehq/porthole/internal/linux/witness"
 	"github.com/portholehq/porthole/internal/record/death"
 )
 
@@ -32,6 +36,7 @@ func TestDenials(t *testing.T) {
 		add(refusal("sh", "unshare", syscall.EPERM, true))
 	}
 	add(refusal("sh", "unshare", syscall.EPERM, false))
+	add(&calltrace.Event{Kind: calltrace.Call, Comm: "sh", Ret: 7}) // answered by a filter of its own
 	var got []string
 	for _, x := range d.all() {
 		got = append(got, fmt.Sprintf("%s %s %s %v %d", x.Program, x.Call, x.Errno, x.Seccomp, x.Count))
@@ -45,6 +50,25 @@ func TestDenials(t *testing.T) {
 	list := d.all()
 	if len(list) != death.MaxDenials || !list[0].Seccomp {
 		t.Errorf("%d are kept, the first is %+v", len(list), list[0])
+	}
+}
+
+// blind is a Witness that the kernel does not let see.
+type blind struct{}
+
+func (blind) Signal(int, syscall.Signal, time.Time) (witness.Signal, bool) {
+	return witness.Signal{}, false
+}
+func (blind) Counts() (witness.Counts, error) { return witness.Counts{}, errors.New("there is no way") }
+
+// Whoever asks for what cannot be is told when the container is created.
+func TestDenialsWarning(t *testing.T) {
+	e := &Engine{deps: Deps{Witness: blind{}}}
+	if got := e.denialsWarning(map[string]string{logDenialsKey: "true"}); !strings.HasPrefix(got, "Refused system calls are not logged: ") {
+		t.Errorf("got %q", got)
+	}
+	if got := e.denialsWarning(map[string]string{logDenialsKey: "false"}); got != "" {
+		t.Errorf("without being asked: %q", got)
 	}
 }
 
