@@ -323,6 +323,7 @@ func (e *Engine) takeUp(c *ctr, task Task) {
 	}
 	e.log.Info("container adopted", "container", c.id, "pid", task.Pid(), "status", string(status))
 	e.inheritExecs(c, task)
+	e.goWork(e.inheritTools(c.id, task)) // ends what belongs to no session any more
 	e.startSampling(c.view(), task)
 	e.startProbes(c)
 	e.noteGroup(c.view())

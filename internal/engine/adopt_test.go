@@ -28,6 +28,20 @@ func (w *world) restart() {
 	w.open()
 }
 
+// What the sessions of an earlier daemon have left is ended, also where no session is known any more.
+func TestToolsThatAreLeftAreEnded(t *testing.T) {
+	w := newWorld(t)
+	id := w.create("run", nil, "sleep")
+	w.start(id)
+	w.restart()
+	task := w.runtime.task(id)
+	eventually(t, "the end of tools", func() bool {
+		task.mu.Lock()
+		defer task.mu.Unlock()
+		return task.cleared > 0
+	})
+}
+
 func TestRunningContainersAreAdopted(t *testing.T) {
 	w := newWorld(t)
 	run, paused := w.create("run", nil, "sleep"), w.create("paused", nil, "sleep")

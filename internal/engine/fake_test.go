@@ -164,6 +164,7 @@ type fakeTask struct {
 	signals []syscall.Signal
 	input   chan byte
 	execs   []*fakeProcess
+	cleared int // calls of EndTools
 }
 
 // errHangs as a failing start is one that does not come to an end.
@@ -729,4 +730,9 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	}
 }
 
-func (t *fakeTask) EndTools(context.Context) error { return nil }
+func (t *fakeTask) EndTools(context.Context) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.cleared++
+	return nil
+}

@@ -154,8 +154,12 @@ func (g *Group) EndTools(ctx context.Context) error {
 		return ignoreMissing(g.killV1(ctx, Debug))
 	}
 	freeze := filepath.Join(g.Dir(Debug), "cgroup.freeze")
-	if pids, err := cgroups.GetAllPids(g.Dir(Debug)); err != nil || len(pids) == 0 {
+	switch pids, err := cgroups.GetAllPids(g.Dir(Debug)); {
+	case err != nil:
 		return ignoreMissing(err)
+	case len(pids) == 0:
+		// Who was killed between freezing and thawing has left it frozen.
+		return ignoreMissing(writeFile(freeze, "0"))
 	}
 	// So that nothing forks meanwhile. What is frozen can be killed.
 	if err := writeFile(freeze, "1"); err != nil {

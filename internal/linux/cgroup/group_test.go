@@ -342,6 +342,25 @@ func cpuTicks(t testing.TB, pid int) int {
 	return n
 }
 
+// TestEndToolsAfterACrash: who was killed between freezing and thawing has left the group frozen.
+func TestEndToolsAfterACrash(t *testing.T) {
+	g := newGroup(t, &Resources{})
+	if g.tree.v2 == "" {
+		testenv.Skip(t, "the group is frozen only where there is a v2 tree")
+	}
+	if err := writeFile(filepath.Join(g.Dir(Debug), "cgroup.freeze"), "1"); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := g.EndTools(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if events, err := readEvents(g.Dir(Debug)); err != nil || events["frozen"] != "0" {
+		t.Errorf("%v, %v", events, err)
+	}
+}
+
 func TestKillReachesDescendantsEvenFrozen(t *testing.T) {
 	for _, frozen := range []bool{false, true} {
 		t.Run(fmt.Sprintf("frozen %v", frozen), func(t *testing.T) {
