@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -163,10 +164,23 @@ func (e engine) now(t *testing.T) string {
 	return strings.TrimSpace(string(e.run(t, nil, "info", "-f", "{{.SystemTime}}")))
 }
 
+// detachedEnds waits until as many execs have ended as were started since then.
+func (e engine) detachedEnds(t *testing.T, since string) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		said := e.said(t, "events", "--since", since, "--until", e.now(t), "--filter", "event=exec_start", "--filter", "event=exec_die", "--format", "{{.Action}}")
+		if n := strings.Count(said, "exec_start"); n > 0 && n == strings.Count(said, "exec_die") {
+			return
+		}
+	}
+	t.Fatal("a detached exec does not end")
+}
+
 // observe does all steps, and returns what is to be seen on a screen meanwhile, and of the events behind it.
 func (e engine) observe(t *testing.T, replace *strings.Replacer) string {
 	t.Helper()
 	var screen strings.Builder
+	began := e.now(t)
 	show := func(step string) {
 		args := strings.Fields(strings.ReplaceAll(step, `\ `, "\x00"))
 		for i, arg := range args {
@@ -178,8 +192,10 @@ func (e engine) observe(t *testing.T, replace *strings.Replacer) string {
 			said = strings.Join(lines, "")
 		}
 		fmt.Fprintf(&screen, "$ docker %s\n%s", step, said)
+		if strings.HasPrefix(step, "exec -d") {
+			e.detachedEnds(t, began) // else the next step may see it
+		}
 	}
-	began := e.now(t)
 	for step := range strings.Lines(strings.TrimSpace(observed)) {
 		show(strings.TrimSpace(step))
 	}
