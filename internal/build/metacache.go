@@ -21,7 +21,7 @@ type onceResolver struct {
 
 type resolvedConfig struct {
 	ref    string
-	digest digest.Digest
+	digest digest.Digest // of the manifest, or index
 	config []byte
 }
 

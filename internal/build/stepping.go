@@ -12,7 +12,6 @@ import (
 	"github.com/containerd/platforms"
 	"github.com/moby/buildkit/cache"
 	"github.com/moby/buildkit/client"
-	"github.com/moby/buildkit/client/llb"
 	"github.com/moby/buildkit/executor"
 	"github.com/moby/buildkit/exporter"
 	"github.com/moby/buildkit/exporter/containerimage"
@@ -157,7 +156,7 @@ func (f *steppingFrontend) steps(ctx context.Context, gw gateway.Client, recorde
 			continue
 		}
 		text := strings.Join(lines[:min(in.end, len(lines))], "")
-		id, err := f.step(ctx, gw, ui, bases, recorded, c, []byte(text), source)
+		id, err := f.step(ctx, gw, ui, bases, recorded, c, in, []byte(text), source)
 		if err != nil {
 			return err
 		}
@@ -168,7 +167,7 @@ func (f *steppingFrontend) steps(ctx context.Context, gw gateway.Client, recorde
 
 // step solves a Dockerfile that ends with the instruction in question, and
 // makes an image of the result.
-func (f *steppingFrontend) step(ctx context.Context, gw gateway.Client, ui *dockerui.Client, bases llb.ImageMetaResolver, recorded *recordingBridge, c *classic, text []byte, source *dockerui.Source) (string, error) {
+func (f *steppingFrontend) step(ctx context.Context, gw gateway.Client, ui *dockerui.Client, bases *onceResolver, recorded *recordingBridge, c *classic, in instruction, text []byte, source *dockerui.Source) (string, error) {
 	o := dockerfile2llb.ConvertOpt{Config: ui.Config, Client: ui, SourceMap: source.SourceMap, MetaResolver: bases}
 	o.Target = "" // the end of the text is the target
 	if len(ui.TargetPlatforms) > 0 {
@@ -189,6 +188,12 @@ func (f *steppingFrontend) step(ctx context.Context, gw gateway.Client, ui *dock
 	config, err := json.Marshal(r.Image)
 	if err != nil {
 		return "", err
+	}
+	if in.from {
+		if id, ok := f.b.untouched(ctx, bases, config); ok {
+			_ = recorded.take()
+			return id, nil
+		}
 	}
 	return f.b.keepStep(ctx, recorded.take(), config, c.session)
 }
