@@ -27,6 +27,9 @@ import (
 	"github.com/u-root/u-root/pkg/core/tar"
 	"github.com/u-root/u-root/pkg/core/touch"
 	"github.com/u-root/u-root/pkg/core/xargs"
+
+	"github.com/portholehq/porthole/internal/toolbox/curl"
+	"github.com/portholehq/porthole/internal/toolbox/dig"
 )
 
 // IO is where a command reads and writes.
@@ -101,6 +104,8 @@ func plain(err error) error {
 
 func table() map[string]command {
 	return map[string]command{
+		"curl":    program(curl.Main),
+		"dig":     program(dig.Main),
 		"base64":  uroot(base64.New),
 		"cat":     uroot(cat.New),
 		"chmod":   uroot(chmod.New),
@@ -135,6 +140,16 @@ func table() map[string]command {
 		"tty": ttyCommand, "umount": umountCommand, "uname": unameCommand, "uniq": uniqCommand,
 		"uptime": uptimeCommand, "wc": wcCommand, "wget": wgetCommand, "which": whichCommand,
 		"whoami": whoamiCommand, "yes": yesCommand,
+	}
+}
+
+// program runs a command that has a package of its own.
+func program(run func(in io.Reader, out, stderr io.Writer, args []string) int) command {
+	return func(std IO, args []string) error {
+		if status := run(std.In, std.Out, std.Err, args); status != 0 {
+			return exitStatus(status)
+		}
+		return nil
 	}
 }
 
