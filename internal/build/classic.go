@@ -135,6 +135,17 @@ func (c *classic) begin(i, n int, head, command string) {
 	c.streamLocked(fmt.Sprintf("Step %d/%d : %s\n", i, n, head))
 }
 
+// triggers tells how many instructions of its base a FROM brings along.
+func (c *classic) triggers(n int) {
+	switch n {
+	case 0:
+	case 1:
+		c.stream("# Executing 1 build trigger\n")
+	default:
+		c.stream("# Executing %d build triggers\n", n)
+	}
+}
+
 func (c *classic) running(stepID string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -104,6 +104,10 @@ func place(s *api.BuildStep, source *pb.Source, sources []map[int]sourceLine) {
 		if in, ok := sources[i][first]; ok {
 			s.Instruction, s.Last = in.text, in.last
 		}
+		// A trigger of the base stands in the line of the FROM.
+		if name := plainName(s.Name); strings.HasPrefix(name, "ONBUILD ") {
+			s.Instruction = name
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/containerd/containerd/v2/core/images"
@@ -73,6 +74,7 @@ func instructionsOf(text []byte, target string) ([]instruction, error) {
 	}
 	var list []instruction
 	stage := -1
+	var shell []string
 	for _, node := range parsed.AST.Children {
 		in := instruction{head: node.Original, start: node.StartLine, end: node.EndLine}
 		switch strings.ToLower(node.Value) {
@@ -80,9 +82,13 @@ func instructionsOf(text []byte, target string) ([]instruction, error) {
 			if stage++; stage > last {
 				return list, nil
 			}
-			in.from = true
+			in.from, shell = true, defaultShell
+		case "shell":
+			if set, err := instructions.ParseInstruction(node); err == nil {
+				shell = set.(*instructions.ShellCommand).Shell
+			}
 		case "run":
-			in.works, in.command = true, runCommand(node)
+			in.works, in.command = true, runCommand(node, shell)
 		case "copy", "add", "workdir":
 			in.works = true
 		}
@@ -95,12 +101,16 @@ func instructionsOf(text []byte, target string) ([]instruction, error) {
 	return list, nil
 }
 
+// defaultShell is the one of a stage without SHELL. That of its base is not known
+// before the base is.
+var defaultShell = []string{"/bin/sh", "-c"}
+
 // runCommand is what a RUN executes, as the classic builder shows it.
-func runCommand(node *parser.Node) string {
+func runCommand(node *parser.Node, shell []string) string {
 	in, err := instructions.ParseInstruction(node)
 	if run, ok := in.(*instructions.RunCommand); ok && err == nil {
 		if run.PrependShell {
-			return "/bin/sh -c " + strings.Join(run.CmdLine, " ")
+			return strings.Join(slices.Concat(shell, run.CmdLine), " ")
 		}
 		return strings.Join(run.CmdLine, " ")
 	}
@@ -180,6 +190,9 @@ func (f *steppingFrontend) step(ctx context.Context, gw gateway.Client, ui *dock
 	def, err := r.State.Marshal(ctx)
 	if err != nil {
 		return "", err
+	}
+	if in.from && r.BaseImage != nil {
+		c.triggers(len(r.BaseImage.Config.OnBuild))
 	}
 	defer f.b.watchers.add(def.ToPB(), c)()
 	if _, err := gw.Solve(ctx, gateway.SolveRequest{Definition: def.ToPB(), CacheImports: ui.CacheImports, Evaluate: true}); err != nil {
