@@ -136,7 +136,7 @@ func table() map[string]command {
 		"nproc": nprocCommand, "nslookup": nslookupCommand, "printenv": printenvCommand, "ps": psCommand,
 		"readlink": readlinkCommand, "realpath": realpathCommand, "rmdir": rmdirCommand, "sed": sedCommand,
 		"seq": seqCommand, "sleep": sleepCommand, "sort": sortCommand, "ss": ssCommand, "netstat": ssCommand, "stat": statCommand, "strings": stringsCommand, "strace": straceCommand, "stty": sttyCommand,
-		"sync": syncCommand, "tcpdump": tcpdumpCommand, "tail": tailCommand, "tee": teeCommand, "timeout": timeoutCommand, "tr": trCommand,
+		"sync": syncCommand, "tcpdump": tcpdumpCommand, "tail": tailCommand, "tee": teeCommand, "timeout": timeoutCommand, "top": topCommand, "tr": trCommand,
 		"tty": ttyCommand, "umount": umountCommand, "uname": unameCommand, "uniq": uniqCommand,
 		"uptime": uptimeCommand, "wc": wcCommand, "wget": wgetCommand, "which": whichCommand,
 		"whoami": whoamiCommand, "yes": yesCommand,

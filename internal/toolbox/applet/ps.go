@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/portholehq/porthole/internal/linux/procfile"
+	"github.com/portholehq/porthole/internal/toolbox/screen"
 )
 
 // process is what /proc/PID tells, see proc_pid_stat(5).
@@ -25,7 +26,11 @@ type process struct {
 	ticks      uint64 // of processor time
 	start      uint64 // ticks after boot
 	rss, vsize uint64
-	command    string
+	shared     uint64 // of rss, in bytes
+	priority   int
+	nice       int
+	comm       string
+	command    string // with its arguments
 }
 
 // psCommand shows all processes, which in a container are few: ps, ps -ef and
@@ -83,11 +88,14 @@ func psTitle(name string) string {
 	return strings.ToUpper(name)
 }
 
+// printTable prints rows in columns. What processes call themselves does nothing
+// to a terminal.
 func printTable(std IO, rows [][]string) {
 	widths := make([]int, len(rows[0]))
 	for _, r := range rows {
 		for i, v := range r {
-			widths[i] = max(widths[i], len(v))
+			r[i] = screen.Visible(v)
+			widths[i] = max(widths[i], screen.Width(r[i]))
 		}
 	}
 	for _, r := range rows {
@@ -96,7 +104,7 @@ func printTable(std IO, rows [][]string) {
 			if i == len(r)-1 {
 				b.WriteString(v)
 			} else {
-				fmt.Fprintf(&b, "%-*s ", widths[i], v)
+				b.WriteString(v + strings.Repeat(" ", widths[i]-screen.Width(v)+1))
 			}
 		}
 		fmt.Fprintln(std.Out, b.String())
@@ -137,8 +145,7 @@ func (p process) column(name string, boot time.Time) (string, bool) {
 	case "args", "cmd", "command":
 		return p.command, true
 	case "comm":
-		comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", p.pid))
-		return strings.TrimSpace(string(comm)), true
+		return p.comm, true
 	}
 	return "", false
 }
@@ -214,8 +221,11 @@ func readProcess(dir string) (process, bool) {
 	}
 	cmdline, _ := procfile.Read(filepath.Join(dir, "cmdline"), procfile.Longest)
 	p.command = strings.TrimSpace(strings.ReplaceAll(string(cmdline), "\x00", " "))
-	if p.command == "" {
-		p.command = "[" + string(data[open+1:end]) + "]"
+	if p.comm = string(data[open+1 : end]); p.command == "" {
+		p.command = "[" + p.comm + "]"
 	}
+	p.priority, _ = strconv.Atoi(f[15]) // they may be negative
+	p.nice, _ = strconv.Atoi(f[16])
+	p.shared = sharedMemory(dir)
 	return p, true
 }

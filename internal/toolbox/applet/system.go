@@ -485,17 +485,7 @@ func freeCommand(std IO, args []string) error {
 	if err != nil {
 		return err
 	}
-	data, err := os.ReadFile("/proc/meminfo")
-	if err != nil {
-		return err
-	}
-	kb := map[string]uint64{}
-	for line := range strings.Lines(string(data)) {
-		name, rest, _ := strings.Cut(line, ":")
-		if f := strings.Fields(rest); len(f) > 0 {
-			kb[name], _ = strconv.ParseUint(f[0], 10, 64)
-		}
-	}
+	kb := meminfo()
 	show := func(k uint64) string {
 		switch {
 		case o.has('h'):
