@@ -129,7 +129,7 @@ func table() map[string]command {
 
 		"basename": basenameCommand, "chown": chownCommand, "clear": clearCommand, "cut": cutCommand,
 		"date": dateCommand, "dd": ddCommand, "df": dfCommand, "dirname": dirnameCommand,
-		"dmesg": dmesgCommand, "du": duCommand, "env": envCommand, "expr": exprCommand, "free": freeCommand,
+		"dmesg": dmesgCommand, "du": duCommand, "env": envCommand, "expr": exprCommand, "file": fileCommand, "free": freeCommand,
 		"grep": grepCommand, "head": headCommand, "hexdump": hexdumpCommand, "hostname": hostnameCommand,
 		"id": idCommand, "ip": ipCommand, "kill": killCommand, "ln": lnCommand, "lsof": lsofCommand, "mkfifo": mkfifoCommand,
 		"mknod": mknodCommand, "mount": mountCommand, "nc": ncCommand, "nohup": nohupCommand,

@@ -91,6 +91,9 @@ func TestCommands(t *testing.T) {
 		{name: "kill", args: []string{"-l", "15"}, out: "TERM\n"},
 		{name: "kill", args: []string{"nobody"}, code: 1},
 		{name: "wget", args: []string{"https://example.test/"}, code: 1},
+		{name: "file", args: []string{"conf", "missing"}, out: "conf:    ASCII text\nmissing: cannot open `missing' (No such file or directory)\n", code: 1},
+		{name: "file", args: []string{"-b", "--mime-type", "-"}, stdin: "{}", out: "application/json\n"},
+		{name: "file", args: []string{"-Z", "conf"}, code: 2},
 		{name: "nosuch", code: 127},
 	}
 	for _, tt := range tests {
