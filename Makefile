@@ -1,7 +1,7 @@
 # The targets that people and CI use. Those that need root ask for it by sudo.
 #
 #   make build        bin/porthole, bin/porthole-build, bin/portholed, bin/porthole-shim
-#   make install      the same, with systemd units and completion, below PREFIX
+#   make install      the same, with systemd units, completion and man pages, below PREFIX
 #   make demo         shows what Porthole does, on a private daemon
 #   make test         everything: tools, lints, unit tests, end-to-end tests
 #   make bpf          makes the eBPF objects anew, after a change of their C
@@ -30,7 +30,7 @@ GOBUILD := go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
 
 GOTOOL := go tool -modfile=tools/go.mod
 
-.PHONY: build toolbox install demo test lint unit e2e uml bpf compose buildx test-images test-tools bench clean check-go FORCE
+.PHONY: build toolbox install man demo test lint unit e2e uml bpf compose buildx test-images test-tools bench clean check-go FORCE
 
 build: bin/porthole bin/porthole-build bin/portholed bin/porthole-shim
 
@@ -47,8 +47,12 @@ bin/%: check-go FORCE
 toolbox: check-go
 	@sh tools/build-toolbox.sh
 
-install: build
+install: build man
 	@DESTDIR='$(DESTDIR)' BINDIR='$(BINDIR)' UNITDIR='$(UNITDIR)' bash contrib/install.sh
+
+# Pages for man(1), of what the command line says of itself.
+man: check-go
+	@go run ./internal/cli/manual/generate -man bin/man
 
 demo: build
 	@bash contrib/demo.sh

@@ -1,6 +1,6 @@
 #!/bin/bash
-# install.sh: installs what `make build` has left in bin, with systemd units and
-# completion. The Makefile sets DESTDIR, BINDIR and UNITDIR.
+# install.sh: installs what `make build man` has left in bin, with systemd units
+# and completion. The Makefile sets DESTDIR, BINDIR and UNITDIR.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 : "${DESTDIR=}" "${BINDIR:=/usr/local/bin}" "${UNITDIR:=/etc/systemd/system}"
@@ -30,6 +30,9 @@ complete() { # SHELL FILE
 complete bash "$share/bash-completion/completions/porthole"
 complete zsh "$share/zsh/site-functions/_porthole"
 complete fish "$share/fish/vendor_completions.d/porthole.fish"
+
+install -d "$DESTDIR$share/man/man1"
+install -m 0644 bin/man/*.1 "$DESTDIR$share/man/man1/"
 
 if [[ -z $DESTDIR ]]; then
     getent group porthole >/dev/null || groupadd --system porthole

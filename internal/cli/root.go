@@ -10,6 +10,7 @@ package cli
 import (
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -20,6 +21,7 @@ import (
 	"github.com/portholehq/porthole/internal/cli/images"
 	"github.com/portholehq/porthole/internal/cli/networks"
 	"github.com/portholehq/porthole/internal/cli/system"
+	"github.com/portholehq/porthole/internal/cli/tty"
 	"github.com/portholehq/porthole/internal/cli/volumes"
 )
 
@@ -150,6 +152,12 @@ type discard struct{ kind string }
 func (discard) String() string   { return "" }
 func (discard) Set(string) error { return nil }
 func (d discard) Type() string   { return d.kind }
+
+// Tree returns the program's command with all others below it, for those that
+// describe them. Defaults that the environment sets are as it is now.
+func Tree() *cobra.Command {
+	return newRoot(command.New(tty.New(strings.NewReader(""), io.Discard, io.Discard)), system.Build{}, nil)
+}
 
 // newRoot returns the command of the program itself, ready to run args.
 func newRoot(a *command.App, b system.Build, args []string) *cobra.Command {

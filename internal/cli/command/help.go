@@ -66,24 +66,23 @@ func Group(a *App, name, short string, commands ...*cobra.Command) *cobra.Comman
 // WriteHelp writes the help of cmd to w.
 func WriteHelp(w io.Writer, a *App, cmd *cobra.Command) error {
 	var b strings.Builder
-	b.WriteString("Usage:")
-	if cmd.HasSubCommands() && !strings.Contains(cmd.Use, " ") {
-		b.WriteString("  " + cmd.CommandPath())
-		if cmd.HasAvailableFlags() {
-			b.WriteString(" [OPTIONS]")
-		}
-		b.WriteString(" COMMAND")
-	} else {
-		b.WriteString("  " + cmd.UseLine())
-	}
+	b.WriteString("Usage:  " + Usage(cmd))
 	b.WriteString("\n\n" + strings.TrimSpace(cmp.Or(cmd.Long, cmd.Short)))
-	section(&b, "Aliases", aliasLine(cmd))
+	if names := Names(cmd); len(names) > 0 {
+		section(&b, "Aliases", "  "+strings.Join(names, ", "))
+	}
 	section(&b, "Examples", cmd.Example)
 	flags := strings.TrimRight(cmd.Flags().FlagUsagesWrapped(a.Width(80)-1), " \n")
 	if cmd.HasParent() && cmd.HasAvailableFlags() {
 		section(&b, "Options", flags)
 	}
-	writeSubcommands(&b, cmd)
+	for _, part := range Parts(cmd) {
+		var lines []string
+		for _, sub := range part.Commands {
+			lines = append(lines, fmt.Sprintf("  %-*s %s", sub.NamePadding(), sub.Name(), sub.Short))
+		}
+		section(&b, part.Title, strings.Join(lines, "\n"))
+	}
 	if !cmd.HasParent() {
 		section(&b, "Global Options", flags)
 	}
@@ -98,18 +97,31 @@ func WriteHelp(w io.Writer, a *App, cmd *cobra.Command) error {
 	return err
 }
 
+// Usage is how cmd is written, with its arguments.
+func Usage(cmd *cobra.Command) string {
+	if !cmd.HasSubCommands() || strings.Contains(cmd.Use, " ") {
+		return cmd.UseLine()
+	}
+	line := cmd.CommandPath()
+	if cmd.HasAvailableFlags() {
+		line += " [OPTIONS]"
+	}
+	return line + " COMMAND"
+}
+
 func section(b *strings.Builder, title, text string) {
 	if text != "" {
 		b.WriteString("\n\n" + title + ":\n" + text)
 	}
 }
 
-func aliasLine(cmd *cobra.Command) string {
+// Names are all forms of cmd in full, if it has several.
+func Names(cmd *cobra.Command) []string {
 	if line := cmd.Annotations[annotationAliases]; line != "" {
-		return "  " + line
+		return strings.Split(line, ", ")
 	}
 	if len(cmd.Aliases) == 0 {
-		return ""
+		return nil
 	}
 	parent := ""
 	if cmd.HasParent() {
@@ -119,11 +131,17 @@ func aliasLine(cmd *cobra.Command) string {
 	for _, alias := range cmd.Aliases {
 		names = append(names, parent+alias)
 	}
-	return "  " + strings.Join(names, ", ")
+	return names
 }
 
-// writeSubcommands lists the commands below cmd: at the root in three parts.
-func writeSubcommands(b *strings.Builder, cmd *cobra.Command) {
+// Part is a kind of the commands below another.
+type Part struct {
+	Title    string
+	Commands []*cobra.Command
+}
+
+// Parts are the commands below cmd: at the root in three parts.
+func Parts(cmd *cobra.Command) []Part {
 	var top, groups, rest []*cobra.Command
 	for _, sub := range cmd.Commands() {
 		switch {
@@ -139,14 +157,5 @@ func writeSubcommands(b *strings.Builder, cmd *cobra.Command) {
 	slices.SortStableFunc(top, func(x, y *cobra.Command) int {
 		return cmp.Compare(x.Annotations[annotationTop], y.Annotations[annotationTop])
 	})
-	for _, part := range []struct {
-		title    string
-		commands []*cobra.Command
-	}{{"Common Commands", top}, {"Management Commands", groups}, {"Commands", rest}} {
-		var lines []string
-		for _, sub := range part.commands {
-			lines = append(lines, fmt.Sprintf("  %-*s %s", sub.NamePadding(), sub.Name(), sub.Short))
-		}
-		section(b, part.title, strings.Join(lines, "\n"))
-	}
+	return []Part{{"Common Commands", top}, {"Management Commands", groups}, {"Commands", rest}}
 }
