@@ -8,7 +8,6 @@ import (
 	"io"
 	"maps"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 
@@ -19,10 +18,12 @@ import (
 	"github.com/moby/buildkit/solver/llbsolver"
 	"github.com/moby/buildkit/worker"
 	"github.com/moby/moby/api/types/jsonstream"
+	"golang.org/x/sys/unix"
 
 	"github.com/portholehq/porthole/api"
 	"github.com/portholehq/porthole/internal/build/order"
 	"github.com/portholehq/porthole/internal/build/step"
+	"github.com/portholehq/porthole/internal/linux/mount"
 	"github.com/portholehq/porthole/internal/problem"
 	"github.com/portholehq/porthole/internal/undo"
 )
@@ -79,9 +80,9 @@ func (b *Builder) Debug(ctx context.Context, contextTar io.Reader, o order.Optio
 	if err != nil {
 		return "", err
 	}
-	text, err := os.ReadFile(filepath.Join(dir, filepath.FromSlash(filepath.Clean("/"+attrs["filename"]))))
+	text, err := readDockerfile(dir, attrs["filename"])
 	if err != nil {
-		return "", problem.Errorf(errdefs.ErrInvalidArgument, "read %s: %v", attrs["filename"], errors.Unwrap(err))
+		return "", problem.WithClass(errdefs.ErrInvalidArgument, err)
 	}
 	names, err := imageNames(strings.Join(o.Tags, ","))
 	if err != nil {
@@ -103,6 +104,13 @@ func (b *Builder) Debug(ctx context.Context, contextTar io.Reader, o order.Optio
 		return "", err
 	}
 	steps.Add(func() error { return os.RemoveAll(s.dir) })
+	if s.tools, err = os.MkdirTemp("", "debug-tools-"); err != nil {
+		return "", err
+	}
+	steps.Add(func() error { return os.RemoveAll(s.tools) })
+	if err := os.Chmod(s.tools, 0o755); err != nil { // whoever a step runs as reads there
+		return "", err
+	}
 	if err := os.Chmod(s.dir, 0o777); err != nil { // whoever a step runs as writes there
 		return "", err
 	}
@@ -112,6 +120,43 @@ func (b *Builder) Debug(ctx context.Context, contextTar io.Reader, o order.Optio
 	steps.AddFunc(b.debugging.put(s))
 	s.tell(nil)
 	return s.run(ctx)
+}
+
+// mostDockerfile is the most that is taken for a Dockerfile, as much as BuildKit
+// takes in one message.
+const mostDockerfile = 16 << 20
+
+// readDockerfile reads a Dockerfile of an unpacked context. Its links are the
+// client's, and lead nowhere but in there.
+func readDockerfile(dir, name string) ([]byte, error) {
+	root, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	f, err := mount.OpenInRoot(root, name, unix.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("read Dockerfile: %w", err)
+	}
+	defer f.Close()
+	return readRegular(f, mostDockerfile)
+}
+
+// readRegular reads a file that somebody else has put there, who may have made it
+// something else: it was opened without waiting for it.
+func readRegular(f *os.File, most int64) ([]byte, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is no regular file", f.Name())
+	}
+	data, err := io.ReadAll(io.LimitReader(f, most+1))
+	if err == nil && int64(len(data)) > most {
+		err = fmt.Errorf("%s has more than %d bytes", f.Name(), most)
+	}
+	return data, err
 }
 
 // open makes the session's solver.

@@ -37,13 +37,15 @@ type debugSession struct {
 	attrs    map[string]string
 	session  string
 	names    []string
-	dir      string // for files that steps have mounted
+	dir      string // what steps have mounted, and write into what they like
+	tools    string // for our tools, which steps see read-only
 	classic  *classic
 	solver   *llbsolver.Solver
 	watchers watchers
 	orders   chan debugOrder
 	ended    chan struct{} // closed when the build has ended, or is to
 	endOnce  sync.Once
+	bringing sync.Mutex // held while tools are copied
 	jobs     debugJobs
 	salts    salts
 

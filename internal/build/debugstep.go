@@ -1,7 +1,6 @@
 package build
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -10,12 +9,12 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 
-	"github.com/containerd/continuity/fs"
 	"github.com/containerd/errdefs"
 	"github.com/moby/buildkit/cache"
 	"github.com/moby/buildkit/executor"
@@ -24,6 +23,7 @@ import (
 	"github.com/portholehq/porthole/api"
 	"github.com/portholehq/porthole/internal/build/step"
 	"github.com/portholehq/porthole/internal/image"
+	"github.com/portholehq/porthole/internal/linux/mount"
 	"github.com/portholehq/porthole/internal/problem"
 	"github.com/portholehq/porthole/internal/undo"
 )
@@ -103,23 +103,42 @@ func (s *debugSession) attempt(ctx context.Context, live *liveStep, started func
 		script, parts = markParts(args[2])
 		st.Process.Args = []string{args[0], args[1], script}
 	}
-	mark := filepath.Join(s.dir, "at")
-	if err := os.Remove(mark); err != nil && !errors.Is(err, iofs.ErrNotExist) {
+	if err := os.RemoveAll(filepath.Join(s.dir, markFile)); err != nil {
 		return exit, "", err
 	}
 	exit, err = live.runner.RunStep(ctx, &st, started)
 	if err != nil {
 		return exit, "", err
 	}
-	at, err := os.ReadFile(mark)
-	if err != nil && !errors.Is(err, iofs.ErrNotExist) {
-		return exit, "", err
-	}
-	n, err := strconv.Atoi(strings.TrimSpace(string(at)))
+	n, err := strconv.Atoi(strings.TrimSpace(string(s.left(markFile))))
 	if err != nil || n < 0 || n >= len(parts) {
 		return exit, howEnded(exit), nil
 	}
 	return exit, fmt.Sprintf("command %d of %d failed: %s: %s", n+1, len(parts), parts[n], howEnded(exit)), nil
+}
+
+// What steps leave in the session's directory.
+const (
+	markFile    = "at"
+	historyFile = "history"
+	// mostLeft is the most that is read of a file there.
+	mostLeft = 1 << 20
+)
+
+// left is what a step has left in a file of the session's directory, and nil if
+// that is not a file: a step may put there what it likes, such as a link to a file
+// of the host, or a pipe that nobody writes into.
+func (s *debugSession) left(name string) []byte {
+	f, err := os.OpenFile(filepath.Join(s.dir, name), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	data, err := readRegular(f, mostLeft)
+	if err != nil {
+		return nil
+	}
+	return data
 }
 
 func isShell(program string) bool {
@@ -286,17 +305,17 @@ func (s *debugSession) exec(ctx context.Context, e api.BuildExec, p step.Process
 		if p.Args, err = s.shell(st.RootFS); err != nil {
 			return exit, err
 		}
-		if p.Args[0] == ourShell {
-			p.Env = withPath(p.Env, path.Dir(ourShell))
-		}
 		// As one layer shows it; what the shell has kept is read when it has ended.
-		p.Env = append(append([]string{}, p.Env...), "HISTFILE="+markDir+"/history", "HISTSIZE=1000")
+		p.Env = append(append([]string{}, p.Env...), "HISTFILE="+markDir+"/"+historyFile, "HISTSIZE=1000")
 	} else if n := len(p.Args); n == 3 && p.Args[1] == "-c" {
 		s.remember(p.Args[2])
 		if shell, err := s.shell(st.RootFS); err == nil && shell[0] == ourShell {
 			p.Args = []string{ourShell, "-c", p.Args[2]}
-			p.Env = withPath(p.Env, path.Dir(ourShell))
 		}
+	}
+	if p.Args[0] == ourShell {
+		p.Env = withPath(p.Env, path.Dir(ourShell))
+		st.Mounts = append(slices.Clip(st.Mounts), step.Mount{Source: s.tools, Destination: toolsDir})
 	}
 	sizes := make(chan step.Size, 1)
 	if e.TTY {
@@ -317,7 +336,8 @@ func (s *debugSession) exec(ctx context.Context, e api.BuildExec, p step.Process
 	if err != nil {
 		return exit, stepError(ctx, err)
 	}
-	return exit, s.readHistory()
+	s.readHistory()
+	return exit, nil
 }
 
 func (s *debugSession) setSizes(sizes chan step.Size) {
@@ -342,23 +362,13 @@ func (s *debugSession) resize(size step.Size) error {
 }
 
 // readHistory takes over what a shell has kept of its commands.
-func (s *debugSession) readHistory() error {
-	file := filepath.Join(s.dir, "history")
-	f, err := os.Open(file)
-	if errors.Is(err, iofs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	lines := bufio.NewScanner(io.LimitReader(f, 1<<20))
-	for lines.Scan() {
-		if line := strings.TrimSpace(lines.Text()); line != "" && line != "exit" && !strings.HasPrefix(line, "#") {
+func (s *debugSession) readHistory() {
+	for line := range strings.SplitSeq(string(s.left(historyFile)), "\n") {
+		if line = strings.TrimSpace(line); line != "" && line != "exit" && !strings.HasPrefix(line, "#") {
 			s.remember(line)
 		}
 	}
-	return errors.Join(lines.Err(), os.Remove(file))
+	_ = os.RemoveAll(filepath.Join(s.dir, historyFile)) // the next shell is told once more then
 }
 
 // remember notes a command that somebody ran in the step.
@@ -368,8 +378,12 @@ func (s *debugSession) remember(command string) {
 	s.history = append(s.history, command)
 }
 
-// ourShell is the one of our tools, in a step.
-const ourShell = markDir + "/tools/bin/sh"
+// toolsDir is where a step without a shell sees our tools, and ourShell is the one
+// of them.
+const (
+	toolsDir = "/dev/.porthole-tools"
+	ourShell = toolsDir + "/bin/sh"
+)
 
 // shell is the command of a shell for a root file system: the most comfortable
 // that it has, or ours.
@@ -380,11 +394,13 @@ func (s *debugSession) shell(l image.Layers) ([]string, error) {
 	}
 	defer root.Close()
 	for _, name := range []string{"/bin/bash", "/usr/bin/bash", "/bin/sh", "/usr/bin/sh", "/bin/ash", "/busybox/sh"} {
-		at, err := fs.RootPath(fdPath(root), name)
+		at, err := mount.OpenInRoot(root, name, unix.O_PATH, 0)
 		if err != nil {
 			continue
 		}
-		if info, err := os.Stat(at); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+		info, err := at.Stat()
+		at.Close()
+		if err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
 			return []string{name}, nil
 		}
 	}
@@ -394,22 +410,23 @@ func (s *debugSession) shell(l image.Layers) ([]string, error) {
 	return []string{ourShell}, s.bringTools()
 }
 
-// bringTools copies our tools to where the step sees them. A mount of their own
-// would be of another file system, which might not be ID-mapped.
+// bringTools copies our tools to where the step can see them: where they are may
+// be another file system, one that cannot be ID-mapped. Nothing of it is where steps
+// can write: we would write where their links lead to.
 func (s *debugSession) bringTools() error {
-	to := filepath.Join(s.dir, "tools")
-	if _, err := os.Stat(to); err == nil {
+	s.bringing.Lock()
+	defer s.bringing.Unlock()
+	if _, err := os.Stat(filepath.Join(s.tools, "bin")); err == nil {
 		return nil
 	}
 	from, err := s.b.tools()
 	if err != nil {
 		return err
 	}
-	unfinished := to + ".new"
-	if err := copyTools(unfinished, from); err != nil {
-		return errors.Join(err, os.RemoveAll(unfinished))
+	if err := copyTools(s.tools, from); err != nil {
+		return errors.Join(err, os.RemoveAll(filepath.Join(s.tools, "bin")))
 	}
-	return os.Rename(unfinished, to)
+	return nil
 }
 
 // copyTools copies a directory of programs and links to them.
@@ -487,36 +504,43 @@ func (s *debugSession) files(ctx context.Context, name string) (a api.BuildAnswe
 		return a, err
 	}
 	defer root.Close()
-	at, err := fs.RootPath(fdPath(root), inside)
-	if err != nil {
-		return a, err
-	}
-	if at == fdPath(root) {
-		at += "/." // what it leads to, not the link
-	}
-	info, err := os.Lstat(at)
+	a, err = look(root, inside)
 	if errors.Is(err, iofs.ErrNotExist) {
 		return a, problem.Errorf(errdefs.ErrNotFound, "%s: no such file or directory", path.Join("/", name))
 	}
-	if err != nil {
-		return a, err
+	return a, err
+}
+
+// look lists a directory below root, which may itself be a file, or shows a file.
+// Links lead nowhere but below root, whatever a command that runs in the step makes
+// of them meanwhile.
+func look(root *os.File, name string) (a api.BuildAnswer, err error) {
+	at := root
+	if name != "/" {
+		if at, err = mount.OpenInRoot(root, name, unix.O_PATH, 0); err != nil {
+			return a, err
+		}
+		defer at.Close()
 	}
-	if info.IsDir() {
-		entries, err := os.ReadDir(at)
+	info, err := at.Stat()
+	switch {
+	case err != nil:
+		return a, err
+	case info.IsDir():
+		entries, err := os.ReadDir(fdPath(at))
 		if err != nil {
 			return a, err
 		}
 		a.Files = []api.BuildFile{}
 		for _, e := range entries {
-			a.Files = append(a.Files, describeFile(filepath.Join(at, e.Name()), e))
+			a.Files = append(a.Files, describeFile(filepath.Join(fdPath(at), e.Name()), e))
 		}
 		return a, nil
-	}
-	if !info.Mode().IsRegular() {
-		a.Files = []api.BuildFile{describeFile(at, iofs.FileInfoToDirEntry(info))}
+	case !info.Mode().IsRegular():
+		a.Files = []api.BuildFile{describeFile("", iofs.FileInfoToDirEntry(info))}
 		return a, nil
 	}
-	f, err := os.Open(at)
+	f, err := os.Open(fdPath(at)) // that very file
 	if err != nil {
 		return a, err
 	}
@@ -544,7 +568,8 @@ func (s *debugSession) mountAt(name string) (m step.Mount, below string, ok bool
 	return m, below, ok
 }
 
-// openMount opens what a step has mounted, for reading.
+// openMount opens what a step has mounted, for reading. Another step may change the
+// links in a cache meanwhile.
 func openMount(m step.Mount) (*os.File, error) {
 	switch {
 	case len(m.Layers.Lower) > 0:
@@ -553,15 +578,11 @@ func openMount(m step.Mount) (*os.File, error) {
 			return root, err
 		}
 		defer root.Close()
-		at, err := fs.RootPath(fdPath(root), m.Part)
-		if err != nil {
-			return nil, err
-		}
-		return os.OpenFile(at, unix.O_PATH|unix.O_CLOEXEC, 0)
+		return mount.OpenInRoot(root, m.Part, unix.O_PATH, 0)
 	case m.Source == "":
 		return nil, problem.WithHint(problem.Errorf(errdefs.ErrFailedPrecondition, "%s is a tmpfs, which begins empty with each command", m.Destination), "look at it with: run ls")
 	}
-	return os.OpenFile(filepath.Join(m.Source, m.Part), unix.O_PATH|unix.O_CLOEXEC, 0)
+	return mount.OpenSource(m.Source, m.Part)
 }
 
 func describeFile(at string, e iofs.DirEntry) api.BuildFile {
