@@ -198,7 +198,7 @@ func (s *debugSession) finish(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if s.repaired {
+	if s.isRepaired() {
 		s.classic.stream("Files were changed by hand: the Dockerfile alone does not make this image.\n")
 	}
 	s.classic.finish(id)

@@ -62,6 +62,7 @@ type debugSession struct {
 	text     string
 	list     []instruction
 	stop     *api.BuildStop     // nil: it goes on
+	gone     chan struct{}      // closed when it goes on
 	live     *liveStep          // where stop is inside of; nil if it is not
 	files0   cache.ImmutableRef // of the state before, while it has stopped; may be nil
 	history  []string
@@ -117,7 +118,7 @@ func (s *debugSession) run(ctx context.Context) (string, error) {
 			}
 		}
 		s.inside = hit && in.command != ""
-		s.redo = s.inside || s.repaired
+		s.redo = s.inside || s.isRepaired()
 		if err := s.do(ctx, in); err != nil {
 			return "", err
 		}
@@ -246,12 +247,14 @@ func (s *debugSession) wait(ctx context.Context, stop *api.BuildStop, live *live
 	s.mu.Lock()
 	stop.Live, stop.Repaired = live != nil, s.repaired
 	s.stop, s.live, s.files0, s.history = stop, live, s.before().files, nil
+	s.gone = make(chan struct{})
 	s.mu.Unlock()
 	s.tell(stop)
 	defer func() {
 		s.mu.Lock()
+		defer s.mu.Unlock()
 		s.stop, s.live, s.files0 = nil, nil, nil
-		s.mu.Unlock()
+		close(s.gone) // an order that came too late must not wait for the next stop, and be done there
 	}()
 	for {
 		select {
@@ -389,7 +392,7 @@ func (s *debugSession) command(ctx context.Context, c api.BuildCommand) (api.Bui
 		return api.BuildAnswer{}, problem.Errorf(errdefs.ErrInvalidArgument, "unknown verb %q", c.Verb)
 	}
 	s.mu.Lock()
-	stopped, live := s.stop != nil, s.live
+	stopped, live, gone := s.stop != nil, s.live, s.gone
 	s.mu.Unlock()
 	if !stopped {
 		return api.BuildAnswer{}, errBuildRuns()
@@ -404,6 +407,8 @@ func (s *debugSession) command(ctx context.Context, c api.BuildCommand) (api.Bui
 	select {
 	case s.orders <- o:
 		return api.BuildAnswer{}, <-o.taken
+	case <-gone:
+		return api.BuildAnswer{}, errBuildRuns()
 	case <-ctx.Done():
 		return api.BuildAnswer{}, context.Cause(ctx)
 	}

@@ -91,6 +91,12 @@ func (s *debugSession) mend() {
 	s.repaired = true
 }
 
+func (s *debugSession) isRepaired() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.repaired
+}
+
 // attempt runs the step's process once. cause is which of its commands failed,
 // and how.
 func (s *debugSession) attempt(ctx context.Context, live *liveStep, started func()) (exit step.Exit, cause string, err error) {
