@@ -2,6 +2,7 @@ package build
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 
 	"mvdan.cc/sh/v3/syntax"
@@ -19,8 +20,9 @@ const markDir = "/dev/.porthole"
 // A script that cannot be read, or that depends on the status of the command
 // before ($?), is left as it is, without parts.
 func markParts(script string) (marked string, parts []string) {
-	f, err := syntax.NewParser(syntax.Variant(syntax.LangPOSIX)).Parse(strings.NewReader(script), "")
-	if err != nil || strings.Contains(script, "$?") {
+	// A "sh" may be bash, and ash knows some of it: a "&&" within [[ ]] is no list.
+	f, err := syntax.NewParser(syntax.Variant(syntax.LangBash)).Parse(strings.NewReader(script), "")
+	if err != nil || usesStatus.MatchString(script) {
 		return script, nil
 	}
 	var list []*syntax.Stmt
@@ -49,6 +51,9 @@ func markParts(script string) (marked string, parts []string) {
 	out.WriteString(script[last:])
 	return out.String(), parts
 }
+
+// usesStatus finds what tells of the command before.
+var usesStatus = regexp.MustCompile(`\$\{?[?_]|PIPESTATUS`)
 
 // commandsOf are the commands of a list of "&&", or of anything else as a whole.
 // A "||" belongs to the command before: a mark in it would change what the list

@@ -1,6 +1,7 @@
 package build
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -36,6 +37,7 @@ func TestMarkParts(t *testing.T) {
 		{"false; echo $?; exit 2", nil, -1, 2},
 		{"sleep 0 & wait; exit 3", nil, -1, 3},
 		{"if", nil, -1, 2},
+		{"true; [ ${?} = 0 ] && exit 2", nil, -1, 2},
 	} {
 		marked, parts := markParts(c.script)
 		if diff := cmp.Diff(c.parts, parts); diff != "" {
@@ -59,6 +61,33 @@ func TestMarkParts(t *testing.T) {
 		}
 		if last != c.last {
 			t.Errorf("%q: ended in command %d, want %d; marked:\n%s", c.script, last, c.last, marked)
+		}
+	}
+}
+
+// What only bash knows stays whole, whatever the shell is called.
+func TestMarkPartsOfBash(t *testing.T) {
+	bash, err := exec.LookPath("bash")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for script, parts := range map[string][]string{
+		"[[ -n x && -z '' ]] && echo yes":                  {"[[ -n x && -z '' ]]", "echo yes"},
+		"[[ a == b || ( -n x && -n y ) ]]; echo $((1&&0))": {"[[ a == b || ( -n x && -n y ) ]]", "echo $((1&&0))"},
+		"a=(1 2); echo ${#a[@]} <(true; true)":             {"a=(1 2)", "echo ${#a[@]} <(true; true)"},
+		"false | true; echo ${PIPESTATUS[0]}":              nil,
+		"echo a; echo $_":                                  nil,
+	} {
+		marked, got := markParts(script)
+		if diff := cmp.Diff(parts, got); diff != "" {
+			t.Errorf("%q (-want +got):\n%s", script, diff)
+		}
+		run := func(script string) string {
+			out, err := exec.CommandContext(t.Context(), bash, "-c", strings.ReplaceAll(script, markDir, t.TempDir())).CombinedOutput()
+			return fmt.Sprintf("%s%v", out, err)
+		}
+		if want, got := run(script), run(marked); got != want && !strings.Contains(script, "<(") { // which has the number of a file
+			t.Errorf("%q: %q, marked %q", script, want, got)
 		}
 	}
 }
