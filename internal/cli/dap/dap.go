@@ -31,7 +31,8 @@ func New(a *command.App) *cobra.Command {
 		Use:   "dap [OPTIONS]",
 		Short: "Debug builds from an editor, by the Debug Adapter Protocol",
 		Long: "Debug builds from an editor, by the Debug Adapter Protocol, on standard input and output or for each connection to an address.\n\n" +
-			"The editor launches a build with these settings: contextPath, dockerfile, target, platform, args, tags, noCache, pull, stopOnEntry.",
+			"The editor launches a build with these settings: contextPath, dockerfile, target, platform, args, tags, noCache, pull, stopOnEntry.\n\n" +
+			"Whoever can connect to the address builds as you do: files that you can read, with the daemon that you use.",
 		Args: command.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if listen == "" {

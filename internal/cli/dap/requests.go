@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -15,7 +17,7 @@ import (
 )
 
 // setBreakpoints takes the breakpoints of a file. Those of another than the one
-// that is built are none.
+// that is built are none: editors send those of all that they know.
 func (s *session) setBreakpoints(r *dap.SetBreakpointsRequest) {
 	var lines []int
 	for _, b := range r.Arguments.Breakpoints {
@@ -23,6 +25,14 @@ func (s *session) setBreakpoints(r *dap.SetBreakpointsRequest) {
 	}
 	if len(r.Arguments.Breakpoints) == 0 {
 		lines = append(lines, r.Arguments.Lines...)
+	}
+	if file := r.Arguments.Source.Path; file != "" && s.launch != nil && !sameFile(file, s.dockerfile()) {
+		body := dap.SetBreakpointsResponseBody{Breakpoints: []dap.Breakpoint{}}
+		for i, l := range lines {
+			body.Breakpoints = append(body.Breakpoints, dap.Breakpoint{Id: otherFile + i, Line: l, Message: "this file is not the one that is built"})
+		}
+		s.send(&dap.SetBreakpointsResponse{Response: answer(r), Body: body})
+		return
 	}
 	s.mu.Lock()
 	s.lines = lines
@@ -42,6 +52,34 @@ func (s *session) setBreakpoints(r *dap.SetBreakpointsRequest) {
 		body.Breakpoints = append(body.Breakpoints, breakpoint(i, l, found))
 	}
 	s.send(&dap.SetBreakpointsResponse{Response: answer(r), Body: body})
+}
+
+// otherFile is from where breakpoints are numbered that are not in the Dockerfile.
+const otherFile = 1 << 20
+
+// sameFile tells whether two paths lead to one file.
+func sameFile(a, b string) bool {
+	if filepath.Clean(a) == filepath.Clean(b) {
+		return true
+	}
+	one, err := os.Stat(a)
+	if err != nil {
+		return false
+	}
+	other, err := os.Stat(b)
+	return err == nil && os.SameFile(one, other)
+}
+
+// dockerfile is the path of the one that the editor has launched.
+func (s *session) dockerfile() string {
+	file := s.launch.Dockerfile
+	if file == "" {
+		file = filepath.Join(s.launch.ContextPath, "Dockerfile")
+	}
+	if abs, err := filepath.Abs(file); err == nil {
+		return abs
+	}
+	return file
 }
 
 // breakpoint is what an editor shows of one. It is verified once the build knows
@@ -314,7 +352,7 @@ func (s *session) runInStep(line string) (string, error) {
 	}
 	defer stream.Close()
 	_ = stream.CloseWrite() // it has no input
-	var out bytes.Buffer
+	var out shownOutput
 	if err := tty.Demux(&out, &out, stream); err != nil {
 		return "", err
 	}
@@ -322,8 +360,33 @@ func (s *session) runInStep(line string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	text := out.String()
 	if end != nil && end.ExitCode != 0 {
-		fmt.Fprintf(&out, "exit code %d\n", end.ExitCode)
+		text += fmt.Sprintf("exit code %d\n", end.ExitCode)
 	}
-	return strings.TrimSuffix(out.String(), "\n"), nil
+	return strings.TrimSuffix(text, "\n"), nil
+}
+
+// mostOutput is how much an editor is shown of what a command prints.
+const mostOutput = 1 << 20
+
+// shownOutput takes what a command prints, and keeps the beginning of it.
+type shownOutput struct {
+	kept bytes.Buffer
+	more int64 // bytes that are not kept
+}
+
+func (o *shownOutput) Write(p []byte) (int, error) {
+	keep := min(len(p), mostOutput-o.kept.Len())
+	o.kept.Write(p[:keep])
+	o.more += int64(len(p) - keep)
+	return len(p), nil
+}
+
+// String is what was kept, and how much there was besides.
+func (o *shownOutput) String() string {
+	if o.more == 0 {
+		return o.kept.String()
+	}
+	return fmt.Sprintf("%s\n%d bytes more were printed\n", o.kept.String(), o.more)
 }

@@ -127,8 +127,11 @@ func (s *session) refuse(r dap.RequestMessage, err error) {
 	a := answer(r)
 	a.Success, a.Message = false, err.Error()
 	text := err.Error()
-	if s.c != nil {
-		if hint := s.c.Hint(err); hint != "" {
+	s.mu.Lock()
+	c := s.c
+	s.mu.Unlock()
+	if c != nil {
+		if hint := c.Hint(err); hint != "" {
 			text += "\n" + hint
 		}
 	}
