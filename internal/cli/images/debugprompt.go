@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"slices"
@@ -146,13 +147,13 @@ func (d *debugger) tellStop() {
 		d.say(": it ended with exit code %d\n", s.Exit)
 	}
 	for i, line := range strings.Split(s.Instruction, "\n") {
-		d.say("  %4d  %s\n", s.Line+i, line)
+		d.say("  %4d  %s\n", s.Line+i, command.VisibleText(line))
 	}
 	if s.Cause != "" {
-		d.say("%s\n", s.Cause)
+		d.say("%s\n", command.VisibleText(s.Cause))
 	}
 	if s.Error != "" {
-		d.say("%s\n", s.Error)
+		d.say("%s\n", command.VisibleText(s.Error))
 	}
 	if s.Reason == api.BuildStopFailure && s.Live {
 		d.say("You are in the step: its files and mounts are as it left them. See: help\n")
@@ -196,16 +197,16 @@ func (d *debugger) env(_ context.Context, _ string) (bool, error) {
 	if user == "" {
 		user = "root"
 	}
-	_, _ = fmt.Fprintf(w, "user\t%s\n", user)
-	_, _ = fmt.Fprintf(w, "directory\t%s\n", d.stop.Cwd)
-	for key, value := range d.stop.Args {
-		_, _ = fmt.Fprintf(w, "argument\t%s=%s\n", key, value)
+	_, _ = fmt.Fprintf(w, "user\t%s\n", command.Visible(user))
+	_, _ = fmt.Fprintf(w, "directory\t%s\n", command.Visible(d.stop.Cwd))
+	for _, key := range slices.Sorted(maps.Keys(d.stop.Args)) {
+		_, _ = fmt.Fprintf(w, "argument\t%s\n", command.Visible(key+"="+d.stop.Args[key]))
 	}
 	for _, e := range d.stop.Env {
-		_, _ = fmt.Fprintf(w, "environment\t%s\n", e)
+		_, _ = fmt.Fprintf(w, "environment\t%s\n", command.Visible(e))
 	}
 	for _, m := range d.stop.Mounts {
-		_, _ = fmt.Fprintf(w, "mount\t%s (%s, %s)\n", m.Destination, m.Type, map[bool]string{true: "rw", false: "ro"}[m.RW])
+		_, _ = fmt.Fprintf(w, "mount\t%s (%s, %s)\n", command.Visible(m.Destination), m.Type, map[bool]string{true: "rw", false: "ro"}[m.RW])
 	}
 	return false, w.Flush()
 }
@@ -216,21 +217,29 @@ func (d *debugger) files(ctx context.Context, path string) (bool, error) {
 		return false, err
 	}
 	if a.Files == nil {
-		d.say("%s", a.Text)
-		if !strings.HasSuffix(a.Text, "\n") {
-			d.say("\n")
-		}
+		d.showFile(a.Text)
 		return false, nil
 	}
+	return false, d.showFiles(a.Files)
+}
+
+func (d *debugger) showFile(text string) {
+	d.say("%s", command.VisibleText(text))
+	if !strings.HasSuffix(text, "\n") {
+		d.say("\n")
+	}
+}
+
+func (d *debugger) showFiles(files []api.BuildFile) error {
 	w := tabwriter.NewWriter(d.a.Out, 0, 1, 2, ' ', 0)
-	for _, f := range a.Files {
+	for _, f := range files {
 		link := ""
 		if f.Link != "" {
 			link = " -> " + f.Link
 		}
-		_, _ = fmt.Fprintf(w, "%s\t%d:%d\t%s\t%s%s\n", f.Mode, f.UID, f.GID, units.HumanSize(float64(f.Size)), f.Name, link)
+		_, _ = fmt.Fprintf(w, "%s\t%d:%d\t%s\t%s%s\n", f.Mode, f.UID, f.GID, units.HumanSize(float64(f.Size)), command.Visible(f.Name), command.Visible(link))
 	}
-	return false, w.Flush()
+	return w.Flush()
 }
 
 func (d *debugger) list(ctx context.Context, _ string) (bool, error) {
@@ -301,7 +310,19 @@ func (d *debugger) edit(ctx context.Context, text string) (bool, error) {
 		return false, err
 	}
 	d.edited = withHistory(withInstruction(before.Text, d.stop.Line, d.stop.Instruction, text), before.History, d.stop.Line)
+	d.moveBreaks(text)
 	return true, nil
+}
+
+// moveBreaks moves the breakpoints behind an instruction in whose place text is
+// now, as the daemon does with those that it has.
+func (d *debugger) moveBreaks(text string) {
+	by := strings.Count(strings.TrimSuffix(text, "\n"), "\n") - (d.stop.End - d.stop.Line)
+	for i, l := range d.breaks {
+		if l > d.stop.End {
+			d.breaks[i] = l + by
+		}
+	}
 }
 
 // withInstruction puts an instruction in the place of the one at a line. If that
