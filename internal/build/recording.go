@@ -43,6 +43,7 @@ type recording struct {
 	store   *history.Store
 	log     *slog.Logger
 	session string
+	mask    masker
 	// hash makes what values are compared by; nil: they are not.
 	hash func(...string) string
 	// stateOf finds the state that a vertex has led to; may be nil.
@@ -72,7 +73,7 @@ type recording struct {
 // begin makes the record of a build that is asked for. The caller ends it.
 func (rs *recordings) begin(ctx context.Context, store *history.Store, log *slog.Logger, door string, req *controlapi.SolveRequest) *recording {
 	r := &recording{
-		store: store, log: log, session: req.Session, known: map[digest.Digest]int{},
+		store: store, log: log, session: req.Session, known: map[digest.Digest]int{}, mask: newMasker(req.FrontendAttrs),
 		changed: make(chan struct{}, 1), stop: make(chan struct{}),
 		build: api.Build{ID: req.Ref, Door: door, State: api.BuildRunning, CreatedAt: time.Now().UTC()},
 	}
@@ -139,7 +140,7 @@ func (r *recording) ask(req *controlapi.SolveRequest) {
 		case "platform":
 			b.Platforms = strings.Split(value, ",")
 		}
-		if name, ok := strings.CutPrefix(key, "build-arg:"); ok {
+		if name, ok := strings.CutPrefix(key, buildArgPrefix); ok {
 			if b.Args == nil {
 				b.Args = map[string]string{}
 			}
@@ -156,20 +157,6 @@ func (r *recording) ask(req *controlapi.SolveRequest) {
 	if req.Definition != nil {
 		r.define(req.Definition)
 	}
-}
-
-// secretWords are what the names of secrets are made of, as BuildKit's check
-// SecretsUsedInArgOrEnv has them.
-var secretWords = []string{"apikey", "auth", "credential", "credentials", "key", "password", "pword", "passwd", "secret", "token"}
-
-// argument is the value of a build argument as it may be kept.
-func argument(name, value string) string {
-	words := strings.FieldsFunc(strings.ToLower(name), func(c rune) bool { return c == '_' || c == '-' || c == '.' })
-	secret := slices.ContainsFunc(words, func(w string) bool { return slices.Contains(secretWords, w) })
-	if secret && !slices.Contains(words, "public") {
-		return "***"
-	}
-	return urlutil.RedactCredentials(value)
 }
 
 // change has the record saved soon.
@@ -254,6 +241,9 @@ func (r *recording) vertex(v *client.Vertex) {
 	if r.known == nil {
 		return // the record is complete
 	}
+	told := *v
+	v = &told
+	v.Name, v.Error = r.mask.text(v.Name), r.mask.text(v.Error)
 	i, ok := r.known[v.Digest]
 	if !ok {
 		// BuildKit changes the digest of an operation that it completes.
@@ -340,6 +330,9 @@ func (r *recording) define(def *pb.Definition) {
 	var inputs map[digest.Digest]*vertexInputs
 	if r.hash != nil {
 		inputs = inputsOf(def, r.hash)
+		for _, v := range inputs {
+			v.Source = r.mask.text(v.Source)
+		}
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -357,6 +350,7 @@ func (r *recording) define(def *pb.Definition) {
 		r.build.Dockerfile = planned.file
 	}
 	for _, s := range planned.steps {
+		s.Name = r.mask.text(s.Name)
 		d := digest.Digest(s.Vertex)
 		if _, ok := r.known[d]; ok {
 			continue
@@ -445,7 +439,7 @@ func (r *recording) end(ctx context.Context, response *controlapi.SolveResponse,
 	case ctx.Err() != nil, errors.Is(err, context.Canceled):
 		b.State, b.Error = api.BuildCanceled, "canceled"
 	default:
-		b.State, b.Error = api.BuildFailed, describeError(err)
+		b.State, b.Error = api.BuildFailed, r.mask.text(describeError(err))
 		var exit *gatewayapi.ExitError
 		if errors.As(err, &exit) && exit.ExitCode != gatewayapi.UnknownExitStatus {
 			b.ExitCode = int(exit.ExitCode)

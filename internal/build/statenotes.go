@@ -17,6 +17,7 @@ import (
 	"github.com/moby/buildkit/session"
 	"github.com/moby/buildkit/solver"
 	"github.com/moby/buildkit/solver/pb"
+	"github.com/moby/buildkit/util/urlutil"
 	"github.com/moby/buildkit/worker"
 	"github.com/opencontainers/go-digest"
 )
@@ -34,7 +35,7 @@ type stateFrontend struct {
 // Solve builds; see [frontend.Frontend].
 func (f stateFrontend) Solve(ctx context.Context, llb frontend.FrontendLLBBridge, exec executor.Executor, opt map[string]string, inputs map[string]*pb.Definition, sid string, sm *session.Manager) (*frontend.Result, error) {
 	n := &stateNotes{FrontendLLBBridge: llb, b: f.b, vertices: map[digest.Digest]*vertexNote{}, refs: map[digest.Digest]string{}, users: 1}
-	n.doc.Attrs = withoutSecrets(opt)
+	n.doc.Attrs, n.mask = withoutSecrets(opt), newMasker(opt)
 	defer n.leave()
 	return f.Frontend.Solve(ctx, n, exec, opt, inputs, sid, sm)
 }
@@ -43,6 +44,8 @@ func (f stateFrontend) Solve(ctx context.Context, llb frontend.FrontendLLBBridge
 type stateNotes struct {
 	frontend.FrontendLLBBridge
 	b *Builder
+
+	mask masker
 
 	mu       sync.Mutex
 	users    int // the frontend and the results that may be asked for yet
@@ -121,7 +124,7 @@ func (n *stateNotes) define(def *pb.Definition) {
 			continue
 		}
 		v := &vertexNote{notes: n, op: op, state: state{Vertex: key}}
-		v.state.Name = def.Metadata[string(key)].GetDescription()["llb.customname"]
+		v.state.Name = n.mask.text(def.Metadata[string(key)].GetDescription()["llb.customname"])
 		if exec := op.GetExec(); exec != nil {
 			meta := exec.GetMeta()
 			v.state.Env, v.state.User, v.state.Cwd = n.envOf(meta), meta.GetUser(), meta.GetCwd()
@@ -139,19 +142,19 @@ func (n *stateNotes) define(def *pb.Definition) {
 }
 
 // withoutSecrets are a build's attributes as they may be kept: the values of
-// arguments that are secret are not.
+// arguments that are secret are not, nor the passwords in URLs of contexts.
 func withoutSecrets(attrs map[string]string) map[string]string {
 	kept := map[string]string{}
 	for key, value := range attrs {
 		if name, ok := strings.CutPrefix(key, buildArgPrefix); ok {
 			value = argument(name, value)
+		} else if key == "context" || strings.HasPrefix(key, "context:") {
+			value = urlutil.RedactCredentials(value)
 		}
 		kept[key] = value
 	}
 	return kept
 }
-
-const buildArgPrefix = "build-arg:"
 
 // envOf is the environment of a step as it may be kept.
 func (n *stateNotes) envOf(meta *pb.Meta) []string {
