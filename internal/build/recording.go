@@ -12,6 +12,7 @@ import (
 
 	controlapi "github.com/moby/buildkit/api/services/control"
 	"github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/client/buildid"
 	gatewayapi "github.com/moby/buildkit/frontend/gateway/pb"
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/moby/buildkit/util/urlutil"
@@ -113,6 +114,27 @@ func (rs *recordings) all() []*recording {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	return slices.Collect(maps.Values(rs.list))
+}
+
+// recordingKey is the key of the recording of the build that a context belongs to.
+type recordingKey struct{}
+
+// asking returns the builds that ask for something: the one that ctx belongs to, or
+// else those of a client's session, which several builds may share.
+func (rs *recordings) asking(ctx context.Context, session string) []*recording {
+	if r, ok := ctx.Value(recordingKey{}).(*recording); ok {
+		return []*recording{r}
+	}
+	// Buildx runs its frontend itself, and asks by requests of their own.
+	if id := buildid.FromIncomingContext(ctx); id != "" {
+		rs.mu.Lock()
+		defer rs.mu.Unlock()
+		if r := rs.list[id]; r != nil {
+			return []*recording{r}
+		}
+		return nil
+	}
+	return rs.ofSession(session)
 }
 
 // ofSession returns those that a client's session belongs to.

@@ -36,7 +36,7 @@ func (b *Builder) solve(ctx context.Context, door string, req *controlapi.SolveR
 	b.tellBuild(ctx, events.ActionStart, r.snapshot())
 	told, stop := b.follow(ctx, r)
 	defer stop()
-	response, err := b.controller.Solve(ctx, req)
+	response, err := b.controller.Solve(context.WithValue(ctx, recordingKey{}, r), req)
 	b.hearOut(ctx, r, told)
 	b.tellBuild(ctx, events.ActionDie, r.end(ctx, response, err))
 	return response, err
@@ -142,7 +142,7 @@ type planningBridge struct {
 
 func (b planningBridge) Solve(ctx context.Context, req frontend.SolveRequest, sid string) (*frontend.Result, error) {
 	if req.Definition != nil {
-		for _, r := range b.recordings.ofSession(sid) {
+		for _, r := range b.recordings.asking(ctx, sid) {
 			r.define(req.Definition)
 		}
 	}
