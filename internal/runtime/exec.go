@@ -89,7 +89,7 @@ type execution struct {
 func (ex *execution) run() (*Process, error) {
 	if v := ex.o.View; v != nil && len(v.Root.Lower) > 0 {
 		var err error
-		if ex.carried, err = topMounts(ex.c.pid); err != nil {
+		if ex.carried, err = ex.c.carriedMounts(); err != nil {
 			return nil, err
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path"
 	"slices"
+	"strings"
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
@@ -25,8 +26,8 @@ type View struct {
 	// under the numbers that they have there, but has none of these itself.
 	Inside bool
 	// Root are the layers to have in place of the container's root filesystem,
-	// none: the very one that the container has. With a root of one's own, what
-	// files of the host are mounted in it is read-only.
+	// none: the very one that the container has. With a root of one's own, the
+	// files that are mounted in it, the host's and the container's, are read-only.
 	Root Layers
 }
 
@@ -38,10 +39,14 @@ func (ex *execution) view(c *compiler) {
 		c.step(plan.Step{Name: "root", Op: plan.OpRoot, File: c.file("root filesystem", source{kind: sourceRoot})})
 		for _, m := range ex.carried {
 			step := plan.Step{Name: "carry " + m.target, Op: plan.OpCarry, Path: m.target}
-			if !m.kernel {
+			if !m.kernel { // and all that is below it
 				step.Flags = unix.MOUNT_ATTR_RDONLY
+				m.readOnly = nil
 			}
 			c.step(step)
+			for i, p := range m.readOnly { // several mounts may be at a path
+				c.step(plan.Step{Name: fmt.Sprintf("read-only %d %s", i, p), Op: plan.OpReadonlyPath, Path: p})
+			}
 		}
 		c.step(plan.Step{Name: "pivot", Op: plan.OpPivot})
 	}
@@ -125,36 +130,63 @@ func (ex *execution) ownRoot() (*os.File, error) {
 // carriedMount is one of the mounts right below the container's root mount.
 type carriedMount struct {
 	target string
-	kernel bool // no files of the host: /proc, /dev and their like
+	// kernel says that it has no files, neither of the host nor of the
+	// container. readOnly are the mounts somewhere below it that may have some.
+	kernel   bool
+	readOnly []string
 }
 
-// kernelFS are filesystems that have no files of the host. A tmpfs goes with
-// its container.
-var kernelFS = []string{"proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgroup", "cgroup2"}
-
-// topMounts lists the mounts right below the root mount of a process's mount
-// namespace, in the order in which they were made.
-func topMounts(pid int) ([]carriedMount, error) {
-	f, err := os.Open(fmt.Sprintf("/proc/%d/mountinfo", pid))
+// carriedMounts lists the mounts right below the root mount of the container's
+// first process, in the order in which they were made.
+func (c *Container) carriedMounts() ([]carriedMount, error) {
+	f, err := os.Open(fmt.Sprintf("/proc/%d/mountinfo", c.pid))
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
 	all, err := mountinfo.GetMountsFromReader(f, nil)
 	if err != nil {
-		return nil, fmt.Errorf("read mounts of pid %d: %w", pid, err)
+		return nil, fmt.Errorf("read mounts of pid %d: %w", c.pid, err)
 	}
+	kernel := c.kernelMounts()
 	var list []carriedMount
 	root := -1
+	below := map[int]int{} // the index in list of the mount that one is below, by its ID
 	for _, m := range all {
+		target := path.Clean(m.Mountpoint)
+		at, nested := below[m.Parent]
 		switch {
 		case m.Mountpoint == "/":
 			root = m.ID
 		case m.Parent == root:
-			list = append(list, carriedMount{path.Clean(m.Mountpoint), slices.Contains(kernelFS, m.FSType)})
+			below[m.ID] = len(list)
+			list = append(list, carriedMount{target: target, kernel: kernel[target] == m.FSType})
+		case nested:
+			below[m.ID] = at
+			if kernel[target] != m.FSType && !slices.Contains(strings.Split(m.Options, ","), "ro") {
+				list[at].readOnly = append(list[at].readOnly, target)
+			}
 		}
 	}
 	return list, nil
+}
+
+// kernelMounts are the filesystems that were made for the container and have no
+// files, by what they are mounted at, and /dev. What was bound somewhere has
+// files of the host, of whatever type it is: many a directory of the host is on
+// a tmpfs.
+func (c *Container) kernelMounts() map[string]string {
+	kernel := map[string]string{"/dev": "tmpfs"}
+	if c.plan == nil { // not known any more: what every container has
+		kernel["/proc"], kernel["/sys"] = "proc", "sysfs"
+		return kernel
+	}
+	for _, s := range c.plan.Steps {
+		if s.Op == plan.OpMount && s.Mount.FS != "" && s.Mount.FS != "tmpfs" {
+			kernel[path.Clean(s.Mount.Target)] = s.Mount.FS
+		}
+	}
+	return kernel
 }
 
 // EndTools ends everything in the container's group for tools.

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"github.com/portholehq/porthole/internal/linux/cgroup"
@@ -206,6 +207,42 @@ func TestViewWithOwnRoot(t *testing.T) {
 			w.t.Error(err)
 		}
 	})
+}
+
+// A tool with a root of its own cannot write to what is mounted in it, wherever
+// that is and whatever filesystem it is on.
+func TestViewWithOwnRootKeepsMounts(t *testing.T) {
+	w := newWorld(t)
+	hosts := filepath.Join(w.dir, "hosts")
+	w.must(os.MkdirAll(hosts, 0o755))
+	w.must(unix.Mount("tmpfs", hosts, "tmpfs", 0, "mode=777"))
+	t.Cleanup(func() { w.must(unix.Unmount(hosts, unix.MNT_DETACH)) })
+	plain := filepath.Join(w.dir, "plain")
+	w.must(os.Mkdir(plain, 0o777))
+	w.must(os.Chmod(plain, 0o777))
+	b := w.bundle("sleep", "1000")
+	onHost(&b) // of old kernels no tmpfs can be ID-mapped
+	bind := []string{"rbind", "rprivate"}
+	b.Spec.Mounts = append(
+		b.Spec.Mounts,
+		specs.Mount{Destination: "/tmpfs", Type: "bind", Source: hosts, Options: bind},
+		specs.Mount{Destination: "/scratch", Type: "tmpfs", Source: "tmpfs"},
+		specs.Mount{Destination: "/scratch/below", Type: "bind", Source: plain, Options: bind},
+	)
+	c := w.start(b)
+	layers := filepath.Join(w.dir, "layers")
+	view := &View{Tools: w.tools(), Inside: true, Root: Layers{
+		Base: layers, Lower: append([]string{b.RootFS.Upper}, b.RootFS.Lower...),
+		Upper: filepath.Join(layers, "own", "upper"), Work: filepath.Join(layers, "own", "work"),
+	}}
+	w.must(os.MkdirAll(view.Root.Upper, 0o755))
+	w.must(os.MkdirAll(view.Root.Work, 0o755))
+	out, _ := w.execWith(c, ExecOptions{
+		Process: execProcess("sh", "-c", "for d in /tmpfs /scratch /scratch/below /dev/shm /etc; do touch $d/new 2>/dev/null && echo $d; done"), Tool: true, View: view,
+	})
+	if want := "/etc\n"; out != want {
+		t.Errorf("it could write to %q, want only %q", out, want)
+	}
 }
 
 // What a container has put where the tools belong is not taken for procfs.
