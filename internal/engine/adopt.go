@@ -40,6 +40,10 @@ func (e *Engine) adoptAll(ctx context.Context) error {
 	if err := e.loadRecords(); err != nil {
 		return err
 	}
+	exists := func(id string) bool { c, err := e.registry.find(id); return err == nil && c.id == id }
+	if err := e.remains.disown(exists); err != nil {
+		return err
+	}
 	e.openKernelLog(len(e.registry.all()) > 0)
 	e.recorded = e.knownDeaths()
 	leftovers := e.findLeftovers(ctx)

@@ -104,8 +104,21 @@ func (r *keptFiles) keep(v *view) bool {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.list = append(r.list, kept)
+	// The removal may have been tried before.
+	r.list = append(slices.DeleteFunc(r.list, func(k *remain) bool { return k.Record.ID == v.ID }), kept)
 	return true
+}
+
+// disown forgets what is said to be kept of containers that exist: the daemon ended in the middle of their removal, and their
+// files are theirs.
+func (r *keptFiles) disown(exists func(id string) bool) error {
+	var failed []error
+	for _, kept := range r.all() {
+		if exists(kept.Record.ID) {
+			failed = append(failed, r.drop(kept))
+		}
+	}
+	return errors.Join(failed...)
 }
 
 // roomy tells whether the disk has room for what nobody has asked for.
