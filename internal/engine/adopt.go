@@ -308,6 +308,7 @@ func (e *Engine) takeUp(c *ctr, task Task) {
 		known = v.live() && v.Life.OOMKilled
 		v.Life.Status = status
 		v.task, v.settled, v.unadopted = task, settled, nil
+		v.resumeOnce()
 		v.endpoints, v.published = e.endpointsOf(v), e.deps.Network.Published(v.ID)
 		if at := task.StartedAt().UTC(); !at.IsZero() {
 			if last, ok := v.Life.Last(); !ok || !last.StartedAt.Equal(at) {
@@ -434,19 +435,20 @@ func (e *Engine) finishRemoval(c *ctr) {
 }
 
 // restartsAtBoot tells whether a container that does not run is started with the daemon: by policy always even if
-// somebody stopped it, by the others only if nobody did.
+// somebody stopped it, by the others only if nobody did, and if its last run was as it is meant to be.
 func (e *Engine) restartsAtBoot(v *view) bool {
 	if v.status() != container.StateExited || v.removing {
 		return false
 	}
 	p := v.HostConfig.RestartPolicy
+	rests := v.Life.Stopped || v.Life.Once != nil
 	switch p.Name {
 	case container.RestartPolicyAlways:
 		return true
 	case container.RestartPolicyUnlessStopped:
-		return !v.Life.Stopped
+		return !rests
 	case container.RestartPolicyOnFailure:
-		return !v.Life.Stopped && v.Life.ExitCode != 0 && (p.MaximumRetryCount == 0 || v.Life.RestartCount < p.MaximumRetryCount)
+		return !rests && v.Life.ExitCode != 0 && (p.MaximumRetryCount == 0 || v.Life.RestartCount < p.MaximumRetryCount)
 	}
 	return false
 }
@@ -473,7 +475,7 @@ func (e *Engine) startAgain(c *ctr) {
 	if v := c.view(); v.status() != container.StateExited || v.removing {
 		return
 	}
-	e.saved(c, c.updateSaved(func(v *view) { v.Life.RestartCount++; v.noRestart, v.Life.Stopped = false, false }))
+	e.saved(c, c.updateSaved(func(v *view) { v.Life.RestartCount++; v.noRestart, v.Life.Stopped, v.Life.Once = false, false, nil }))
 	ctx := event.WithOrigin(e.life, c.view().startedBy().Follows())
 	if err := e.start(ctx, c, state.RunDaemon); err != nil {
 		e.log.Error("container was not started with the daemon", "container", c.id, "err", err)

@@ -5,8 +5,6 @@ import (
 	"time"
 
 	"github.com/moby/moby/api/types/container"
-
-	"github.com/portholehq/porthole/internal/engine/state"
 )
 
 // once is what a single run of a container is to have in place of the container's own configuration. The container is
@@ -63,36 +61,29 @@ func (e *Engine) ContainerOnce(ctx context.Context, ref string, o OnceOptions) (
 // ContainerStartOnce starts a container as ContainerOnce has made it ready. Its configuration stays as it is, and its
 // restart policy is off until the next start.
 func (e *Engine) ContainerStartOnce(ctx context.Context, ref, token string) error {
-	c, done, err := e.operate(ctx, "start once", ref)
-	if err != nil {
-		return err
-	}
-	defer done()
-	release, err := c.turn.take(ctx, "start once")
-	if err != nil {
-		return err
-	}
-	defer release()
-	v := c.view()
-	if err := startable(c, v); err != nil {
-		return err
-	}
-	if v.once == nil || v.once.token != token || time.Now().After(v.once.until) {
-		return conflict("container %s is not ready to be started once: it was started meanwhile, or that took too long", v.Name)
-	}
-	err = c.updateSaved(func(v *view) {
-		x := *v.once
-		x.running = true
-		v.startedByHand()
-		v.once, v.noRestart = &x, true
+	return e.startByHand(ctx, "start once", ref, func(v *view) (*once, error) {
+		if v.once == nil || v.once.token != token || time.Now().After(v.once.until) {
+			return nil, conflict("container %s is not ready to be started once: it was started meanwhile, or that took too long", v.Name)
+		}
+		return v.once, nil
 	})
-	if err == nil {
-		err = e.start(ctx, c, state.RunStarted)
+}
+
+// runOnce makes the next run what x says; nil: as ever. The restart policy is off until another start.
+func (v *view) runOnce(x *once) {
+	if x == nil {
+		return
 	}
-	if err != nil {
-		c.update(func(v *view) { v.once = nil })
+	run := *x
+	run.running = true
+	v.once, v.noRestart, v.Life.Once = &run, true, run.config
+}
+
+// resumeOnce is for a run that an earlier daemon has started.
+func (v *view) resumeOnce() {
+	if v.Life.Once != nil {
+		v.runOnce(&once{config: v.Life.Once})
 	}
-	return err
 }
 
 // config is what the present run has, or the next one that is attached to already.

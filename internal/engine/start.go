@@ -33,12 +33,17 @@ const startTimeout = 2 * time.Minute
 // ContainerStart starts a created or exited container. A running one gives errdefs.ErrNotModified. The start goes on
 // when the client goes away.
 func (e *Engine) ContainerStart(ctx context.Context, ref string) error {
-	c, done, err := e.operate(ctx, "start", ref)
+	return e.startByHand(ctx, "start", ref, func(*view) (*once, error) { return nil, nil })
+}
+
+// startByHand starts a container with its own configuration, or with what choose gives for this run alone.
+func (e *Engine) startByHand(ctx context.Context, action, ref string, choose func(*view) (*once, error)) error {
+	c, done, err := e.operate(ctx, action, ref)
 	if err != nil {
 		return err
 	}
 	defer done()
-	release, err := c.turn.take(ctx, "start")
+	release, err := c.turn.take(ctx, action)
 	if err != nil {
 		return err
 	}
@@ -47,13 +52,20 @@ func (e *Engine) ContainerStart(ctx context.Context, ref string) error {
 	if err := startable(c, v); err != nil {
 		return err
 	}
-	if err := c.updateSaved((*view).startedByHand); err != nil {
+	x, err := choose(v)
+	if err != nil {
 		return err
 	}
-	if err = e.start(ctx, c, state.RunStarted); err != nil {
-		e.giveUpRestart(c)
+	if err := c.updateSaved(func(v *view) { v.startedByHand(); v.runOnce(x) }); err != nil {
+		return err
 	}
-	if err != nil && v.HostConfig.AutoRemove && v.status() == container.StateCreated {
+	err = e.start(ctx, c, state.RunStarted)
+	if err == nil {
+		return nil
+	}
+	e.giveUpRestart(c)
+	c.update(func(v *view) { v.once = nil })
+	if x == nil && v.HostConfig.AutoRemove && v.status() == container.StateCreated {
 		e.removeLater(c, event.OriginOf(ctx).Follows())
 	}
 	return err
@@ -76,7 +88,8 @@ func startable(c *ctr, v *view) error {
 
 // startedByHand has the restart policy begin anew.
 func (v *view) startedByHand() {
-	v.Life.Stopped, v.noRestart, v.Life.RestartCount, v.restartDelay, v.once = false, false, 0, 0, nil
+	v.Life.Stopped, v.noRestart, v.Life.RestartCount, v.restartDelay = false, false, 0, 0
+	v.once, v.Life.Once = nil, nil
 }
 
 // start makes the container run. The caller has its turn. An error that is the container's own fault is recorded in it.

@@ -68,6 +68,8 @@ type Life struct {
 	Runs    []Run  `json:"runs,omitempty"`     // the last ones, the oldest first
 	Asked   *Asked `json:"asked,omitempty"`    // last, of the present run; nil: nothing
 	OOMTold int    `json:"oom_told,omitempty"` // kills of the present run that an event has told of
+	// Once is what the present or last run had in place of Config, without a restart policy; nil: it had that.
+	Once *container.Config `json:"once,omitempty"`
 	// Grafts are those of the present run, and where there was one in earlier ones.
 	Grafts []Graft `json:"grafts,omitempty"`
 }
