@@ -43,6 +43,7 @@ type debugging struct {
 	standIn *standIn
 	// subject is who the events are about; nil: nobody.
 	subject *view
+	asked   time.Time
 
 	mu      sync.Mutex
 	view    runtime.View
@@ -161,6 +162,7 @@ func (d *debugging) execution(c *ctr) *execution {
 	if r.Root || r.Privileged && r.User == "" {
 		req.User = "0"
 	}
+	d.asked = time.Now()
 	return &execution{id: randomID(), c: c, req: req, dieWithClient: true, debug: d}
 }
 
@@ -208,12 +210,20 @@ func (e *Engine) openDebug(ctx context.Context, x *execution) (v *view, err erro
 	if d.facts.Writes == "live" {
 		return v, nil
 	}
+	name := standInName(x.id)
+	if _, err := e.registry.reserve(name, x.id); err != nil { // so that what is its is nobody's leftover
+		return nil, err
+	}
 	layers, err := e.deps.Images.CreateRootFSOver(ctx, x.id, x.c.id)
 	if err != nil {
+		e.registry.release(name, x.id)
 		return nil, err
 	}
 	d.view.Root = runtime.Layers(layers)
-	d.onClose(func(ctx context.Context) { e.takeChanges(ctx, x, layers, v) })
+	d.onClose(func(ctx context.Context) {
+		e.takeChanges(ctx, x, layers, v)
+		e.registry.release(name, x.id)
+	})
 	return v, nil
 }
 

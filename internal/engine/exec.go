@@ -94,14 +94,15 @@ func (t *execTable) drop(id string) {
 	delete(t.byID, id)
 }
 
-// sweep drops execs that have ended long ago.
+// sweep drops execs that have ended long ago, and sessions of debug that nobody has started: no end of a container, which
+// they may not have, would drop these.
 func (t *execTable) sweep(now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	maps.DeleteFunc(t.byID, func(_ string, x *execution) bool {
 		x.mu.Lock()
 		defer x.mu.Unlock()
-		return x.ended && now.Sub(x.endedAt) > execKept
+		return x.ended && now.Sub(x.endedAt) > execKept || x.debug != nil && !x.started && now.Sub(x.debug.asked) > execKept
 	})
 }
 

@@ -115,6 +115,9 @@ func (e *Engine) standInFor(d *debugging, target *state.Container) *execution {
 	return x
 }
 
+// standInName is what a stand-in, or the layer of a session in a container that runs, is called where its files are counted.
+func standInName(id string) string { return "debug_" + id[:12] }
+
 // record is the target's, without what would keep a second container from being like it: what only one can have, such as
 // ports, addresses and names, what belongs to its program, and limits, which are not meant for tools.
 func (s *standIn) record(id string, target *state.Container) *state.Container {
@@ -135,7 +138,7 @@ func (s *standIn) record(id string, target *state.Container) *state.Container {
 		host.IpcMode = "private"
 	}
 	rec := &state.Container{
-		ID: id, Name: "debug_" + id[:12], Created: target.Created, Config: &config, HostConfig: &host, ImageID: target.ImageID, Platform: target.Platform,
+		ID: id, Name: standInName(id), Created: target.Created, Config: &config, HostConfig: &host, ImageID: target.ImageID, Platform: target.Platform,
 		Life: state.Life{Status: container.StateRunning, Copied: true},
 	}
 	rec.Networks = s.networks(target, &host)
@@ -178,6 +181,9 @@ func (s *standIn) mounts(target *state.Container) []state.Mount {
 		}
 		if m.Type != mobymount.TypeTmpfs && m.RW {
 			m.RW, m.ReadOnlyForce, readOnly = false, false, true
+		}
+		if m.Type != mobymount.TypeTmpfs {
+			m.ReadOnlyNonRecursive = false
 		}
 		m.CopyUp, m.MakeSource = false, false
 		list = append(list, m)
