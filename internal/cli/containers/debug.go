@@ -121,10 +121,10 @@ func (o *debugOptions) run(ctx context.Context, a *command.App, flags *pflag.Fla
 // what is not as expected.
 func (o *debugOptions) begin(a *command.App, s *api.DebugSession) {
 	if o.TTY {
-		_, _ = fmt.Fprintf(a.Err, "%s as %s: %s\n", debugTarget(s), s.User, debugWrites(s))
+		_, _ = fmt.Fprintf(a.Err, "%s as %s: %s\n", debugTarget(s), visible(s.User), debugWrites(s))
 	}
 	for _, note := range s.Notes {
-		_, _ = fmt.Fprintln(a.Err, "note:", note)
+		_, _ = fmt.Fprintln(a.Err, "note:", visible(note))
 	}
 }
 
@@ -176,7 +176,7 @@ func (o *debugOptions) sessions(ctx context.Context, a *command.App) error {
 	w := tabwriter.NewWriter(a.Out, 10, 1, 3, ' ', 0)
 	_, _ = fmt.Fprintln(w, "SESSION ID\tTARGET\tSTATE\tWRITES\tPID\tUSER\tCOMMAND\tSTARTED\tCLIENT")
 	for _, s := range list {
-		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\t%s\n", formatter.TruncateID(s.ID), s.Name, s.State, s.Writes, s.PID, s.User,
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\t%s\n", formatter.TruncateID(s.ID), s.Name, s.State, s.Writes, s.PID, visible(s.User),
 			execCommand(s.Command), units.HumanDuration(time.Since(s.StartedAt))+" ago", execClient(&api.Exec{Client: s.Client, Attached: true}))
 	}
 	return w.Flush()
