@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/moby/moby/api/types/container"
+
+	"github.com/portholehq/porthole/internal/testenv"
 )
 
 // TestKeptFilesOfOneThatExists: a daemon that ended between noting that files are kept and removing the record of their
@@ -20,9 +22,12 @@ func TestKeptFilesOfOneThatExists(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if !w.remains.roomy() {
+		testenv.Skip(t, "the disk is nearly full, so that nothing is kept")
+	}
 	for range 2 { // a removal that is tried again has still left one
 		if !w.remains.keep(c.view()) {
-			t.Skip("the disk is nearly full, so that nothing is kept")
+			t.Fatal("nothing is kept")
 		}
 	}
 	if n := len(w.remains.all()); n != 1 {

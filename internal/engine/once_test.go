@@ -51,7 +51,7 @@ func TestOnceOutlivesTheDaemon(t *testing.T) {
 		}
 		// Any other start is as ever.
 		w.start(id)
-		if diff := cmp.Diff([]string{"sleep"}, []string(w.inspect(id).Config.Cmd)); diff != "" {
+		if diff := cmp.Diff([]string{"sleep"}, w.inspect(id).Config.Cmd); diff != "" {
 			t.Errorf("command (-want +got)\n%s", diff)
 		}
 		if v := c.view(); v.noRestart || v.Life.Once != nil || v.config() != v.Config {
