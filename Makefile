@@ -30,7 +30,7 @@ GOBUILD := go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
 
 GOTOOL := go tool -modfile=tools/go.mod
 
-.PHONY: build toolbox install man demo test lint unit e2e uml bpf compose buildx test-images test-tools bench clean check-go FORCE
+.PHONY: build toolbox install man demo test lint unit e2e uml bpf compose buildx delve test-images test-tools bench clean check-go FORCE
 
 build: bin/porthole bin/porthole-build bin/portholed bin/porthole-shim
 
@@ -70,7 +70,7 @@ unit e2e uml: build
 bpf: check-go
 	@go generate ./internal/linux/witness ./internal/linux/calltrace
 
-compose buildx:
+compose buildx delve:
 	@sh test/$@/build.sh
 
 test-tools:

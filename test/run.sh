@@ -63,7 +63,8 @@ e2e() {
     # The tests have no network to fetch modules by.
     PORTHOLE_TEST_COMPOSE=$(sh test/compose/build.sh)
     PORTHOLE_TEST_BUILDX=$(sh test/buildx/build.sh)
-    export PORTHOLE_TEST_COMPOSE PORTHOLE_TEST_BUILDX
+    PORTHOLE_TEST_DELVE=$(sh test/delve/build.sh)
+    export PORTHOLE_TEST_COMPOSE PORTHOLE_TEST_BUILDX PORTHOLE_TEST_DELVE
     go test -count 1 -timeout 40m ./test/script/...
 }
 

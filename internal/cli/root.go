@@ -18,6 +18,7 @@ import (
 	"github.com/portholehq/porthole/internal/cli/command"
 	"github.com/portholehq/porthole/internal/cli/containers"
 	"github.com/portholehq/porthole/internal/cli/dap"
+	"github.com/portholehq/porthole/internal/cli/ide"
 	"github.com/portholehq/porthole/internal/cli/images"
 	"github.com/portholehq/porthole/internal/cli/networks"
 	"github.com/portholehq/porthole/internal/cli/system"
@@ -64,6 +65,7 @@ func verbs(b system.Build) []verb {
 		{"health", containers.NewHealth},
 		{"forward", networks.NewForward},
 		{"history", images.NewHistory},
+		{"ide", ide.New},
 		{"import", images.NewImport},
 		{"inspect", system.NewInspect},
 		{"kill", containers.NewKill},

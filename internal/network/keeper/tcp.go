@@ -6,9 +6,13 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/portholehq/porthole/internal/linux/ns"
+	"github.com/portholehq/porthole/internal/linux/sockdiag"
 )
 
 // dialTimeout is how long a container gets to take a connection.
@@ -111,7 +115,14 @@ func (t *target) dialInside(ctx context.Context, dialer *net.Dialer, network str
 		if !a.IsValid() {
 			continue
 		}
+		owner, known := t.box.listener(network, netip.AddrPortFrom(a, t.Port.Port))
 		inside := t.box.enter(ctx, func() error {
+			if known {
+				// The thread ends with this.
+				if err := unix.Setfsuid(int(owner)); err != nil {
+					return os.NewSyscallError("setfsuid", err)
+				}
+			}
 			var err error
 			conn, err = dialer.DialContext(ctx, network, netip.AddrPortFrom(a, t.Port.Port).String())
 			return err
@@ -124,6 +135,28 @@ func (t *target) dialInside(ctx context.Context, dialer *net.Dialer, network str
 		}
 	}
 	return nil, err
+}
+
+// listener is who listens at an address, as the host counts. A connection is made
+// as that user, who owns its socket then: debuggers take none of another user, and
+// this process's is one that the container does not have.
+func (b *box) listener(network string, at netip.AddrPort) (uid uint32, ok bool) {
+	if network != "tcp" {
+		return 0, false
+	}
+	for _, k := range []sockdiag.Kind{sockdiag.TCP4, sockdiag.TCP6} {
+		list, err := sockdiag.Dump(b.netns, k)
+		if err != nil {
+			continue // then as this process
+		}
+		for _, s := range list {
+			to := s.Local.Addr().Unmap()
+			if s.State == sockdiag.Listening && s.Local.Port() == at.Port() && (to == at.Addr() || to.IsUnspecified()) {
+				return s.UID, true
+			}
+		}
+	}
+	return 0, false
 }
 
 // maxEntering is how many threads may be in a container's namespace at once. A
