@@ -50,6 +50,7 @@ import (
 	"github.com/portholehq/porthole/internal/build/history"
 	"github.com/portholehq/porthole/internal/build/step"
 	"github.com/portholehq/porthole/internal/image"
+	"github.com/portholehq/porthole/internal/image/flush"
 	"github.com/portholehq/porthole/internal/undo"
 )
 
@@ -86,6 +87,7 @@ type Builder struct {
 	history    *history.Store
 	recordings recordings
 	made       madeImages
+	flushes    *flush.Group
 	debugging  debugSessions
 	tools      func() (string, error)
 	// What solvers of debugged builds share with the controller's.
@@ -175,14 +177,41 @@ func (b *Builder) trim() {
 // archives, caches elsewhere, pushes and attestations.
 const workerSnapshotter = "org.mobyproject.buildkit.worker.snapshotter"
 
+// openRecords opens the database of BuildKit's cache. After a crash of the machine
+// it is as old as the image store's are.
+func openRecords(path string, flushes *flush.Group) (*metadata.Store, error) {
+	if err := flush.MakeRoom(path); err != nil {
+		return nil, err
+	}
+	md, err := metadata.NewStore(path)
+	if err != nil {
+		return nil, err
+	}
+	// BuildKit keeps the database to itself, but for what a transaction tells.
+	var db *bbolt.DB
+	err = md.DB().View(func(tx *bbolt.Tx) error {
+		db = tx.DB()
+		return nil
+	})
+	if err == nil {
+		err = flushes.Add(db)
+	}
+	if err != nil {
+		return nil, errors.Join(err, md.Close())
+	}
+	return md, nil
+}
+
 // openWorker makes BuildKit's worker over the parts of the store.
 func (b *Builder) openWorker(ctx context.Context, o Options) (*buildWorker, error) {
-	md, err := metadata.NewStore(filepath.Join(o.Root, "metadata.db"))
+	s := o.Store
+	md, err := openRecords(filepath.Join(o.Root, "metadata.db"), s.Flushes)
 	if err != nil {
 		return nil, err
 	}
 	b.closers.Add(md.Close)
-	s := o.Store
+	b.closers.Add(s.Flushes.Close) // a database that is held cannot be closed
+	b.flushes = s.Flushes
 	contents := containerdsnapshot.NewContentStore(s.Content, s.Namespace)
 	opt := base.WorkerOpt{
 		ID:               "porthole",

@@ -2,6 +2,8 @@ package build
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"time"
 
 	controlapi "github.com/moby/buildkit/api/services/control"
@@ -36,7 +38,13 @@ func (b *Builder) solve(ctx context.Context, door string, req *controlapi.SolveR
 	b.tellBuild(ctx, events.ActionStart, r.snapshot())
 	told, stop := b.follow(ctx, r)
 	defer stop()
+	// What a build notes on its way is for its own use; only at its end it has to be
+	// on disk.
+	flushed := b.flushes.Begin()
 	response, err := b.controller.Solve(context.WithValue(ctx, recordingKey{}, r), req)
+	if e := flushed(); e != nil {
+		err = errors.Join(err, fmt.Errorf("flush databases: %w", e))
+	}
 	b.hearOut(ctx, r, told)
 	b.tellBuild(ctx, events.ActionDie, r.end(ctx, response, err))
 	return response, err

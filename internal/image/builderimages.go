@@ -22,7 +22,7 @@ func (b builderImages) Create(ctx context.Context, image images.Image) (images.I
 	b.store.mu.Lock()
 	defer b.store.mu.Unlock()
 	var created images.Image
-	err := b.store.transact(ctx, func(ctx context.Context) (err error) {
+	err := b.store.transactLater(ctx, func(ctx context.Context) (err error) {
 		if created, err = b.Store.Create(ctx, image); err != nil || isDangling(image.Name) {
 			return err
 		}
@@ -42,7 +42,7 @@ func (b builderImages) Update(ctx context.Context, image images.Image, fields ..
 	b.store.mu.Lock()
 	defer b.store.mu.Unlock()
 	var updated images.Image
-	err := b.store.transact(ctx, func(ctx context.Context) error {
+	err := b.store.transactLater(ctx, func(ctx context.Context) error {
 		old, err := b.Store.Get(ctx, image.Name)
 		if err != nil {
 			return err

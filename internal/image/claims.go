@@ -347,6 +347,7 @@ func (c *claiming) fixed() {
 	for _, f := range []ledger.Claim{
 		{Path: "metadata.db", Owner: ledger.Database, Part: "images"},
 		{Path: "layers/overlay/metadata.db", Owner: ledger.Database, Part: "layers"},
+		{Path: "flushed", Owner: ledger.Database, Part: "last flush"},
 		{Path: "unclean", Owner: ledger.Daemon, Part: "files"},
 		{Path: "layers/trash", Owner: ledger.Removing},
 	} {

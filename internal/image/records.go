@@ -19,8 +19,17 @@ import (
 )
 
 // transact runs fn in one transaction of the metadata database: all that fn
-// does with the context that it gets is committed at once.
+// does with the context that it gets is committed at once, and on disk then with
+// all that was committed before.
 func (s *Store) transact(ctx context.Context, fn func(context.Context) error) error {
+	if err := s.transactLater(ctx, fn); err != nil {
+		return err
+	}
+	return s.flushes.Flush()
+}
+
+// transactLater is transact for a build, which waits for the disk at its end.
+func (s *Store) transactLater(ctx context.Context, fn func(context.Context) error) error {
 	return s.db.Update(func(tx *bbolt.Tx) error {
 		return fn(boltutil.WithTransaction(ctx, tx))
 	})

@@ -109,6 +109,10 @@ func (s *Store) CreateRootFS(ctx context.Context, containerID string, img Image,
 		acquired = append(acquired, m.snapshot)
 		links[link] = baseName(m.snapshot)
 	}
+	// The layers below may be a build's of this moment.
+	if err := s.flushes.Flush(); err != nil {
+		return Layers{}, err
+	}
 	if err := s.makeRootFS(containerID, links, lower); err != nil {
 		return Layers{}, err
 	}

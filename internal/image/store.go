@@ -20,7 +20,6 @@ import (
 	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/containerd/containerd/v2/plugins/content/local"
-	"github.com/containerd/containerd/v2/plugins/snapshots/overlay"
 	"github.com/containerd/log"
 	"github.com/containerd/platforms"
 	"github.com/opencontainers/go-digest"
@@ -29,6 +28,7 @@ import (
 	"go.etcd.io/bbolt"
 	"golang.org/x/sync/semaphore"
 
+	"github.com/portholehq/porthole/internal/image/flush"
 	"github.com/portholehq/porthole/internal/image/packed"
 	"github.com/portholehq/porthole/internal/image/remote"
 )
@@ -83,6 +83,7 @@ type Store struct {
 	fetches    digestLocks
 
 	db       *metadata.DB
+	flushes  *flush.Group          // of the databases of images, snapshots and a builder
 	overlay  snapshots.Snapshotter // below the metadata database; closed by Close
 	content  content.Store
 	snapshot snapshots.Snapshotter
@@ -181,28 +182,35 @@ func (s *Store) openBackend() (err error) {
 			err = errors.Join(err, c.Close())
 		}
 	}()
+	if s.flushes, err = flush.Open(filepath.Join(s.root, "flushed"), s.logger); err != nil {
+		return err
+	}
 	// The database comes first: its lock tells whether another process has
 	// the store open.
 	db, err := bbolt.Open(filepath.Join(s.root, "metadata.db"), 0o600, &bbolt.Options{
-		Timeout:        time.Second,
-		NoFreelistSync: true,
-		FreelistType:   bbolt.FreelistMapType,
+		Timeout:         time.Second,
+		NoFreelistSync:  true,
+		FreelistType:    bbolt.FreelistMapType,
+		InitialMmapSize: flush.Room,
 	})
 	if err != nil {
-		return fmt.Errorf("open metadata.db (is another daemon using it?): %w", err)
+		return errors.Join(fmt.Errorf("open metadata.db (is another daemon using it?): %w", err), s.flushes.Close())
 	}
-	closers = append(closers, db)
+	closers = append(closers, s.flushes, db)
+	if err := s.flushes.Add(db); err != nil {
+		return fmt.Errorf("open metadata.db: %w", err)
+	}
 	blobs, err := local.NewStore(filepath.Join(s.root, "content"))
 	if err != nil {
 		return fmt.Errorf("open content: %w", err)
 	}
-	s.overlay, err = overlay.NewSnapshotter(filepath.Join(s.layersDir(), "overlay"),
-		overlay.AsynchronousRemove, overlay.WithUpperdirLabel)
-	if err != nil {
+	if s.overlay, err = s.openSnapshots(filepath.Join(s.layersDir(), "overlay")); err != nil {
 		return fmt.Errorf("open layers: %w", err)
 	}
 	closers = append(closers, s.overlay)
-	s.db = metadata.NewDB(db, blobs, map[string]snapshots.Snapshotter{snapshotterName: s.overlay})
+	s.db = metadata.NewDB(db, flushedContent{blobs, s.flushes}, map[string]snapshots.Snapshotter{
+		snapshotterName: flushedSnapshots{s.overlay, s.flushes},
+	})
 	if err := s.db.Init(s.in(context.Background())); err != nil {
 		return fmt.Errorf("initialize metadata.db: %w", err)
 	}
@@ -218,7 +226,7 @@ func (s *Store) openBackend() (err error) {
 func (s *Store) Close() error {
 	s.stop()
 	s.background.Wait()
-	err := errors.Join(s.overlay.Close(), s.db.Close())
+	err := errors.Join(s.flushes.Close(), s.overlay.Close(), s.db.Close())
 	if err == nil && s.recovered {
 		err = os.Remove(s.uncleanMark())
 	}
@@ -240,6 +248,9 @@ type Backend struct {
 	Images          images.Store
 	Leases          leases.Manager
 	DB              *metadata.DB
+	// Flushes are those of the databases behind all this. The builder may add its
+	// own, which has to be as old as these after a crash.
+	Flushes *flush.Group
 	// Layers is the directory that all layers are below.
 	Layers string
 }
@@ -254,6 +265,7 @@ func (s *Store) Backend() Backend {
 		Images:          builderImages{s.images, s},
 		Leases:          s.leases,
 		DB:              s.db,
+		Flushes:         s.flushes,
 		Layers:          s.layersDir(),
 	}
 }
