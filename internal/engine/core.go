@@ -39,6 +39,7 @@ type Engine struct {
 	tools      toolUse
 	remains    *keptFiles
 	expected   chan struct{} // one for each start that is expected
+	clearing   chan struct{} // one for each step of a build that is cleared away
 	traces     chan struct{} // one for each trace that goes on
 	groups     groupBook
 	// noMapping is why no container can have a user namespace of its own; nil: they can.
@@ -64,7 +65,7 @@ var errShutdown = errors.New("the daemon is shutting down")
 func New(ctx context.Context, deps Deps) (*Engine, error) {
 	e := &Engine{
 		deps: deps, config: deps.Config, log: deps.Logger, registry: newRegistry(), ids: newIDRanges(), execs: newExecTable(), operations: newOperations(), pins: newPinboard(), deaths: newDeathLog(deps.Deaths), started: time.Now(), ships: map[string]*shipping{}, feeds: logFeeds{byID: map[string]*logFeed{}},
-		expected: make(chan struct{}, expectMost), traces: make(chan struct{}, maxTraces), meter: ledger.NewMeter(),
+		expected: make(chan struct{}, expectMost), clearing: make(chan struct{}, clearingMost), traces: make(chan struct{}, maxTraces), meter: ledger.NewMeter(),
 	}
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)

@@ -16,6 +16,7 @@ import (
 	"github.com/moby/moby/api/pkg/stdcopy"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/mount"
+	mobynet "github.com/moby/moby/api/types/network"
 
 	"github.com/portholehq/porthole/internal/build/step"
 	"github.com/portholehq/porthole/internal/crilog"
@@ -84,11 +85,7 @@ func (s *steps) match(ref string) *runningStep {
 // RunStep runs a step of a build to its end; see [step.Runner].
 func (e *Engine) RunStep(ctx context.Context, s *step.Step, started func()) (exit step.Exit, err error) {
 	var cleanup undo.Stack
-	defer func() {
-		if err := cleanup.Run(); err != nil {
-			e.log.Error("build step left something behind", "step", s.ID, "err", err)
-		}
-	}()
+	defer func() { e.clearStep(s.ID, &cleanup, err == nil) }()
 	r := &runningStep{step: s, kills: oomKills{news: make(chan struct{}, 1)}}
 	if r.view, err = e.stepView(s); err != nil {
 		return exit, err
@@ -122,6 +119,32 @@ func (e *Engine) RunStep(ctx context.Context, s *step.Step, started func()) (exi
 	return e.followStep(ctx, r, started)
 }
 
+// clearingMost is how many steps may be cleared away while their builds go on.
+const clearingMost = 4
+
+// clearStep clears away what a step had. The processes of one that has ended are gone, and with them its mounts, so its
+// build need not wait for it.
+func (e *Engine) clearStep(id string, cleanup *undo.Stack, ended bool) {
+	run := func() {
+		if err := cleanup.Run(); err != nil {
+			e.log.Error("build step left something behind", "step", id, "err", err)
+		}
+	}
+	if !ended || e.life.Err() != nil {
+		run()
+		return
+	}
+	select {
+	case e.clearing <- struct{}{}:
+		e.goWork(func() {
+			defer func() { <-e.clearing }()
+			run()
+		})
+	default:
+		run()
+	}
+}
+
 // stepLog bounds what is kept of a step's output: enough for any that is read, and a step that prints without end does not
 // fill the disk.
 var stepLog = crilog.Options{MaxSize: 64 << 20, MaxFiles: 4, Compress: true}
@@ -145,6 +168,9 @@ func (e *Engine) stepView(s *step.Step) (*view, error) {
 	}
 	spec.SetDefaults(e.deps.Host, h)
 	v := &view{Container: &state.Container{ID: s.ID, Name: s.Name, Config: c, HostConfig: h}}
+	if s.Network == step.NetworkDefault {
+		v.Networks = map[string]*mobynet.EndpointSettings{string(mode): {}}
+	}
 	for _, m := range s.Mounts {
 		mt := state.Mount{
 			Type: mount.TypeBind, Source: m.Source, Subpath: m.Part, Destination: path.Clean(m.Destination), RW: m.RW,
