@@ -16,6 +16,7 @@ import (
 	gatewayapi "github.com/moby/buildkit/frontend/gateway/pb"
 	"github.com/moby/buildkit/identity"
 	solvererrors "github.com/moby/buildkit/solver/errdefs"
+	"github.com/moby/buildkit/util/entitlements"
 	"github.com/moby/moby/api/types/jsonstream"
 
 	"github.com/portholehq/porthole/internal/build/history"
@@ -50,7 +51,7 @@ func (b *Builder) Classic(ctx context.Context, contextTar io.Reader, o order.Opt
 	response, err := b.solve(ctx, doorClassic, &controlapi.SolveRequest{
 		Ref: ref, Session: sid, Frontend: frontendClassic, FrontendAttrs: attrs,
 		Exporters: []*controlapi.Exporter{{Type: "moby", Attrs: map[string]string{"name": strings.Join(o.Tags, ",")}}},
-		Cache:     cacheImports(o),
+		Cache:     cacheImports(o), Entitlements: entitlementsOf(o),
 	})
 	if err != nil {
 		return "", c.failure(ctx, err)
@@ -91,6 +92,15 @@ func (b *Builder) receive(ctx context.Context, contextTar io.Reader, o order.Opt
 		return "", errdefs.ErrInvalidArgument.WithMessage("build context: " + err.Error())
 	}
 	return "", fmt.Errorf("unpack build context: %w", err)
+}
+
+// entitlementsOf is what an order lets a build do: whoever asks for the host's
+// network here could have it for a container as well.
+func entitlementsOf(o order.Options) []string {
+	if o.Network == "host" {
+		return []string{string(entitlements.EntitlementNetworkHost)}
+	}
+	return nil
 }
 
 func cacheImports(o order.Options) *controlapi.CacheOptions {
