@@ -36,6 +36,8 @@ func TestPullKilled(t *testing.T) {
 	for _, args := range [][]string{{"commit", "maker", name}, {"rm", "maker"}, {"push", "-q", name}, {"rmi", name, below}} {
 		porthole(t, args...)
 	}
+	// Builds before this test have left states, which the prune below removes too.
+	porthole(t, "image", "prune", "-f")
 	had := restingContent(t)
 
 	large := r.killHalfway(t, name)
