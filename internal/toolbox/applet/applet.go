@@ -30,6 +30,7 @@ import (
 
 	"github.com/portholehq/porthole/internal/toolbox/curl"
 	"github.com/portholehq/porthole/internal/toolbox/dig"
+	"github.com/portholehq/porthole/internal/toolbox/pager"
 )
 
 // IO is where a command reads and writes.
@@ -106,6 +107,8 @@ func table() map[string]command {
 	return map[string]command{
 		"curl":    program(curl.Main),
 		"dig":     program(dig.Main),
+		"less":    program(pager.Main),
+		"more":    program(pager.Main),
 		"base64":  uroot(base64.New),
 		"cat":     uroot(cat.New),
 		"chmod":   uroot(chmod.New),
