@@ -17,6 +17,7 @@ import (
 	"github.com/portholehq/porthole/internal/ledger"
 	"github.com/portholehq/porthole/internal/linux/mount"
 	"github.com/portholehq/porthole/internal/record/death"
+	"github.com/portholehq/porthole/internal/toolbox/history"
 )
 
 // Engine owns the containers of one daemon. Its methods may be called from any goroutine.
@@ -37,6 +38,7 @@ type Engine struct {
 	host       hostFacts
 	mapper     mapper
 	tools      toolUse
+	histories  histories
 	remains    *keptFiles
 	expected   chan struct{} // one for each start that is expected
 	clearing   chan struct{} // one for each step of a build that is cleared away
@@ -70,6 +72,7 @@ func New(ctx context.Context, deps Deps) (*Engine, error) {
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
 	}
+	e.histories.e, e.histories.store = e, history.NewStore(filepath.Join(e.config.DataRoot, historyDir))
 	if e.config.StopTimeout == 0 {
 		e.config.StopTimeout = 10 * time.Second
 	}

@@ -194,6 +194,9 @@ func (e *Engine) openDebug(ctx context.Context, x *execution) (v *view, err erro
 		return nil, errNoTools(err)
 	}
 	d.onClose(func(context.Context) { d.view.Tools.Close() })
+	if x.req.Tty {
+		e.histories.serve(dir)
+	}
 	if d.standIn != nil {
 		return d.standIn.open(ctx, x)
 	}

@@ -24,6 +24,7 @@ const (
 	runTraps   = "\x00traps"
 	runWait    = "\x00wait"
 	runUmask   = "\x00umask"
+	runHistory = "\x00history"
 	runOutside = "\x00command" // a command that the interpreter would take for its own
 	replace    = "\x00exec"
 )
@@ -50,6 +51,10 @@ func (sh *shell) rewrite(args []string) []string {
 		return append([]string{runUmask}, args[1:]...)
 	case "kill":
 		return append([]string{runOutside}, args...)
+	case "history":
+		if sh.typed != nil {
+			return append([]string{runHistory}, args[1:]...)
+		}
 	}
 	return sh.replaceWith(args)
 }
@@ -128,6 +133,8 @@ func (sh *shell) exec(ctx context.Context, args []string) error {
 		return hc.Builtin(ctx, append([]string{"wait"}, args[1:]...))
 	case runUmask:
 		return umask(hc, args[1:])
+	case runHistory:
+		return sh.typed.builtin(hc.Stdout, hc.Stderr, args[1:])
 	case replace:
 		return sh.replaceProcess(hc, args[1:])
 	case runOutside:

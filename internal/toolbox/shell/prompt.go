@@ -6,11 +6,14 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/term"
 	"mvdan.cc/sh/v3/syntax"
+
+	"github.com/portholehq/porthole/internal/toolbox/history"
+	"github.com/portholehq/porthole/internal/toolbox/screen"
 )
 
 // prompt is the interactive shell: it edits lines on the terminal and gives
@@ -22,7 +25,10 @@ func (sh *shell) prompt(in, out *os.File) int {
 		io.Reader
 		io.Writer
 	}{input, out}, "")
-	t.AutoCompleteCallback = sh.complete
+	sh.typed = remember(history.Path)
+	t.History = sh.typed
+	e := &editor{sh: sh, t: t, input: input, out: out}
+	t.AutoCompleteCallback = e.key
 	code := 0
 	var text strings.Builder
 	for {
@@ -30,6 +36,7 @@ func (sh *shell) prompt(in, out *os.File) int {
 		if text.Len() > 0 {
 			prompt = "> "
 		}
+		e.prompt = prompt
 		line, err := readLine(t, in, out, prompt)
 		if err != nil {
 			if errors.Is(err, io.EOF) {
@@ -80,6 +87,43 @@ func (sh *shell) interactive(file *syntax.File) (code int, exited bool) {
 		}
 	}
 	return code, false
+}
+
+// editor adds to the terminal's editing of lines what that leaves out.
+type editor struct {
+	sh     *shell
+	t      *term.Terminal
+	input  *terminalInput
+	out    *os.File
+	prompt string
+}
+
+// key does what a key asks for that the terminal does not know: Tab completes, ^R
+// searches.
+func (e *editor) key(line string, pos int, key rune) (string, int, bool) {
+	width, _, err := term.GetSize(int(e.out.Fd()))
+	if err != nil || width < 1 {
+		width = 80
+	}
+	switch key {
+	case '\t':
+		newLine, newPos, list, ok := e.sh.complete(line, pos)
+		if len(list) > 0 {
+			// The line is shown again below them.
+			_, _ = io.WriteString(e.t, e.prompt+line+"\n"+columns(list, width))
+		}
+		return newLine, newPos, ok
+	case keySearch:
+		s := &search{in: e.input.Reader, out: e.out, lines: e.sh.typed, width: width}
+		before := utf8.RuneCountInString(e.prompt)
+		found, key, ok := s.below(before+utf8.RuneCountInString(line[:pos]), before+utf8.RuneCountInString(line))
+		if !ok {
+			return line, pos, true
+		}
+		e.input.queued = append(e.input.queued, key)
+		return found, len(found), true
+	}
+	return "", 0, false
 }
 
 // readLine reads one line with the terminal in raw mode.
@@ -135,77 +179,9 @@ func (sh *shell) ps1() string {
 			dir = "~/" + rest
 		}
 	}
+	dir = screen.Visible(dir)
 	if os.Geteuid() == 0 {
 		return dir + " # "
 	}
 	return dir + " $ "
-}
-
-// complete completes the name of a file, or of a command at the beginning of
-// a line, as far as it is unambiguous.
-func (sh *shell) complete(line string, pos int, key rune) (string, int, bool) {
-	if key != '\t' {
-		return "", 0, false
-	}
-	start := strings.LastIndexAny(line[:pos], " \t;|&<>()=") + 1
-	word := line[start:pos]
-	var found []string
-	if strings.TrimSpace(line[:start]) == "" && !strings.Contains(word, "/") {
-		found = commandsWith(word)
-	} else {
-		found = filesWith(sh.runner.Dir, word)
-	}
-	if len(found) == 0 {
-		return "", 0, false
-	}
-	common := found[0]
-	for _, f := range found[1:] {
-		for !strings.HasPrefix(f, common) {
-			common = common[:len(common)-1]
-		}
-	}
-	if len(found) == 1 && !strings.HasSuffix(common, "/") {
-		common += " "
-	}
-	return line[:start] + common + line[pos:], start + len(common), true
-}
-
-func commandsWith(prefix string) []string {
-	var found []string
-	for _, dir := range filepath.SplitList(os.Getenv("PATH")) {
-		entries, err := os.ReadDir(dir)
-		if err != nil {
-			continue
-		}
-		for _, e := range entries {
-			if strings.HasPrefix(e.Name(), prefix) {
-				found = append(found, e.Name())
-			}
-		}
-	}
-	return found
-}
-
-func filesWith(cwd, word string) []string {
-	dir, base := filepath.Split(word)
-	look := dir
-	if !filepath.IsAbs(look) {
-		look = filepath.Join(cwd, look)
-	}
-	entries, err := os.ReadDir(look)
-	if err != nil {
-		return nil
-	}
-	var found []string
-	for _, e := range entries {
-		if !strings.HasPrefix(e.Name(), base) || base == "" && strings.HasPrefix(e.Name(), ".") {
-			continue
-		}
-		name := dir + e.Name()
-		if info, err := os.Stat(filepath.Join(look, e.Name())); err == nil && info.IsDir() {
-			name += "/"
-		}
-		found = append(found, name)
-	}
-	return found
 }

@@ -112,6 +112,7 @@ type shell struct {
 
 	signals       chan os.Signal
 	isInteractive bool
+	typed         *remembered // nil without a prompt
 
 	waiting atomic.Bool // in the wait builtin
 	tail    atomic.Bool // the next command may replace the process

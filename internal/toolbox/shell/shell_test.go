@@ -184,7 +184,9 @@ type terminal struct {
 	t   *testing.T
 	pty *os.File
 	cmd *exec.Cmd
-	out bytes.Buffer
+	// What comes is read beside: a terminal's side has no deadline.
+	read chan []byte
+	out  bytes.Buffer
 }
 
 func startTerminal(t *testing.T) *terminal {
@@ -200,7 +202,21 @@ func startTerminal(t *testing.T) *terminal {
 		_, _ = cmd.Process.Wait()
 		f.Close()
 	})
-	return &terminal{t: t, pty: f, cmd: cmd}
+	x := &terminal{t: t, pty: f, cmd: cmd, read: make(chan []byte, 1000)}
+	go func() {
+		defer close(x.read)
+		for {
+			buf := make([]byte, 1024)
+			n, err := f.Read(buf)
+			if n > 0 {
+				x.read <- buf[:n]
+			}
+			if err != nil {
+				return
+			}
+		}
+	}()
+	return x
 }
 
 func (x *terminal) send(text string) {
@@ -213,20 +229,21 @@ func (x *terminal) send(text string) {
 // expect reads until the output ends in text.
 func (x *terminal) expect(text string) string {
 	x.t.Helper()
-	if err := x.pty.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
-		x.t.Fatal(err)
-	}
-	buf := make([]byte, 1024)
+	deadline := time.After(20 * time.Second)
 	for {
 		if i := strings.Index(x.out.String(), text); i >= 0 {
 			seen := x.out.String()[:i+len(text)]
 			x.out.Next(len(seen))
 			return seen
 		}
-		n, err := x.pty.Read(buf)
-		x.out.Write(buf[:n])
-		if err != nil {
-			x.t.Fatalf("waiting for %q: %v; output so far %q", text, err, x.out.String())
+		select {
+		case more, ok := <-x.read:
+			if !ok {
+				x.t.Fatalf("waiting for %q: the shell has ended; output so far %q", text, x.out.String())
+			}
+			x.out.Write(more)
+		case <-deadline:
+			x.t.Fatalf("waiting for %q: output so far %q", text, x.out.String())
 		}
 	}
 }
