@@ -43,7 +43,8 @@ type IDRange struct {
 
 // Isolation tells how a container is kept apart from the host: its user
 // namespace, and of a running one the compiled plan that the stage has executed
-// and what each step took.
+// and what each step took. Of one that does not run, all is as it would be if it
+// were started now.
 type Isolation struct {
 	// ID is the container's name or id as it was asked for.
 	ID string `json:"Id"`
@@ -52,8 +53,9 @@ type Isolation struct {
 	// UsernsNote tells why it is the host's, if nobody asked for that.
 	UsernsNote string `json:"UsernsNote,omitempty"`
 	// Plan is the compiled isolation plan, a document of internal/runtime/plan.
-	// Null for a container that does not run, or that an earlier daemon process
-	// has started.
+	// Null for one that an earlier daemon process has started, and for one that
+	// could not be started now. Of a container that does not run it is what the
+	// next start would do; no mount's source has been looked at for it.
 	Plan json.RawMessage `json:"Plan"`
 	// Steps are in the order in which they were taken.
 	Steps []Step `json:"Steps"`
@@ -61,6 +63,12 @@ type Isolation struct {
 	Warnings []string `json:"Warnings,omitempty"`
 	// Live is what the kernel tells of a container that runs; nil: it does not.
 	Live *IsolationLive `json:"Live,omitempty"`
+	// Expected is the same of a container that does not run, by what it would be
+	// started with: without process, numbers of namespaces, and what is in use.
+	Expected *IsolationLive `json:"Expected,omitempty"`
+	// NoStart is why it could not be started now; empty: nothing is known to be in
+	// the way, or it runs.
+	NoStart string `json:"NoStart"`
 }
 
 // Operation is one request that the daemon is working on.

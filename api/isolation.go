@@ -85,7 +85,7 @@ type LimitLevel struct {
 
 // Rlimit is a limit of the first process, see getrlimit(2); "unlimited" or a number.
 type Rlimit struct {
-	Name string `json:"Name"` // as in /proc/PID/limits
+	Name string `json:"Name"` // as in /proc/PID/limits; of a container that does not run, as --ulimit has it
 	Soft string `json:"Soft"`
 	Hard string `json:"Hard"`
 	Unit string `json:"Unit,omitempty"`

@@ -11,6 +11,7 @@ import (
 	"github.com/portholehq/porthole/internal/linux/cgroup"
 	"github.com/portholehq/porthole/internal/record/sampler"
 	"github.com/portholehq/porthole/internal/runtime"
+	"github.com/portholehq/porthole/internal/runtime/plan"
 )
 
 // NewRuntime makes the isolation runtime fit [Deps].
@@ -19,17 +20,28 @@ func NewRuntime(r *runtime.Runtime) Runtime { return runtimeAdapter{r} }
 type runtimeAdapter struct{ r *runtime.Runtime }
 
 func (a runtimeAdapter) Create(ctx context.Context, b Bundle) (Task, error) {
+	b.join()
+	c, err := a.r.Create(ctx, b.Bundle)
+	if err != nil {
+		return nil, err
+	}
+	return taskAdapter{c}, nil
+}
+
+// join puts the runtime's own containers in the place of tasks.
+func (b *Bundle) join() {
 	b.Join = map[specs.LinuxNamespaceType]*runtime.Container{}
 	for typ, task := range b.JoinTasks {
 		if t, ok := task.(taskAdapter); ok {
 			b.Join[typ] = t.Container
 		}
 	}
-	c, err := a.r.Create(ctx, b.Bundle)
-	if err != nil {
-		return nil, err
-	}
-	return taskAdapter{c}, nil
+}
+
+// Plan: see planner.
+func (a runtimeAdapter) Plan(b Bundle) (*plan.Plan, error) {
+	b.join()
+	return a.r.Plan(b.Bundle)
 }
 
 // Expect and Forget: see expecter.

@@ -11,13 +11,9 @@ import (
 	"github.com/portholehq/porthole/internal/runtime/spec"
 )
 
-// document makes a container's OCI document.
+// document makes a container's OCI document, and logs what it lacks.
 func (e *Engine) document(v *view) (*specs.Spec, error) {
-	in := spec.Input{
-		ID: v.ID, Config: v.Config, HostConfig: v.HostConfig, Mounts: specMounts(v.Mounts), Files: e.files(v),
-		IDs: spec.IDRange(v.IDs), CgroupParent: e.config.CgroupParent, Host: e.deps.Host,
-	}
-	document, warnings, err := spec.Build(in)
+	document, warnings, err := e.describe(v)
 	if err != nil {
 		return nil, err
 	}
@@ -25,6 +21,13 @@ func (e *Engine) document(v *view) (*specs.Spec, error) {
 		e.log.Warn("container starts with less than was asked for", "container", v.ID, "warning", w)
 	}
 	return document, nil
+}
+
+func (e *Engine) describe(v *view) (*specs.Spec, []string, error) {
+	return spec.Build(spec.Input{
+		ID: v.ID, Config: v.Config, HostConfig: v.HostConfig, Mounts: specMounts(v.Mounts), Files: e.files(v),
+		IDs: spec.IDRange(v.IDs), CgroupParent: e.config.CgroupParent, Host: e.deps.Host,
+	})
 }
 
 // loadAppArmor loads our profile into the kernel, if that is the one that a document names.

@@ -416,10 +416,6 @@ func (e *Engine) bundle(ctx context.Context, v *view) (Bundle, error) {
 	if err != nil {
 		return Bundle{}, err
 	}
-	useInit := e.config.Init
-	if v.HostConfig.Init != nil {
-		useInit = *v.HostConfig.Init
-	}
 	document, err := e.document(v)
 	if err != nil {
 		return Bundle{}, err
@@ -440,10 +436,18 @@ func (e *Engine) bundle(ctx context.Context, v *view) (Bundle, error) {
 			ID: v.ID, Spec: document, RootFS: runtime.Layers(layers), Parts: parts(v.Mounts), Overlays: overlays, IDs: runtime.IDRange(v.IDs),
 			GroupAdd: v.HostConfig.GroupAdd, StateDir: e.stateDir(v.ID), LogDir: e.logDir(v.ID), Log: logs,
 			Terminal: v.Config.Tty, OpenStdin: v.Config.OpenStdin, StdinOnce: v.Config.StdinOnce,
-			ConsoleSize: [2]uint16{uint16(size[0]), uint16(size[1])}, Init: useInit, Labels: v.Config.Labels,
+			ConsoleSize: [2]uint16{uint16(size[0]), uint16(size[1])}, Init: e.usesInit(v), Labels: v.Config.Labels,
 		},
 		JoinTasks: join,
 	}, nil
+}
+
+// usesInit tells whether a container gets an init of ours.
+func (e *Engine) usesInit(v *view) bool {
+	if v.HostConfig.Init != nil {
+		return *v.HostConfig.Init
+	}
+	return e.config.Init
 }
 
 // mountedImages are the layers of the images that a container mounts, by destination.

@@ -237,6 +237,17 @@ func (cr *creation) compile() (err error) {
 	return nil
 }
 
+// Plan tells by which plan [Runtime.Create] would start a container, and does nothing
+// of it. The bundle needs no root filesystem and no directories. What the plan says
+// of files is without what only opening them tells: whether a mount is of a file.
+func (r *Runtime) Plan(b Bundle) (*plan.Plan, error) {
+	cr := r.newCreation(context.Background(), &b)
+	if err := cr.compile(); err != nil {
+		return nil, fmt.Errorf("plan container %s: %w", b.ID, err)
+	}
+	return cr.c.plan, nil
+}
+
 func hardLimit(resource int) uint64 {
 	var l unix.Rlimit
 	if err := unix.Prlimit(0, resource, nil, &l); err != nil {

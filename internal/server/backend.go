@@ -73,6 +73,7 @@ type containerBackend interface {
 	ContainerWait(ctx context.Context, ref string, condition container.WaitCondition) (<-chan container.WaitResponse, error)
 	ContainerList(ctx context.Context, o engine.ListOptions) ([]*container.Summary, error)
 	ContainerIsolation(ref string) (engine.Isolation, error)
+	ContainerProspect(ctx context.Context, ref string) (engine.Prospect, error)
 	ContainerRuns(ref string) ([]state.Run, error)
 	ContainerOOMKills(ref string) ([]death.OOMKill, error)
 	Deaths(o engine.DeathsOptions) ([]*death.Record, error)

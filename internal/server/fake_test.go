@@ -25,6 +25,7 @@ import (
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/system"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/portholehq/porthole/api"
 	"github.com/portholehq/porthole/internal/engine"
@@ -193,6 +194,12 @@ func (f *fake) ContainerIsolation(ref string) (engine.Isolation, error) {
 	return engine.Isolation{IDs: [2]uint32{100000, 65536}, Task: fakeTask{}}, f.find(ref)
 }
 
+func (f *fake) ContainerProspect(context.Context, string) (engine.Prospect, error) {
+	return engine.Prospect{
+		Document: &specs.Spec{Process: &specs.Process{}, Linux: &specs.Linux{}}, Plan: &plan.Plan{ID: "next"}, Warnings: []string{"less"}, Err: errors.New("in the way"),
+	}, nil
+}
+
 func (f *fake) ContainerTTY(ref string) (bool, error) { return f.tty, f.find(ref) }
 
 func (f *fake) ContainerLogs(ctx context.Context, _ string, o engine.LogsOptions, fn func(engine.LogEntry) error) error {
@@ -226,8 +233,11 @@ func (f *fake) Trace(ref string) (engine.TraceTarget, func(), error) {
 }
 
 func (f *fake) Subject(ref string) (engine.Subject, error) {
-	if ref == "web" {
+	switch ref {
+	case "web":
 		return engine.Subject{Container: &state.Container{ID: fakeID, Name: "web"}}, nil
+	case "stopped":
+		return engine.Subject{Container: &state.Container{ID: ref, Name: ref, HostConfig: &container.HostConfig{}}, Status: container.StateExited}, nil
 	}
 	return engine.Subject{}, errdefs.ErrNotFound.WithMessage("No such container: " + ref)
 }

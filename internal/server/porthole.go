@@ -38,20 +38,48 @@ func (s *Server) isolation(r *request) error {
 		out.IDs = &api.IDRange{Host: known.IDs[0], Size: known.IDs[1]}
 	}
 	if task, ok := known.Task.(planned); ok {
-		if p := task.Plan(); p != nil {
-			if out.Plan, err = json.Marshal(p); err != nil {
-				return fmt.Errorf("isolation plan: %w", err)
-			}
-		}
-		out.Warnings = task.Warnings()
-		for _, t := range task.Timings() {
-			out.Steps = append(out.Steps, api.Step{Name: t.Name, Microseconds: t.Microseconds})
-		}
-		if out.Live, err = look.Isolation(r.ctx(), s.backend, r.name); err != nil {
-			return err
-		}
+		err = s.addStart(r, &out, task)
+	} else {
+		err = s.addProspect(r, &out)
+	}
+	if err != nil {
+		return err
 	}
 	return r.json(http.StatusOK, out)
+}
+
+// addStart tells how a container was started, and what the kernel tells of it.
+func (s *Server) addStart(r *request, out *api.Isolation, task planned) (err error) {
+	if p := task.Plan(); p != nil {
+		if out.Plan, err = json.Marshal(p); err != nil {
+			return fmt.Errorf("isolation plan: %w", err)
+		}
+	}
+	out.Warnings = task.Warnings()
+	for _, t := range task.Timings() {
+		out.Steps = append(out.Steps, api.Step{Name: t.Name, Microseconds: t.Microseconds})
+	}
+	out.Live, err = look.Isolation(r.ctx(), s.backend, r.name)
+	return err
+}
+
+// addProspect tells how a container would be started.
+func (s *Server) addProspect(r *request, out *api.Isolation) error {
+	p, err := s.backend.ContainerProspect(r.ctx(), r.name)
+	if err != nil {
+		return err
+	}
+	out.Warnings = p.Warnings
+	if p.Err != nil {
+		out.NoStart = p.Err.Error()
+	}
+	if p.Plan != nil {
+		if out.Plan, err = json.Marshal(p.Plan); err != nil {
+			return fmt.Errorf("isolation plan: %w", err)
+		}
+	}
+	out.Expected, err = look.Prospect(r.ctx(), s.backend, r.name, &p)
+	return err
 }
 
 // engineOperations lists what the engine has under way, the oldest first.

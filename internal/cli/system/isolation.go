@@ -1,6 +1,7 @@
 package system
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -52,14 +53,20 @@ func isolationText(ctx context.Context, a *command.App, c *client.Client, names 
 
 func writeIsolation(w *tabwriter.Writer, name string, iso *api.Isolation) {
 	put := func(format string, args ...any) { _, _ = fmt.Fprintf(w, format+"\n", args...) }
-	live := iso.Live
-	if live == nil {
+	live := cmp.Or(iso.Live, iso.Expected)
+	switch {
+	case live == nil: // it has just ended, or the daemon is an older one
 		put("%s does not run: only what is set for its next start is known.", command.Visible(name))
-	} else {
+	case iso.Live != nil:
 		put("%s is %s, pid %d on the host", command.Visible(live.Name), live.Status, live.HostPID)
-		if live.Privileged {
-			put("It is privileged: it is hardly kept apart.")
-		}
+	default:
+		put("%s is %s: what follows is how it would be started", command.Visible(live.Name), live.Status)
+	}
+	if iso.NoStart != "" {
+		put("It could not be started now: %s", command.Visible(iso.NoStart))
+	}
+	if live != nil && live.Privileged {
+		put("It is privileged: it is hardly kept apart.")
 	}
 	put("\nUser ids")
 	switch {
@@ -74,6 +81,9 @@ func writeIsolation(w *tabwriter.Writer, name string, iso *api.Isolation) {
 		writeLive(put, live)
 	}
 	writeSteps(put, iso.Steps)
+	if iso.Expected != nil {
+		writePlan(put, iso.Plan)
+	}
 	for _, text := range iso.Warnings {
 		put("\nWarning: %s", command.Visible(text))
 	}
@@ -94,7 +104,11 @@ func writeLive(put func(string, ...any), live *api.IsolationLive) {
 		case len(n.SharedWith) > 0:
 			whose = "shared with " + command.Visible(strings.Join(n.SharedWith, ", "))
 		}
-		put("  %s\t%d\t%s", n.Kind, n.Inode, whose)
+		number := "-" // it is not made yet
+		if n.Inode != 0 {
+			number = strconv.FormatUint(n.Inode, 10)
+		}
+		put("  %s\t%s\t%s", n.Kind, number, whose)
 	}
 	put("\nRights")
 	put("  capabilities\t%s", capabilities(live.Capabilities.Effective))
@@ -121,10 +135,16 @@ func writeLive(put func(string, ...any), live *api.IsolationLive) {
 	}
 	put("  OOM score\t%+d", live.OOMScoreAdj)
 	put("\nLimits of its first process\tsoft\thard")
+	if len(live.Rlimits) == 0 {
+		put("  as the daemon has them")
+	}
 	for _, l := range live.Rlimits {
 		put("  %s\t%s\t%s\t%s", l.Name, l.Soft, l.Hard, l.Unit)
 	}
 	put("\nMounts\tkind\tmode\tsource")
+	if len(live.Mounts) == 0 {
+		put("  none but those that every container has")
+	}
 	for _, m := range live.Mounts {
 		mode := "rw"
 		if m.ReadOnly {
@@ -150,6 +170,20 @@ func writeSteps(put func(string, ...any), steps []api.Step) {
 		sum += s.Microseconds
 	}
 	put("  all steps\t%d µs (some run side by side)", sum)
+}
+
+// writePlan prints the steps of a start that has not been.
+func writePlan(put func(string, ...any), raw json.RawMessage) {
+	var plan struct {
+		Steps []struct{ Name string }
+	}
+	if err := json.Unmarshal(raw, &plan); err != nil || len(plan.Steps) == 0 {
+		return
+	}
+	put("\nHow it would be started")
+	for _, s := range plan.Steps {
+		put("  %s", command.Visible(s.Name))
+	}
 }
 
 // capabilities are names without the CAP_ that each has.
