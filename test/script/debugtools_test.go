@@ -142,3 +142,46 @@ func TestDebugLess(t *testing.T) {
 	p.ends()
 	unchanged(t, cli)
 }
+
+func TestDebugVi(t *testing.T) {
+	cli := debugTarget(t)
+	p := openTerminal(t, cli, "debug", "box")
+	p.expect(`/tmp # `)
+	p.typeIn("printf 'port = 80\\nhost = \\033[31ma\\n' >conf; vi conf\r")
+	p.expect(`port = 80`)
+	p.expect(`host = \^\[\[31ma`)
+	p.expect(`"conf" line 1 of 2`)
+	p.typeIn("wwcw8080\x1b")
+	p.expect(`port = 8080`)
+	p.typeIn("o# mine\x1b")
+	p.expect(`# mine`)
+	p.typeIn(":q\r")
+	p.expect(`No write since last change`)
+	p.typeIn(":wq\r")
+	p.expect(`/tmp # `)
+	p.typeIn("exit\r")
+	p.ends()
+	out, err := daemon.Run(t.Context(), cli, "exec", "box", "cat", "/tmp/conf")
+	if want := "port = 8080\n# mine\nhost = \x1b[31ma"; err != nil || out != want {
+		t.Errorf("the file has %q, %v; want %q", out, err, want)
+	}
+}
+
+// What a person's terminal leaves with is no loss to the file.
+func TestDebugViTerminalGoes(t *testing.T) {
+	cli := debugTarget(t)
+	if _, err := daemon.Run(t.Context(), cli, "exec", "box", "sh", "-c", "echo kept >/tmp/conf"); err != nil {
+		t.Fatal(err)
+	}
+	p := openTerminal(t, cli, "debug", "box", "--", "vi", "conf")
+	p.expect(`kept`)
+	p.typeIn("ilost \x1b")
+	p.expect(`lost kept`)
+	if err := p.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	p.ends()
+	if out, err := daemon.Run(t.Context(), cli, "exec", "box", "cat", "/tmp/conf"); err != nil || out != "kept" {
+		t.Errorf("the file has %q, %v", out, err)
+	}
+}

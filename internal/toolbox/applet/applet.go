@@ -31,6 +31,7 @@ import (
 	"github.com/portholehq/porthole/internal/toolbox/curl"
 	"github.com/portholehq/porthole/internal/toolbox/dig"
 	"github.com/portholehq/porthole/internal/toolbox/pager"
+	"github.com/portholehq/porthole/internal/toolbox/vi"
 )
 
 // IO is where a command reads and writes.
@@ -109,6 +110,8 @@ func table() map[string]command {
 		"dig":     program(dig.Main),
 		"less":    program(pager.Main),
 		"more":    program(pager.Main),
+		"vi":      program(vi.Main),
+		"view":    program(vi.View),
 		"base64":  uroot(base64.New),
 		"cat":     uroot(cat.New),
 		"chmod":   uroot(chmod.New),

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -358,7 +357,7 @@ func TestParseURL(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(want, (*url.URL)(got).String()); diff != "" {
+		if diff := cmp.Diff(want, got.String()); diff != "" {
 			t.Error(diff)
 		}
 	}

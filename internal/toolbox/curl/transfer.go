@@ -160,12 +160,13 @@ func (t *transfer) request(ctx context.Context, u *url.URL, method string, withB
 	if user != "" && trusted {
 		set("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(user)))
 	}
-	return req, t.headers(req, trusted)
+	t.headers(req, trusted)
+	return req, nil
 }
 
 // headers applies -H: "Name: value", "Name:" to leave one out, "Name;" for an
 // empty one.
-func (t *transfer) headers(req *http.Request, trusted bool) error {
+func (t *transfer) headers(req *http.Request, trusted bool) {
 	for _, h := range t.c.headers {
 		name, value, ok := strings.Cut(h, ":")
 		empty := false
@@ -199,7 +200,6 @@ func (t *transfer) headers(req *http.Request, trusted bool) error {
 		// As it was written: not all servers take upper and lower case for the same.
 		req.Header[name] = append(req.Header[name], value)
 	}
-	return nil
 }
 
 // body gives a request what it is to send.

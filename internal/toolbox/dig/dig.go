@@ -319,7 +319,7 @@ func (q *query) servers(ctx context.Context) ([]server, []string, error) {
 			return nil, nil, err
 		}
 		if err != nil || len(config.Servers) == 0 {
-			return []server{{"127.0.0.1", "127.0.0.1", q.port}}, searched, nil
+			return []server{{"127.0.0.1", "127.0.0.1", q.port}}, searched, nil //nolint:nilerr // as resolv.conf(5) has it
 		}
 		var list []server
 		for _, s := range config.Servers {
@@ -477,7 +477,7 @@ func (q *query) transfer(p *printer, s server, name string) error {
 	parts, err := t.In(m, net.JoinHostPort(s.address, s.port))
 	if err != nil {
 		p.note("communications error to " + s.String() + ": " + problem(err))
-		return errNoServers
+		return errNoServers //nolint:nilerr // the cause has been told
 	}
 	for e := range parts {
 		if e.Error != nil {

@@ -17,8 +17,15 @@ func TestKeep(t *testing.T) {
 		entry, last string
 		want        bool
 	}{
-		{"ls", "", true}, {"ls", "ls", false}, {"", "", false}, {" secret", "", false}, {"a\tb", "", true}, {"größe", "", true},
-		{"a\x1b[31m", "", false}, {"\xff", "", false}, {strings.Repeat("x", EntryMost+1), "", false},
+		{"ls", "", true},
+		{"ls", "ls", false},
+		{"", "", false},
+		{" secret", "", false},
+		{"a\tb", "", true},
+		{"größe", "", true},
+		{"a\x1b[31m", "", false},
+		{"\xff", "", false},
+		{strings.Repeat("x", EntryMost+1), "", false},
 	} {
 		if got := Keep(tt.entry, tt.last); got != tt.want {
 			t.Errorf("%q behind %q: %v", tt.entry, tt.last, got)

@@ -10,7 +10,7 @@ import (
 )
 
 // elfKind describes a program, library or object file.
-func elfKind(head []byte, whole io.ReaderAt) Kind {
+func elfKind(whole io.ReaderAt) Kind {
 	f, err := elf.NewFile(whole)
 	if err != nil {
 		return Kind{"ELF, damaged or cut off: " + err.Error(), "application/x-executable", "binary"}

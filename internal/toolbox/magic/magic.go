@@ -115,7 +115,7 @@ func Content(head []byte, whole io.ReaderAt) Kind {
 		return Kind{"empty", "inode/x-empty", "binary"}
 	}
 	if bytes.HasPrefix(head, []byte("\x7fELF")) {
-		return elfKind(head, whole)
+		return elfKind(whole)
 	}
 	for _, p := range patterns {
 		if len(head) >= p.at+len(p.bytes) && string(head[p.at:p.at+len(p.bytes)]) == p.bytes {

@@ -72,11 +72,20 @@ func charset(head []byte) (name, encoding string, ok bool) {
 
 // interpreters are what scripts are called by the name of their program.
 var interpreters = []struct{ prefix, text, kind string }{
-	{"bash", "Bourne-Again shell script", "text/x-shellscript"}, {"python", "Python script", "text/x-script.python"},
-	{"perl", "Perl script", "text/x-perl"}, {"ruby", "Ruby script", "text/x-ruby"}, {"node", "Node.js script", "application/javascript"},
-	{"php", "PHP script", "text/x-php"}, {"awk", "awk script", "text/x-awk"}, {"gawk", "awk script", "text/x-awk"},
-	{"zsh", "Paul Falstad's zsh script", "text/x-shellscript"}, {"tclsh", "Tcl script", "text/x-tcl"}, {"lua", "Lua script", "text/x-lua"},
-	{"dash", "POSIX shell script", "text/x-shellscript"}, {"ash", "POSIX shell script", "text/x-shellscript"}, {"sh", "POSIX shell script", "text/x-shellscript"},
+	{"bash", "Bourne-Again shell script", "text/x-shellscript"},
+	{"python", "Python script", "text/x-script.python"},
+	{"perl", "Perl script", "text/x-perl"},
+	{"ruby", "Ruby script", "text/x-ruby"},
+	{"node", "Node.js script", "application/javascript"},
+	{"php", "PHP script", "text/x-php"},
+	{"awk", "awk script", "text/x-awk"},
+	{"gawk", "awk script", "text/x-awk"},
+	{"zsh", "Paul Falstad's zsh script", "text/x-shellscript"},
+	{"tclsh", "Tcl script", "text/x-tcl"},
+	{"lua", "Lua script", "text/x-lua"},
+	{"dash", "POSIX shell script", "text/x-shellscript"},
+	{"ash", "POSIX shell script", "text/x-shellscript"},
+	{"sh", "POSIX shell script", "text/x-shellscript"},
 }
 
 // language tells what is written; empty: nothing that is known.
@@ -102,11 +111,16 @@ func language(head []byte) (text, kind string) {
 	}
 	trimmed := bytes.TrimLeft(head, " \t\r\n\xef\xbb\xbf")
 	for _, s := range []struct{ prefix, text, kind string }{
-		{"-----BEGIN CERTIFICATE REQUEST-----", "PEM certificate request", ""}, {"-----BEGIN CERTIFICATE-----", "PEM certificate", ""},
-		{"-----BEGIN RSA PRIVATE KEY-----", "PEM RSA private key", ""}, {"-----BEGIN EC PRIVATE KEY-----", "PEM EC private key", ""},
-		{"-----BEGIN PRIVATE KEY-----", "PEM private key", ""}, {"-----BEGIN OPENSSH PRIVATE KEY-----", "OpenSSH private key", ""},
-		{"-----BEGIN PUBLIC KEY-----", "PEM public key", ""}, {"-----BEGIN PGP ", "PGP message, key or signature", "application/pgp"},
-		{"<?xml", "XML 1.0 document", "text/xml"}, {"<?php", "PHP script", "text/x-php"},
+		{"-----BEGIN CERTIFICATE REQUEST-----", "PEM certificate request", ""},
+		{"-----BEGIN CERTIFICATE-----", "PEM certificate", ""},
+		{"-----BEGIN RSA PRIVATE KEY-----", "PEM RSA private key", ""},
+		{"-----BEGIN EC PRIVATE KEY-----", "PEM EC private key", ""},
+		{"-----BEGIN PRIVATE KEY-----", "PEM private key", ""},
+		{"-----BEGIN OPENSSH PRIVATE KEY-----", "OpenSSH private key", ""},
+		{"-----BEGIN PUBLIC KEY-----", "PEM public key", ""},
+		{"-----BEGIN PGP ", "PGP message, key or signature", "application/pgp"},
+		{"<?xml", "XML 1.0 document", "text/xml"},
+		{"<?php", "PHP script", "text/x-php"},
 	} {
 		if bytes.HasPrefix(trimmed, []byte(s.prefix)) {
 			return s.text, s.kind

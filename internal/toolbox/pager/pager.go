@@ -174,8 +174,8 @@ func (p *pager) run(keys, out *os.File) error {
 		return err
 	}
 	if p.fits && len(p.files) == 1 {
-		if done, err := p.passShort(out); done || err != nil {
-			return err
+		if p.passShort(out) {
+			return nil
 		}
 	}
 	s, err := screen.Open(keys, out)
@@ -198,10 +198,10 @@ func (p *pager) run(keys, out *os.File) error {
 
 // passShort prints what fits on the screen. A pipe is waited for as long as that
 // may be.
-func (p *pager) passShort(out *os.File) (done bool, err error) {
+func (p *pager) passShort(out *os.File) (done bool) {
 	width, height, err := term.GetSize(int(out.Fd()))
 	if err != nil {
-		return false, nil //nolint:nilerr // then it is shown
+		return false // then it is shown
 	}
 	for p.src.more != nil && p.src.known() < height {
 		if _, ok := <-p.src.more; !ok {
@@ -218,13 +218,13 @@ func (p *pager) passShort(out *os.File) (done bool, err error) {
 			all = append(all, text(r))
 		}
 		if len(all) >= height {
-			return false, nil
+			return false
 		}
 	}
 	for _, l := range all {
 		fmt.Fprintln(out, l+screen.Plain)
 	}
-	return true, nil
+	return true
 }
 
 func (p *pager) open(i int) error {
@@ -370,7 +370,6 @@ func (p *pager) last() {
 func (p *pager) draw() {
 	height, width := p.page()
 	var lines []string
-	bottom := p.top
 	for i := p.top; len(lines) < height && p.src.has(i); i++ {
 		list := p.lineRows(i)
 		if i == p.top {
@@ -389,14 +388,13 @@ func (p *pager) draw() {
 				}
 			}
 			lines = append(lines, number+text(r))
-			bottom = i + 1
 		}
 	}
 	p.shown = lines
 	for len(lines) < height {
 		lines = append(lines, "~")
 	}
-	status, column := p.status(bottom), 0
+	status, column := p.status(), 0
 	if p.prompt != "" {
 		status = p.prompt + screen.Visible(p.typed)
 		column = screen.Width(status)
@@ -409,7 +407,7 @@ func (p *pager) draw() {
 	p.s.Draw(append(lines, status), height, min(column, width+p.margin()-1))
 }
 
-func (p *pager) status(bottom int) string {
+func (p *pager) status() string {
 	switch {
 	case p.message != "":
 		return screen.Visible(p.message)
