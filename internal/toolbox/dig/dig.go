@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -106,9 +107,7 @@ func parse(args []string) ([]query, error) {
 	next := func(name string) {
 		q := common
 		q.show = map[string]bool{}
-		for k, v := range common.show {
-			q.show[k] = v
-		}
+		maps.Copy(q.show, common.show)
 		q.name = name
 		list = append(list, q)
 		current = &list[len(list)-1]
@@ -477,12 +476,12 @@ func (q *query) transfer(p *printer, s server, name string) error {
 	parts, err := t.In(m, net.JoinHostPort(s.address, s.port))
 	if err != nil {
 		p.note("communications error to " + s.String() + ": " + problem(err))
-		return errNoServers //nolint:nilerr // the cause has been told
+		return errNoServers
 	}
 	for e := range parts {
 		if e.Error != nil {
 			p.line("; Transfer failed: " + e.Error.Error())
-			return nil
+			return nil //nolint:nilerr // it has been told, and dig goes on
 		}
 		for _, rr := range e.RR {
 			p.record(rr)

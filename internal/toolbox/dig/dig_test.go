@@ -16,33 +16,64 @@ import (
 // example.test.
 func zone(t *testing.T) (port string) {
 	t.Helper()
-	// UDP and TCP of one port, on all three.
-	first, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	var servers []*dns.Server
+	for range 100 {
+		// A port that is free for UDP may be taken for TCP.
+		var err error
+		if servers, port, err = listen(); err == nil {
+			break
+		}
+		t.Log(err)
 	}
-	_, port, err = net.SplitHostPort(first.LocalAddr().String())
-	if err != nil {
-		t.Fatal(err)
+	if len(servers) == 0 {
+		t.Fatal("no port is free on all addresses")
 	}
-	for _, address := range []string{"127.0.0.1", "127.0.0.2", "127.0.0.3"} {
-		p := first
-		if address != "127.0.0.1" {
-			if p, err = net.ListenPacket("udp", address+":"+port); err != nil {
-				t.Fatal(err)
-			}
+	for i, s := range servers {
+		address := addresses[i/2]
+		s.Handler = dns.HandlerFunc(func(w dns.ResponseWriter, r *dns.Msg) { answer(w, r, address) })
+		go func() { _ = s.ActivateAndServe() }()
+	}
+	t.Cleanup(func() { closeAll(servers) })
+	return port
+}
+
+var addresses = []string{"127.0.0.1", "127.0.0.2", "127.0.0.3"}
+
+// listen has a UDP and a TCP socket of one port on each address, or none.
+func listen() (servers []*dns.Server, port string, err error) {
+	defer func() {
+		if err != nil {
+			closeAll(servers)
+			servers = nil
+		}
+	}()
+	port = "0"
+	for _, address := range addresses {
+		p, err := net.ListenPacket("udp", address+":"+port)
+		if err != nil {
+			return servers, "", err
+		}
+		servers = append(servers, &dns.Server{PacketConn: p})
+		if _, port, err = net.SplitHostPort(p.LocalAddr().String()); err != nil {
+			return servers, "", err
 		}
 		l, err := net.Listen("tcp", address+":"+port)
 		if err != nil {
-			t.Fatal(err)
+			return servers, "", err
 		}
-		for _, s := range []*dns.Server{{PacketConn: p}, {Listener: l}} {
-			s.Handler = dns.HandlerFunc(func(w dns.ResponseWriter, r *dns.Msg) { answer(w, r, address) })
-			go func() { _ = s.ActivateAndServe() }()
-		}
-		t.Cleanup(func() { p.Close(); l.Close() })
+		servers = append(servers, &dns.Server{Listener: l})
 	}
-	return port
+	return servers, port, nil
+}
+
+func closeAll(servers []*dns.Server) {
+	for _, s := range servers {
+		if s.PacketConn != nil {
+			s.PacketConn.Close()
+		} else {
+			s.Listener.Close()
+		}
+	}
 }
 
 func answer(w dns.ResponseWriter, r *dns.Msg, address string) {

@@ -102,13 +102,14 @@ func abi(a elf.OSABI) string {
 		return "SYSV"
 	case elf.ELFOSABI_LINUX:
 		return "GNU/Linux"
+	default:
+		return strings.TrimPrefix(a.String(), "ELFOSABI_")
 	}
-	return strings.TrimPrefix(a.String(), "ELFOSABI_")
 }
 
 // notes tells the build id, and that of Go.
 func notes(f *elf.File) string {
-	text := ""
+	var text strings.Builder
 	for _, s := range []struct{ section, owner, title string }{{".note.go.buildid", "Go", ", Go BuildID="}, {".note.gnu.build-id", "GNU", ", BuildID[sha1]="}} {
 		section := f.Section(s.section)
 		if section == nil || section.Size > 4096 {
@@ -126,10 +127,10 @@ func notes(f *elf.File) string {
 		}
 		value := data[at : at+size]
 		if s.owner == "Go" {
-			text += s.title + string(value)
+			text.WriteString(s.title + string(value))
 		} else {
-			text += s.title + hex.EncodeToString(value)
+			text.WriteString(s.title + hex.EncodeToString(value))
 		}
 	}
-	return text
+	return text.String()
 }

@@ -157,10 +157,10 @@ func (e *editor) lineRange(text string) (from, to int, rest string, err error) {
 	if rest, all := strings.CutPrefix(text, "%"); all {
 		return 0, len(e.lines) - 1, rest, nil
 	}
-	from, rest, _, err = e.address(text)
+	from, rest, err = e.address(text)
 	to = from
 	if err == nil && strings.HasPrefix(rest, ",") {
-		to, rest, _, err = e.address(rest[1:])
+		to, rest, err = e.address(rest[1:])
 	}
 	switch {
 	case err != nil:
@@ -172,7 +172,7 @@ func (e *editor) lineRange(text string) (from, to int, rest string, err error) {
 	return from, to, rest, err
 }
 
-func (e *editor) address(text string) (line int, rest string, given bool, err error) {
+func (e *editor) address(text string) (line int, rest string, err error) {
 	line, rest = e.at.line, text
 	digits := func() (int, bool) {
 		n := 0
@@ -188,12 +188,12 @@ func (e *editor) address(text string) (line int, rest string, given bool, err er
 	}
 	switch {
 	case strings.HasPrefix(rest, "."):
-		rest, given = rest[1:], true
+		rest = rest[1:]
 	case strings.HasPrefix(rest, "$"):
-		line, rest, given = len(e.lines)-1, rest[1:], true
+		line, rest = len(e.lines)-1, rest[1:]
 	default:
 		if v, ok := digits(); ok {
-			line, given = max(0, v-1), true
+			line = max(0, v-1)
 		}
 	}
 	for strings.HasPrefix(rest, "+") || strings.HasPrefix(rest, "-") {
@@ -206,9 +206,9 @@ func (e *editor) address(text string) (line int, rest string, given bool, err er
 		if !ok {
 			v = 1
 		}
-		line, given = line+sign*v, true
+		line += sign * v
 	}
-	return line, rest, given, err
+	return line, rest, err
 }
 
 func (e *editor) quit(force bool) {

@@ -103,8 +103,9 @@ func (e *editor) motion(keys []screen.Key, count int, forOperator bool) (to posi
 			}
 		}
 		return at, exclusive, true
+	default:
+		return at, exclusive, false
 	}
-	return at, exclusive, false
 }
 
 // repeat moves n times, or to the end.

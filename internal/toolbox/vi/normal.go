@@ -50,8 +50,9 @@ func (e *editor) whole(rest []screen.Key) bool {
 		return len(motion) > 0 && (motion[0] == rest[0] || e.whole(motion))
 	case 'f', 'F', 't', 'T', 'r', 'Z', 'g', 'z', 'm', '\'', '`', '"', 'q', '@':
 		return len(rest) > 1
+	default:
+		return true
 	}
-	return true
 }
 
 // run does a command.
@@ -116,6 +117,8 @@ func (e *editor) other(rest []screen.Key, n int) {
 			e.ex("x")
 		case 'Q':
 			e.ex("q!")
+		default:
+			e.error("There is no such command: ZZ, ZQ")
 		}
 	case screen.Ctrl('g'):
 		e.tell(e.where())
@@ -165,6 +168,7 @@ func (e *editor) startInsert(keys []screen.Key, k screen.Key, n int) {
 		e.remove(e.at, position{e.at.line, len(r)})
 	case 'R':
 		e.mode = replace
+	default: // i begins where the cursor is
 	}
 	if !e.playing {
 		e.record = append([]screen.Key(nil), keys...)
@@ -228,6 +232,7 @@ func (e *editor) edit(rest []screen.Key, n int) {
 			e.setLine(r)
 			e.at.col = end.col - 1
 		}
+	default: // there are no others
 	}
 }
 
