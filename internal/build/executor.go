@@ -88,7 +88,7 @@ func (x *stepExecutor) Run(ctx context.Context, id string, root executor.Mount, 
 	if err := runnable(x.platform); err != nil {
 		return nil, err
 	}
-	s := &step.Step{ID: newStepID(), Name: x.name}
+	s := &step.Step{ID: newStepID(), Name: x.keptName()}
 	if s.Name == "" {
 		s.Name = strings.Join(p.Meta.Args, " ")
 	}
@@ -140,6 +140,14 @@ func (x *stepExecutor) Run(ctx context.Context, id string, root executor.Mount, 
 		tellState(s, cmp.Or(place, "The step"), fmt.Sprintf("ended with exit code %d", exit.Code))
 	}
 	return nil, err
+}
+
+// keptName is the name without secrets: it goes into events and death records.
+func (x *stepExecutor) keptName() string {
+	if x.hook != nil { // it is in no recording
+		return newMasker(x.hook.attrs).text(x.name)
+	}
+	return x.b.recordings.masked(x.vertex, x.name)
 }
 
 func (x *stepExecutor) watchers() *watchers {

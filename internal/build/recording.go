@@ -327,6 +327,15 @@ func (rs *recordings) of(vertex digest.Digest, fn func(*api.BuildStep)) (of []*r
 	return of
 }
 
+// masked is a text about a vertex as it may be kept: without the secrets of the
+// builds that it is part of.
+func (rs *recordings) masked(vertex digest.Digest, text string) string {
+	for _, r := range rs.of(vertex, func(*api.BuildStep) {}) {
+		text = r.mask.text(text)
+	}
+	return text
+}
+
 // started notes the process of a step that is about to run. It is written before
 // the process has printed anything: its output is found by the record.
 func (rs *recordings) started(vertex digest.Digest, s *step.Step) {
