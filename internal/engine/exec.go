@@ -132,9 +132,9 @@ func execTarget(v *view, ref string) error {
 	return nil
 }
 
-// ContainerExecCreate prepares one more process in a running container.
+// ContainerExecCreate prepares one more process in a running container, or a step of a build that runs.
 func (e *Engine) ContainerExecCreate(ctx context.Context, ref string, req container.ExecCreateRequest) (string, error) {
-	c, done, err := e.operate(ctx, "exec create", ref)
+	c, done, err := e.operateOn(ctx, "exec create", ref, e.lookUp)
 	if err != nil {
 		return "", err
 	}
@@ -164,13 +164,11 @@ func (e *Engine) emitExec(ctx context.Context, x *execution, action events.Actio
 
 // emitAbout publishes an event about an exec.
 func (e *Engine) emitAbout(ctx context.Context, x *execution, action events.Action, extra map[string]string) {
-	about := x.c.view()
-	if x.debug != nil {
-		if about = x.debug.subject; about == nil {
-			return
-		}
+	if x.debug == nil {
+		e.emitOn(ctx, x.c, action, extra)
+	} else if about := x.debug.subject; about != nil {
+		e.emit(ctx, about, action, extra)
 	}
-	e.emit(ctx, about, action, extra)
 }
 
 // ContainerExecStart runs a prepared exec. Without Detach it calls open once all checks have passed, copies the streams
@@ -259,7 +257,7 @@ func (e *Engine) runAttached(ctx context.Context, x *execution, v *view, o ExecS
 		input <- nil
 	}
 	x.setAttached(true)
-	left := p.await(ctx, e.life, conn, input, func() { e.emit(ctx, x.c.view(), events.ActionExecDetach, map[string]string{"execID": x.id}) })
+	left := p.await(ctx, e.life, conn, input, func() { e.emitOn(ctx, x.c, events.ActionExecDetach, map[string]string{"execID": x.id}) })
 	x.setAttached(false)
 	if left {
 		e.clientGone(x)

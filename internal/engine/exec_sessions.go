@@ -26,7 +26,7 @@ type ExecSession struct {
 
 // ContainerExecs lists the execs of a container that run, the oldest first.
 func (e *Engine) ContainerExecs(_ context.Context, ref string) ([]ExecSession, error) {
-	c, err := e.registry.find(ref)
+	c, err := e.lookUp(ref)
 	if err != nil {
 		return nil, err
 	}

@@ -87,11 +87,11 @@ func (e *Engine) ContainerUngraft(ctx context.Context, ref, destination string) 
 
 // ContainerGrafts lists what is grafted into a container: nothing if it does not run.
 func (e *Engine) ContainerGrafts(ref string) ([]state.Graft, error) {
-	v, err := e.viewOf(ref)
+	c, err := e.lookUp(ref)
 	if err != nil {
 		return nil, err
 	}
-	return graftsOf(v), nil
+	return graftsOf(c.view()), nil
 }
 
 func graftsOf(v *view) []state.Graft {

@@ -17,11 +17,14 @@ import (
 
 const driverName = "overlayfs" // of containerd's snapshotter, as Docker's containerd store calls it
 
-// ContainerInspect tells all about one container. It reads the snapshot and, with size, walks the root filesystem.
+// ContainerInspect tells all about one container, or a step of a build that runs. It reads the snapshot and, with size, walks the root filesystem.
 func (e *Engine) ContainerInspect(ctx context.Context, ref string, size bool) (*container.InspectResponse, error) {
-	c, err := e.registry.find(ref)
+	c, err := e.lookUp(ref)
 	if err != nil {
 		return nil, err
+	}
+	if size && c.step != nil {
+		return nil, invalid("the size of a build step is not known while it runs")
 	}
 	grace, cancel := context.WithTimeout(ctx, readGrace)
 	defer cancel()
@@ -41,6 +44,9 @@ func (e *Engine) ContainerInspect(ctx context.Context, ref string, size bool) (*
 	}
 	if v.HostConfig.LogConfig.Type == "none" {
 		r.LogPath = ""
+	}
+	if c.step != nil {
+		r.LogPath = crilog.Current(c.step.LogDir)
 	}
 	if size {
 		rw, total, err := e.containerSizes(ctx, ctx, v.ID)

@@ -158,7 +158,7 @@ func (e *Engine) noteKill(c *ctr, kill kmsg.OOMKill) {
 
 func (e *Engine) noteStepKill(r *runningStep, kill kmsg.OOMKill) {
 	if k, ok := death.OOMKillIn(kill, e.appGroup(r.step.ID), 0); ok {
-		r.kills.add(k)
+		r.ctr.kills.add(k)
 	}
 }
 

@@ -71,7 +71,7 @@ func statusTask(text []byte) (t death.OOMTask) {
 // ContainerOOMKills are the processes of a container's present or last run that the kernel was seen to kill for want of
 // memory, the newest last.
 func (e *Engine) ContainerOOMKills(ref string) ([]death.OOMKill, error) {
-	c, err := e.registry.find(ref)
+	c, err := e.lookUp(ref)
 	if err != nil {
 		return nil, err
 	}

@@ -96,7 +96,7 @@ func (e *Engine) Operations(ref string) ([]Operation, error) {
 	var only *ctr
 	if ref != "" {
 		var err error
-		if only, err = e.registry.find(ref); err != nil {
+		if only, err = e.lookUp(ref); err != nil {
 			return nil, err
 		}
 	}
@@ -140,7 +140,12 @@ func (e *Engine) slowOperations() []string {
 // operate finds the container that ref names for something that changes it or needs its processes. If an earlier daemon
 // has left it, it is waited for until its shim was asked, or has not answered. The returned function ends the operation.
 func (e *Engine) operate(ctx context.Context, kind, ref string) (c *ctr, done func(), err error) {
-	if c, err = e.registry.find(ref); err != nil {
+	return e.operateOn(ctx, kind, ref, e.findContainer)
+}
+
+// operateOn is operate for what find finds.
+func (e *Engine) operateOn(ctx context.Context, kind, ref string, find func(ref string) (*ctr, error)) (c *ctr, done func(), err error) {
+	if c, err = find(ref); err != nil {
 		return nil, nil, err
 	}
 	done = e.begin(ctx, kind, c)

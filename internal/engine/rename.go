@@ -102,9 +102,9 @@ func (e *Engine) ContainerResize(ctx context.Context, ref string, height, width 
 
 // ContainerTTY tells whether the container has a terminal, which decides the framing of its streams.
 func (e *Engine) ContainerTTY(ref string) (bool, error) {
-	v, err := e.viewOf(ref)
+	c, err := e.lookUp(ref)
 	if err != nil {
 		return false, err
 	}
-	return v.config().Tty, nil
+	return c.view().config().Tty, nil
 }

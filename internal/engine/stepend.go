@@ -35,6 +35,15 @@ func (e *Engine) emitStep(ctx context.Context, s *step.Step, action events.Actio
 	e.emitOther(ctx, events.BuilderEventType, action, s.ID, attributes)
 }
 
+// emitOn publishes an event about what a container and a step have in common.
+func (e *Engine) emitOn(ctx context.Context, c *ctr, action events.Action, extra map[string]string) {
+	if c.step != nil {
+		e.emitStep(ctx, c.step, action, extra)
+		return
+	}
+	e.emit(ctx, c.view(), action, extra)
+}
+
 // stepEnded tells of the end of a step, and of one that did not succeed why: what the kernel killed, and what in its
 // files kept a command from being executed. That is in its death record as well.
 func (e *Engine) stepEnded(ctx context.Context, r *runningStep, started time.Time, x Exit) step.Exit {
@@ -100,20 +109,20 @@ func (e *Engine) stepNotStarted(ctx context.Context, r *runningStep, err error) 
 // stepKills are the victims of OOM kills in a step, as far as the kernel's log names them by now.
 func (e *Engine) stepKills(ctx context.Context, r *runningStep, x Exit) []death.OOMKill {
 	if x.OOMKills == 0 && !x.OOMKilled {
-		return r.kills.all()
+		return r.ctr.kills.all()
 	}
 	timer := time.NewTimer(oomTellWait)
 	defer timer.Stop()
-	for len(r.kills.all()) < max(1, int(x.OOMKills)) && e.kernel.reader != nil {
+	for len(r.ctr.kills.all()) < max(1, int(x.OOMKills)) && e.kernel.reader != nil {
 		select {
-		case <-r.kills.news:
+		case <-r.ctr.kills.news:
 			continue
 		case <-timer.C:
 		case <-ctx.Done():
 		}
 		break
 	}
-	return r.kills.all()
+	return r.ctr.kills.all()
 }
 
 // stepLastLines are the last that a step has printed.

@@ -38,8 +38,8 @@ type runningStep struct {
 	step *step.Step
 	view *view
 	task Task
-	// kills are the victims of OOM kills.
-	kills oomKills
+	// ctr is the step for what it has in common with a container that runs: exec, top, inspect.
+	ctr *ctr
 }
 
 func (s *steps) add(r *runningStep) (remove func()) {
@@ -86,10 +86,11 @@ func (s *steps) match(ref string) *runningStep {
 func (e *Engine) RunStep(ctx context.Context, s *step.Step, started func()) (exit step.Exit, err error) {
 	var cleanup undo.Stack
 	defer func() { e.clearStep(s.ID, &cleanup, err == nil) }()
-	r := &runningStep{step: s, kills: oomKills{news: make(chan struct{}, 1)}}
+	r := &runningStep{step: s}
 	if r.view, err = e.stepView(s); err != nil {
 		return exit, err
 	}
+	r.ctr = e.stepContainer(s, r.view)
 	cleanup.AddFunc(func() { e.ids.release(r.view.IDs) })
 	if err := os.MkdirAll(e.dir(s.ID), 0o711); err != nil {
 		return exit, err
@@ -110,11 +111,13 @@ func (e *Engine) RunStep(ctx context.Context, s *step.Step, started func()) (exi
 		defer cancel()
 		return r.task.Delete(ctx)
 	})
+	r.ctr.update(func(v *view) { v.task = r.task })
 	detach, err := e.connectStep(ctx, r)
 	if err != nil {
 		return exit, err
 	}
 	cleanup.AddFunc(detach)
+	defer e.execs.forget(s.ID)
 	defer e.steps.add(r)()
 	return e.followStep(ctx, r, started)
 }

@@ -23,10 +23,10 @@ import (
 // renamedPID finds ps options that give the title PID to something else.
 var renamedPID = regexp.MustCompile(`\s+(\S*)=\s*(PID\S*)`)
 
-// ContainerTop lists the processes of a container in the columns that ps options ask for; none mean -ef. Pids are the
+// ContainerTop lists the processes of a container, or a step of a build that runs, in the columns that ps options ask for; none mean -ef. Pids are the
 // host's; users are the container's, with the names that it has for them (-o huid shows the host's ids).
 func (e *Engine) ContainerTop(ctx context.Context, ref, psArgs string) (*container.TopResponse, error) {
-	c, done, err := e.operate(ctx, "top", ref)
+	c, done, err := e.operateOn(ctx, "top", ref, e.lookUp)
 	if err != nil {
 		return nil, err
 	}
@@ -58,7 +58,7 @@ func (e *Engine) ContainerTop(ctx context.Context, ref, psArgs string) (*contain
 	if err != nil {
 		return nil, err
 	}
-	e.emit(ctx, v, events.ActionTop, nil)
+	e.emitOn(ctx, c, events.ActionTop, nil)
 	return &container.TopResponse{Titles: titles, Processes: rows}, nil
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/moby/moby/api/types/network"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/portholehq/porthole/internal/build/step"
 	"github.com/portholehq/porthole/internal/engine/state"
 	phnet "github.com/portholehq/porthole/internal/network"
 )
@@ -98,6 +99,7 @@ type ctr struct {
 	adopting sync.Mutex
 	kills    oomKills
 	denials  atomic.Pointer[denialLog] // of the present or last run; nil: they are not logged
+	step     *step.Step                // of a build, of which it is the container; nil: it is one by itself
 
 	mu      sync.Mutex // guards what follows, and writes of snap
 	deleted bool       // no more saves
