@@ -42,7 +42,8 @@ const (
 	remainsMost      = 10
 	remainsAge       = 24 * time.Hour
 	remainsBytes     = 1 << 30
-	remainsFreeShare = 10 // per cent
+	remainsFreeShare = 10 // per cent, or:
+	remainsFree      = 10 * remainsBytes
 )
 
 // loadRemains reads what an earlier daemon has kept. Files that are damaged are removed: what they were about is a leftover.
@@ -124,7 +125,7 @@ func (r *keptFiles) disown(exists func(id string) bool) error {
 // roomy tells whether the disk has room for what nobody has asked for.
 func (r *keptFiles) roomy() bool {
 	var st unix.Statfs_t
-	return unix.Statfs(r.dir, &st) == nil && st.Bavail >= st.Blocks/100*remainsFreeShare
+	return unix.Statfs(r.dir, &st) == nil && (st.Bavail >= st.Blocks/100*remainsFreeShare || st.Bavail >= remainsFree/uint64(st.Bsize))
 }
 
 // find finds the newest that ref names, by whole id, name or the beginning of an id.
