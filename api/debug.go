@@ -22,6 +22,8 @@ type DebugRequest struct {
 	// files. Neither: live in a container that runs, discarded otherwise.
 	Live    bool `json:"live,omitempty"`
 	Discard bool `json:"discard,omitempty"`
+	// Toolbox is an image whose programs come before our tools; empty: none.
+	Toolbox string `json:"toolbox,omitempty"`
 	// JoinPID puts the process among the target's, which see it then.
 	JoinPID bool `json:"join_pid,omitempty"`
 }
@@ -35,8 +37,9 @@ type DebugSession struct {
 	Name   string `json:"name"`
 	// State is the container's when the session was asked for, as in its
 	// inspection; "image" for an image.
-	State  string `json:"state"`
-	Writes string `json:"writes"` // "live" or "discard"
+	State   string `json:"state"`
+	Writes  string `json:"writes"`            // "live" or "discard"
+	Toolbox string `json:"toolbox,omitempty"` // as asked for
 	// Notes are for people: what is not as they may expect.
 	Notes     []string  `json:"notes,omitempty"`
 	User      string    `json:"user"`

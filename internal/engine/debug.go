@@ -44,6 +44,7 @@ type debugging struct {
 	// subject is who the events are about; nil: nobody.
 	subject *view
 	asked   time.Time
+	toolbox *image.Image // whose programs come before our tools; nil: none
 
 	mu      sync.Mutex
 	view    runtime.View
@@ -59,10 +60,15 @@ func (e *Engine) DebugCreate(ctx context.Context, req api.DebugRequest) (api.Deb
 	if e.deps.Tools == nil {
 		return api.DebugSession{}, errNoTools(nil)
 	}
+	toolbox, err := e.resolveToolbox(ctx, req.Toolbox)
+	if err != nil {
+		return api.DebugSession{}, err
+	}
 	x, err := e.debugTarget(ctx, req)
 	if err != nil {
 		return api.DebugSession{}, err
 	}
+	x.debug.toolbox, x.debug.facts.Toolbox = toolbox, req.Toolbox
 	e.execs.add(x)
 	e.emitExec(ctx, x, events.ActionExecCreate)
 	return x.debugSession(), nil
@@ -180,12 +186,19 @@ func (d *debugging) startable(v *view, o ExecStartOptions) error {
 // openDebug prepares what the session needs, and returns the container that it is executed in. What has been prepared
 // when it fails is undone.
 func (e *Engine) openDebug(ctx context.Context, x *execution) (v *view, err error) {
-	d := x.debug
 	defer func() {
 		if err != nil {
 			e.closeDebug(ctx, x)
 		}
 	}()
+	if v, err = e.openTarget(ctx, x); err != nil {
+		return nil, err
+	}
+	return v, e.openToolbox(ctx, x)
+}
+
+func (e *Engine) openTarget(ctx context.Context, x *execution) (v *view, err error) {
+	d := x.debug
 	dir, err := e.deps.Tools()
 	if err != nil {
 		return nil, errNoTools(err)
@@ -291,11 +304,17 @@ func (e *Engine) inheritTools(id string, task Task) (leave func()) {
 
 // shape makes an exec's options a session's.
 func (d *debugging) shape(o *runtime.ExecOptions) {
-	if d.standIn == nil {
-		o.Tool, o.View = true, &d.view
-	}
 	p := o.Process
-	p.Env = withTools(p.Env)
+	switch {
+	case d.standIn == nil:
+		o.Tool, o.View = true, &d.view
+	case d.toolbox != nil: // our tools are there
+		o.View = &runtime.View{Inside: true, Toolbox: d.view.Toolbox}
+	}
+	p.Env = withTools(p.Env, toolsPath)
+	if d.toolbox != nil {
+		d.useToolbox(p)
+	}
 	p.OOMScoreAdj = nil
 	if d.req.AsTarget {
 		return
@@ -320,16 +339,16 @@ func tracing(c *specs.LinuxCapabilities) *specs.LinuxCapabilities {
 	return &out
 }
 
-// withTools puts our programs in front of the target's own.
-func withTools(env []string) []string {
+// withTools puts directories of programs in front of the target's own.
+func withTools(env []string, dirs string) []string {
 	out := slices.Clone(env)
 	for i, e := range slices.Backward(out) {
 		if rest, ok := strings.CutPrefix(e, "PATH="); ok {
-			out[i] = "PATH=" + toolsPath + ":" + rest
+			out[i] = "PATH=" + dirs + ":" + rest
 			return out
 		}
 	}
-	return append(out, "PATH="+toolsPath)
+	return append(out, "PATH="+dirs)
 }
 
 // debugSession tells of a session.

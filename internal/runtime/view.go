@@ -19,8 +19,12 @@ import (
 // View is how a tool sees a container that runs: by a copy of its mounts, in
 // which the tools and its own terminal are. The container sees nothing of that.
 type View struct {
-	// Tools is a directory of the host that is mounted at [plan.ToolsDir].
+	// Tools is a directory of the host that is mounted at [plan.ToolsDir]; nil: as
+	// in the bundle.
 	Tools *os.File
+	// Toolbox are the layers of an image that is mounted read-only at
+	// [plan.ToolboxDir]; none: nothing is.
+	Toolbox Layers
 	// Inside puts the tool into the container's pid namespace, where it is seen.
 	// Outside of it, it sees the container's processes by the container's /proc,
 	// under the numbers that they have there, but has none of these itself.
@@ -50,7 +54,12 @@ func (ex *execution) view(c *compiler) {
 		}
 		c.step(plan.Step{Name: "pivot", Op: plan.OpPivot})
 	}
-	c.step(plan.Step{Name: "tools", Op: plan.OpTools, File: c.file("tools", source{kind: sourceTools})})
+	if v.Tools != nil {
+		c.step(plan.Step{Name: "tools", Op: plan.OpTools, File: c.file("tools", source{kind: sourceTools})})
+	}
+	if len(v.Toolbox.Lower) > 0 {
+		c.step(plan.Step{Name: "toolbox", Op: plan.OpTools, Path: plan.ToolboxName, File: c.file("toolbox", source{kind: sourceTools})})
+	}
 	if pts := ex.c.devpts(); pts != nil && ex.o.Process.Terminal {
 		c.step(plan.Step{Name: "terminals", Op: plan.OpMount, Mount: pts})
 	}
@@ -82,17 +91,41 @@ func (ex *execution) viewMounts() (files []*os.File, err error) {
 		}
 	}()
 	if len(v.Root.Lower) > 0 {
-		root, err := ex.ownRoot()
+		root, err := ex.merge(v.Root)
 		if err != nil {
 			return files, fmt.Errorf("root filesystem: %w", err)
 		}
 		files = append(files, root)
 	}
-	tools, err := toolsMount(v.Tools)
-	if err != nil {
-		return files, err
+	if v.Tools != nil {
+		tools, err := toolsMount(v.Tools)
+		if err != nil {
+			return files, err
+		}
+		files = append(files, tools)
 	}
-	return append(files, tools), nil
+	if len(v.Toolbox.Lower) > 0 {
+		toolbox, err := ex.toolbox()
+		if err != nil {
+			return files, fmt.Errorf("toolbox: %w", err)
+		}
+		files = append(files, toolbox)
+	}
+	return files, nil
+}
+
+// toolbox is a read-only mount of the toolbox's layers.
+func (ex *execution) toolbox() (*os.File, error) {
+	m, err := ex.merge(ex.o.View.Toolbox)
+	if err != nil {
+		return nil, err
+	}
+	attr := mount.Attr{Set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV, Propagation: unix.MS_PRIVATE}
+	if err := mount.SetAttr(m, attr, mount.Single); err != nil {
+		m.Close()
+		return nil, err
+	}
+	return m, nil
 }
 
 // toolsMount is a read-only mount of the directory with the tools.
@@ -113,8 +146,8 @@ func toolsMount(dir *os.File) (*os.File, error) {
 	return m, nil
 }
 
-// ownRoot merges the layers of the view's root as the container's are.
-func (ex *execution) ownRoot() (*os.File, error) {
+// merge merges layers as the container's are.
+func (ex *execution) merge(l Layers) (*os.File, error) {
 	p := &preparer{r: ex.c.r, bundle: &Bundle{ID: ex.c.id, IDs: ex.c.ids}}
 	if ex.c.ids.Size > 0 {
 		user, err := ex.c.namespace(ns.User)
@@ -124,7 +157,7 @@ func (ex *execution) ownRoot() (*os.File, error) {
 		defer user.Close()
 		p.userns = user
 	}
-	return p.merge(ex.o.View.Root)
+	return p.merge(l)
 }
 
 // carriedMount is one of the mounts right below the container's root mount.

@@ -20,6 +20,10 @@ import (
 // dirPrefix begins the names of what Unpack makes.
 const dirPrefix = "tools-"
 
+// ImageDir is the empty directory beside the programs that [Unpack] makes, for
+// the root of another image.
+const ImageDir = "image"
+
 // Unpack makes sure that the programs of the image are in a directory below
 // parent, as bin/NAME, and returns it. What programs of another build have left
 // there goes. It is called by one process at a time.
@@ -89,7 +93,10 @@ func unpack(archive io.Reader, dir string) error {
 		return err
 	}
 	defer layer.Close()
-	return programs(tar.NewReader(layer), filepath.Join(dir, "bin"))
+	if err := programs(tar.NewReader(layer), filepath.Join(dir, "bin")); err != nil {
+		return err
+	}
+	return os.Mkdir(filepath.Join(dir, ImageDir), 0o755)
 }
 
 // programs writes what is in /bin of a layer: files, and links to them.

@@ -67,8 +67,10 @@ func NewDebug(a *command.App) *cobra.Command {
 	set.BoolVar(&o.Live, "live", false, "Write to the container's own files; the default while it runs")
 	set.BoolVar(&o.Discard, "discard", false, "Write to a copy that is discarded; the default otherwise")
 	set.BoolVar(&o.JoinPID, "pid", false, "Be among the container's processes, which then see the session")
+	set.StringVar(&o.Toolbox, "toolbox", "", "Put the programs of this image before the tools; it is mounted read-only at $PORTHOLE_TOOLBOX")
 	set.BoolVar(&o.list, "list", false, "List the sessions that run")
 	o.output.AddJSON(set)
+	_ = cmd.RegisterFlagCompletionFunc("toolbox", a.CompleteImages(-1))
 	return command.Common(cmd, 0, "container debug", "debug")
 }
 

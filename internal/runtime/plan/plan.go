@@ -29,6 +29,13 @@ import (
 // them, and none of its files is out of sight.
 const ToolsDir = "/proc/fs/nfsd"
 
+// ToolboxDir is the directory of the tools in which the root of an image can be,
+// whose programs are further tools.
+const ToolboxDir = ToolsDir + "/" + ToolboxName
+
+// ToolboxName is the name of ToolboxDir among the tools.
+const ToolboxName = "image"
+
 // Mode says what the stage was started for.
 type Mode string
 
@@ -69,7 +76,8 @@ const (
 	// below it, at Path under the root that a later pivot takes. It is made
 	// read-only if Flags is MOUNT_ATTR_RDONLY. What is missing is left out.
 	OpCarry Op = "carry mount"
-	// OpTools places the detached mount File at [ToolsDir].
+	// OpTools places the detached mount File at [ToolsDir], or at Path below the
+	// tools that are there already.
 	OpTools Op = "tools"
 	// OpRoot attaches the detached mount File as the root of the container.
 	OpRoot Op = "root"

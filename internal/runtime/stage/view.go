@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 
 	"golang.org/x/sys/unix"
 
@@ -68,12 +69,13 @@ func (s *stage) carry(st *plan.Step) error {
 // tools places our tools. A container that could put them elsewhere could put
 // something else in their place: nobody can in procfs.
 func (s *stage) tools(st *plan.Step) error {
-	target, err := mount.OpenInRoot(s.root, plan.ToolsDir, unix.O_PATH|unix.O_DIRECTORY, 0)
+	target, err := mount.OpenInRoot(s.root, path.Join(plan.ToolsDir, st.Path), unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return fmt.Errorf("place tools: %w", err)
 	}
 	defer target.Close()
-	if ok, err := isFS(target, unix.PROC_SUPER_MAGIC); err != nil || !ok {
+	// What is below our tools is a directory of ours.
+	if ok, err := isFS(target, unix.PROC_SUPER_MAGIC); st.Path == "" && (err != nil || !ok) {
 		return fmt.Errorf("place tools: the container has something else than procfs at %q", plan.ToolsDir)
 	}
 	if err := mount.Move(s.files[st.File], target, ""); err != nil {

@@ -210,8 +210,12 @@ func (sh *shell) start(hc interp.HandlerContext, args []string) error {
 	if err != nil {
 		return failed(hc, err)
 	}
+	path, argv, err := sh.foreign.Command(path, args)
+	if err != nil {
+		return failed(hc, fmt.Errorf("%s: %w", args[0], underlying(err)))
+	}
 	cmd := exec.CommandContext(context.Background(), path)
-	cmd.Args, cmd.Env, cmd.Dir = args, environ(hc.Env), hc.Dir
+	cmd.Args, cmd.Env, cmd.Dir = argv, environ(hc.Env), hc.Dir
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = hc.Stdin, hc.Stdout, hc.Stderr
 	// A signal comes either before the child is there or finds it.
 	sh.mu.Lock()
@@ -290,7 +294,11 @@ func (sh *shell) replaceProcess(hc interp.HandlerContext, args []string) error {
 	if err := os.Chdir(hc.Dir); err != nil {
 		return failed(hc, err)
 	}
-	err = unix.Exec(path, args, environ(hc.Env))
+	path, argv, err := sh.foreign.Command(path, args)
+	if err != nil {
+		return failed(hc, fmt.Errorf("%s: %w", args[0], underlying(err)))
+	}
+	err = unix.Exec(path, argv, environ(hc.Env))
 	if errors.Is(err, syscall.ENOEXEC) {
 		err = unix.Exec(self(), append([]string{"sh", path}, args[1:]...), environ(hc.Env))
 	}

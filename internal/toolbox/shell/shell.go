@@ -24,6 +24,8 @@ import (
 	"mvdan.cc/sh/v3/expand"
 	"mvdan.cc/sh/v3/interp"
 	"mvdan.cc/sh/v3/syntax"
+
+	"github.com/portholehq/porthole/internal/toolbox/foreign"
 )
 
 // Main runs the shell with the arguments after its name and returns the exit
@@ -39,7 +41,7 @@ func Main(args []string, isApplet func(string) bool) int {
 		fmt.Fprintln(os.Stderr, "sh:", err)
 		return 2
 	}
-	sh := &shell{isApplet: isApplet, traps: map[os.Signal]string{}, signals: make(chan os.Signal, 16), children: map[*os.Process]bool{}, opts: o}
+	sh := &shell{isApplet: isApplet, foreign: foreign.Root(os.Getenv(foreign.Variable)), traps: map[os.Signal]string{}, signals: make(chan os.Signal, 16), children: map[*os.Process]bool{}, opts: o}
 	return sh.run()
 }
 
@@ -107,6 +109,7 @@ func parseArgs(args []string) (options, error) {
 
 type shell struct {
 	isApplet func(string) bool
+	foreign  foreign.Root // whose programs are among those on the PATH; empty: none
 	opts     options
 	runner   *interp.Runner
 
@@ -404,6 +407,11 @@ func (sh *shell) trapWhileWaiting(code string) {
 // resolve finds the program for a command: a file, or this program itself.
 func (sh *shell) resolve(hc interp.HandlerContext, name string) (path string, err error) {
 	path, err = interp.LookPathDir(hc.Dir, hc.Env, name)
+	if err != nil { // a link of that root may lead nowhere in this one
+		if found := sh.foreign.Find(hc.Env.Get("PATH").String(), name); found != "" {
+			return found, nil
+		}
+	}
 	if err != nil && sh.isApplet != nil && sh.isApplet(name) && !strings.Contains(name, "/") {
 		return self(), nil
 	}
