@@ -19,8 +19,10 @@ func mounts(e *evidence) []api.Verdict {
 		if !m.Trouble() {
 			continue
 		}
-		cause := "mount-" + strings.ReplaceAll(m.State, " ", "-")
-		out = append(out, verdict(cause, api.Certain, m.Destination+": "+m.Note, nil, append(m.Next, "porthole mounts "+e.name)...)...)
+		out = append(out, verdict(mountCause(m.State), api.Certain, m.Destination+": "+m.Note, nil, append(m.Next, "porthole mounts "+e.name)...)...)
 	}
 	return out
 }
+
+// mountCause is what a trouble with a mount is called.
+func mountCause(state string) string { return "mount-" + strings.ReplaceAll(state, " ", "-") }
