@@ -12,6 +12,9 @@ nft nftables
 curl curl
 ps procps
 git git
+ssh-agent openssh-client
+xz xz-utils
+bzip2 bzip2
 shellcheck shellcheck
 busybox busybox-static busybox
 docker docker-cli docker.io

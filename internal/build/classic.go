@@ -18,6 +18,7 @@ import (
 	solvererrors "github.com/moby/buildkit/solver/errdefs"
 	"github.com/moby/buildkit/util/entitlements"
 	"github.com/moby/moby/api/types/jsonstream"
+	"golang.org/x/sys/unix"
 
 	"github.com/portholehq/porthole/internal/build/history"
 	"github.com/portholehq/porthole/internal/build/order"
@@ -81,14 +82,15 @@ func (b *Builder) receive(ctx context.Context, contextTar io.Reader, o order.Opt
 	}
 	root, err := os.Open(dir)
 	if err == nil {
-		err = tartree.Unpack(ctx, contextTar, tartree.Target{Root: root, Dir: "."})
+		err = tartree.Unpack(ctx, contextTar, tartree.Target{Root: root, Dir: ".", NoDevices: true})
 		_ = root.Close()
 	}
 	if err == nil {
 		return dir, nil
 	}
 	_ = os.RemoveAll(dir)
-	if errors.Is(err, tartree.ErrOutside) || errors.Is(err, tartree.ErrArchive) {
+	// A link that leads nowhere in the context is the archive's fault as well.
+	if errors.Is(err, tartree.ErrOutside) || errors.Is(err, tartree.ErrArchive) || errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
 		return "", errdefs.ErrInvalidArgument.WithMessage("build context: " + err.Error())
 	}
 	return "", fmt.Errorf("unpack build context: %w", err)

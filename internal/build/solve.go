@@ -42,6 +42,7 @@ func (b *Builder) solve(ctx context.Context, door string, req *controlapi.SolveR
 	// on disk.
 	flushed := b.flushes.Begin()
 	response, err := b.controller.Solve(context.WithValue(ctx, recordingKey{}, r), req)
+	err = reworded(err)
 	if e := flushed(); e != nil {
 		err = errors.Join(err, fmt.Errorf("flush databases: %w", e))
 	}
@@ -123,12 +124,14 @@ func (s *historyStream) Send(e *controlapi.BuildHistoryEvent) error {
 	return nil
 }
 
-// interceptSolve makes builds that come by BuildKit's API go through solve.
+// interceptSolve makes builds that come by BuildKit's API go through solve, and
+// rewords errors of all requests: buildx runs frontends by requests of their own.
 func (b *Builder) interceptSolve(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 	if solve, ok := req.(*controlapi.SolveRequest); ok {
 		return b.solve(ctx, doorBuildKit, solve)
 	}
-	return handler(ctx, req)
+	response, err := handler(ctx, req)
+	return response, reworded(err)
 }
 
 // recordedFrontend records the steps that a frontend asks for.

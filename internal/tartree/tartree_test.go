@@ -10,7 +10,9 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -338,20 +340,45 @@ func TestPackedArchives(t *testing.T) {
 	z := gzip.NewWriter(&zipped)
 	_, err := z.Write(archive(t, "f"))
 	must(t, errors.Join(err, z.Close()))
+	xz := exec.CommandContext(t.Context(), testenv.NeedsProgram(t, "xz"), "-c")
+	xz.Stdin = bytes.NewReader(archive(t, "f"))
+	packed, err := xz.Output()
+	must(t, err)
 	for name, c := range map[string]struct {
 		data []byte
 		err  error
 	}{
-		"gzip":    {zipped.Bytes(), nil},
-		"plain":   {archive(t, "f"), nil},
-		"garbage": {[]byte("this is no archive, is it?"), ErrArchive},
-		"cut off": {zipped.Bytes()[:30], ErrArchive},
+		"xz":           {packed, nil},
+		"xz, cut off":  {packed[:len(packed)-20], ErrArchive},
+		"xz, and more": {append(slices.Clone(packed), "rubbish"...), ErrArchive},
+		"gzip":         {zipped.Bytes(), nil},
+		"plain":        {archive(t, "f"), nil},
+		"garbage":      {[]byte("this is no archive, is it?"), ErrArchive},
+		"cut off":      {zipped.Bytes()[:30], ErrArchive},
 	} {
 		t.Run(name, func(t *testing.T) {
 			root := t.TempDir()
 			err := Unpack(t.Context(), bytes.NewReader(c.data), Target{Root: openDir(t, root), Dir: "/"})
 			if !errors.Is(err, c.err) || err == nil && len(names(t, root)) != 1 {
 				t.Errorf("error = %v, want %v; files: %v", err, c.err, names(t, root))
+			}
+		})
+	}
+}
+
+// Where devices are not wanted there are none afterwards.
+func TestNoDevices(t *testing.T) {
+	testenv.NeedsRoot(t)
+	for kind, name := range map[byte]string{tar.TypeChar: "character", tar.TypeBlock: "block"} {
+		t.Run(name, func(t *testing.T) {
+			var b bytes.Buffer
+			w := tar.NewWriter(&b)
+			must(t, w.WriteHeader(&tar.Header{Name: "d", Typeflag: kind, Mode: 0o644, Devmajor: 1, Devminor: 3}))
+			must(t, w.Close())
+			root := t.TempDir()
+			err := Unpack(t.Context(), &b, Target{Root: openDir(t, root), Dir: "/", NoDevices: true})
+			if !errors.Is(err, ErrArchive) || len(names(t, root)) > 0 {
+				t.Errorf("error = %v; files: %v", err, names(t, root))
 			}
 		})
 	}

@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"path"
+	"strings"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
@@ -31,6 +32,8 @@ type Target struct {
 	// KeepKinds makes it an error when a directory would have to make way for
 	// something else, or something else for a directory.
 	KeepKinds bool
+	// NoDevices makes a device an error.
+	NoDevices bool
 	// Owner, unless nil, gets everything, whatever the archive says.
 	Owner *Owner
 }
@@ -48,13 +51,13 @@ var (
 	ErrArchive = errors.New("invalid archive")
 )
 
-// Unpack makes files of an archive, which may be packed with gzip, bzip2 or
-// zstd. What is there already is replaced, but directories are merged. Neither
+// Unpack makes files of an archive, which may be packed with gzip, bzip2, zstd,
+// or, if the machine has the program, xz. What is there already is replaced, but directories are merged. Neither
 // links of the archive nor those that are there lead out of the root, and
 // nothing that is mounted somewhere is replaced. The file that an error, or the
 // end of ctx, interrupts is removed; what was unpacked before stays.
 func Unpack(ctx context.Context, r io.Reader, t Target) error {
-	stream, err := unpacked(r)
+	stream, err := unpacked(ctx, r)
 	if err != nil {
 		return err
 	}
@@ -104,9 +107,9 @@ func (c contextReader) Read(b []byte) (int, error) {
 }
 
 // unpacked undoes the packing of a stream, which its first bytes tell.
-func unpacked(r io.Reader) (io.ReadCloser, error) {
+func unpacked(ctx context.Context, r io.Reader) (io.ReadCloser, error) {
 	b := bufio.NewReaderSize(r, 64<<10)
-	magic, err := b.Peek(4)
+	magic, err := b.Peek(6)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("%w: %w", ErrArchive, err)
 	}
@@ -119,7 +122,9 @@ func unpacked(r io.Reader) (io.ReadCloser, error) {
 		return z, nil
 	case len(s) >= 3 && s[:3] == "BZh":
 		return io.NopCloser(bzip2.NewReader(b)), nil
-	case s == "\x28\xb5\x2f\xfd":
+	case strings.HasPrefix(s, "\xfd7zXZ\x00"):
+		return unpackXZ(ctx, b)
+	case strings.HasPrefix(s, "\x28\xb5\x2f\xfd"):
 		z, err := zstd.NewReader(b, zstd.WithDecoderConcurrency(1))
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrArchive, err)
@@ -178,7 +183,7 @@ func (u *unpacker) entry(head *tar.Header, data io.Reader) error {
 	}
 	dir, err := u.in(path.Dir(rel))
 	if err != nil {
-		return err
+		return fmt.Errorf("unpack %q: %w", path.Join(u.Dir, rel), err)
 	}
 	base := path.Base(rel)
 	exists, err := u.makeRoom(dir, base, rel, head.Typeflag == tar.TypeDir)
@@ -280,6 +285,9 @@ func (u *unpacker) create(dir *os.File, base string, head *tar.Header, data io.R
 	mode := uint32(head.Mode) & 0o7777
 	at := int(dir.Fd())
 	var err error
+	if u.NoDevices && (head.Typeflag == tar.TypeChar || head.Typeflag == tar.TypeBlock) {
+		return fmt.Errorf("%w: it is a device", ErrArchive)
+	}
 	switch head.Typeflag {
 	case tar.TypeDir:
 		if !exists {
@@ -331,10 +339,13 @@ func (u *unpacker) link(dir *os.File, base, target string) error {
 	}
 	from, err := mount.OpenInRoot(u.Root, path.Join(u.Dir, path.Dir(rel)), unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err != nil {
-		return err
+		return fmt.Errorf("hard link to %q: %w", target, err)
 	}
 	defer from.Close()
-	return unix.Linkat(int(from.Fd()), path.Base(rel), int(dir.Fd()), base, 0)
+	if err := unix.Linkat(int(from.Fd()), path.Base(rel), int(dir.Fd()), base, 0); err != nil {
+		return fmt.Errorf("hard link to %q: %w", target, err)
+	}
+	return nil
 }
 
 // dress gives an entry its owner, mode, attributes and time. The order counts:

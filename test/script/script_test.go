@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -304,6 +305,7 @@ func commands() map[string]func(*testscript.TestScript, bool, []string) {
 		"image":        cmdImage,
 		"daemon":       cmdDaemon,
 		"fetch":        cmdFetch,
+		"serve":        cmdServe,
 		"clean":        cmdClean,
 		"nothing-left": cmdNothingLeft,
 	}
@@ -421,6 +423,17 @@ func cmdFetch(ts *testscript.TestScript, neg bool, args []string) {
 	defer resp.Body.Close()
 	_, err = io.Copy(ts.Stdout(), resp.Body)
 	ts.Check(err)
+}
+
+// cmdServe serves a directory by HTTP to the end of the script, and puts the URL
+// into a variable.
+func cmdServe(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: serve VAR DIR")
+	}
+	server := httptest.NewServer(http.FileServer(http.Dir(ts.MkAbs(args[1]))))
+	ts.Defer(server.Close)
+	ts.Setenv(args[0], server.URL)
 }
 
 func cmdClean(ts *testscript.TestScript, neg bool, args []string) {

@@ -27,6 +27,7 @@ func (o Options) Attributes() (map[string]string, error) {
 	set("context", o.Remote)
 	set("target", o.Target)
 	set("platform", o.Platform)
+	set("cache-from", strings.Join(o.CacheFrom, ",")) // the frontend asks for it, not the request to solve
 	if o.NoCache {
 		a["no-cache"] = ""
 	}

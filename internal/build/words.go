@@ -1,0 +1,64 @@
+package build
+
+import (
+	"regexp"
+	"strings"
+)
+
+// reworded makes an error of BuildKit fit to be read, and to be sent: a gRPC
+// message has to be UTF-8, which a Dockerfile that is none need not be. What the
+// error is stays as it is.
+func reworded(err error) error {
+	if err == nil {
+		return nil
+	}
+	text := err.Error()
+	better := strings.Map(printable, strings.ToValidUTF8(text, "\uFFFD"))
+	// BuildKit prints its own structure with the verb %s.
+	better = brokenMismatch.ReplaceAllString(better, "${1}it is $2 ")
+	better = bareMismatch.ReplaceAllString(better, "digest mismatch: it is $1 (expected: $2)")
+	for _, h := range buildHints {
+		if h.of.MatchString(better) {
+			better += " (" + h.hint + ")"
+			break
+		}
+	}
+	if better == text {
+		return err
+	}
+	return &wordedError{error: err, text: better}
+}
+
+// printable replaces what would change a terminal.
+func printable(r rune) rune {
+	if r < ' ' && r != '\n' && r != '\t' || r == 0x7f {
+		return '\uFFFD'
+	}
+	return r
+}
+
+// wordedError is an error in other words.
+type wordedError struct {
+	error
+	text string
+}
+
+func (e *wordedError) Error() string { return e.text }
+func (e *wordedError) Unwrap() error { return e.error }
+
+var brokenMismatch = regexp.MustCompile(`(digest mismatch for \S+: )&\{\{(\S+)[^(]*?%!s\([^)]*\)\} \w+\} `)
+
+var bareMismatch = regexp.MustCompile(`digest mismatch (sha256:\S+): (sha256:\S+)`)
+
+// buildHints say what to do about errors that do not tell it. They are part of
+// the text: BuildKit's clients show nothing else.
+var buildHints = []struct {
+	of   *regexp.Regexp
+	hint string
+}{
+	{regexp.MustCompile(`buildkit-syft-scanner\S*: .*failed to do request`), "the scanner of --sbom is an image, from Docker Hub unless named: --sbom generator=IMAGE"},
+	{regexp.MustCompile(`repository does not contain ref `), "git ls-remote shows which there are"},
+	{regexp.MustCompile(`no SSH key "\S*" forwarded from the client`), "give the build an agent: --ssh default"},
+	{regexp.MustCompile(`unset ssh forward key `), "give the build an agent: --ssh default"},
+	{regexp.MustCompile(`unknown instruction: .*\x{FFFD}`), "the Dockerfile is not text"},
+}
