@@ -20,9 +20,12 @@ import (
 type engine struct {
 	name    string
 	program string
-	host    string
-	home    string
-	pid     int
+	// buildkit is the command line that builds by BuildKit's own protocol: the same
+	// for both, as Docker's does that by a plugin.
+	buildkit string
+	host     string
+	home     string
+	pid      int
 	// shims is how its processes beside containers are called.
 	shims string
 	// helpers are further processes that the engine needs, by their names.
@@ -66,7 +69,7 @@ func startPorthole(ctx context.Context, dir, images string) (*engine, error) {
 		return nil, err
 	}
 	e := &engine{
-		name: "porthole", program: d.Program("porthole"), host: d.Host(), home: dir, pid: d.Pid(), shims: "porthole-shim",
+		name: "porthole", program: d.Program("porthole"), buildkit: d.Program("porthole"), host: d.Host(), home: dir, pid: d.Pid(), shims: "porthole-shim",
 		stop: func() {
 			if err := d.Close(); err != nil {
 				fmt.Fprintln(os.Stderr, "bench:", err)

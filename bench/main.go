@@ -70,6 +70,7 @@ func run() error {
 			return err
 		}
 		defer docker.stop()
+		docker.buildkit = porthole.buildkit
 		engines = append(engines, docker)
 	}
 	for _, e := range engines {
