@@ -1,6 +1,10 @@
 package api
 
-import "time"
+import (
+	"fmt"
+	"strings"
+	"time"
+)
 
 // Death is what is known of the end of one process of a container: its first, or
 // that of an exec. GET /porthole/deaths lists them all, newest first;
@@ -46,6 +50,7 @@ type Death struct {
 	// the end, or one just before it; absent: nobody did, or it is not known.
 	Sender   *DeathSender `json:"Sender,omitempty"`
 	Denials  []Denial     `json:"Denials,omitempty"` // system calls that were refused
+	Learned  *Learned     `json:"Learned,omitempty"` // what it has written to (--read-only=learn)
 	OOMKills []OOMKill    `json:"OOMKills,omitempty"`
 	OOMCount uint64       `json:"OOMCount,omitempty"` // what the kernel counted, which may be more than it told of
 	Signals  *SignalMasks `json:"Signals,omitempty"`
@@ -101,6 +106,57 @@ type Denial struct {
 	Seccomp bool      `json:"Seccomp"` // by the seccomp profile; else by the kernel itself
 	Count   uint64    `json:"Count"`
 	First   time.Time `json:"First"`
+}
+
+// Learned is what a run has written to in its root filesystem, which was writable so
+// that it could be learned what it would need were it read-only (--read-only=learn).
+type Learned struct {
+	Count   int          `json:"Count"` // of what has changed
+	Paths   []string     `json:"Paths"` // of that, the first 64
+	Dirs    []LearnedDir `json:"Dirs"`  // which have to be writable
+	AtRoot  []string     `json:"AtRoot,omitempty"`
+	Unknown string       `json:"Unknown,omitempty"` // why it is not known
+}
+
+// LearnedDir is a directory that has to be writable.
+type LearnedDir struct {
+	Path string `json:"Path"`
+	// HasFiles says that the image has files in it, which a tmpfs hides.
+	HasFiles bool `json:"HasFiles,omitempty"`
+}
+
+// Flags are those of run with which it would find what it needs.
+func (l *Learned) Flags() []string {
+	flags := []string{"--read-only"}
+	for _, d := range l.Dirs {
+		flags = append(flags, "--tmpfs "+d.Path)
+	}
+	return flags
+}
+
+// Text tells in lines what was learned.
+func (l *Learned) Text() []string {
+	switch {
+	case l.Unknown != "":
+		return []string{"what it has written to is not known: " + l.Unknown}
+	case l.Count == 0:
+		return []string{"it has written nothing to its root filesystem: --read-only alone will do"}
+	}
+	const few = 5
+	written := strings.Join(l.Paths[:min(few, len(l.Paths))], ", ")
+	if more := l.Count - few; more > 0 {
+		written += fmt.Sprintf(" and %d more", more)
+	}
+	lines := []string{"it has written to its root filesystem: " + written, "read-only it needs: " + strings.Join(l.Flags(), " ")}
+	for _, d := range l.Dirs {
+		if d.HasFiles {
+			lines = append(lines, fmt.Sprintf("the image has files in %s, which a tmpfs hides: -v %s in its place is a volume that begins with them", d.Path, d.Path))
+		}
+	}
+	if len(l.AtRoot) > 0 {
+		lines = append(lines, "nothing can be mounted for what is in / itself: "+strings.Join(l.AtRoot[:min(few, len(l.AtRoot))], ", "))
+	}
+	return lines
 }
 
 // DeathSender is a process that sent a signal, as the host sees it.

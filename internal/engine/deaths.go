@@ -214,13 +214,15 @@ func (e *Engine) Deaths(o DeathsOptions) ([]*death.Record, error) {
 type remains struct {
 	lines   []death.Line
 	samples []sample.Sample
+	learned *death.Learned
 }
 
-// gatherRemains reads it. It takes well below a millisecond, and may go on while other things of the run are cleared away.
+// gatherRemains reads it. It takes well below a millisecond, unless the container is to learn, and may go on while other things of the run are cleared away.
 func (e *Engine) gatherRemains(v *view) (r remains) {
 	if e.deaths.store == nil {
 		return r
 	}
+	r.learned = e.learned(v)
 	if v.HostConfig.LogConfig.Type != "none" {
 		r.lines = e.lastLines(v)
 	}

@@ -92,7 +92,7 @@ func (e *Engine) exited(c *ctr, task Task, settled chan struct{}) {
 	go func() { left <- e.gatherRemains(before) }()
 	e.disconnect(ctx, c, before)
 	last := <-left // before a removal takes away what it reads
-	pending.complete(func(r *death.Record) { r.LastLines, r.LastSamples = last.lines, last.samples })
+	pending.complete(func(r *death.Record) { r.LastLines, r.LastSamples, r.Learned = last.lines, last.samples, last.learned })
 	e.goWork(func() {
 		e.clear(c, task)
 		close(settled)

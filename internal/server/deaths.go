@@ -63,6 +63,12 @@ func deathForm(d *death.Record) api.Death {
 	for _, x := range d.Denials {
 		out.Denials = append(out.Denials, api.Denial(x))
 	}
+	if l := d.Learned; l != nil {
+		out.Learned = &api.Learned{Count: l.Count, Paths: l.Paths, AtRoot: l.AtRoot, Unknown: l.Unknown}
+		for _, dir := range l.Dirs {
+			out.Learned.Dirs = append(out.Learned.Dirs, api.LearnedDir(dir))
+		}
+	}
 	if s := d.Sender; s != nil {
 		out.Sender = &api.DeathSender{
 			PID: s.PID, PIDInside: s.Inside, UID: s.UID, Command: s.Command, ContainerID: s.Container, ContainerName: s.ContainerName,

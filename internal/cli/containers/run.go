@@ -63,12 +63,22 @@ func (o *runOptions) run(cmd *cobra.Command, a *command.App, req *createflags.Re
 		return command.WithHelp(cmd, startFailure(err), err)
 	}
 	if direct != nil {
-		return o.finish(cmd, a, c, direct, req.Config)
+		id, err = direct.ID, o.finish(cmd, a, c, direct, req.Config)
+	} else {
+		err = o.watched(cmd, a, c, id, req.Config, keys)
 	}
+	if req.Learns() && !o.detach {
+		tellLearned(cmd.Context(), a, c, id)
+	}
+	return err
+}
+
+// watched starts a container that was made, and stays with it.
+func (o *runOptions) watched(cmd *cobra.Command, a *command.App, c *client.Client, id string, config *container.Config, keys string) error {
 	if o.sigProxy {
 		defer forwardSignals(cmd.Context(), a, c, id, nil)()
 	}
-	r := &running{cmd: cmd, app: a, client: c, id: id, config: req.Config, autoRemove: o.flags.AutoRemove()}
+	r := &running{cmd: cmd, app: a, client: c, id: id, config: config, autoRemove: o.flags.AutoRemove()}
 	return r.run(keys)
 }
 

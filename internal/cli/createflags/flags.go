@@ -39,7 +39,8 @@ type Flags struct {
 type processFlags struct {
 	attach, env, envFile, labels, labelFile, groupAdd opts.ListOpts
 	entrypoint, hostname, domainname, user, workdir   string
-	stdin, tty, autoRemove, readOnly, init            bool
+	stdin, tty, autoRemove, init                      bool
+	readOnly                                          readOnly
 	restart, stopSignal                               string
 	stopTimeout                                       int
 	sysctls, annotations                              *opts.MapOpts
@@ -154,7 +155,7 @@ func (f *Flags) addProcess(set *pflag.FlagSet) {
 	set.BoolVarP(&p.stdin, "interactive", "i", false, "Keep STDIN open even if not attached")
 	set.BoolVarP(&p.tty, "tty", "t", false, "Allocate a pseudo-TTY")
 	set.BoolVar(&p.autoRemove, "rm", false, "Automatically remove the container and its associated anonymous volumes when it exits")
-	set.BoolVar(&p.readOnly, "read-only", false, "Mount the container's root filesystem as read only")
+	set.VarPF(&p.readOnly, "read-only", "", "Mount the container's root filesystem as read only; with =learn leave it writable, and tell in the end what else it would need").NoOptDefVal = "true"
 	set.BoolVar(&p.init, "init", false, "Run an init inside the container that forwards signals and reaps processes")
 	set.StringVar(&p.restart, "restart", string(container.RestartPolicyDisabled), "Restart policy to apply when a container exits")
 	set.StringVar(&p.stopSignal, "stop-signal", "", "Signal to stop the container")

@@ -111,8 +111,11 @@ func (b *builder) lifecycle() error {
 	}
 	h.RestartPolicy, h.AutoRemove = policy, p.autoRemove
 	h.ContainerIDFile, h.Runtime = p.cidFile, p.runtime
-	h.ReadonlyRootfs, h.GroupAdd = p.readOnly, p.groupAdd.GetSlice()
+	h.ReadonlyRootfs, h.GroupAdd = p.readOnly.on, p.groupAdd.GetSlice()
 	h.Sysctls, h.Annotations = p.sysctls.GetAll(), p.annotations.GetAll()
+	if p.readOnly.learn {
+		h.Annotations[readOnlyKey] = readOnlyLearn
+	}
 	if p.logDenials {
 		h.Annotations[logDenials] = "true"
 	}

@@ -390,3 +390,16 @@ func crashLoop(e *evidence) []api.Verdict {
 	}
 	return verdict("crash-loop", api.Certain, text, evidence, "porthole why --history "+e.name, "porthole update --restart no "+e.name+"   # to look at it in peace")
 }
+
+// learned tells what a run has written to, if that was to be learned.
+func (e *evidence) learned() []string {
+	if e.death == nil || e.death.Learned == nil {
+		return nil
+	}
+	l := e.death.Learned
+	out := api.Learned{Count: l.Count, Paths: l.Paths, AtRoot: l.AtRoot, Unknown: l.Unknown}
+	for _, d := range l.Dirs {
+		out.Dirs = append(out.Dirs, api.LearnedDir(d))
+	}
+	return out.Text()
+}

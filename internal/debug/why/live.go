@@ -300,7 +300,7 @@ func (e *evidence) others() (out []string) {
 // notes are worth knowing before they hurt.
 func (e *evidence) notes() []string {
 	if !e.lives() {
-		return nil
+		return e.learned()
 	}
 	var notes []string
 	if ops, err := e.src.Operations(e.id); err == nil {
@@ -309,6 +309,9 @@ func (e *evidence) notes() []string {
 				notes = append(notes, fmt.Sprintf("%s has been under way for %s, for %s", o.Verb, o.Age.Round(1e9), who(o.By)))
 			}
 		}
+	}
+	if e.sub.HostConfig.Annotations["porthole.read-only"] == "learn" {
+		notes = append(notes, "what it would need with a read-only root filesystem is told when it has ended; porthole diff "+e.name+" has what it has written so far")
 	}
 	for _, g := range e.sub.Grafts {
 		notes = append(notes, fmt.Sprintf("%s of the host was mounted at %s %s ago, while it ran; porthole mount ungraft %s %s takes it back", g.Source, g.Destination, since(g.Since), e.name, g.Destination))

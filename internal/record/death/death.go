@@ -67,6 +67,9 @@ type Record struct {
 	// Rights are what the container had been given, if there are denials.
 	Rights *Rights `json:"rights,omitempty"`
 
+	// Learned is what the run has written to, where that was to be learned.
+	Learned *Learned `json:"learned,omitempty"`
+
 	OOMKills []OOMKill `json:"oom_kills,omitempty"` // during the whole run
 	// OOMCount is what the kernel counted, which may be more than it told of.
 	OOMCount uint64 `json:"oom_count,omitempty"`
@@ -203,6 +206,24 @@ type Rights struct {
 	CapDrop    []string `json:"cap_drop,omitempty"`
 	Privileged bool     `json:"privileged,omitempty"`
 	Seccomp    string   `json:"seccomp,omitempty"` // the option, without the text of a profile; empty: none
+}
+
+// MaxLearned are kept of a run, of each kind.
+const MaxLearned = 64
+
+// Learned is what a run has written to in its root filesystem.
+type Learned struct {
+	Count   int          `json:"count"`             // of what has changed; 0: nothing
+	Paths   []string     `json:"paths,omitempty"`   // of that, the first
+	Dirs    []LearnedDir `json:"dirs,omitempty"`    // which would have to be writable
+	AtRoot  []string     `json:"at_root,omitempty"` // what is in the root directory itself, where nothing can be mounted
+	Unknown string       `json:"unknown,omitempty"` // why all that is not known
+}
+
+// LearnedDir is a directory that would have to be writable.
+type LearnedDir struct {
+	Path     string `json:"path"`
+	HasFiles bool   `json:"has_files,omitempty"` // of the image, which a mount hides
 }
 
 // MaxDenials are kept of a run.
