@@ -74,7 +74,7 @@ func Main(in io.Reader, out, stderr io.Writer, args []string) int {
 		fmt.Fprintf(out, "curl (of porthole's tools) net/http\nProtocols: http https\nFeatures: HTTP2 IPv6 SSL UnixSockets\n")
 		return 0
 	case len(c.urls) == 0:
-		fmt.Fprintln(stderr, "curl: (2) no URL specified")
+		fmt.Fprintln(stderr, "curl: (2) no URL specified\ncurl: try 'curl --help' for more information")
 		return badUsage
 	}
 	status := 0
@@ -143,6 +143,9 @@ func (c *command) outputName(text string, index int) string {
 
 // parseURL reads a URL as curl does: without a scheme it is http's.
 func parseURL(text string) (*url.URL, error) {
+	if strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
+		return nil, failed(badURL, "URL using bad/illegal format: it has a blank or a control character")
+	}
 	if !strings.Contains(text, "://") {
 		text = "http://" + text
 	}

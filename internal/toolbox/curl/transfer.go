@@ -15,6 +15,7 @@ import (
 	"net/http/httptrace"
 	"net/url"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -66,6 +67,9 @@ func (t *transfer) run(ctx context.Context) error {
 			return failed(writeError, "Failed to open %s: %v", t.c.dumpHeader, err)
 		}
 		defer t.dump.Close()
+	}
+	if strings.HasSuffix(u.Path, "/") && t.c.upload != "" && t.c.upload != "-" {
+		u = u.JoinPath(filepath.Base(t.c.upload))
 	}
 	first := u
 	method, body := t.c.method, true
