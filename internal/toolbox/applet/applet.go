@@ -27,10 +27,12 @@ import (
 	"github.com/u-root/u-root/pkg/core/tar"
 	"github.com/u-root/u-root/pkg/core/touch"
 	"github.com/u-root/u-root/pkg/core/xargs"
+	"golang.org/x/term"
 
 	"github.com/portholehq/porthole/internal/toolbox/curl"
 	"github.com/portholehq/porthole/internal/toolbox/dig"
 	"github.com/portholehq/porthole/internal/toolbox/pager"
+	"github.com/portholehq/porthole/internal/toolbox/screen"
 	"github.com/portholehq/porthole/internal/toolbox/vi"
 )
 
@@ -78,7 +80,11 @@ func Run(name string, args []string, std IO) int {
 		fmt.Fprintf(std.Err, "%s: not found\n", name)
 		return 127
 	}
+	std, flush := printingNames(name, std)
 	err := cmd(std, args)
+	if flushErr := flush(); err == nil {
+		err = flushErr
+	}
 	var status exitStatus
 	var usage usageError
 	switch {
@@ -93,6 +99,23 @@ func Run(name string, args []string, std IO) int {
 		fmt.Fprintf(std.Err, "%s: %v\n", name, plain(err))
 		return 1
 	}
+}
+
+// namesOnly are the commands whose output is names of files and facts about them.
+var namesOnly = []string{
+	"basename", "df", "dirname", "du", "find", "md5sum", "mount", "readlink", "realpath", "sha1sum", "sha256sum", "sha512sum", "shasum", "stat", "wc", "which",
+}
+
+// printingNames has a command print to a terminal so that the names of a target's
+// files do nothing to it.
+func printingNames(name string, std IO) (IO, func() error) {
+	f, ok := std.Out.(*os.File)
+	if !ok || !slices.Contains(namesOnly, name) || !term.IsTerminal(int(f.Fd())) {
+		return std, func() error { return nil }
+	}
+	lines := screen.NewLines(f)
+	std.Out = lines
+	return std, lines.Flush
 }
 
 // plain takes the name of the system call out of a message: people know
