@@ -24,7 +24,7 @@ const (
 type Build struct {
 	ID string `json:"Id"`
 	// Door is how it was asked for: "classic" by POST /build, "buildkit" by
-	// BuildKit's API.
+	// BuildKit's API, "debug" by POST /porthole/build/debug.
 	Door      string    `json:"Door"`
 	State     string    `json:"State"`
 	CreatedAt time.Time `json:"CreatedAt"`

@@ -118,6 +118,8 @@ func (b *Builder) Debug(ctx context.Context, contextTar io.Reader, o order.Optio
 		return "", err
 	}
 	steps.AddFunc(b.debugging.put(s))
+	recorded := s.record(ctx)
+	defer func() { recorded(ctx, imageID, err) }()
 	s.tell(nil)
 	return s.run(ctx)
 }

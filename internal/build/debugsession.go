@@ -48,6 +48,8 @@ type debugSession struct {
 	bringing sync.Mutex // held while tools are copied
 	jobs     debugJobs
 	salts    salts
+	// recording is what goes into the history.
+	recording *recording
 
 	// Of the goroutine that builds.
 	next   int          // index of the instruction to be done next
@@ -148,7 +150,9 @@ func (s *debugSession) do(ctx context.Context, in instruction) error {
 		s.keep(debugState{})
 		return nil
 	}
+	s.begun()
 	state, err := s.solve(ctx, in)
+	s.over(err)
 	var turn *debugTurn
 	switch {
 	case errors.As(err, &turn):

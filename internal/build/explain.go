@@ -15,7 +15,7 @@ import (
 
 // inputsLocked are what the steps were made of; nil: that is not recorded.
 func (r *recording) inputsLocked() *history.Inputs {
-	if r.hash == nil {
+	if r.hash == nil || r.build.Door == doorDebug {
 		return nil
 	}
 	in := &history.Inputs{Steps: map[int]history.StepInputs{}, Files: r.files}
@@ -73,7 +73,7 @@ func (r *recording) explain(b *api.Build, in *history.Inputs) {
 // with an instruction in common besides what begins a stage. The names of
 // directories on a client's side are not known.
 func sameThing(b, old *api.Build) bool {
-	if old.ID == b.ID || old.State == api.BuildRunning || !old.CreatedAt.Before(b.CreatedAt) ||
+	if old.ID == b.ID || old.Door == doorDebug || old.State == api.BuildRunning || !old.CreatedAt.Before(b.CreatedAt) ||
 		old.Context != b.Context || old.Dockerfile != b.Dockerfile || old.Target != b.Target || !slices.Equal(old.Platforms, b.Platforms) {
 		return false
 	}

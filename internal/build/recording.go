@@ -28,6 +28,7 @@ import (
 const (
 	doorClassic  = "classic"
 	doorBuildKit = "buildkit"
+	doorDebug    = "debug" // as classic, with a debugger
 )
 
 // saveInterval is how long a change of a build under way may wait to be saved.

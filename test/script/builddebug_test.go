@@ -69,6 +69,13 @@ func TestBuildDebug(t *testing.T) {
 	if out := porthole(t, "run", "--rm", "mended", "sh", "-c", "ls /fixed; cat /two"); out != "/fixed\ntwo" {
 		t.Errorf("in the image: %q", out)
 	}
+	// It is in the history, as it was in the end.
+	if out := porthole(t, "build", "ls", "-n", "1", "--format", "{{.Name}} {{.Door}} {{.Status}}"); out != "mended debug done" {
+		t.Errorf("newest build: %q", out)
+	}
+	if out := porthole(t, "build", "steps", "--format", "{{.Step}} {{.Line}} {{.Status}}"); out != "1 1 done\n2 3 done\n3 4-5 done\n4 6 done" {
+		t.Errorf("its steps: %q", out)
+	}
 	if out, err := daemon.Porthole(t.Context(), "build", dir); err == nil {
 		t.Errorf("the same build, not mended, succeeds:\n%s", out)
 	}
