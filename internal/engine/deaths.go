@@ -215,14 +215,18 @@ type remains struct {
 	lines   []death.Line
 	samples []sample.Sample
 	learned *death.Learned
+	core    *death.Core
 }
 
 // gatherRemains reads it. It takes well below a millisecond, unless the container is to learn, and may go on while other things of the run are cleared away.
-func (e *Engine) gatherRemains(v *view) (r remains) {
+func (e *Engine) gatherRemains(v *view, core coreState) (r remains) {
 	if e.deaths.store == nil {
 		return r
 	}
 	r.learned = e.learned(v)
+	if core == coreDumped {
+		r.core = e.coreOf(v)
+	}
 	if v.HostConfig.LogConfig.Type != "none" {
 		r.lines = e.lastLines(v)
 	}
@@ -407,8 +411,9 @@ func (e *Engine) deathWithout(c *ctr, v *view, exit Exit, absent bool) {
 	if e.deaths.store == nil {
 		return
 	}
-	rec, left := e.deathOf(v, exit), e.gatherRemains(v)
-	rec.LastLines, rec.LastSamples = left.lines, left.samples
+	rec := e.deathOf(v, exit)
+	left := e.gatherRemains(v, coreState(rec.Exit.Core))
+	rec.LastLines, rec.LastSamples, rec.Core = left.lines, left.samples, left.core
 	rec.OOMKills, rec.DaemonAbsent = c.kills.all(), absent
 	e.markFirst(rec.OOMKills, 0, exit)
 	e.deaths.add(rec)

@@ -89,10 +89,13 @@ func (e *Engine) exited(c *ctr, task Task, settled chan struct{}) {
 	e.saved(c, err)
 	e.stopSampling(c.id) // its hold on the network namespace must go before what clear takes away
 	left := make(chan remains, 1)
-	go func() { left <- e.gatherRemains(before) }()
+	core := coreState(rec.Exit.Core)
+	go func() { left <- e.gatherRemains(before, core) }()
 	e.disconnect(ctx, c, before)
 	last := <-left // before a removal takes away what it reads
-	pending.complete(func(r *death.Record) { r.LastLines, r.LastSamples, r.Learned = last.lines, last.samples, last.learned })
+	pending.complete(func(r *death.Record) {
+		r.LastLines, r.LastSamples, r.Learned, r.Core = last.lines, last.samples, last.learned, last.core
+	})
 	e.goWork(func() {
 		e.clear(c, task)
 		close(settled)

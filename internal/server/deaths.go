@@ -59,6 +59,9 @@ func deathForm(d *death.Record) api.Death {
 			TimedOut: stop.TimedOut, By: actorOrNil(stop.By),
 		}
 	}
+	if c := d.Core; c != nil {
+		out.CorePath, out.CoreBytes, out.CoreHandler = c.Path, c.Bytes, c.Handler
+	}
 	out.OOMKills = oomKillForms(d.OOMKills)
 	for _, x := range d.Denials {
 		out.Denials = append(out.Denials, api.Denial(x))

@@ -2,6 +2,7 @@ package why
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -158,15 +159,45 @@ func crashed(e *evidence) []api.Verdict {
 	if d.Exit.Signal == syscall.SIGSEGV {
 		what += ", or gave up by itself (abort), which ends a pid 1 in this way"
 	}
-	core := "the kernel wrote no core dump"
-	if d.Exit.Core {
-		core = "the kernel dumped its core"
-	}
+	core, next := coreWords(e)
 	text := "it crashed by " + signalName(d.Exit.Signal)
 	if what != "" {
 		text += ": " + what
 	}
-	return verdict("crashed", api.Certain, text, []string{core}, e.logsCommand(), "cat /proc/sys/kernel/core_pattern   # where the host puts cores")
+	return verdict("crashed", api.Certain, text, []string{core}, e.logsCommand(), next)
+}
+
+// shellWord is a word of a command line that can be typed as it is: the name of a file is the container's choice.
+func shellWord(s string) string {
+	if plainWord.MatchString(s) {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+var plainWord = regexp.MustCompile(`^[A-Za-z0-9_./:@%+,-]+$`)
+
+// coreWords tell what became of the core, and how to get it.
+func coreWords(e *evidence) (text, next string) {
+	d := e.death
+	switch c := d.Core; {
+	case !d.Exit.Core:
+		return "the kernel wrote no core dump", "porthole run --ulimit core=-1 …   # the kernel writes none by default"
+	case c == nil:
+		return "the kernel dumped its core", "cat /proc/sys/kernel/core_pattern   # where the host puts cores"
+	case c.Handler != "":
+		next := "cat /proc/sys/kernel/core_pattern   # who has it"
+		if strings.Contains(c.Handler, "systemd-coredump") {
+			next = "coredumpctl list"
+		}
+		return fmt.Sprintf("the kernel gave its core to the host's handler, %s", c.Handler), next
+	default:
+		next := fmt.Sprintf("porthole cp %s .", shellWord(e.name+":"+c.Path))
+		if e.sub == nil {
+			next = fmt.Sprintf("porthole debug %s -- cat %s >core   # the container was removed", e.name, shellWord(c.Path))
+		}
+		return fmt.Sprintf("the kernel dumped its core: %s of its own files, %s", c.Path, size(uint64(c.Bytes))), next
+	}
 }
 
 func size(n uint64) string { return units.BytesSize(float64(n)) }

@@ -81,6 +81,12 @@ func TestExplainTheDead(t *testing.T) {
 		{"by itself and silent", ended(death.Exit{Code: 4}, nil), "exited", api.Certain, "code 4", "written nothing"},
 		{"a shell tells of a signal", ended(death.Exit{Code: 139}, said("x")), "exited", api.Certain, "a child that SIGSEGV ended", ""},
 		{"core", ended(death.Exit{Signal: syscall.SIGABRT, Code: 134, Core: true}, nil), "crashed", api.Certain, "the kernel dumped its core", ""},
+		{"core in a file", ended(death.Exit{Signal: syscall.SIGABRT, Code: 134, Core: true}, func(d *death.Record) {
+			d.Core = &death.Core{Path: "/srv/core.1", Bytes: 3 << 20}
+		}), "crashed", api.Certain, "/srv/core.1 of its own files, 3MiB", ""},
+		{"core with the host's handler", ended(death.Exit{Signal: syscall.SIGABRT, Code: 134, Core: true}, func(d *death.Record) {
+			d.Core = &death.Core{Handler: "|/usr/lib/systemd/systemd-coredump %P"}
+		}), "crashed", api.Certain, "to the host's handler, |/usr/lib/systemd/systemd-coredump", ""},
 		{"no core", ended(death.Exit{Signal: syscall.SIGSEGV, Code: 139}, nil), "crashed", api.Certain, "no core dump", ""},
 		{"killed by nobody knows whom", ended(killedBy, nil), "killed-from-outside", api.Certain, "SIGKILL ended it", "which process sent SIGKILL"},
 		{"killed by somebody", ended(killedBy, func(d *death.Record) {

@@ -76,6 +76,8 @@ type Record struct {
 
 	Signals *SignalMasks `json:"signals,omitempty"` // of the container's first process
 
+	Core *Core `json:"core,omitempty"` // where the kernel's dump is; nil: there is none, or that is not known
+
 	// What it did before.
 	LastLines   []Line          `json:"last_lines,omitempty"`
 	LastSamples []sample.Sample `json:"last_samples,omitempty"`
@@ -107,6 +109,15 @@ func ExitOf(status syscall.WaitStatus) Exit {
 		e.Code = signalled + int(e.Signal)
 	}
 	return e
+}
+
+// Core is the dump of a process that crashed.
+type Core struct {
+	Path  string `json:"path,omitempty"` // in the container's own files
+	Bytes int64  `json:"bytes,omitempty"`
+	// Handler is the program or socket of the host that got it in place of a file, as
+	// /proc/sys/kernel/core_pattern has it.
+	Handler string `json:"handler,omitempty"`
 }
 
 // StartError is a step of the start that went wrong.
