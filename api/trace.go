@@ -10,6 +10,7 @@ const (
 	TraceExit    = "exit"    // a process has ended
 	TraceSignal  = "signal"  // a signal was sent to a process of the container
 	TraceTCP     = "tcp"     // a TCP connection has come to another state
+	TraceDNS     = "dns"     // a question for a name was answered, or was not in time
 	TraceLost    = "lost"    // events were dropped since the last such event
 	TraceSummary = "summary" // the sums so far; the last one holds
 	TraceEnd     = "end"     // the trace has ended in order
@@ -62,11 +63,44 @@ type TraceEvent struct {
 	OldState string `json:"OldState,omitempty"` // as ss(8) names them
 	NewState string `json:"NewState,omitempty"`
 
+	// Of a question for a name. Time is when it was asked.
+	DNS *TraceQuery `json:"Dns,omitempty"`
+	// Sources of the questions, of begin: resolver, packets.
+	Sources []string `json:"Sources,omitempty"`
+	// LeftOut counts, of end, questions in a network that others share whose process
+	// is not known.
+	LeftOut uint64 `json:"LeftOut,omitempty"`
+
 	Lost uint64     `json:"Lost,omitempty"` // of lost, and in all of end
 	Sent uint64     `json:"Sent,omitempty"` // of end: those that were not lost
 	Sums []TraceSum `json:"Sums,omitempty"`
-	Why  string     `json:"Why,omitempty"` // of end
+	Why  string     `json:"Why,omitempty"` // of end, and of lost where it is known
 }
+
+// Who has told of a question.
+const (
+	SourceResolver = "resolver" // the name server that we have in the container
+	SourcePackets  = "packets"  // packets from and to port 53 in its network
+)
+
+// TraceQuery is a question for a name, with what became of it.
+type TraceQuery struct {
+	Name     string `json:"Name"`
+	Type     string `json:"Type"`
+	Protocol string `json:"Protocol"` // udp or tcp
+	// Server is who was asked, with the port; "embedded" for a name of the
+	// container's networks. Empty: nobody was asked.
+	Server  string   `json:"Server,omitempty"`
+	Code    string   `json:"Code,omitempty"` // NOERROR, NXDOMAIN and so on; empty: there was no answer
+	Answers []string `json:"Answers,omitempty"`
+	// Truncated tells that the answer was cut short for UDP.
+	Truncated bool   `json:"Truncated,omitempty"`
+	Error     string `json:"Error,omitempty"`
+	Source    string `json:"Source"` // resolver or packets
+}
+
+// Failed tells that there was no answer, or that it was an error.
+func (q *TraceQuery) Failed() bool { return q.Error != "" || q.Code != "NOERROR" }
 
 // TraceSender is who has sent a signal.
 type TraceSender struct {

@@ -18,7 +18,7 @@ import (
 
 // TraceOptions say what [Client.Trace] tells of.
 type TraceOptions struct {
-	View     string        // calls, exec, open, signal or tcp; empty: calls
+	View     string        // calls, dns, exec, open, signal or tcp; empty: calls
 	Calls    []string      // only these system calls
 	Failed   bool          // only calls that fail
 	Slow     time.Duration // only calls that take so long

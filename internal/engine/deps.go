@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"io"
+	"net/netip"
 	"log/slog"
 	"os"
 	"syscall"
@@ -212,6 +213,9 @@ type Networks interface {
 	Unforward(ctx context.Context, s network.SandboxSpec, hostPort uint16) error
 	Forwards(id string) []network.Published
 	Queries(ctx context.Context, id string) (netkeeper.Queries, error)
+	AsksUs(id string) bool
+	Follow(ctx context.Context, id string, fn func(netkeeper.Followed) error) error
+	AskedByUs(ctx context.Context, id, proto string, local netip.AddrPort) (bool, error)
 	Check(ctx context.Context, s network.CheckSpec) []network.Hop
 	Capture(s capture.Spec) (*capture.Capture, error)
 	Reach(s network.ReachSpec) ([]network.ReachPort, error)

@@ -406,13 +406,30 @@ func (m *Manager) Published(containerID string) []Published {
 // Queries are the questions that a container has asked for names, the last ones,
 // and whom it asks. It returns a NotFound error for one that does not ask us.
 func (m *Manager) Queries(ctx context.Context, container string) (keeper.Queries, error) {
-	m.mu.Lock()
-	b := m.sandboxes[container]
-	m.mu.Unlock()
-	if b == nil || len(b.Spec.Networks) == 0 || m.opts.Keeper == nil {
+	if !m.AsksUs(container) {
 		return keeper.Queries{}, errdefs.ErrNotFound.WithMessage("the container is on no network with names of its own: it asks the servers of its resolv.conf itself")
 	}
 	return m.opts.Keeper.Queries(ctx, container)
+}
+
+// AsksUs tells whether a container has a name server of ours.
+func (m *Manager) AsksUs(container string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	b := m.sandboxes[container]
+	return b != nil && len(b.Spec.Networks) > 0 && m.opts.Keeper != nil
+}
+
+// Follow calls fn with what a container that asks us asks from now on, see
+// [keeper.Client.Follow].
+func (m *Manager) Follow(ctx context.Context, container string, fn func(keeper.Followed) error) error {
+	return m.opts.Keeper.Follow(ctx, container, fn)
+}
+
+// AskedByUs tells whether a socket in the network of a container that asks us is
+// ours, for a question that was passed on.
+func (m *Manager) AskedByUs(ctx context.Context, container, proto string, local netip.AddrPort) (bool, error) {
+	return m.opts.Keeper.Asked(ctx, container, proto, local)
 }
 
 // unserve takes back what Serve has done.

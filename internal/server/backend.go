@@ -79,6 +79,7 @@ type containerBackend interface {
 	Deaths(o engine.DeathsOptions) ([]*death.Record, error)
 	Subject(ref string) (engine.Subject, error)
 	Trace(ref string) (t engine.TraceTarget, release func(), err error)
+	TraceQueries(ref string) (t engine.QueriesTarget, release func(), err error)
 	VolumeUsers(volume, but string) []string
 	LastLines(ref string) ([]death.Line, error)
 	LookIntoFiles(ctx context.Context, ref string, fn func(engine.OpenFiles)) error

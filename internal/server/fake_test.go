@@ -225,6 +225,10 @@ func (f *fake) ContainerExecInspect(context.Context, string) (*container.ExecIns
 	return &container.ExecInspectResponse{ID: "e1", ExitCode: f.code}, nil
 }
 
+func (f *fake) TraceQueries(ref string) (engine.QueriesTarget, func(), error) {
+	return engine.QueriesTarget{}, nil, errdefs.ErrNotFound.WithMessage("No such container: " + ref)
+}
+
 func (f *fake) Trace(ref string) (engine.TraceTarget, func(), error) {
 	if ref != "web" {
 		return engine.TraceTarget{}, nil, errdefs.ErrNotFound.WithMessage("No such container: " + ref)

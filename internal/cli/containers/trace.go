@@ -23,14 +23,14 @@ type traceOptions struct {
 }
 
 // traceViews are the words that may stand in front of the container.
-var traceViews = []string{"calls", "exec", "open", "signal", "tcp"}
+var traceViews = []string{"calls", "dns", "exec", "open", "signal", "tcp"}
 
 // NewTrace returns "trace".
 func NewTrace(a *command.App) *cobra.Command {
 	o := traceOptions{}
 	cmd := &cobra.Command{
-		Use:   "trace [OPTIONS] [calls|exec|open|signal|tcp] CONTAINER",
-		Short: "Follow the system calls, programs, signals or connections of a running container",
+		Use:   "trace [OPTIONS] [calls|dns|exec|open|signal|tcp] CONTAINER",
+		Short: "Follow the system calls, programs, signals, connections or name queries of a running container",
 		Long: `Follow what all processes of a running container do, from outside: nothing in it is stopped or changed.
 
   porthole trace web                        all system calls, as strace prints them
@@ -42,6 +42,8 @@ func NewTrace(a *command.App) *cobra.Command {
   porthole trace open web                   files that are opened
   porthole trace signal web                 signals, and who sends them
   porthole trace tcp web                    connections
+  porthole trace dns web                    names that are looked up, whom that asks, and what it gets
+  porthole trace dns --failed web           only those without an answer, or with an error
 
 The time in front of a line is when it began; [PID] is as in the container. Ctrl-C ends.`,
 		Args: command.RangeArgs(1, 2),
@@ -65,8 +67,8 @@ The time in front of a line is when it began; [PID] is as in the container. Ctrl
 	}
 	set := cmd.Flags()
 	set.StringSliceVarP(&o.Calls, "expr", "e", nil, "Only these system calls, as in openat,connect")
-	set.BoolVar(&o.Failed, "failed", false, "Only system calls that fail")
-	set.DurationVar(&o.Slow, "slow", 0, "Only system calls that take so long, as in 10ms")
+	set.BoolVar(&o.Failed, "failed", false, "Only system calls, or name queries, that fail")
+	set.DurationVar(&o.Slow, "slow", 0, "Only system calls, or name queries, that take so long, as in 10ms")
 	set.BoolVarP(&o.Summary, "summary", "c", false, "Count system calls, and print a table at the end")
 	set.IntVarP(&o.Count, "count", "n", 0, "End after so many lines")
 	set.DurationVar(&o.Duration, "for", 0, "End after so long, as in 30s")
@@ -115,8 +117,12 @@ func (o *traceOptions) text(a *command.App, name string) func(*api.TraceEvent) e
 		var err error
 		switch e.Kind {
 		case api.TraceBegin:
-			_, err = fmt.Fprintf(a.Err, "tracing %s, Ctrl-C ends\n", name)
+			_, err = fmt.Fprintf(a.Err, "tracing %s%s, Ctrl-C ends\n", name, sourcesText(e.Sources))
 		case api.TraceLost:
+			if e.Why != "" {
+				_, err = fmt.Fprintln(a.Err, command.Visible(e.Why))
+				break
+			}
 			_, err = fmt.Fprintf(a.Err, "%d events were dropped: they came faster than they could be told\n", e.Lost)
 		case api.TraceSummary:
 			sums = e.Sums
@@ -126,6 +132,9 @@ func (o *traceOptions) text(a *command.App, name string) func(*api.TraceEvent) e
 			}
 			if e.Lost > 0 {
 				_, _ = fmt.Fprintf(a.Err, "%d events were told, %d dropped\n", e.Sent, e.Lost)
+			}
+			if e.LeftOut > 0 {
+				_, _ = fmt.Fprintf(a.Err, "%d queries were left out: it shares its network, and they are of others, or of processes that are not known\n", e.LeftOut)
 			}
 			if e.Why != "" {
 				_, _ = fmt.Fprintf(a.Err, "the trace has ended: %s\n", e.Why)
@@ -170,8 +179,43 @@ func traceLine(e *api.TraceEvent) string {
 		return line
 	case api.TraceTCP:
 		return head + fmt.Sprintf(" %s > %s %s → %s", e.Local, e.Remote, e.OldState, e.NewState)
+	case api.TraceDNS:
+		return head + " " + queryText(e.DNS) + fmt.Sprintf(" <%.6f> (%s)", time.Duration(e.TookNanoseconds).Seconds(), e.DNS.Source)
 	}
 	return head + " " + e.Kind
+}
+
+// queryText is a question for a name, whom it went to, and what became of it.
+func queryText(q *api.TraceQuery) string {
+	text := q.Type + " " + q.Name
+	if q.Server != "" {
+		text += " by " + q.Protocol + " of " + q.Server
+	}
+	switch {
+	case q.Error != "":
+		return text + " = " + q.Error
+	case q.Code != "NOERROR":
+		text += " = " + q.Code
+	case len(q.Answers) == 0:
+		text += " = no records"
+	default:
+		text += " = " + strings.Join(q.Answers, ", ")
+	}
+	if q.Truncated {
+		text += ", cut short"
+	}
+	return text
+}
+
+// sourcesText tells who speaks.
+func sourcesText(sources []string) string {
+	switch {
+	case len(sources) == 0:
+		return ""
+	case slices.Contains(sources, api.SourceResolver):
+		return " by its name server and packets of port 53"
+	}
+	return " by packets of port 53"
 }
 
 // commandNote is the command line as JSON, which shows where each word ends.

@@ -18,6 +18,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/portholehq/porthole/api"
+	"github.com/portholehq/porthole/internal/debug/queries"
 	"github.com/portholehq/porthole/internal/engine"
 	"github.com/portholehq/porthole/internal/linux/calltrace"
 	"github.com/portholehq/porthole/internal/linux/probe"
@@ -28,6 +29,7 @@ import (
 // Source is what knows the containers: the engine.
 type Source interface {
 	Trace(ref string) (t engine.TraceTarget, release func(), err error)
+	queries.Source
 }
 
 var _ Source = (*engine.Engine)(nil)
@@ -35,7 +37,7 @@ var _ Source = (*engine.Engine)(nil)
 // Options select what is told.
 type Options struct {
 	Container string
-	View      string   // calls, exec, signal, tcp or open; empty: calls
+	View      string   // calls, dns, exec, signal, tcp or open; empty: calls
 	Calls     []string // only these calls; empty: all of the view
 	Failed    bool     // only calls that fail
 	Slow      time.Duration
@@ -60,13 +62,13 @@ func (o *Options) settle() (calltrace.Options, error) {
 		o.View = "calls"
 	}
 	if out.Kinds = views[o.View]; out.Kinds == nil {
-		return out, problem.WithHint(problem.Errorf(errdefs.ErrInvalidArgument, "unknown view: %s", o.View), "there are calls, exec, open, signal and tcp")
+		return out, problem.WithHint(problem.Errorf(errdefs.ErrInvalidArgument, "unknown view: %s", o.View), "there are calls, dns, exec, open, signal and tcp")
 	}
 	if !slices.Contains(out.Kinds, calltrace.Call) && (o.Failed || o.Slow > 0 || o.Summary || len(o.Calls) > 0) {
 		return out, problem.Errorf(errdefs.ErrInvalidArgument, "the view %s shows no system calls: it cannot be narrowed to some of them, or summed up", o.View)
 	}
-	if o.Slow < 0 || o.Count < 0 || o.Duration < 0 {
-		return out, problem.Errorf(errdefs.ErrInvalidArgument, "times and counts must not be negative")
+	if err := o.bounds(); err != nil {
+		return out, err
 	}
 	out.Calls = o.Calls
 	if o.View == "open" && len(o.Calls) == 0 {
@@ -100,6 +102,9 @@ func unknownCall(name string) error {
 // begun, the last why it has ended. Emit is called by one goroutine; its error
 // ends the trace and is returned.
 func Run(ctx context.Context, src Source, o Options, emit func(*api.TraceEvent) error) error {
+	if o.View == "dns" {
+		return runQueries(ctx, src, o, emit)
+	}
 	opts, err := o.settle()
 	if err != nil {
 		return err
@@ -130,6 +135,26 @@ func Run(ctx context.Context, src Source, o Options, emit func(*api.TraceEvent) 
 	s := session{options: o, tracer: tracer, emit: emit, stop: cancel}
 	err = s.run(ctx)
 	return errors.Join(err, tracer.Close())
+}
+
+// runQueries is Run for the view dns, which the kernel is not asked for.
+func runQueries(ctx context.Context, src Source, o Options, emit func(*api.TraceEvent) error) error {
+	if o.Summary || len(o.Calls) > 0 {
+		return problem.Errorf(errdefs.ErrInvalidArgument, "the view dns shows no system calls: it cannot be narrowed to some of them, or summed up")
+	}
+	if err := o.bounds(); err != nil {
+		return err
+	}
+	return queries.Run(ctx, src, queries.Options{
+		Container: o.Container, Failed: o.Failed, Slow: o.Slow, Count: o.Count, Duration: o.Duration,
+	}, emit)
+}
+
+func (o *Options) bounds() error {
+	if o.Slow < 0 || o.Count < 0 || o.Duration < 0 {
+		return problem.Errorf(errdefs.ErrInvalidArgument, "times and counts must not be negative")
+	}
+	return nil
 }
 
 // Why a trace has ended.

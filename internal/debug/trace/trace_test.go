@@ -50,13 +50,29 @@ func (none) Trace(ref string) (engine.TraceTarget, func(), error) {
 	return engine.TraceTarget{}, nil, errdefs.ErrNotFound.WithMessage("No such container: " + ref)
 }
 
+func (none) TraceQueries(ref string) (engine.QueriesTarget, func(), error) {
+	return engine.QueriesTarget{}, nil, errdefs.ErrNotFound.WithMessage("No such container: " + ref)
+}
+
 func TestRefused(t *testing.T) {
-	err := Run(t.Context(), none{}, Options{Container: "x"}, func(*api.TraceEvent) error {
-		t.Error("something was told")
-		return nil
-	})
-	if !errdefs.IsNotFound(err) {
-		t.Errorf("got %v", err)
+	for _, tt := range []struct {
+		o    Options
+		want func(error) bool
+	}{
+		{Options{}, errdefs.IsNotFound},
+		{Options{View: "dns"}, errdefs.IsNotFound},
+		{Options{View: "dns", Summary: true}, errdefs.IsInvalidArgument},
+		{Options{View: "dns", Calls: []string{"read"}}, errdefs.IsInvalidArgument},
+		{Options{View: "dns", Count: -1}, errdefs.IsInvalidArgument},
+	} {
+		tt.o.Container = "x"
+		err := Run(t.Context(), none{}, tt.o, func(*api.TraceEvent) error {
+			t.Error("something was told")
+			return nil
+		})
+		if !tt.want(err) {
+			t.Errorf("%+v: got %v", tt.o, err)
+		}
 	}
 }
 

@@ -30,6 +30,10 @@ type box struct {
 	pidfd  *os.File
 	log    resolver.Log
 
+	askers chan struct{} // has a token for each search for an asker
+	sent   sent
+	over   chan struct{} // closed with the box
+
 	entering    chan struct{} // has a token for each thread in the container's namespace
 	connections atomic.Uint64
 	open        atomic.Int64
@@ -51,7 +55,10 @@ func newBox(s *Server, spec Sandbox) (*box, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open process %d of container: %w", spec.Pid, err)
 	}
-	b := &box{keeper: s, entering: make(chan struct{}, maxEntering), pidfd: os.NewFile(uintptr(fd), "pidfd")}
+	b := &box{
+		keeper: s, entering: make(chan struct{}, maxEntering), askers: make(chan struct{}, maxAskers), over: make(chan struct{}),
+		pidfd: os.NewFile(uintptr(fd), "pidfd"),
+	}
 	if b.netns, err = ns.Open(spec.Pid, ns.Net); err != nil {
 		return nil, errors.Join(fmt.Errorf("open network of container: %w", err), b.pidfd.Close())
 	}
@@ -142,6 +149,7 @@ func (b *box) close() {
 		return
 	}
 	b.closed = true
+	close(b.over)
 	for _, o := range b.ports {
 		o.close()
 	}
@@ -196,6 +204,7 @@ func (b *box) serveNames() error {
 		return fmt.Errorf("serve names in container: %w", err)
 	}
 	handler := resolver.New(b, &b.log)
+	handler.Asker = b.asker
 	for _, s := range []*dns.Server{{PacketConn: packets, Handler: handler, UDPSize: dns.MaxMsgSize}, {Listener: netutil.LimitListener(stream, maxStreams), Handler: handler}} {
 		// Shutdown of a server that has not begun yet would do nothing.
 		begun := make(chan struct{})
@@ -289,6 +298,11 @@ func (b *box) Dial(ctx context.Context, network string, u resolver.Upstream) (co
 	}
 	if u.Inside {
 		err = b.enter(ctx, dial)
+		if err == nil && b.log.Followed() {
+			if local, bad := netip.ParseAddrPort(conn.LocalAddr().String()); bad == nil {
+				b.sent.add(network, local)
+			}
+		}
 	} else {
 		err = dial()
 	}

@@ -188,6 +188,16 @@ func (c *Client) do(ctx context.Context, method, path string, in, out any) error
 }
 
 func (c *Client) ask(ctx context.Context, method, path string, in, out any) error {
+	return c.stream(ctx, method, path, in, func(body io.Reader) error {
+		if out == nil {
+			return nil
+		}
+		return json.NewDecoder(body).Decode(out)
+	})
+}
+
+// stream asks, and reads the body of a good answer by read.
+func (c *Client) stream(ctx context.Context, method, path string, in any, read func(io.Reader) error) error {
 	var body io.Reader = http.NoBody
 	if in != nil {
 		text, err := json.Marshal(in)
@@ -206,10 +216,7 @@ func (c *Client) ask(ctx context.Context, method, path string, in, out any) erro
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode == http.StatusOK {
-		if out == nil {
-			return nil
-		}
-		return json.NewDecoder(resp.Body).Decode(out)
+		return read(resp.Body)
 	}
 	var r Refusal
 	if err := json.NewDecoder(resp.Body).Decode(&r); err != nil {

@@ -182,6 +182,8 @@ func (s *Server) routes() http.Handler {
 		q.Upstreams, q.External = b.Upstreams()
 		answer(w, q)
 	})
+	mux.HandleFunc("GET /sandboxes/{id}/queries/follow", s.follow)
+	mux.HandleFunc("GET /sandboxes/{id}/asked", s.asked)
 	return mux
 }
 

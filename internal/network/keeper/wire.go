@@ -10,6 +10,8 @@
 //	DELETE /sandboxes/ID
 //	GET    /sandboxes       []Status
 //	GET    /sandboxes/ID/queries
+//	GET    /sandboxes/ID/queries/follow   a stream of Followed
+//	GET    /sandboxes/ID/asked?network=udp&local=ADDRESS:PORT
 //
 // A sandbox ends by itself when the container's first process does, so that
 // nothing is held for a container that has ended while no daemon lived. A keeper
@@ -113,6 +115,17 @@ type Queries struct {
 	Last      []resolver.Query    `json:"last"`
 	Upstreams []resolver.Upstream `json:"upstreams"`
 	External  bool                `json:"external"`
+}
+
+// Followed is a line of the stream of queries. The first one is empty: what is
+// asked from then on is told.
+type Followed struct {
+	Query *resolver.Query `json:"query,omitempty"`
+	// Dropped counts those that were asked before Query and are not told, since
+	// they came faster than they were read.
+	Dropped uint64 `json:"dropped,omitempty"`
+	// End stands in the last line: the container has ended.
+	End bool `json:"end,omitempty"`
 }
 
 // Refusal is the body of an answer with an error status.

@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/portholehq/porthole/internal/linux/sockowner"
 )
 
 // Source knows the names. Its methods are called by several goroutines at once.
@@ -59,6 +61,9 @@ type Query struct {
 	Answers  []string      `json:"answers,omitempty"`
 	Took     time.Duration `json:"took"`
 	Error    string        `json:"error,omitempty"`
+	// Asker is the process that has asked; nil where it is not known, or nobody
+	// follows the queries.
+	Asker *sockowner.Process `json:"asker,omitempty"`
 }
 
 // ttl of names on the networks: they change as containers come and go. It is
@@ -77,6 +82,10 @@ type Resolver struct {
 	source Source
 	log    *Log
 	asking chan struct{} // has a token for each question that waits for servers
+
+	// Asker, which may be nil, finds who asks from an address. It is called while
+	// the question waits, and only when somebody follows the log.
+	Asker func(network string, client netip.AddrPort) *sockowner.Process
 }
 
 // New returns a resolver that writes down queries in log.
@@ -89,10 +98,15 @@ func (r *Resolver) ServeDNS(w dns.ResponseWriter, req *dns.Msg) {
 	begin := time.Now()
 	network := w.LocalAddr().Network()
 	q := Query{At: begin, Protocol: network}
+	if r.Asker != nil && r.log.Followed() {
+		if client, err := netip.ParseAddrPort(w.RemoteAddr().String()); err == nil {
+			q.Asker = r.Asker(network, client)
+		}
+	}
 	resp := r.answer(network, req, &q)
 	q.Took = time.Since(begin)
 	q.Code = dns.RcodeToString[resp.Rcode]
-	q.Answers = kept(resp.Answer)
+	q.Answers = Answers(resp.Answer)
 	r.log.add(q)
 	if network == "udp" {
 		resp.Truncate(bufferSize(req))
@@ -114,7 +128,8 @@ const (
 	keptBytes   = 256 // of each
 )
 
-func kept(answers []dns.RR) (list []string) {
+// Answers are the records of an answer in words, as much of them as the log keeps.
+func Answers(answers []dns.RR) (list []string) {
 	for i, rr := range answers {
 		if i == keptAnswers {
 			return append(list, fmt.Sprintf("and %d more", len(answers)-i))
@@ -139,18 +154,24 @@ func (r *Resolver) answer(network string, req *dns.Msg, q *Query) *dns.Msg {
 		return reply(req, dns.RcodeFormatError)
 	}
 	question := req.Question[0]
-	q.Name, q.Type = strings.TrimSuffix(question.Name, "."), dns.TypeToString[question.Qtype]
-	if q.Type == "" {
-		q.Type = "TYPE" + strconv.Itoa(int(question.Qtype))
-	}
-	if q.Name == "" {
-		q.Name = "."
-	}
+	q.Name, q.Type = Words(question)
 	if resp := r.local(req, question); resp != nil {
 		q.Server = Embedded
 		return resp
 	}
 	return r.forward(network, req, q)
+}
+
+// Words are the name and the type of a question as the log has them.
+func Words(q dns.Question) (name, typ string) {
+	name, typ = strings.TrimSuffix(q.Name, "."), dns.TypeToString[q.Qtype]
+	if typ == "" {
+		typ = "TYPE" + strconv.Itoa(int(q.Qtype))
+	}
+	if name == "" {
+		name = "."
+	}
+	return name, typ
 }
 
 // reply is an answer to req without records. It tells an EDNS client that we

@@ -315,3 +315,19 @@ func TestLogOfLargeAnswers(t *testing.T) {
 		t.Errorf("the last of them is %q", end)
 	}
 }
+
+// TestFollower has one who does not read.
+func TestFollower(t *testing.T) {
+	var l Log
+	f := l.Follow()
+	for range Kept + 3 {
+		l.add(Query{Name: "x"})
+	}
+	if got := f.Dropped(); got != 3 || len(f.C) != Kept || f.Dropped() != 0 {
+		t.Errorf("%d dropped, %d there", got, len(f.C))
+	}
+	f.Close()
+	if l.add(Query{}); l.Followed() || len(f.C) != Kept {
+		t.Error("it is followed still")
+	}
+}
