@@ -3,8 +3,8 @@ package engine
 import (
 	"context"
 	"io"
-	"net/netip"
 	"log/slog"
+	"net/netip"
 	"os"
 	"syscall"
 	"time"

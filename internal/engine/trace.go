@@ -82,7 +82,9 @@ func (e *Engine) TraceQueries(ref string) (t QueriesTarget, release func(), err 
 		t.Shared = t.Shared || r.ID != v.ID && r.Pid > 0 && r.NetworkOf == owner
 	}
 	if e.deps.Network.AsksUs(owner) {
-		t.Follow = func(ctx context.Context, fn func(netkeeper.Followed) error) error { return e.deps.Network.Follow(ctx, owner, fn) }
+		t.Follow = func(ctx context.Context, fn func(netkeeper.Followed) error) error {
+			return e.deps.Network.Follow(ctx, owner, fn)
+		}
 		t.AskedByUs = func(ctx context.Context, proto string, local netip.AddrPort) (bool, error) {
 			return e.deps.Network.AskedByUs(ctx, owner, proto, local)
 		}

@@ -194,7 +194,7 @@ func (b *book) begin(f flow, next uint32) {
 func (b *book) stream(f flow, s segment, at time.Time, own bool) {
 	x := b.streams[f]
 	behind := int32(x.next - s.seq) // of what was sent again
-	if behind < 0 { // one is missing
+	if behind < 0 {                 // one is missing
 		delete(b.streams, f)
 		b.lost++
 		return
