@@ -298,7 +298,7 @@ func (b *box) Dial(ctx context.Context, network string, u resolver.Upstream) (co
 	}
 	if u.Inside {
 		err = b.enter(ctx, dial)
-		if err == nil && b.log.Followed() {
+		if err == nil { // also when nobody follows: he who comes next may see its packets
 			if local, bad := netip.ParseAddrPort(conn.LocalAddr().String()); bad == nil {
 				b.sent.add(network, local)
 			}
