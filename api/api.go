@@ -189,6 +189,10 @@ type InfoEvidence struct {
 	// SignalsLost of them could not be remembered.
 	SignalsSeen uint64 `json:"SignalsSeen"`
 	SignalsLost uint64 `json:"SignalsLost"`
+	// DeedsSeen are programs, ends, signals and connections of containers that were
+	// told of; DeedsLost were not, because one did more in a second than is kept.
+	DeedsSeen uint64 `json:"DeedsSeen"`
+	DeedsLost uint64 `json:"DeedsLost"`
 }
 
 // InfoIsolation is how containers are kept apart unless they say otherwise.

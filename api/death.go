@@ -54,12 +54,15 @@ type Death struct {
 	Stop    *DeathStop   `json:"Stop,omitempty"` // what the daemon was asked to do
 	// Sender is the process, other than the daemon's own, that sent the signal of
 	// the end, or one just before it; absent: nobody did, or it is not known.
-	Sender   *DeathSender `json:"Sender,omitempty"`
-	Denials  []Denial     `json:"Denials,omitempty"` // system calls that were refused
-	Learned  *Learned     `json:"Learned,omitempty"` // what it has written to (--read-only=learn)
-	OOMKills []OOMKill    `json:"OOMKills,omitempty"`
-	OOMCount uint64       `json:"OOMCount,omitempty"` // what the kernel counted, which may be more than it told of
-	Signals  *SignalMasks `json:"Signals,omitempty"`
+	Sender  *DeathSender `json:"Sender,omitempty"`
+	Denials []Denial     `json:"Denials,omitempty"` // system calls that were refused
+	Learned *Learned     `json:"Learned,omitempty"` // what it has written to (--read-only=learn)
+	// Activity are the last things that happened to its processes and may tell why it
+	// ended: ends with an error, signals, connections that could not be opened.
+	Activity []DeathActivity `json:"Activity,omitempty"`
+	OOMKills []OOMKill       `json:"OOMKills,omitempty"`
+	OOMCount uint64          `json:"OOMCount,omitempty"` // what the kernel counted, which may be more than it told of
+	Signals  *SignalMasks    `json:"Signals,omitempty"`
 
 	LastLines   []DeathLine  `json:"LastLines,omitempty"`
 	LastSamples []*Sample    `json:"LastSamples,omitempty"`
@@ -163,6 +166,18 @@ func (l *Learned) Text() []string {
 		lines = append(lines, "nothing can be mounted for what is in / itself: "+strings.Join(l.AtRoot[:min(few, len(l.AtRoot))], ", "))
 	}
 	return lines
+}
+
+// DeathActivity is one thing that happened to a process of a container.
+type DeathActivity struct {
+	Time     time.Time `json:"Time"`
+	Kind     string    `json:"Kind"`          // exit, signal or refused
+	PID      int       `json:"Pid,omitempty"` // in the container
+	Process  string    `json:"Process"`
+	ExitCode *int      `json:"ExitCode,omitempty"` // of an exit: 128 + signal
+	Signal   string    `json:"Signal,omitempty"`
+	Remote   string    `json:"Remote,omitempty"` // of a connection
+	Text     string    `json:"Text"`             // in one line
 }
 
 // DeathSender is a process that sent a signal, as the host sees it.

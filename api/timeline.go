@@ -7,7 +7,8 @@ import "time"
 // removed, as long as its death is recorded. Parameters: since= and until= (UNIX
 // seconds), around= (an event such as "die" or "oom", of which the last one counts),
 // window= (seconds before and after that, 30 if absent), limit= (the last entries
-// only, 1000 if absent).
+// only, 1000 if absent), only= (sources or kinds of entries, with commas between; all
+// if absent).
 type Timeline struct {
 	ContainerID string          `json:"ContainerId"`
 	Name        string          `json:"Name"`
@@ -28,6 +29,11 @@ const (
 	TimelineHealth = "health" // a health check
 	TimelineSample = "sample" // figures that were out of the ordinary
 	TimelineDeath  = "death"  // the record of an end, of an exec's too
+
+	// What the kernel told of its processes, where it lets us watch: kinds exec, exit
+	// and signal; connect, refused, accept and listen.
+	TimelineProcess    = "process"
+	TimelineConnection = "connection"
 )
 
 // TimelineEntry is one thing that happened.

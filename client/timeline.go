@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/portholehq/porthole/api"
@@ -18,6 +19,7 @@ type TimelineOptions struct {
 	Around string
 	Window time.Duration // whole seconds; 0: the daemon's, 30 s
 	Limit  int           // the last entries only; 0: the daemon's, 1000
+	Only   []string      // sources or kinds of entries, such as "process" or "exit"; empty: all
 }
 
 // Timeline tells all that is recorded of a container in one order; by name or id,
@@ -31,6 +33,9 @@ func (c *Client) Timeline(ctx context.Context, container string, o TimelineOptio
 	}
 	if o.Around != "" {
 		q.Set("around", o.Around)
+	}
+	if len(o.Only) > 0 {
+		q.Set("only", strings.Join(o.Only, ","))
 	}
 	for key, n := range map[string]int{"window": int(o.Window / time.Second), "limit": o.Limit} {
 		if n != 0 {

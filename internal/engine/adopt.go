@@ -331,7 +331,7 @@ func (e *Engine) takeUp(c *ctr, task Task) {
 	e.goWork(e.inheritTools(c.id, task)) // ends what belongs to no session any more
 	e.startSampling(c.view(), task)
 	e.startProbes(c)
-	e.noteGroup(c.view())
+	e.noteGroup(c.view(), c.view().Life.Run)
 	c.denials.Store(e.logDenials(c.view(), true))
 	e.goWork(func() { e.watch(c, task, settled) })
 }

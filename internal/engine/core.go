@@ -43,6 +43,7 @@ type Engine struct {
 	expected   chan struct{} // one for each start that is expected
 	clearing   chan struct{} // one for each step of a build that is cleared away
 	traces     chan struct{} // one for each trace that goes on
+	activity   activityBook
 	groups     groupBook
 	// noMapping is why no container can have a user namespace of its own; nil: they can.
 	noMapping error
@@ -104,6 +105,7 @@ func New(ctx context.Context, deps Deps) (*Engine, error) {
 		return nil, err
 	}
 	e.followKernelLog()
+	e.goWork(e.followActivity)
 	e.goWork(e.sweepExecs)
 	e.goWork(e.trimRemainsRegularly)
 	e.goWork(e.emptyOldTrash)

@@ -16,6 +16,7 @@ import (
 	"github.com/portholehq/porthole/internal/crilog"
 	"github.com/portholehq/porthole/internal/engine/state"
 	"github.com/portholehq/porthole/internal/event"
+	"github.com/portholehq/porthole/internal/record/activity"
 	"github.com/portholehq/porthole/internal/record/death"
 	"github.com/portholehq/porthole/internal/record/sample"
 	"github.com/portholehq/porthole/internal/runtime"
@@ -212,14 +213,16 @@ func (e *Engine) Deaths(o DeathsOptions) ([]*death.Record, error) {
 
 // remains is what is left of a run when its process has ended, and goes with the container.
 type remains struct {
-	lines   []death.Line
-	samples []sample.Sample
-	learned *death.Learned
-	core    *death.Core
+	lines    []death.Line
+	samples  []sample.Sample
+	activity []activity.Entry
+	learned  *death.Learned
+	core     *death.Core
 }
 
 // gatherRemains reads it. It takes well below a millisecond, unless the container is to learn, and may go on while other things of the run are cleared away.
 func (e *Engine) gatherRemains(v *view, core coreState) (r remains) {
+	r.activity = e.endActivity(v)
 	if e.deaths.store == nil {
 		return r
 	}

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -59,6 +60,11 @@ type blind struct{}
 func (blind) Signal(int, syscall.Signal, time.Time) (witness.Signal, bool) {
 	return witness.Signal{}, false
 }
+func (blind) Follow(context.Context, func(*witness.Deed), func()) error {
+	return errors.New("there is no way")
+}
+func (blind) Drain(context.Context)           {}
+func (blind) Refresh() error                  { return nil }
 func (blind) Counts() (witness.Counts, error) { return witness.Counts{}, errors.New("there is no way") }
 
 // Whoever asks for what cannot be is told when the container is created.

@@ -94,7 +94,7 @@ func (e *Engine) exited(c *ctr, task Task, settled chan struct{}) {
 	e.disconnect(ctx, c, before)
 	last := <-left // before a removal takes away what it reads
 	pending.complete(func(r *death.Record) {
-		r.LastLines, r.LastSamples, r.Learned, r.Core = last.lines, last.samples, last.learned, last.core
+		r.LastLines, r.LastSamples, r.Learned, r.Core, r.Activity = last.lines, last.samples, last.learned, last.core, last.activity
 	})
 	e.goWork(func() {
 		e.clear(c, task)

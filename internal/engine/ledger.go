@@ -86,6 +86,7 @@ func (e *Engine) containerClaims(names map[string]string) []ledger.Claim {
 		own("state")
 		own("log", "logs")
 		own("samples", "samples")
+		own("activity", "activity")
 	}
 	return list
 }

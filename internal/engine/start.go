@@ -194,7 +194,7 @@ func (s *starting) run(ctx context.Context) error {
 		return err
 	}
 	s.e.feedFollowers(ctx, s.c.id, s.task)
-	s.e.noteGroup(s.v)
+	s.e.noteGroup(s.v, s.v.Life.Run+1)
 	if denials := s.e.logDenials(s.v, false); denials != nil {
 		s.steps.AddFunc(denials.end)
 		s.c.denials.Store(denials)

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"os"
 	"sync"
 	"syscall"
@@ -11,10 +12,17 @@ import (
 	"github.com/portholehq/porthole/internal/record/death"
 )
 
-// Witness tells who has sent a signal to a process of a container, since a time. It does not wait.
+// Witness tells who has sent a signal to a process of a container, since a time, and what the processes do. Only Follow
+// and Drain wait.
 type Witness interface {
 	Signal(pid int, sig syscall.Signal, since time.Time) (witness.Signal, bool)
 	Counts() (witness.Counts, error)
+	// Follow calls fn with each deed, and idle when there are none, until the context ends.
+	Follow(ctx context.Context, fn func(*witness.Deed), idle func()) error
+	// Drain waits until all deeds so far were told to who follows.
+	Drain(ctx context.Context)
+	// Refresh makes sure that new groups are seen.
+	Refresh() error
 }
 
 // byTracepoint is the source of what a Witness knows.
@@ -78,16 +86,30 @@ type groupBook struct {
 	order  []uint64
 }
 
-type groupOwner struct{ id, name string }
+type groupOwner struct {
+	id, name string
+	app      uint64 // cgroup id of the group of its own processes
+	run      int    // the last that was started
+}
 
 // maxGroups are remembered.
 const maxGroups = 1024
 
-// noteGroup remembers the control group of a container whose processes are about to begin.
-func (e *Engine) noteGroup(v *view) {
+// noteGroup remembers the control group of a container, with the run whose processes are about to begin, or have begun.
+func (e *Engine) noteGroup(v *view, run int) {
+	if e.deps.Witness == nil {
+		return
+	}
 	group, err := e.groupOf(v.ID).ID("")
-	if e.deps.Witness == nil || err != nil || group == 0 {
+	if err != nil || group == 0 {
 		return // its processes are then called those of a container that is not known
+	}
+	app, err := e.groupOf(v.ID).ID(cgroup.App)
+	if err == nil {
+		err = e.deps.Witness.Refresh()
+	}
+	if err != nil {
+		e.log.Warn("what its processes do may not be recorded", "container", v.ID, "err", err)
 	}
 	b := &e.groups
 	b.mu.Lock()
@@ -99,15 +121,23 @@ func (e *Engine) noteGroup(v *view) {
 		delete(b.owners, b.order[0])
 		b.order = append(b.order[:0], b.order[1:]...)
 	}
-	b.owners[group] = groupOwner{v.ID, v.Name}
-	b.order = append(b.order, group)
+	if _, known := b.owners[group]; !known {
+		b.order = append(b.order, group)
+	}
+	b.owners[group] = groupOwner{v.ID, v.Name, app, run}
+}
+
+// owner finds whose control group it is.
+func (b *groupBook) owner(group uint64) (groupOwner, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	o, ok := b.owners[group]
+	return o, ok
 }
 
 // containerOf finds the container with a control group.
 func (e *Engine) containerOf(group uint64) (id, name string) {
-	e.groups.mu.Lock()
-	defer e.groups.mu.Unlock()
-	if o, ok := e.groups.owners[group]; ok {
+	if o, ok := e.groups.owner(group); ok {
 		return o.id, o.name
 	}
 	return death.UnknownContainer, ""

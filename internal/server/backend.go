@@ -22,6 +22,7 @@ import (
 	phnet "github.com/portholehq/porthole/internal/network"
 	"github.com/portholehq/porthole/internal/network/keeper"
 	"github.com/portholehq/porthole/internal/ps"
+	"github.com/portholehq/porthole/internal/record/activity"
 	"github.com/portholehq/porthole/internal/record/death"
 	"github.com/portholehq/porthole/internal/record/health"
 )
@@ -102,6 +103,7 @@ type streamBackend interface {
 	ContainerTTY(ref string) (bool, error)
 	ContainerLogs(ctx context.Context, ref string, o engine.LogsOptions, fn func(engine.LogEntry) error) error
 	ContainerStats(ctx context.Context, ref string, stream, oneShot bool, fn func(*api.Stats) error) error
+	ContainerActivity(ctx context.Context, ref string) (list []activity.Entry, why, err error)
 	ContainerSamples(ctx context.Context, ref string, o engine.SamplesOptions, fn func(*api.Sample) error) error
 	ContainerAttach(ctx context.Context, ref string, o engine.AttachOptions, open func() (engine.Stream, error)) error
 	ContainerResize(ctx context.Context, ref string, height, width uint) error

@@ -11,6 +11,7 @@ import (
 
 	"github.com/portholehq/porthole/api"
 	"github.com/portholehq/porthole/internal/engine"
+	"github.com/portholehq/porthole/internal/record/activity"
 	"github.com/portholehq/porthole/internal/record/death"
 )
 
@@ -72,6 +73,9 @@ func deathForm(d *death.Record) api.Death {
 			out.Learned.Dirs = append(out.Learned.Dirs, api.LearnedDir(dir))
 		}
 	}
+	for i := range d.Activity {
+		out.Activity = append(out.Activity, deathActivity(&d.Activity[i]))
+	}
 	if s := d.Sender; s != nil {
 		out.Sender = &api.DeathSender{
 			PID: s.PID, PIDInside: s.Inside, UID: s.UID, Command: s.Command, ContainerID: s.Container, ContainerName: s.ContainerName,
@@ -85,6 +89,19 @@ func deathForm(d *death.Record) api.Death {
 		out.Health = &api.DeathHealth{Status: h.Status, FailingStreak: h.FailingStreak, LastOutput: h.LastOutput}
 	}
 	deathPast(&out, d)
+	return out
+}
+
+func deathActivity(x *activity.Entry) api.DeathActivity {
+	out := api.DeathActivity{Time: x.Time, Kind: string(x.Kind), PID: x.PID, Process: x.Process(), Signal: signalName(x.Signal), Remote: x.Remote, Text: x.Text()}
+	if x.Kind == activity.Exit {
+		code := x.Code
+		if x.Signal != 0 {
+			const signalled = 128
+			code = signalled + int(x.Signal)
+		}
+		out.ExitCode = &code
+	}
 	return out
 }
 

@@ -29,6 +29,7 @@ func (s *Server) facts(r *request) error {
 		out.Evidence.SignalsWhy = f.NoSignals.Error()
 	} else {
 		out.Evidence.Signals, out.Evidence.SignalsSeen, out.Evidence.SignalsLost = "eBPF tracepoints", f.Signals.Seen, f.Signals.Failed
+		out.Evidence.DeedsSeen, out.Evidence.DeedsLost = f.Signals.Told, f.Signals.Dropped
 	}
 	return r.json(http.StatusOK, out)
 }

@@ -33,6 +33,7 @@ import (
 	"github.com/portholehq/porthole/internal/event"
 	"github.com/portholehq/porthole/internal/ledger"
 	"github.com/portholehq/porthole/internal/problem"
+	"github.com/portholehq/porthole/internal/record/activity"
 	"github.com/portholehq/porthole/internal/record/death"
 	"github.com/portholehq/porthole/internal/record/health"
 	"github.com/portholehq/porthole/internal/runtime/plan"
@@ -412,6 +413,10 @@ func (f *fake) RegistryLogin(_ context.Context, server string, creds engine.Regi
 
 func (f *fake) RegistrySearch(_ context.Context, _ string, limit int, _ engine.RegistryCredentials) ([]engine.RegistryFound, error) {
 	return []engine.RegistryFound{{Name: "a", StarCount: limit, IsOfficial: true}, {Name: "b", StarCount: 1}}, nil
+}
+
+func (f *fake) ContainerActivity(context.Context, string) (list []activity.Entry, why, err error) {
+	return nil, nil, nil
 }
 
 func (f *fake) ContainerSamples(_ context.Context, ref string, o engine.SamplesOptions, fn func(*api.Sample) error) error {

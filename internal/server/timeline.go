@@ -2,6 +2,7 @@ package server
 
 import (
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/portholehq/porthole/internal/debug/timeline"
@@ -16,6 +17,13 @@ func (s *Server) timeline(r *request) error {
 	}
 	if o.Until, err = r.timestamp("until"); err != nil {
 		return invalid("%w", err)
+	}
+	for _, list := range r.form["only"] {
+		for word := range strings.SplitSeq(list, ",") {
+			if word != "" {
+				o.Only = append(o.Only, word)
+			}
+		}
 	}
 	window, _, err := r.number("window")
 	if err != nil {

@@ -20,12 +20,15 @@ type timelineOptions struct {
 	since, until string
 }
 
+// timelineSources are where entries come from.
+var timelineSources = []string{api.TimelineConnection, api.TimelineDeath, api.TimelineEvent, api.TimelineHealth, api.TimelineLog, api.TimelineProcess, api.TimelineSample}
+
 // NewTimeline returns "timeline".
 func NewTimeline(a *command.App) *cobra.Command {
 	o := timelineOptions{}
 	cmd := &cobra.Command{
 		Use:   "timeline [OPTIONS] CONTAINER",
-		Short: "Show events, output, health checks, figures and ends of a container in one order",
+		Short: "Show events, output, processes, connections, figures and ends of a container in one order",
 		Args:  command.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return o.run(cmd.Context(), a, args[0])
@@ -39,8 +42,10 @@ func NewTimeline(a *command.App) *cobra.Command {
 	set.StringVar(&o.since, "since", "", `Show what happened since then (e.g. "10m", or a timestamp)`)
 	set.StringVar(&o.until, "until", "", "Show what happened until then")
 	set.IntVarP(&o.Limit, "last", "n", 1000, "Only the last entries")
+	set.StringSliceVar(&o.Only, "only", nil, `Only entries of these sources or kinds (e.g. "process,connection", "exit,signal")`)
 	o.AddJSON(set)
 	set.Lookup("json").Usage = "Print the daemon's answer as JSON, for machines"
+	_ = cmd.RegisterFlagCompletionFunc("only", cobra.FixedCompletions(timelineSources, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("around", cobra.FixedCompletions([]string{"die", "health_status", "kill", "oom", "restart", "start", "stop"}, cobra.ShellCompDirectiveNoFileComp))
 	return command.Common(cmd, 0, "container timeline", "timeline")
 }

@@ -259,8 +259,10 @@ func (p printer) ours(i *api.Info) {
 	switch ev := i.Evidence; {
 	case ev.Signals != "":
 		p.line(fmt.Sprintf(" Signals Watched: by %s, %d seen, %d lost", ev.Signals, ev.SignalsSeen, ev.SignalsLost))
+		p.line(fmt.Sprintf(" Programs and Connections Watched: by %s, %d seen, %d lost", ev.Signals, ev.DeedsSeen, ev.DeedsLost))
 	case ev.SignalsWhy != "":
 		p.line(" Signals Watched: no:", ev.SignalsWhy)
+		p.line(" Programs and Connections Watched: no:", ev.SignalsWhy)
 	}
 }
 

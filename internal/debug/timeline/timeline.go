@@ -1,6 +1,6 @@
 // Package timeline brings all that is recorded of a container into one order:
 // events with who asked for them, lines of output, results of health checks,
-// figures that were out of the ordinary, and ends.
+// figures that were out of the ordinary, what its processes did, and ends.
 //
 //	t, err := timeline.Collect(ctx, engine, timeline.Options{Container: "web", Around: "die"})
 //
@@ -22,6 +22,7 @@ import (
 	"github.com/portholehq/porthole/internal/engine"
 	"github.com/portholehq/porthole/internal/event"
 	"github.com/portholehq/porthole/internal/problem"
+	"github.com/portholehq/porthole/internal/record/activity"
 	"github.com/portholehq/porthole/internal/record/death"
 	"github.com/portholehq/porthole/internal/record/health"
 )
@@ -33,6 +34,7 @@ type Source interface {
 	Events(ctx context.Context, o engine.EventsOptions, fn engine.EventFunc) error
 	ContainerLogs(ctx context.Context, ref string, o engine.LogsOptions, fn func(engine.LogEntry) error) error
 	ContainerHealth(ref string) (*container.Health, []health.Result, error)
+	ContainerActivity(ctx context.Context, ref string) (list []activity.Entry, why, err error)
 	ContainerSamples(ctx context.Context, ref string, o engine.SamplesOptions, fn func(*api.Sample) error) error
 }
 
@@ -53,6 +55,8 @@ type Options struct {
 	Around string
 	Window time.Duration // 0: the default
 	Limit  int           // the last entries only; 0: the default
+	// Only has the sources or kinds of entries that are told; empty: all.
+	Only []string
 }
 
 // removed is the status of a container that is known from its deaths alone.
@@ -104,6 +108,7 @@ func Collect(ctx context.Context, src Source, o Options) (*api.Timeline, error) 
 		l.log()
 		l.health()
 		l.samples()
+		l.activity()
 	}
 	l.finish()
 	return l.out, ctx.Err()
@@ -132,7 +137,7 @@ func (l *line) identify() (deaths []*death.Record, created time.Time, err error)
 		d := deaths[0] // the newest: a name may have been that of several
 		l.id, created = d.Container, d.Created
 		l.out.ContainerID, l.out.Name, l.out.Status = d.Container, d.Name, removed
-		l.out.Unknown = append(l.out.Unknown, "the container was removed: of its output there are the last lines of each run, of its checks and figures none")
+		l.out.Unknown = append(l.out.Unknown, "the container was removed: of its output there are the last lines of each run, of its processes what went wrong at the last, of its checks and figures nothing")
 	}
 	return slices.DeleteFunc(deaths, func(d *death.Record) bool { return d.Container != l.id }), created, nil
 }
@@ -226,11 +231,15 @@ func (l *line) anchor(list []api.TimelineEntry) error {
 
 // add takes an entry that lies in the time that was asked for.
 func (l *line) add(e api.TimelineEntry) {
-	if e.Time.Before(l.o.Since) || e.Time.After(l.o.Until) {
+	if e.Time.Before(l.o.Since) || e.Time.After(l.o.Until) || !l.wanted(&e) {
 		return
 	}
 	e.Text = oneLine(e.Text)
 	l.out.Entries = append(l.out.Entries, e)
+}
+
+func (l *line) wanted(e *api.TimelineEntry) bool {
+	return len(l.o.Only) == 0 || slices.Contains(l.o.Only, e.Source) || slices.Contains(l.o.Only, e.Kind)
 }
 
 func oneLine(s string) string {
@@ -250,6 +259,9 @@ func (l *line) death(d *death.Record) {
 	}
 	if l.live || d.Exec != "" {
 		return
+	}
+	for i := range d.Activity {
+		l.deed(&d.Activity[i])
 	}
 	for _, x := range d.LastLines {
 		l.add(api.TimelineEntry{Time: x.Time, Source: api.TimelineLog, Kind: x.Stream, Text: string(x.Text), Run: d.Run})

@@ -2,7 +2,9 @@ package timeline
 
 import (
 	"context"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -15,6 +17,7 @@ import (
 	"github.com/portholehq/porthole/internal/engine"
 	"github.com/portholehq/porthole/internal/engine/state"
 	"github.com/portholehq/porthole/internal/event"
+	"github.com/portholehq/porthole/internal/record/activity"
 	"github.com/portholehq/porthole/internal/record/death"
 	"github.com/portholehq/porthole/internal/record/health"
 )
@@ -28,6 +31,7 @@ type records struct {
 	removed bool
 	events  []event.Record
 	lines   int
+	deeds   []activity.Entry
 }
 
 func (r *records) Subject(ref string) (engine.Subject, error) {
@@ -70,6 +74,10 @@ func (r *records) ContainerLogs(_ context.Context, _ string, o engine.LogsOption
 
 func (r *records) ContainerHealth(string) (*container.Health, []health.Result, error) {
 	return nil, []health.Result{{End: at(12), ExitCode: 1, Output: "down\n", Status: "unhealthy", FailingStreak: 2}}, nil
+}
+
+func (r *records) ContainerActivity(context.Context, string) (list []activity.Entry, why, err error) {
+	return slices.Clone(r.deeds), nil, nil
 }
 
 func (r *records) ContainerSamples(_ context.Context, _ string, _ engine.SamplesOptions, fn func(*api.Sample) error) error {
@@ -159,5 +167,52 @@ func TestNothing(t *testing.T) {
 	got, err := Collect(t.Context(), long, Options{Container: "web", Limit: 20})
 	if err != nil || len(got.Entries) != 20 || got.Omitted == 0 || len(got.Unknown) != 1 {
 		t.Errorf("%d entries, %d omitted, not known %q, %v", len(got.Entries), got.Omitted, got.Unknown, err)
+	}
+}
+
+// What its processes did stands where it happened; of what is usual there are the
+// last, unless somebody asks for it.
+func TestActivity(t *testing.T) {
+	r := web()
+	for i := range maxRoutine + 10 {
+		r.deeds = append(r.deeds, activity.Entry{Time: at(5).Add(time.Duration(i)), Kind: activity.Exec, PID: i + 2, File: "/bin/true", Command: []string{"true"}})
+	}
+	r.deeds = append(r.deeds,
+		activity.Entry{Time: at(6), Kind: activity.Exit, PID: 7, Name: "worker", Signal: syscall.SIGSEGV, Lived: time.Second, Dropped: 12},
+		activity.Entry{Time: at(6), Kind: activity.Refused, PID: 8, Name: "app", Remote: "10.0.0.9:5432", Error: syscall.ECONNREFUSED, More: 3})
+	out, err := Collect(t.Context(), r, Options{Container: "web"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	runs := 0
+	for _, e := range out.Entries {
+		if e.Kind == "exec" {
+			runs++
+		} else if e.Source == api.TimelineProcess || e.Source == api.TimelineConnection {
+			got = append(got, e.Source+" "+e.Kind+" "+e.Text)
+		}
+	}
+	want := []string{
+		"process dropped 12 times more something happened before this, too fast to be recorded",
+		"process exit process 7 (worker) was ended by SIGSEGV after 1s",
+		"connection refused process 8 (app) could not connect to 10.0.0.9:5432: connection refused (and 3 times more in the seconds before)",
+	}
+	if diff := cmp.Diff(want, got); diff != "" || runs != maxRoutine || !strings.Contains(strings.Join(out.Unknown, ""), "10 programs and connections of before") {
+		t.Errorf("%s, %d programs, %q", diff, runs, out.Unknown)
+	}
+	for _, only := range []string{"process", "exec"} {
+		out, err = Collect(t.Context(), r, Options{Container: "web", Only: []string{only}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range out.Entries {
+			if e.Source != api.TimelineProcess {
+				t.Errorf("only %s: %+v", only, e)
+			}
+		}
+		if len(out.Entries) < maxRoutine+10 {
+			t.Errorf("only %s: %d entries", only, len(out.Entries))
+		}
 	}
 }

@@ -90,7 +90,7 @@ func ending(e *evidence) []api.Verdict {
 		if len(e.lines) == 0 {
 			e.unknown = append(e.unknown, "it has written nothing that could tell why it chose this code")
 		}
-		return verdict("exited", api.Certain, fmt.Sprintf("it ended by itself with code %d%s", d.Exit.Code, codeNote(d.Exit.Code)), evidence, e.logsCommand())
+		return verdict("exited", api.Certain, fmt.Sprintf("it ended by itself with code %d%s%s", d.Exit.Code, codeNote(d.Exit.Code), passedOnText(d)), evidence, e.logsCommand())
 	case death.Crashed:
 		return crashed(e)
 	case death.OutOfMem:

@@ -300,7 +300,7 @@ func (e *evidence) others() (out []string) {
 // notes are worth knowing before they hurt.
 func (e *evidence) notes() []string {
 	if !e.lives() {
-		return e.learned()
+		return append(e.deathNotes(), e.learned()...)
 	}
 	var notes []string
 	if ops, err := e.src.Operations(e.id); err == nil {

@@ -143,6 +143,7 @@ struct sock {
 	struct sock_common __sk_common;
 	struct sock_cgroup_data sk_cgrp_data;
 	__u16 sk_protocol;
+	int sk_err;
 };
 
 struct linux_binprm {
@@ -218,6 +219,36 @@ static __always_inline struct numbers numbers_in(struct pid *pid, unsigned int i
 			out.seen = out.inside;
 	}
 	return out;
+}
+
+/* number_beside is the number of a process in the namespace that another one has of
+ * its own; 0: it is not to be seen from there. */
+static __always_inline int number_beside(struct pid *pid, struct pid *other)
+{
+	unsigned int level = BPF_CORE_READ(other, level);
+	struct upid *own = (void *)other + bpf_core_field_offset(other->numbers) + level * bpf_core_type_size(struct upid);
+
+	return numbers_in(pid, BPF_CORE_READ(own, ns, ns.inum)).seen;
+}
+
+/* addresses_of puts the own and the other address of a connection into 16 bytes
+ * each, and gives the family. */
+static __always_inline __u16 addresses_of(const struct sock *sk, void *own, void *other)
+{
+	__u16 family = BPF_CORE_READ(sk, __sk_common.skc_family);
+
+	if (family == 2) {
+		__u32 a = BPF_CORE_READ(sk, __sk_common.skc_rcv_saddr), b = BPF_CORE_READ(sk, __sk_common.skc_daddr);
+
+		__builtin_memcpy(own, &a, 4);
+		__builtin_memcpy(other, &b, 4);
+	} else {
+		struct in6_addr a = BPF_CORE_READ(sk, __sk_common.skc_v6_rcv_saddr), b = BPF_CORE_READ(sk, __sk_common.skc_v6_daddr);
+
+		__builtin_memcpy(own, &a, 16);
+		__builtin_memcpy(other, &b, 16);
+	}
+	return family;
 }
 
 /* numbers_of finds the numbers of a task's process. */

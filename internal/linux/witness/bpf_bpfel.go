@@ -13,6 +13,37 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type bpfDeed struct {
+	_             structs.HostLayout
+	Time          uint64
+	Container     uint64
+	Part          uint64
+	Life          uint64
+	FromContainer uint64
+	Kind          uint32
+	Pid           uint32
+	Inside        uint32
+	Parent        uint32
+	Number        int32
+	Code          int32
+	Result        uint32
+	From          uint32
+	FromInside    uint32
+	FromUid       uint32
+	More          uint32
+	Dropped       uint32
+	ArgsTotal     uint32
+	Family        uint16
+	OwnPort       uint16
+	OtherPort     uint16
+	FileLen       uint16
+	ArgsLen       uint16
+	Reserved      uint16
+	Comm          [16]int8
+	FromComm      [16]int8
+	Data          [640]int8
+}
+
 type bpfKey struct {
 	_      structs.HostLayout
 	Pid    uint32
@@ -43,11 +74,19 @@ type bpfSent struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	bpfMapBudgets         = "budgets"
 	bpfMapCounts          = "counts"
+	bpfMapDeeds           = "deeds"
+	bpfMapDialers         = "dialers"
+	bpfMapDrafts          = "drafts"
+	bpfMapPeers           = "peers"
 	bpfMapScratch         = "scratch"
 	bpfMapSignals         = "signals"
 	bpfProgMarkVictim     = "mark_victim"
+	bpfProgProcessExec    = "process_exec"
+	bpfProgProcessExit    = "process_exit"
 	bpfProgSignalGenerate = "signal_generate"
+	bpfProgTcpState       = "tcp_state"
 	bpfVarParentId        = "parent_id"
 	bpfVarPidNs           = "pid_ns"
 )
@@ -95,14 +134,22 @@ type bpfSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfProgramSpecs struct {
 	MarkVictim     *ebpf.ProgramSpec `ebpf:"mark_victim"`
+	ProcessExec    *ebpf.ProgramSpec `ebpf:"process_exec"`
+	ProcessExit    *ebpf.ProgramSpec `ebpf:"process_exit"`
 	SignalGenerate *ebpf.ProgramSpec `ebpf:"signal_generate"`
+	TcpState       *ebpf.ProgramSpec `ebpf:"tcp_state"`
 }
 
 // bpfMapSpecs contains maps before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfMapSpecs struct {
+	Budgets *ebpf.MapSpec `ebpf:"budgets"`
 	Counts  *ebpf.MapSpec `ebpf:"counts"`
+	Deeds   *ebpf.MapSpec `ebpf:"deeds"`
+	Dialers *ebpf.MapSpec `ebpf:"dialers"`
+	Drafts  *ebpf.MapSpec `ebpf:"drafts"`
+	Peers   *ebpf.MapSpec `ebpf:"peers"`
 	Scratch *ebpf.MapSpec `ebpf:"scratch"`
 	Signals *ebpf.MapSpec `ebpf:"signals"`
 }
@@ -135,14 +182,24 @@ func (o *bpfObjects) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfMaps struct {
+	Budgets *ebpf.Map `ebpf:"budgets"`
 	Counts  *ebpf.Map `ebpf:"counts"`
+	Deeds   *ebpf.Map `ebpf:"deeds"`
+	Dialers *ebpf.Map `ebpf:"dialers"`
+	Drafts  *ebpf.Map `ebpf:"drafts"`
+	Peers   *ebpf.Map `ebpf:"peers"`
 	Scratch *ebpf.Map `ebpf:"scratch"`
 	Signals *ebpf.Map `ebpf:"signals"`
 }
 
 func (m *bpfMaps) Close() error {
 	return _BpfClose(
+		m.Budgets,
 		m.Counts,
+		m.Deeds,
+		m.Dialers,
+		m.Drafts,
+		m.Peers,
 		m.Scratch,
 		m.Signals,
 	)
@@ -161,13 +218,19 @@ type bpfVariables struct {
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfPrograms struct {
 	MarkVictim     *ebpf.Program `ebpf:"mark_victim"`
+	ProcessExec    *ebpf.Program `ebpf:"process_exec"`
+	ProcessExit    *ebpf.Program `ebpf:"process_exit"`
 	SignalGenerate *ebpf.Program `ebpf:"signal_generate"`
+	TcpState       *ebpf.Program `ebpf:"tcp_state"`
 }
 
 func (p *bpfPrograms) Close() error {
 	return _BpfClose(
 		p.MarkVictim,
+		p.ProcessExec,
+		p.ProcessExit,
 		p.SignalGenerate,
+		p.TcpState,
 	)
 }
 

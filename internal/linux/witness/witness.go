@@ -7,6 +7,9 @@
 // watching costs this program no time at all; an old entry makes way for a new
 // one when the map is full.
 //
+// What the processes do besides, as programs that begin and end, and connections, is
+// told to whoever follows ([Witness.Follow]), within a budget for each container.
+//
 // A signal that the sender wrote just before it ended is remembered as well: the
 // entry has its command line, as far as that was in memory.
 package witness
@@ -24,6 +27,7 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/ringbuf"
 
 	"github.com/portholehq/porthole/internal/linux/bpf"
 	"github.com/portholehq/porthole/internal/linux/probe"
@@ -77,6 +81,11 @@ type Witness struct {
 	set   *ebpf.Collection
 	links []io.Closer
 	oom   error // why victims are not watched; nil: they are
+
+	reader *ringbuf.Reader
+	boot   uint64 // both clocks at one time
+	now    time.Time
+	drains drains
 }
 
 // Open begins to watch the processes in the groups below a parent. Parent tells its
@@ -99,22 +108,43 @@ func Open(parent func() (uint64, error)) (*Witness, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &Witness{set: set, parent: parent}
+	w := &Witness{set: set, parent: parent, drains: drains{kick: make(chan struct{}, 1)}}
 	if err := w.refresh(); err != nil {
 		set.Close()
 		return nil, err
 	}
-	l, err := bpf.Attach(set.Programs[bpfProgSignalGenerate], spec.Programs[bpfProgSignalGenerate])
-	if err != nil {
-		set.Close()
-		return nil, err
-	}
-	w.links = append(w.links, l)
-	// Without this the kernel's log still tells of victims.
-	if l, w.oom = bpf.Attach(set.Programs[bpfProgMarkVictim], spec.Programs[bpfProgMarkVictim]); w.oom == nil {
-		w.links = append(w.links, l)
+	if err := w.begin(spec); err != nil {
+		return nil, errors.Join(err, w.Close())
 	}
 	return w, nil
+}
+
+// needed are the programs without which there is no watch.
+var needed = []string{bpfProgSignalGenerate, bpfProgProcessExec, bpfProgProcessExit, bpfProgTcpState}
+
+// begin attaches the programs.
+func (w *Witness) begin(spec *ebpf.CollectionSpec) error {
+	var err error
+	w.now = time.Now()
+	if w.boot, err = bpf.BootClock(); err != nil {
+		return err
+	}
+	if w.reader, err = ringbuf.NewReader(w.set.Maps[bpfMapDeeds]); err != nil {
+		return fmt.Errorf("read what processes do: %w", err)
+	}
+	for _, name := range needed {
+		l, err := bpf.Attach(w.set.Programs[name], spec.Programs[name])
+		if err != nil {
+			return err
+		}
+		w.links = append(w.links, l)
+	}
+	// Without this the kernel's log still tells of victims.
+	var l io.Closer
+	if l, w.oom = bpf.Attach(w.set.Programs[bpfProgMarkVictim], spec.Programs[bpfProgMarkVictim]); w.oom == nil {
+		w.links = append(w.links, l)
+	}
+	return nil
 }
 
 // refresh tells the program which group the parent is now.
@@ -149,6 +179,9 @@ func (w *Witness) Close() error {
 	var errs []error
 	for _, l := range w.links {
 		errs = append(errs, l.Close())
+	}
+	if w.reader != nil {
+		errs = append(errs, w.reader.Close())
 	}
 	w.set.Close()
 	w.set, w.links = nil, nil
@@ -205,12 +238,16 @@ type Counts struct {
 	Seen       uint64 `json:"seen"`       // signals to the processes that are watched
 	Remembered int    `json:"remembered"` // of them, now
 	Failed     uint64 `json:"failed"`     // of them, that could not be
+	Told       uint64 `json:"told"`       // what was told to who follows
+	Dropped    uint64 `json:"dropped"`    // and what was not: more of one container than it may have in a second, or of all than there was room for
 }
 
 // counts of the program, by their place in its map.
 const (
 	countSeen = iota
 	countFailed
+	countTold
+	countDropped
 )
 
 // Counts reads them.
@@ -224,7 +261,7 @@ func (w *Witness) Counts() (Counts, error) {
 	if w.set == nil {
 		return c, nil
 	}
-	for i, n := range []*uint64{countSeen: &c.Seen, countFailed: &c.Failed} {
+	for i, n := range []*uint64{countSeen: &c.Seen, countFailed: &c.Failed, countTold: &c.Told, countDropped: &c.Dropped} {
 		var perCPU []uint64
 		if err := w.set.Maps[bpfMapCounts].Lookup(uint32(i), &perCPU); err != nil {
 			return c, fmt.Errorf("read counts: %w", err)
@@ -284,6 +321,27 @@ func (p *Pending) Get() (*Witness, error) {
 func (p *Pending) Signal(pid int, sig syscall.Signal, since time.Time) (Signal, bool) {
 	w, _ := p.Get()
 	return w.Signal(pid, sig, since)
+}
+
+// Follow is that of a Witness, once there is one. Without one it gives the reason.
+func (p *Pending) Follow(ctx context.Context, fn func(*Deed), idle func()) error {
+	w, err := p.Wait(ctx)
+	if err != nil || w == nil {
+		return err
+	}
+	return w.Follow(ctx, fn, idle)
+}
+
+// Drain is that of a Witness, if there is one already.
+func (p *Pending) Drain(ctx context.Context) {
+	w, _ := p.Get()
+	w.Drain(ctx)
+}
+
+// Refresh is that of a Witness, if there is one already.
+func (p *Pending) Refresh() error {
+	w, _ := p.Get()
+	return w.Refresh()
 }
 
 // Counts are those of a Witness, once there is one, or why there is none.

@@ -19,6 +19,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/portholehq/porthole/internal/event"
+	"github.com/portholehq/porthole/internal/record/activity"
 	"github.com/portholehq/porthole/internal/record/sample"
 )
 
@@ -69,6 +70,9 @@ type Record struct {
 
 	// Learned is what the run has written to, where that was to be learned.
 	Learned *Learned `json:"learned,omitempty"`
+	// Activity are the last things that happened to processes of the run and may tell
+	// why it ended, where the kernel told.
+	Activity []activity.Entry `json:"activity,omitempty"`
 
 	OOMKills []OOMKill `json:"oom_kills,omitempty"` // during the whole run
 	// OOMCount is what the kernel counted, which may be more than it told of.

@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -80,40 +79,6 @@ func TestTorn(t *testing.T) {
 		if diff := cmp.Diff([]Result{result(0), result(5)}, got); err != nil || diff != "" {
 			t.Fatalf("cut to %d of %d bytes: %v %s", n, len(whole), err, diff)
 		}
-	}
-}
-
-// A disk that is full amidst a result takes that one and none that comes later.
-func TestShortWrite(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "h")
-	l, _, err := Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	room := 1 << 20
-	l.write = func(f *os.File, line []byte) (int, error) {
-		if len(line) <= room {
-			return f.Write(line)
-		}
-		n, err := f.Write(line[:room])
-		return n, errors.Join(err, syscall.ENOSPC)
-	}
-	var want []Result
-	for n := range 40 {
-		if room = 1 << 20; n%3 > 0 {
-			room = n // twice in a row
-		}
-		err := l.Append(result(n))
-		if full := n%3 > 0; full != errors.Is(err, syscall.ENOSPC) {
-			t.Fatal(n, err)
-		} else if !full {
-			want = append(want, result(n))
-		}
-	}
-	got, err := Read(path)
-	if diff := cmp.Diff(want, got); err != nil || diff != "" {
-		t.Error(err, diff)
 	}
 }
 

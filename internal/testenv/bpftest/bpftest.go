@@ -19,7 +19,7 @@ import (
 
 // Group makes a group like a container's, in a parent of its own, on a kernel
 // whose tracepoints can be watched. Both are removed after the test.
-func Group(t *testing.T) (parent, group *cgroup.Group) {
+func Group(t testing.TB) (parent, group *cgroup.Group) {
 	t.Helper()
 	testenv.NeedsRoot(t)
 	if err := bpf.Available(); probe.IsUnsupported(err) {

@@ -550,23 +550,13 @@ int BPF_PROG(tcp_state, const struct sock *sk, const int before, const int after
 		e->comm[0] = 0; /* it is the other side's doing, or a timer's */
 	e->args[0] = before;
 	e->args[1] = after;
-	e->args[2] = BPF_CORE_READ(sk, __sk_common.skc_family);
 	e->args[3] = BPF_CORE_READ(sk, __sk_common.skc_num);
 	e->args[4] = bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));
 	e->args[5] = (unsigned long)sk;
-	if (e->args[2] == 2) {
-		__u32 own = BPF_CORE_READ(sk, __sk_common.skc_rcv_saddr), other = BPF_CORE_READ(sk, __sk_common.skc_daddr);
-
-		__builtin_memcpy(e->data, &own, 4);
-		__builtin_memcpy(e->data + 4, &other, 4);
-		e->length = 8;
-	} else {
-		struct in6_addr own = BPF_CORE_READ(sk, __sk_common.skc_v6_rcv_saddr), other = BPF_CORE_READ(sk, __sk_common.skc_v6_daddr);
-
-		__builtin_memcpy(e->data, &own, 16);
-		__builtin_memcpy(e->data + 16, &other, 16);
-		e->length = 32;
-	}
+	e->args[2] = addresses_of(sk, e->data, e->data + 16);
+	if (e->args[2] == 2)
+		__builtin_memcpy(e->data + 4, e->data + 16, 4);
+	e->length = e->args[2] == 2 ? 8 : 32;
 	send(e);
 	return 0;
 }

@@ -1,4 +1,5 @@
-/* Remembers who has sent the signals that end the processes of containers. */
+/* Watches the processes of all containers: remembers who has sent the signals that
+ * end them, and tells of programs, ends, signals and connections as they happen. */
 #include "../../bpf/kernel.h"
 
 char LICENSE[] SEC("license") = "GPL";
@@ -52,8 +53,10 @@ struct {
 } scratch SEC(".maps");
 
 enum {
-	SEEN,   /* signals to processes of containers */
-	FAILED, /* that were not remembered */
+	SEEN,    /* signals to processes of containers */
+	FAILED,  /* that were not remembered */
+	TOLD,    /* what was handed to the reader */
+	DROPPED, /* and what was not: too much of one container in a second, or of all together */
 	COUNTS,
 };
 
@@ -72,10 +75,16 @@ static __always_inline void count(__u32 what)
 		(*n)++;
 }
 
+#include "deeds.h"
+
 /* Signals that end nothing by default: CHLD, CONT, the stops, URG, WINCH. */
 #define HARMLESS (1u << 17 | 1u << 18 | 1u << 19 | 1u << 20 | 1u << 21 | 1u << 22 | 1u << 23 | 1u << 28)
 
+/* Of those that end something these come many times a second by a timer: VTALRM, PROF. */
+#define TICKING (1u << 26 | 1u << 27)
+
 #define SI_USER 0
+#define SI_TIMER -2
 #define SI_KERNEL 0x80
 #define ALREADY_PENDING 2
 
@@ -114,11 +123,13 @@ int BPF_PROG(signal_generate, int sig, struct kernel_siginfo *info, struct task_
 	struct key key = {};
 	__u32 zero = 0;
 	__u64 container;
+	struct place at;
 	struct sent *s;
 
 	if (sig <= 0 || sig > 31 || HARMLESS & 1u << sig)
 		return 0;
-	container = place_below(task, parent_id).group;
+	at = place_below(task, parent_id);
+	container = at.group;
 	if (!container)
 		return 0;
 	count(SEEN);
@@ -153,6 +164,8 @@ int BPF_PROG(signal_generate, int sig, struct kernel_siginfo *info, struct task_
 	sender(s, current);
 	if (bpf_map_update_elem(&signals, &key, s, BPF_ANY))
 		count(FAILED);
+	if (!(TICKING & 1u << sig) && s->code != SI_TIMER)
+		tell_signal(task, at, sig, s);
 	return 0;
 }
 
@@ -201,5 +214,125 @@ int mark_victim(struct raw_args *ctx)
 	s->parent_comm[0] = 0;
 	if (bpf_map_update_elem(&signals, &key, s, BPF_ANY))
 		count(FAILED);
+	return 0;
+}
+
+/* A program has been executed. data: its file, and from FILE on the command line. */
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(process_exec, struct task_struct *task, int old_pid, struct linux_binprm *program)
+{
+	struct place at = place_below(task, parent_id);
+	unsigned long start, end, n;
+	struct deed *d;
+	long got;
+
+	if (!at.part)
+		return 0;
+	d = deed(EXEC, task, at, false);
+	if (!d)
+		return 0;
+	got = bpf_probe_read_kernel_str(d->data, FILE, BPF_CORE_READ(program, filename));
+	if (got > 0 && got <= FILE)
+		d->file_len = got;
+	start = BPF_CORE_READ(task, mm, arg_start);
+	end = BPF_CORE_READ(task, mm, arg_end);
+	n = end - start;
+	d->args_total = n;
+	if (n > ARGV)
+		n = ARGV;
+	if (end > start && !bpf_probe_read_user(d->data + FILE, n & (2 * ARGV - 1), (void *)start))
+		d->args_len = n;
+	tell(d, FILE + ARGV);
+	return 0;
+}
+
+/* A process has ended. */
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(process_exit, struct task_struct *task)
+{
+	struct place at;
+	struct deed *d;
+	int status;
+
+	if (BPF_CORE_READ(task, pid) != BPF_CORE_READ(task, tgid))
+		return 0;
+	at = place_below(task, parent_id);
+	if (!at.part)
+		return 0;
+	status = BPF_CORE_READ(task, exit_code);
+	d = deed(EXIT, task, at, status != 0);
+	if (!d)
+		return 0;
+	d->number = status;
+	d->life = d->time - BPF_CORE_READ(task, start_boottime);
+	tell(d, 0);
+	return 0;
+}
+
+enum { ESTABLISHED = 1, SYN_SENT = 2, SYN_RECV = 3, CLOSED = 7, LISTENING = 10 };
+
+/* A TCP connection has come to another state. data: own address, other address. */
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(tcp_state, const struct sock *sk, const int before, const int after)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+	struct dialer *who, self = {};
+	struct peer_key key = {};
+	__u64 id = (unsigned long)sk;
+	char own[16];
+	struct place at;
+	struct deed *d;
+	__u32 kind, more;
+
+	if (BPF_CORE_READ(sk, sk_protocol) != 6)
+		return 0;
+	if (after == SYN_SENT) {
+		kind = 0;
+	} else if (before == SYN_SENT && after == ESTABLISHED) {
+		kind = CONNECT;
+	} else if (before == SYN_SENT && after == CLOSED) {
+		kind = REFUSED;
+	} else if (before == SYN_RECV && after == ESTABLISHED) {
+		kind = ACCEPT;
+	} else if (after == LISTENING) {
+		kind = LISTEN;
+	} else {
+		return 0;
+	}
+	at = place_of_group(BPF_CORE_READ(sk, sk_cgrp_data.cgroup), parent_id);
+	if (!at.part)
+		return 0;
+	if (!kind) {
+		/* Only now is it certain that the current process is the one. */
+		struct numbers n = numbers_of(task, pid_ns);
+
+		self.pid = n.seen;
+		self.inside = n.inside;
+		bpf_get_current_comm(self.comm, sizeof(self.comm));
+		bpf_map_update_elem(&dialers, &id, &self, BPF_ANY);
+		return 0;
+	}
+	key.part = at.part;
+	key.kind = kind;
+	addresses_of(sk, own, key.other);
+	key.port = kind == CONNECT || kind == REFUSED ? bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport)) : BPF_CORE_READ(sk, __sk_common.skc_num);
+	if (!first_of(&key, &more))
+		return 0;
+	d = deed(kind, kind == LISTEN ? task : 0, at, kind == REFUSED);
+	if (!d)
+		return 0;
+	d->more = more;
+	d->own_port = BPF_CORE_READ(sk, __sk_common.skc_num);
+	d->other_port = bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));
+	d->number = BPF_CORE_READ(sk, sk_err);
+	d->family = addresses_of(sk, d->data, d->data + 16);
+	who = kind == CONNECT || kind == REFUSED ? bpf_map_lookup_elem(&dialers, &id) : 0;
+	if (who) {
+		d->pid = who->pid;
+		d->inside = who->inside;
+		__builtin_memcpy(d->comm, who->comm, sizeof(d->comm));
+		bpf_map_delete_elem(&dialers, &id);
+	}
+	tell(d, 32);
 	return 0;
 }
