@@ -43,14 +43,14 @@ func (e *Engine) followActivity() {
 
 // noteDeed keeps a deed of a container's own processes.
 func (e *Engine) noteDeed(d *witness.Deed) {
+	b := &e.activity
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	owner, known := e.groups.owner(d.Group)
 	if !known || d.Part != owner.app {
 		return
 	}
 	entry := entryOf(d, owner)
-	b := &e.activity
-	b.mu.Lock()
-	defer b.mu.Unlock()
 	l := b.logs[owner.id]
 	if l == nil {
 		if b.logs == nil {
@@ -127,10 +127,13 @@ func (e *Engine) flushActivity(id string, l *activityLog) {
 	}
 }
 
-// closeActivity lets go of the log of a container that has ended.
-func (b *activityBook) close(id string) {
+// closeActivity lets go of the log of a container that has ended. What its processes do from now on, until it is started
+// again, is their being killed by the kernel.
+func (e *Engine) closeActivity(id string) {
+	b := &e.activity
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	e.groups.end(id)
 	if l := b.logs[id]; l != nil {
 		if l.log != nil {
 			_ = l.log.Close()
@@ -170,7 +173,7 @@ func (e *Engine) endActivity(v *view) []activity.Entry {
 		return nil
 	}
 	e.drainActivity(e.life)
-	e.activity.close(v.ID)
+	e.closeActivity(v.ID)
 	list, err := activity.Read(e.activityPath(v.ID))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		e.log.Warn("what its processes did is not in the death record", "container", v.ID, "err", err)

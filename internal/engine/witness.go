@@ -135,6 +135,18 @@ func (b *groupBook) owner(group uint64) (groupOwner, bool) {
 	return o, ok
 }
 
+// end notes that none of a container's own processes run any more. Whose the groups were stays known.
+func (b *groupBook) end(id string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for group, o := range b.owners {
+		if o.id == id {
+			o.app = 0
+			b.owners[group] = o
+		}
+	}
+}
+
 // containerOf finds the container with a control group.
 func (e *Engine) containerOf(group uint64) (id, name string) {
 	if o, ok := e.groups.owner(group); ok {
