@@ -127,7 +127,7 @@ func (e *Engine) flushActivity(id string, l *activityLog) {
 	}
 }
 
-// closeActivity lets go of the log of a container that has ended. What its processes do from now on, until it is started
+// closeActivity lets go of the log of a container that has ended, or was not started after all. What its processes do from now on, until it is started
 // again, is their being killed by the kernel.
 func (e *Engine) closeActivity(id string) {
 	b := &e.activity

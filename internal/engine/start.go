@@ -195,6 +195,7 @@ func (s *starting) run(ctx context.Context) error {
 	}
 	s.e.feedFollowers(ctx, s.c.id, s.task)
 	s.e.noteGroup(s.v, s.v.Life.Run+1)
+	s.steps.AddFunc(func() { s.e.closeActivity(s.c.id) })
 	if denials := s.e.logDenials(s.v, false); denials != nil {
 		s.steps.AddFunc(denials.end)
 		s.c.denials.Store(denials)
