@@ -19,13 +19,13 @@ func NewLines(w io.Writer) *Lines { return &Lines{to: w} }
 // Write passes whole lines on, and keeps the rest.
 func (l *Lines) Write(p []byte) (int, error) {
 	for rest := p; ; {
-		end := bytes.IndexByte(rest, '\n')
-		if end < 0 {
+		before, after, ok := bytes.Cut(rest, []byte{'\n'})
+		if !ok {
 			l.rest = append(l.rest, rest...)
 			return len(p), nil
 		}
-		line := append(l.rest, rest[:end]...)
-		l.rest, rest = nil, rest[end+1:]
+		line := append(l.rest, before...)
+		l.rest, rest = nil, after
 		if _, err := io.WriteString(l.to, visibleFields(string(line))+"\n"); err != nil {
 			return 0, err
 		}
