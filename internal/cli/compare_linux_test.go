@@ -172,7 +172,7 @@ func TestCompareWithDocker(t *testing.T) {
 			if strings.Contains(c.line, "--until 0s") {
 				// Clients cut the moment to seconds: both have to ask when the second
 				// of what happened is over.
-				time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(time.Second)))
+				<-time.After(time.Until(time.Now().Truncate(time.Second).Add(time.Second)))
 			}
 			want := run(docker, c.line)
 			if c.undo != "" {

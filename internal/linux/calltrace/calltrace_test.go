@@ -212,7 +212,7 @@ func TestEndOfAFlood(t *testing.T) {
 			if n++; n == 500 {
 				cancel()
 			}
-			time.Sleep(time.Millisecond) // slower than they come
+			<-time.After(time.Millisecond) // slower than they come
 			return nil
 		}, nil)
 	}()
