@@ -3,7 +3,6 @@ package builds
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/containerd/errdefs"
@@ -21,6 +20,7 @@ type logsOptions struct {
 	follow, timestamps bool
 	tail, grep         string
 	out                *bufio.Writer
+	printed            int // frames of logs
 }
 
 func newLogs(a *command.App) *cobra.Command {
@@ -45,7 +45,7 @@ func newLogs(a *command.App) *cobra.Command {
 	set := cmd.Flags()
 	o.add(cmd)
 	set.IntVar(&o.step, "step", 0, "Only the step of this number")
-	set.BoolVarP(&o.follow, "follow", "f", false, "Follow the output of a step that runs, with --step")
+	set.BoolVarP(&o.follow, "follow", "f", false, "Follow a build that runs: steps as they come, or the one of --step")
 	set.BoolVarP(&o.timestamps, "timestamps", "t", false, "Show timestamps")
 	set.StringVarP(&o.tail, "tail", "n", "all", "Number of lines to show from the end of each step")
 	set.StringVar(&o.grep, "grep", "", "Show only lines that match a regular expression (RE2)")
@@ -53,9 +53,6 @@ func newLogs(a *command.App) *cobra.Command {
 }
 
 func (o *logsOptions) run(ctx context.Context, a *command.App, ref string) error {
-	if o.follow && o.step == 0 {
-		return errors.New("--follow needs --step: only one step can be followed")
-	}
 	c, err := a.Client()
 	if err != nil {
 		return err
@@ -66,12 +63,24 @@ func (o *logsOptions) run(ctx context.Context, a *command.App, ref string) error
 	}
 	o.out = bufio.NewWriterSize(a.Out, 64<<10)
 	defer o.out.Flush()
-	if o.step > 0 {
+	switch {
+	case o.step > 0:
+		if o.follow {
+			if b, err = o.awaitStep(ctx, c, b); err != nil {
+				return err
+			}
+		}
 		s := b.Step(o.step)
 		if s == nil {
 			return fmt.Errorf("build %s has no step %d: it has %d", b.ID, o.step, b.Total)
 		}
+		if s.State == api.BuildRunning && o.follow {
+			_, err = o.toEnd(ctx, a, c, &b, s)
+			return err
+		}
 		return o.one(ctx, a, c, s)
+	case o.follow:
+		return o.followBuild(ctx, a, c, b)
 	}
 	for i := range b.Steps {
 		s := &b.Steps[i]
@@ -82,26 +91,40 @@ func (o *logsOptions) run(ctx context.Context, a *command.App, ref string) error
 			return err
 		}
 	}
+	return o.end(&b)
+}
+
+// end prints how a build that has failed did.
+func (o *logsOptions) end(b *api.Build) (err error) {
 	if b.Error != "" {
-		_, err = fmt.Fprintf(o.out, "ERROR: %s\n", b.Error)
+		_, err = fmt.Fprintf(o.out, "ERROR: %s\n", command.VisibleText(b.Error))
 	}
 	return err
 }
 
 // section prints a step with a head, as BuildKit's plain progress has it.
 func (o *logsOptions) section(ctx context.Context, a *command.App, c *client.Client, s *api.BuildStep) error {
-	end := s.State
-	if s.State == api.BuildDone {
-		end = "done " + duration(s.Took())
-	}
-	_, _ = fmt.Fprintf(o.out, "#%d %s: %s\n", s.Number, command.Visible(title(s)), end)
+	_, _ = fmt.Fprintf(o.out, "#%d %s: %s\n", s.Number, command.Visible(title(s)), outcome(s))
 	if s.Process != "" {
 		if err := o.one(ctx, a, c, s); err != nil {
 			return err
 		}
 	}
+	return o.failure(s)
+}
+
+// outcome is what has become of a step, or that it runs.
+func outcome(s *api.BuildStep) string {
+	if s.State == api.BuildDone {
+		return "done " + duration(s.Took())
+	}
+	return s.State
+}
+
+// failure prints why a step has failed, if it has, and a line between steps.
+func (o *logsOptions) failure(s *api.BuildStep) error {
 	if s.Error != "" && s.State != api.BuildCanceled {
-		_, _ = fmt.Fprintf(o.out, "#%d ERROR: %s\n", s.Number, s.Error)
+		_, _ = fmt.Fprintf(o.out, "#%d ERROR: %s\n", s.Number, command.VisibleText(s.Error))
 	}
 	_, err := fmt.Fprintln(o.out)
 	return err
@@ -121,6 +144,7 @@ func (o *logsOptions) one(ctx context.Context, a *command.App, c *client.Client,
 		Grep: o.grep, Idle: o.flush,
 	}
 	err := c.Logs(ctx, s.Process, options, func(f client.LogFrame) error {
+		o.printed++
 		if f.Notice != nil {
 			if f.Notice.Dropped == 0 {
 				return nil
@@ -132,6 +156,9 @@ func (o *logsOptions) one(ctx context.Context, a *command.App, c *client.Client,
 		_, err := o.out.Write(f.Text)
 		return err
 	})
+	if errdefs.IsNotFound(err) && s.State == api.BuildRunning {
+		return nil // it is about to begin
+	}
 	if errdefs.IsNotFound(err) {
 		o.flush()
 		_, err = fmt.Fprintf(a.Err, "porthole: the log of step %d is no longer kept\n", s.Number)
@@ -148,6 +175,8 @@ func noOutput(s *api.BuildStep) string {
 		return "its result was in the cache"
 	case !s.Runs:
 		return "it runs no process"
+	case s.State == api.StepWaiting, s.State == api.BuildRunning:
+		return "it has not begun yet"
 	}
 	return "it did not run"
 }
