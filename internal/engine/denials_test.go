@@ -60,6 +60,7 @@ type blind struct{}
 func (blind) Signal(int, syscall.Signal, time.Time) (witness.Signal, bool) {
 	return witness.Signal{}, false
 }
+
 func (blind) Follow(context.Context, func(*witness.Deed), func()) error {
 	return errors.New("there is no way")
 }
