@@ -30,10 +30,8 @@ const (
 	TimelineSample = "sample" // figures that were out of the ordinary
 	TimelineDeath  = "death"  // the record of an end, of an exec's too
 
-	// What the kernel told of its processes, where it lets us watch: kinds exec, exit
-	// and signal; connect, refused, accept and listen.
-	TimelineProcess    = "process"
-	TimelineConnection = "connection"
+	TimelineProcess    = "process"    // what the kernel told of its processes, where it lets us watch: exec, exit, signal
+	TimelineConnection = "connection" // and of their connections: connect, refused, accept, listen
 )
 
 // TimelineEntry is one thing that happened.
