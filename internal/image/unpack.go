@@ -46,7 +46,20 @@ const snapshotKeyPrefix = "buildkit-layer-snapshot-v1-sha256-"
 // unpack makes the snapshots of an image's layers, as far as they are
 // missing, and returns the key of the topmost; it is empty when there are no
 // layers. The snapshots live by the lease of the context.
+//
+// A configuration keeps the snapshot that it has, as one that was built has one
+// of the builder's: images of it that are here already know it by that name, and
+// it would go from under them.
 func (s *Store) unpack(ctx context.Context, c *contents, progress func(jsonstream.Message)) (string, error) {
+	if c.snapshot != "" {
+		// Before it is looked at: it could go between the two.
+		if err := s.leaseSnapshot(ctx, c.snapshot); err != nil {
+			return "", err
+		}
+		if _, err := s.snapshot.Stat(ctx, c.snapshot); err == nil {
+			return c.snapshot, nil
+		}
+	}
 	parent := ""
 	for i, layer := range c.layers {
 		key := snapshotKey(c.chain[i])
