@@ -88,6 +88,11 @@ func (s *Store) isGone(ctx context.Context, e *entry) bool {
 func (s *Store) summary(ctx context.Context, e *entry, names, digests []string, opts ListOptions) (image.Summary, error) {
 	c := e.contents
 	size, err := s.size(ctx, c)
+	if errdefs.IsNotFound(err) && !s.isGone(ctx, e) {
+		// One that has lost its layers must not hide the others.
+		s.logger.Warn("an image has lost its layers; remove it, and load or pull it again", "image", c.id(), "err", err)
+		size, err = 0, nil
+	}
 	if err != nil {
 		return image.Summary{}, err
 	}

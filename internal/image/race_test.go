@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/containerd/containerd/v2/core/snapshots"
+	"github.com/containerd/errdefs"
 )
 
 // Images that go while others are listed or measured are left out of the answer, which is no error.
@@ -49,6 +50,49 @@ func TestListWhileRemoving(t *testing.T) {
 		default:
 		}
 	}
+}
+
+// An image whose layers are lost is listed, measured and removed; it hides no others.
+func TestLostLayers(t *testing.T) {
+	s := open(t)
+	lost := load(t, s, ociArchive(t, "lost", small(t, "lost")))[0].ID
+	load(t, s, ociArchive(t, "whole", small(t, "whole")))
+	entries, err := s.catalog(s.in(t.Context()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.snapshot = losing{s.snapshot, entries[lost].contents.snapshot}
+	list, err := s.List(t.Context(), ListOptions{SharedSize: true})
+	if err != nil || len(list) != 2 {
+		t.Fatalf("list: %d images, %v", len(list), err)
+	}
+	for _, sum := range list {
+		if (sum.Size == 0) != (sum.ID == lost) {
+			t.Errorf("%s has a size of %d", sum.RepoTags, sum.Size)
+		}
+	}
+	if _, err := s.DiskUsage(t.Context()); err != nil {
+		t.Errorf("disk usage: %v", err)
+	}
+	if _, err := s.Claims(t.Context()); err != nil {
+		t.Errorf("claims: %v", err)
+	}
+	if _, err := s.Remove(t.Context(), "lost", RemoveOptions{}); err != nil {
+		t.Errorf("remove: %v", err)
+	}
+}
+
+// losing is a snapshotter that has lost a layer.
+type losing struct {
+	snapshots.Snapshotter
+	key string
+}
+
+func (l losing) Stat(ctx context.Context, key string) (snapshots.Info, error) {
+	if key == l.key {
+		return snapshots.Info{}, errdefs.ErrNotFound
+	}
+	return l.Snapshotter.Stat(ctx, key)
 }
 
 // vanishing is a snapshotter that calls then once, after the first look at a layer that is there.
