@@ -248,7 +248,11 @@ func describeError(err error) string {
 		if s.Info == nil || len(s.Ranges) == 0 {
 			continue
 		}
-		return fmt.Sprintf("%s:%d: %s", s.Info.Filename, s.Ranges[0].GetStart().GetLine(), text)
+		line := s.Ranges[0].GetStart().GetLine()
+		if strings.Contains(text, fmt.Sprintf("on line %d", line)) {
+			return text // as the parser has it
+		}
+		return fmt.Sprintf("%s:%d: %s", s.Info.Filename, line, text)
 	}
 	return text
 }

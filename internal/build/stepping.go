@@ -13,6 +13,7 @@ import (
 	"github.com/containerd/platforms"
 	"github.com/moby/buildkit/cache"
 	"github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/client/llb"
 	"github.com/moby/buildkit/executor"
 	"github.com/moby/buildkit/exporter"
 	"github.com/moby/buildkit/exporter/containerimage"
@@ -25,6 +26,7 @@ import (
 	gateway "github.com/moby/buildkit/frontend/gateway/client"
 	"github.com/moby/buildkit/frontend/gateway/forwarder"
 	"github.com/moby/buildkit/session"
+	solvererrors "github.com/moby/buildkit/solver/errdefs"
 	"github.com/moby/buildkit/solver/llbsolver/compat"
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/moby/buildkit/util/leaseutil"
@@ -125,19 +127,19 @@ type steppingFrontend struct {
 }
 
 // Solve builds; see [frontend.Frontend].
-func (f *steppingFrontend) Solve(ctx context.Context, llb frontend.FrontendLLBBridge, exec executor.Executor, opt map[string]string, inputs map[string]*pb.Definition, sid string, sm *session.Manager) (*frontend.Result, error) {
+func (f *steppingFrontend) Solve(ctx context.Context, bridge frontend.FrontendLLBBridge, exec executor.Executor, opt map[string]string, inputs map[string]*pb.Definition, sid string, sm *session.Manager) (*frontend.Result, error) {
 	c := f.b.builds.get(opt[attrBuild])
 	if c == nil {
 		return nil, errors.New("no such build")
 	}
-	recorded := &recordingBridge{FrontendLLBBridge: llb}
+	recorded := &recordingBridge{FrontendLLBBridge: bridge}
 	stepping := forwarder.NewGatewayForwarder(f.workers, func(ctx context.Context, gw gateway.Client) (*gateway.Result, error) {
 		return gateway.NewResult(), f.steps(ctx, gw, recorded, c)
 	})
 	if _, err := stepping.Solve(ctx, recorded, exec, opt, inputs, sid, sm); err != nil {
 		return nil, err
 	}
-	return f.whole.Solve(ctx, llb, exec, opt, inputs, sid, sm)
+	return f.whole.Solve(ctx, bridge, exec, opt, inputs, sid, sm)
 }
 
 // steps solves the Dockerfile up to each instruction in turn. What was solved
@@ -153,7 +155,7 @@ func (f *steppingFrontend) steps(ctx context.Context, gw gateway.Client, recorde
 	}
 	list, err := instructionsOf(source.Data, ui.Target)
 	if err != nil {
-		return err
+		return placed(err, source.SourceMap, 0, 0)
 	}
 	for _, r := range f.b.recordings.ofSession(c.session) {
 		r.expect(c.o.Dockerfile, list)
@@ -168,11 +170,30 @@ func (f *steppingFrontend) steps(ctx context.Context, gw gateway.Client, recorde
 		text := strings.Join(lines[:min(in.end, len(lines))], "")
 		id, err := f.step(ctx, gw, ui, bases, recorded, c, in, []byte(text), source)
 		if err != nil {
-			return err
+			return placed(err, source.SourceMap, in.start, in.end)
 		}
 		c.state(id, in.works)
 	}
 	return nil
+}
+
+// placed adds to an error where in the Dockerfile it is, unless it tells. Without a
+// place of its own it is in the lines first to last; 0: that is not known.
+func placed(err error, sm *llb.SourceMap, first, last int) error {
+	if sm == nil || len(solvererrors.Sources(err)) > 0 {
+		return err
+	}
+	if located, ok := errors.AsType[*parser.LocationError](err); ok && len(located.Locations) > 0 && len(located.Locations[0]) > 0 {
+		lines := located.Locations[0]
+		first, last = lines[0].Start.Line, lines[len(lines)-1].End.Line
+	}
+	if first <= 0 {
+		return err
+	}
+	return solvererrors.WithSource(err, &solvererrors.Source{
+		Info:   &pb.SourceInfo{Data: sm.Data, Filename: sm.Filename, Language: sm.Language, Definition: sm.Definition.ToPB()},
+		Ranges: []*pb.Range{{Start: &pb.Position{Line: int32(first)}, End: &pb.Position{Line: int32(last)}}},
+	})
 }
 
 // step solves a Dockerfile that ends with the instruction in question, and
