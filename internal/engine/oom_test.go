@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -61,6 +62,8 @@ func TestOOMKillMeanwhile(t *testing.T) {
 	w.runtime.task(id).oom <- struct{}{}
 	w.open()
 	eventually(t, "the kill to be noted", func() bool { return w.oomKilled(id) })
+	// The event is told after that.
+	eventually(t, "the event", func() bool { return slices.Contains(w.actions(), "oom") })
 	if diff := cmp.Diff([]string{"create", "start", "oom"}, w.actions()); diff != "" {
 		t.Errorf("events (-want +got):\n%s", diff)
 	}
