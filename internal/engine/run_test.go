@@ -6,11 +6,13 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/google/go-cmp/cmp"
+	"github.com/moby/moby/api/pkg/stdcopy"
 	"github.com/moby/moby/api/types/container"
 
 	"github.com/portholehq/porthole/internal/runtime"
@@ -183,8 +185,9 @@ func TestRealRun(t *testing.T) {
 		t.Errorf("%v %+v", err, end)
 	}
 	server.Close()
-	if got, err := io.ReadAll(client); err != nil || string(unframe(t, got)) != "inerr\n" {
-		t.Errorf("output %q %v", got, err)
+	var stdout, stderr strings.Builder // two pipes have no order between them
+	if _, err := stdcopy.StdCopy(&stdout, &stderr, client); err != nil || stdout.String() != "in" || stderr.String() != "err\n" {
+		t.Errorf("output %q, %q, %v", &stdout, &stderr, err)
 	}
 	if _, err := os.Stat(filepath.Join(w.dir, "containers", id)); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("files of a container that is gone: %v", err)
