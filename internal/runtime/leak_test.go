@@ -99,7 +99,8 @@ func (w *world) settled() traces {
 			if f == kindOfFile("anon_inode:[pidfd]") {
 				pidfds++
 			}
-			if strings.HasPrefix(f, w.dir) {
+			// A counter is read once more when the group's last process has ended.
+			if strings.HasPrefix(f, w.dir) || strings.HasSuffix(f, "/memory.events") {
 				records++
 			}
 		}
