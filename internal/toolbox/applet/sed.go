@@ -10,6 +10,8 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+
+	"github.com/portholehq/porthole/internal/toolbox/bre"
 )
 
 // sedCommand knows the commands s d p q = a i c y and n, addresses by line,
@@ -224,7 +226,7 @@ func (p *sedParser) until(delimiter byte) (string, error) {
 
 func (p *sedParser) regexp(pattern string, fold bool) (*regexp.Regexp, error) {
 	if !p.extended {
-		pattern = extended(pattern)
+		pattern = bre.Extended(pattern)
 	}
 	if fold {
 		pattern = "(?i)" + pattern
@@ -409,35 +411,12 @@ func (c *sedCmd) replace(line string) (string, bool) {
 			continue
 		}
 		b.WriteString(line[at:m[0]])
-		c.expand(&b, line, m)
+		bre.Expand(&b, c.text, line, m, sedEscapes)
 		at, done = m[1], true
 	}
 	b.WriteString(line[at:])
 	return b.String(), done
 }
 
-// expand writes the replacement of one match.
-func (c *sedCmd) expand(b *strings.Builder, line string, m []int) {
-	for i := 0; i < len(c.text); i++ {
-		switch ch := c.text[i]; {
-		case ch == '&':
-			b.WriteString(line[m[0]:m[1]])
-		case ch == '\\' && i+1 < len(c.text):
-			i++
-			switch d := c.text[i]; {
-			case d >= '0' && d <= '9':
-				if g := int(d-'0') * 2; g+1 < len(m) && m[g] >= 0 {
-					b.WriteString(line[m[g]:m[g+1]])
-				}
-			case d == 'n':
-				b.WriteByte('\n')
-			case d == 't':
-				b.WriteByte('\t')
-			default:
-				b.WriteByte(d)
-			}
-		default:
-			b.WriteByte(ch)
-		}
-	}
-}
+// sedEscapes are what is not itself behind a backslash in a replacement.
+var sedEscapes = map[byte]byte{'n': '\n', 't': '\t'}

@@ -15,6 +15,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/portholehq/porthole/internal/toolbox/bre"
 )
 
 // lines calls fn with each line, its newline included; fn stops by io.EOF.
@@ -413,7 +415,7 @@ func grepPattern(patterns []string, o options) (*regexp.Regexp, error) {
 		case o.has('F'):
 			p = regexp.QuoteMeta(p)
 		case !o.has('E'):
-			p = extended(p)
+			p = bre.Extended(p)
 		}
 		parts = append(parts, p)
 	}
@@ -428,47 +430,6 @@ func grepPattern(patterns []string, o options) (*regexp.Regexp, error) {
 		text = "(?i)" + text
 	}
 	return regexp.Compile(text)
-}
-
-// extended makes an extended expression of a basic one: there ( ) { } + ? |
-// have their meaning with a backslash only.
-func extended(basic string) string {
-	var b strings.Builder
-	inClass := false
-	for i := 0; i < len(basic); i++ {
-		c := basic[i]
-		switch {
-		case inClass:
-			if c == ']' {
-				inClass = false
-			}
-			b.WriteByte(c)
-		case c == '[':
-			inClass = true
-			b.WriteByte(c)
-			for i+1 < len(basic) && (basic[i+1] == ']' || basic[i+1] == '^') {
-				i++
-				b.WriteByte(basic[i])
-				if basic[i] == ']' {
-					break
-				}
-			}
-		case c == '\\' && i+1 < len(basic):
-			i++
-			if strings.IndexByte("(){}+?|", basic[i]) < 0 {
-				b.WriteByte('\\')
-			}
-			b.WriteByte(basic[i])
-		case strings.IndexByte("(){}+?|", c) >= 0:
-			b.WriteByte('\\')
-			b.WriteByte(c)
-		case c == '*' && i == 0:
-			b.WriteString(`\*`)
-		default:
-			b.WriteByte(c)
-		}
-	}
-	return b.String()
 }
 
 type grep struct {

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/portholehq/porthole/internal/toolbox/bre"
 	"github.com/portholehq/porthole/internal/toolbox/screen"
 )
 
@@ -48,37 +49,9 @@ func (e *editor) lookFor(text string, backward bool) {
 	}
 }
 
-// compile reads a basic regular expression as vi has it, where ( ) { } + ? | are
-// themselves without a backslash.
+// compile reads a basic regular expression.
 func compile(text string) (*regexp.Regexp, error) {
-	var b strings.Builder
-	inClass := false
-	for i := 0; i < len(text); i++ {
-		c := text[i]
-		switch {
-		case inClass:
-			inClass = c != ']'
-			b.WriteByte(c)
-		case c == '[':
-			inClass = true
-			b.WriteByte(c)
-		case c == '\\' && i+1 < len(text):
-			i++
-			switch c := text[i]; {
-			case c == '<' || c == '>':
-				b.WriteString(`\b`)
-			case strings.IndexByte("(){}+?|", c) >= 0:
-				b.WriteByte(c)
-			default:
-				b.WriteString(`\` + string(rune(c)))
-			}
-		case strings.IndexByte("(){}+?|", c) >= 0, c == '*' && i == 0:
-			b.WriteString(`\` + string(rune(c)))
-		default:
-			b.WriteByte(c)
-		}
-	}
-	re, err := regexp.Compile(b.String())
+	re, err := regexp.Compile(bre.Extended(text))
 	if err != nil {
 		return nil, fmt.Errorf("bad pattern %s", text)
 	}
@@ -390,6 +363,9 @@ func (e *editor) substitute(text string, from, to int) {
 	e.tell(fmt.Sprintf("%d substitutions", count))
 }
 
+// escapes are what is not itself behind a backslash in a replacement.
+var escapes = map[byte]byte{'n': '\n', 'r': '\n', 't': '\t'}
+
 func replaceIn(re *regexp.Regexp, line, with string, all bool) (string, int) {
 	var b strings.Builder
 	n, at := 0, 0
@@ -400,29 +376,7 @@ func replaceIn(re *regexp.Regexp, line, with string, all bool) (string, int) {
 		n++
 		b.WriteString(line[at:m[0]])
 		at = m[1]
-		for i := 0; i < len(with); i++ {
-			c := with[i]
-			switch {
-			case c == '&':
-				b.WriteString(line[m[0]:m[1]])
-			case c == '\\' && i+1 < len(with):
-				i++
-				switch d := with[i]; {
-				case d >= '0' && d <= '9':
-					if g := int(d-'0') * 2; g+1 < len(m) && m[g] >= 0 {
-						b.WriteString(line[m[g]:m[g+1]])
-					}
-				case d == 'n' || d == 'r':
-					b.WriteByte('\n')
-				case d == 't':
-					b.WriteByte('\t')
-				default:
-					b.WriteByte(d)
-				}
-			default:
-				b.WriteByte(c)
-			}
-		}
+		bre.Expand(&b, with, line, m, escapes)
 	}
 	return b.String() + line[at:], n
 }
