@@ -31,6 +31,9 @@ func (b *Builder) solve(ctx context.Context, door string, req *controlapi.SolveR
 	if req.Internal {
 		return b.controller.Solve(ctx, req)
 	}
+	if err := b.flushes.Flush(); err != nil { // the disk has failed: nothing that is built would stay
+		return nil, err
+	}
 	b.trim()
 	r := b.recordings.begin(ctx, b.history, b.log, door, req)
 	defer b.recordings.remove(r)

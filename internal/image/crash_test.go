@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -119,6 +120,64 @@ func TestKilled(t *testing.T) {
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// What was made on disk after the moment that databases are put back to is in the
+// way of nothing, also if the mark that a store is open was lost with the machine.
+func TestPutBack(t *testing.T) {
+	old := filepath.Join(t.TempDir(), "store")
+	s := openAt(t, old, Limits{})
+	if _, err := s.snapshot.Prepare(s.in(t.Context()), "before", ""); err != nil {
+		t.Fatal(err)
+	}
+	end := s.flushes.Begin()
+	if _, err := s.snapshot.Prepare(s.in(t.Context()), "after", ""); err != nil {
+		t.Fatal(err)
+	}
+	root := filepath.Join(t.TempDir(), "store")
+	if out, err := exec.Command("cp", "-a", old, root).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if err := errors.Join(end(), s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(root, "unclean")); err != nil {
+		t.Fatal(err)
+	}
+	changeBoot(t, filepath.Join(root, "flushed"))
+	s = openAt(t, root, Limits{})
+	defer s.Close()
+	if !s.flushes.Restored {
+		t.Fatal("the databases were not put back")
+	}
+	if _, err := s.snapshot.Prepare(s.in(t.Context()), "again", ""); err != nil {
+		t.Errorf("make a layer: %v", err)
+	}
+}
+
+// changeBoot makes a mark of flushes that of another kernel.
+func changeBoot(t *testing.T, path string) {
+	t.Helper()
+	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		t.Fatal(err)
+	}
+	id = bytes.TrimSpace(id)
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const slot = 4096
+	for at := 0; at < len(data); at += slot {
+		line, _, _ := bytes.Cut(data[at:at+slot], []byte("\n"))
+		if _, body, ok := bytes.Cut(line, []byte(" ")); ok {
+			copy(body, bytes.ReplaceAll(body, id, bytes.Repeat([]byte("0"), len(id))))
+			copy(line, fmt.Sprintf("%08x", crc32.Checksum(body, crc32.MakeTable(crc32.Castagnoli))))
+		}
+	}
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
 	}
 }
 

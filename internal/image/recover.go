@@ -55,7 +55,9 @@ func (s *Store) markUnclean() (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("mark store as open: %w", err)
 	}
-	return false, f.Close()
+	// Databases that were put back know nothing of the newest files, whether the
+	// mark has reached the disk in time or not.
+	return s.flushes.Restored, f.Close()
 }
 
 // dropTemporaryLeases ends the leases of operations that a former process did

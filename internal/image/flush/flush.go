@@ -19,6 +19,8 @@
 //   - After a crash of the machine all databases of the group are as they were
 //     together at one moment: at the last Flush, or later. While transactions are
 //     put off that happens by itself every [Interval].
+//   - When the disk has not taken what was put off, no Flush succeeds any more, and
+//     the next [Open] puts the databases back to the last that did.
 //
 // How: bolt never changes a page in its place while a transaction reads it. So a
 // read transaction is held open in each database as of the moment of the last
@@ -45,6 +47,7 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -87,6 +90,14 @@ type Group struct {
 	// mu is held during a flush. It comes after any database's write lock.
 	mu      sync.Mutex
 	members []*member
+	// failed is that the disk has not taken something. Linux tells so once and has
+	// the pages for written from then on, whether they are or not: another flush
+	// would prove nothing.
+	failed error
+	// doubtful are held beside members, as the mark on disk may name them.
+	doubtful []*member
+
+	sync func(*bbolt.DB) error // [bbolt.DB.Sync]; tests have others
 }
 
 // member is one database.
@@ -116,12 +127,12 @@ func open(path, boot string, log *slog.Logger) (*Group, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open mark of flushes: %w", err)
 	}
-	g := &Group{log: log, mark: m, interval: Interval}
+	g := &Group{log: log, mark: m, interval: Interval, sync: func(db *bbolt.DB) error { return taken(db.Sync) }}
 	if g.Restored, err = m.recover(); err != nil {
 		return nil, errors.Join(fmt.Errorf("put databases back to their last flush: %w", err), m.file.Close())
 	}
 	if g.Restored {
-		log.Warn("the machine went down in the middle of builds: what they noted in the last moment is gone", "flushed", m.last.At)
+		log.Warn("the machine went down, or its disk failed, in the middle of builds: what they noted in the last moment is gone", "flushed", m.last.At)
 	}
 	return g, nil
 }
@@ -168,7 +179,7 @@ func (g *Group) Add(db *bbolt.DB) error {
 }
 
 // Begin puts off the flushes of the group's transactions until end, or that of the
-// last of several. end waits until all is on disk. If it cannot be done, every
+// last of several. Each end waits until all is on disk. If it cannot be done, every
 // transaction is flushed as before, and the log tells why.
 func (g *Group) Begin() (end func() error) {
 	g.putting.Lock()
@@ -191,13 +202,14 @@ func (g *Group) putOff() error {
 	if err != nil {
 		return errors.Join(err, g.flushAllAgain())
 	}
+	// From here on: a writer that waits for what is held would be waited for.
+	g.stop = make(chan struct{})
+	g.ticking.Go(func() { g.tick(g.stop) })
 	for _, m := range g.members {
 		if err := g.setNoSync(m, true); err != nil {
 			return errors.Join(err, g.flushAllAgain())
 		}
 	}
-	g.stop = make(chan struct{})
-	g.ticking.Go(func() { g.tick(g.stop) })
 	return nil
 }
 
@@ -211,7 +223,9 @@ func (g *Group) tick(stop <-chan struct{}) {
 			return
 		case <-t.C:
 		}
-		if err := g.Flush(); err != nil {
+		if err := g.Flush(); errors.Is(err, errNotTaken) {
+			return // that was logged, and does not change
+		} else if err != nil {
 			g.log.Error("databases are not flushed", "err", err)
 		}
 	}
@@ -233,10 +247,12 @@ func (g *Group) Flush() error {
 
 func (g *Group) end() error {
 	g.putting.Lock()
-	defer g.putting.Unlock()
-	if g.users--; g.users > 0 {
-		return nil
+	g.users--
+	if g.users > 0 {
+		g.putting.Unlock()
+		return g.Flush()
 	}
+	defer g.putting.Unlock()
 	return g.flushAllAgain()
 }
 
@@ -245,33 +261,38 @@ func (g *Group) flushAllAgain() error {
 	if !g.active.Load() {
 		return nil
 	}
+	var failures []error
+	for _, m := range g.members {
+		failures = append(failures, g.setNoSync(m, false))
+	}
+	// Not before: a writer that is waited for here may wait for what is held.
 	if g.stop != nil {
 		close(g.stop)
 		g.ticking.Wait()
 		g.stop = nil
 	}
-	for _, m := range g.members {
-		if err := g.setNoSync(m, false); err != nil {
-			return err
-		}
+	if err := errors.Join(failures...); err != nil {
+		return err
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if g.failed != nil {
+		return g.failed
+	}
 	for _, m := range g.members {
 		if m.held == nil {
 			continue
 		}
-		if err := m.db.Sync(); err != nil {
-			return err
+		if err := g.sync(m.db); err != nil {
+			return g.fail(err)
 		}
 	}
 	if len(g.mark.last.Roots) > 0 {
 		if err := g.mark.write(nil); err != nil {
-			return err
+			return g.fail(err)
 		}
 	}
 	g.active.Store(false)
-	var failures []error
 	for _, m := range g.members {
 		failures = append(failures, m.let())
 	}
@@ -281,6 +302,9 @@ func (g *Group) flushAllAgain() error {
 // flushLocked makes this moment the one that databases go back to. With all, it
 // takes hold of those that are not held as well.
 func (g *Group) flushLocked(all bool) (err error) {
+	if g.failed != nil {
+		return g.failed
+	}
 	var next []*member // as they are now, in the order of members
 	defer func() {
 		if err != nil {
@@ -318,12 +342,15 @@ func (g *Group) flushLocked(all bool) (err error) {
 		if n.held == nil {
 			continue
 		}
-		if err := n.db.Sync(); err != nil {
-			return err
+		if err := g.sync(n.db); err != nil {
+			return g.fail(err)
 		}
 	}
 	if err := g.mark.write(next); err != nil {
-		return err
+		if errors.Is(err, errNotTaken) {
+			g.doubtful, next = next, nil
+		}
+		return g.fail(err)
 	}
 	var failures []error
 	for i, m := range g.members {
@@ -338,8 +365,8 @@ func (g *Group) flushLocked(all bool) (err error) {
 // be let go, and what was committed before has to be whole by itself.
 func (g *Group) outgrown(m *member) error {
 	g.log.Info("a database has outgrown its room", "path", m.path)
-	if err := m.db.Sync(); err != nil {
-		return err
+	if err := g.sync(m.db); err != nil {
+		return g.fail(err)
 	}
 	// Its writer waits in there for held, and looks at this afterwards.
 	m.db.NoSync = false
@@ -350,9 +377,45 @@ func (g *Group) outgrown(m *member) error {
 		}
 	}
 	if err := g.mark.write(rest); err != nil {
-		return err
+		return g.fail(err)
 	}
 	return m.let()
+}
+
+// errNotTaken: the disk has not taken what was written.
+var errNotTaken = errors.New("the disk did not take what was written")
+
+// fail is called with what has kept a flush from its end. If that leaves unknown
+// what is on disk, everything stays held and marked as it is, for the next Open to
+// put back.
+func (g *Group) fail(err error) error {
+	r := g.mark.last
+	if len(r.Roots) == 0 {
+		r = g.mark.doubtful
+	}
+	if !errors.Is(err, errNotTaken) || len(r.Roots) == 0 {
+		return err // or nothing was put off
+	}
+	g.failed = fmt.Errorf("%w; no change of images is kept until the daemon is restarted, which goes back to those of %s", err, r.At.Format(time.RFC3339))
+	g.log.Error("images cannot be kept any more", "err", g.failed)
+	r.Boot = "" // of no kernel
+	if err := g.mark.put(r); err != nil {
+		g.log.Error("that is not noted for the next start", "err", err)
+	}
+	return g.failed
+}
+
+// taken flushes by fn until no signal interrupts it.
+func taken(fn func() error) error {
+	for {
+		err := fn()
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, unix.EINTR) {
+			return fmt.Errorf("%w: %w", errNotTaken, err)
+		}
+	}
 }
 
 // Close ends all putting off. The databases may be closed then; the group is of
@@ -367,6 +430,9 @@ func (g *Group) Close() error {
 	failures := []error{g.flushAllAgain()}
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	for _, m := range g.doubtful {
+		failures = append(failures, m.let())
+	}
 	for _, m := range g.members {
 		failures = append(failures, m.let(), m.file.Close())
 	}

@@ -2,8 +2,10 @@ package flush
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -13,6 +15,7 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+	"golang.org/x/sys/unix"
 )
 
 // bed is a group with two databases.
@@ -248,6 +251,27 @@ func TestCrashOfTheMachineGoesBackToTheLastFlush(t *testing.T) {
 	}
 }
 
+// Who ends is told when it is on disk, also while others go on.
+func TestEndOfOneOfTwo(t *testing.T) {
+	b := newBed(t, t.TempDir(), "one")
+	b.put(1)
+	first, second := b.g.Begin(), b.g.Begin()
+	b.put(2)
+	if err := first(); err != nil {
+		t.Fatal(err)
+	}
+	disk := b.disk()
+	b.put(3)
+	dir := b.crash(disk, rand.New(rand.NewPCG(5, 6)))
+	reopen(t, dir, "two")
+	if got := lasts(t, dir); !slices.Equal(got, []int{2, 2}) {
+		t.Errorf("last transactions %v", got)
+	}
+	if err := second(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestDeathOfTheProcessLosesNothing(t *testing.T) {
 	b := newBed(t, t.TempDir(), "one")
 	b.put(1)
@@ -345,6 +369,152 @@ func TestOutgrownRoom(t *testing.T) {
 	}
 	if reopen(t, dir, "two") {
 		t.Error("restored")
+	}
+}
+
+// Begin and its end wait for the writer of a database, who may wait for what is
+// held.
+func TestOutgrownWhileWaitedFor(t *testing.T) {
+	for _, ending := range []bool{false, true} {
+		t.Run(fmt.Sprintf("end=%v", ending), func(t *testing.T) {
+			dir := t.TempDir()
+			g, err := open(filepath.Join(dir, "flushed"), "one", slog.New(slog.DiscardHandler))
+			if err != nil {
+				t.Fatal(err)
+			}
+			db, err := bbolt.Open(filepath.Join(dir, "a.db"), 0o600, &bbolt.Options{NoFreelistSync: true, FreelistType: bbolt.FreelistMapType})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := g.Add(db); err != nil {
+				t.Fatal(err)
+			}
+			g.interval = 10 * time.Millisecond
+			wait := func() error { return g.Begin()() }
+			if ending {
+				wait = g.Begin()
+			}
+			tx, err := db.Begin(true)
+			if err != nil {
+				t.Fatal(err)
+			}
+			over := make(chan error, 2)
+			go func() { over <- wait() }()
+			// Nothing tells that it waits. If it does not by then, this case tries nothing.
+			<-time.After(100 * time.Millisecond)
+			go func() {
+				bucket, err := tx.CreateBucket([]byte("b"))
+				if err == nil {
+					err = errors.Join(bucket.Put([]byte("large"), make([]byte, 500_000)), tx.Commit())
+				}
+				over <- err
+			}()
+			for range 2 {
+				select {
+				case err := <-over:
+					if err != nil {
+						t.Fatal(err)
+					}
+				case <-time.After(30 * time.Second):
+					t.Fatal("they wait for each other")
+				}
+			}
+			if err := errors.Join(g.Close(), db.Close()); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+// A disk that fails once may have lost anything since the last flush, whatever it
+// says later.
+func TestDiskThatFails(t *testing.T) {
+	tests := []struct {
+		name      string
+		mark, end bool // what cannot be flushed, and when
+	}{
+		{"databases", false, false},
+		{"mark", true, false},
+		{"databases at the end", false, true},
+		{"mark at the end", true, true},
+	}
+	for _, c := range tests {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBed(t, t.TempDir(), "one")
+			b.put(0)
+			end := b.g.Begin()
+			b.put(30)
+			if err := b.g.Flush(); err != nil {
+				t.Fatal(err)
+			}
+			disks := []map[string][]byte{b.disk()} // what may be on disk, whatever else is
+			b.put(31)
+			failing := true
+			fails := func() error {
+				if !failing {
+					return nil
+				}
+				failing = false
+				if c.mark { // the databases are flushed; the mark is on disk, or that before
+					with, without := b.disk(), b.disk()
+					without["flushed"] = disks[0]["flushed"]
+					disks = []map[string][]byte{without}
+					if !c.end { // at the end each transaction is flushed from then on
+						disks = append(disks, with)
+					}
+				}
+				return taken(func() error { return unix.EIO })
+			}
+			if c.mark {
+				b.g.mark.sync = fails
+			} else {
+				b.g.sync = func(*bbolt.DB) error { return fails() }
+			}
+			flush := b.g.Flush
+			if c.end {
+				flush = end
+			}
+			if err := flush(); !errors.Is(err, unix.EIO) {
+				t.Fatalf("flushed: %v", err)
+			}
+			noted := b.disk()["flushed"]
+			for n := 32; n < 100; n++ { // pages that were freed are used again
+				b.put(n)
+			}
+			for range 2 {
+				if err := b.g.Flush(); !errors.Is(err, unix.EIO) {
+					t.Fatalf("flushed again: %v", err)
+				}
+			}
+			after := maps.Clone(disks[0])
+			after["flushed"] = noted
+			for _, disk := range append(disks, after) {
+				for seed := range uint64(10) {
+					dir := b.crash(disk, rand.New(rand.NewPCG(seed, 5)))
+					reopen(t, dir, "two")
+					got := lasts(t, dir)
+					if !slices.Equal(got, []int{30, 30}) && !(c.mark && slices.Equal(got, []int{31, 31})) {
+						t.Fatalf("last transactions %v after a crash", got)
+					}
+				}
+			}
+			if err := end(); !errors.Is(err, unix.EIO) {
+				t.Errorf("ended: %v", err)
+			}
+			if err := b.g.Close(); !errors.Is(err, unix.EIO) {
+				t.Errorf("closed: %v", err)
+			}
+			dir := t.TempDir()
+			for name, data := range b.disk() {
+				write(t, filepath.Join(dir, name), data)
+			}
+			if !reopen(t, dir, "one") {
+				t.Error("not put back by the next daemon")
+			}
+			if got := lasts(t, dir); !slices.Equal(got, []int{30, 30}) {
+				t.Errorf("last transactions %v at the next daemon's start", got)
+			}
+		})
 	}
 }
 

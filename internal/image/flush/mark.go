@@ -27,7 +27,8 @@ const (
 type record struct {
 	Number int       `json:"number"` // the larger is the newer
 	At     time.Time `json:"at"`
-	// Boot is that of the kernel which ran then.
+	// Boot is that of the kernel which ran then. It is empty when the databases are
+	// to be put back whichever runs.
 	Boot string `json:"boot"`
 	// Roots are of the databases that may be torn if that kernel does not run any
 	// more; none: all are whole.
@@ -44,7 +45,11 @@ type mark struct {
 	file *os.File
 	dir  string
 	boot string
-	last record
+	last record // that is on disk
+	// doubtful may be on disk in its stead. It is in the other slot, and what is put
+	// next takes its place.
+	doubtful record
+	sync     func() error // of file; tests have others
 }
 
 func bootID() (string, error) {
@@ -65,6 +70,7 @@ func openMark(path, boot string) (*mark, error) {
 		return nil, err
 	}
 	m := &mark{file: f, dir: filepath.Dir(path), boot: boot}
+	m.sync = func() error { return taken(func() error { return unix.Fdatasync(int(f.Fd())) }) }
 	for i := range slots {
 		if r, ok := m.read(i); ok && r.Number > m.last.Number {
 			m.last = r
@@ -110,7 +116,7 @@ func checksum(b []byte) string {
 
 // write puts the roots of databases on disk; none: all databases are whole.
 func (m *mark) write(members []*member) error {
-	r := record{Number: m.last.Number + 1, At: time.Now().UTC(), Boot: m.boot}
+	r := record{At: time.Now().UTC(), Boot: m.boot}
 	for _, d := range members {
 		if d.held == nil {
 			continue
@@ -121,6 +127,12 @@ func (m *mark) write(members []*member) error {
 		}
 		r.Roots = append(r.Roots, savedRoot{Path: path, Root: d.root})
 	}
+	return m.put(r)
+}
+
+// put makes r the last record.
+func (m *mark) put(r record) error {
+	r.Number = m.last.Number + 1
 	body, err := json.Marshal(r)
 	if err != nil {
 		return err
@@ -133,10 +145,11 @@ func (m *mark) write(members []*member) error {
 	if _, err := m.file.WriteAt(text, int64(r.Number%slots*slotSize)); err != nil {
 		return err
 	}
-	m.last = r // it may be there already
-	if err := unix.Fdatasync(int(m.file.Fd())); err != nil {
+	if err := m.sync(); err != nil {
+		m.doubtful = r
 		return fmt.Errorf("flush mark: %w", err)
 	}
+	m.last = r
 	return nil
 }
 
