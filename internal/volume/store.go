@@ -86,7 +86,10 @@ func Open(root string, log *slog.Logger) (*Store, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	if err := os.MkdirAll(root, 0o711); err != nil {
+	// Nobody but the daemon gets to volumes by their path: root of a container is root on the disk, and what it marks
+	// set-user-ID there must not be for users of this machine to execute (CVE-2021-41091). Directories made by older
+	// daemons could be passed through.
+	if err := errors.Join(os.MkdirAll(root, 0o700), os.Chmod(root, 0o700)); err != nil {
 		return nil, fmt.Errorf("open volumes: %w", err)
 	}
 	s := &Store{root: root, log: log, volumes: make(map[string]meta)}

@@ -91,6 +91,18 @@ func TestLifeCycle(t *testing.T) {
 	}
 }
 
+// TestNobodyPassesThrough: what containers make in volumes is for containers.
+func TestNobodyPassesThrough(t *testing.T) {
+	root := filepath.Join(t.TempDir(), "volumes")
+	if err := os.Mkdir(root, 0o711); err != nil { // as older daemons made it
+		t.Fatal(err)
+	}
+	openStore(t, root)
+	if st, err := os.Stat(root); err != nil || st.Mode().Perm() != 0o700 {
+		t.Errorf("directory of volumes: %v, %v", st.Mode(), err)
+	}
+}
+
 func TestAnonymous(t *testing.T) {
 	s := openStore(t, t.TempDir())
 	v, err := s.Create("", CreateOptions{})
