@@ -18,7 +18,6 @@ import (
 	"github.com/moby/buildkit/solver/llbsolver"
 	"github.com/moby/buildkit/worker"
 	"github.com/moby/moby/api/types/jsonstream"
-	"golang.org/x/sys/unix"
 
 	"github.com/portholehq/porthole/api"
 	"github.com/portholehq/porthole/internal/build/order"
@@ -136,24 +135,16 @@ func readDockerfile(dir, name string) ([]byte, error) {
 		return nil, err
 	}
 	defer root.Close()
-	f, err := mount.OpenInRoot(root, name, unix.O_RDONLY|unix.O_NONBLOCK, 0)
+	f, err := mount.OpenRegular(root, name)
 	if err != nil {
 		return nil, fmt.Errorf("read Dockerfile: %w", err)
 	}
 	defer f.Close()
-	return readRegular(f, mostDockerfile)
+	return readBounded(f, mostDockerfile)
 }
 
-// readRegular reads a file that somebody else has put there, who may have made it
-// something else: it was opened without waiting for it.
-func readRegular(f *os.File, most int64) ([]byte, error) {
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is no regular file", f.Name())
-	}
+// readBounded reads a file that somebody else has put there.
+func readBounded(f *os.File, most int64) ([]byte, error) {
 	data, err := io.ReadAll(io.LimitReader(f, most+1))
 	if err == nil && int64(len(data)) > most {
 		err = fmt.Errorf("%s has more than %d bytes", f.Name(), most)

@@ -135,12 +135,17 @@ const (
 // that is not a file: a step may put there what it likes, such as a link to a file
 // of the host, or a pipe that nobody writes into.
 func (s *debugSession) left(name string) []byte {
-	f, err := os.OpenFile(filepath.Join(s.dir, name), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	dir, err := os.Open(s.dir)
+	if err != nil {
+		return nil
+	}
+	defer dir.Close()
+	f, err := mount.OpenRegular(dir, name)
 	if err != nil {
 		return nil
 	}
 	defer f.Close()
-	data, err := readRegular(f, mostLeft)
+	data, err := readBounded(f, mostLeft)
 	if err != nil {
 		return nil
 	}

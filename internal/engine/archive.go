@@ -154,13 +154,16 @@ func (f *containerFS) extractionPoint(v *view, name string) (string, error) {
 	return dir, nil
 }
 
-// owner finds a container's user by the container's own files. Without one it is nil.
+// maxAccounts is how many bytes of a container's /etc/passwd or /etc/group are looked through for a user.
+const maxAccounts = 16 << 20
+
+// owner finds a container's user by the container's own files, which may be anything. Without one it is nil.
 func (f *containerFS) owner(spec string) (*tartree.Owner, error) {
 	if spec == "" {
 		return nil, nil
 	}
 	open := func(name string) io.ReadCloser {
-		file, err := mount.OpenInRoot(f.root, name, unix.O_RDONLY|unix.O_NONBLOCK, 0)
+		file, err := mount.OpenRegular(f.root, name)
 		if err != nil {
 			return io.NopCloser(strings.NewReader(""))
 		}
@@ -169,7 +172,7 @@ func (f *containerFS) owner(spec string) (*tartree.Owner, error) {
 	passwd, group := open("/etc/passwd"), open("/etc/group")
 	defer passwd.Close()
 	defer group.Close()
-	u, err := user.GetExecUser(spec, nil, passwd, group)
+	u, err := user.GetExecUser(spec, nil, io.LimitReader(passwd, maxAccounts), io.LimitReader(group, maxAccounts))
 	if err != nil {
 		return nil, invalid("find user %q of the container: %v", spec, err)
 	}

@@ -3,7 +3,6 @@ package engine
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -101,16 +100,7 @@ func readNames(root, file string) (map[uint32]string, error) {
 		return nil, err
 	}
 	defer dir.Close()
-	// Only a regular file may be opened for reading: for a device node the mere opening can have an effect.
-	node, err := mount.OpenInRoot(dir, file, unix.O_PATH, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer node.Close()
-	if info, err := node.Stat(); err != nil || !info.Mode().IsRegular() {
-		return nil, errors.Join(err, fmt.Errorf("%s is no regular file", file))
-	}
-	f, err := os.Open(fmt.Sprintf("/proc/self/fd/%d", node.Fd()))
+	f, err := mount.OpenRegular(dir, file)
 	if err != nil {
 		return nil, err
 	}

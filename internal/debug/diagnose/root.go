@@ -2,7 +2,6 @@ package diagnose
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -78,22 +77,14 @@ func (d *dir) stat(f *os.File) (Info, error) {
 	}, nil
 }
 
-var errNotRegular = errors.New("not a regular file")
-
-// Open looks before it opens for reading: for a device node or a pipe the mere
-// opening can have an effect, or last for ever. And it does not wait for a lease
-// on the file (fcntl(2), F_SETLEASE) to be given up, which is then an error, nor
-// for what some regular files of a /proc that was mounted in have yet to say.
+// Open takes regular files only, and waits for nobody; nor does it wait for what
+// some regular files of a /proc that was mounted in have yet to say.
 func (d *dir) Open(name string) (File, error) {
-	node, err := mount.OpenInRoot(d.top, name, unix.O_PATH, 0)
+	f, err := mount.OpenRegular(d.top, name)
 	if err != nil {
 		return nil, err
 	}
-	defer node.Close()
-	if fi, err := node.Stat(); err != nil || !fi.Mode().IsRegular() {
-		return nil, &os.PathError{Op: "open", Path: name, Err: errors.Join(err, errNotRegular)}
-	}
-	return os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", node.Fd()), os.O_RDONLY|unix.O_NONBLOCK, 0)
+	return f, nil
 }
 
 // readHead reads at most n bytes of a file's beginning.

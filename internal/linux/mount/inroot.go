@@ -25,6 +25,25 @@ func OpenInRoot(root *os.File, name string, flags int, mode uint32) (*os.File, e
 	return os.NewFile(uintptr(fd), name), nil
 }
 
+// ErrNotRegular is of [OpenRegular].
+var ErrNotRegular = errors.New("not a regular file")
+
+// OpenRegular opens a file for reading as [OpenInRoot] does, and nothing but a
+// regular file: for a device node or a pipe the mere opening can have an effect,
+// or last for ever. It does not wait for a lease on the file (fcntl(2),
+// F_SETLEASE) to be given up either, which is an error then.
+func OpenRegular(root *os.File, name string) (*os.File, error) {
+	node, err := OpenInRoot(root, name, unix.O_PATH, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer node.Close()
+	if info, err := node.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, &os.PathError{Op: "open", Path: name, Err: errors.Join(err, ErrNotRegular)}
+	}
+	return os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", node.Fd()), unix.O_RDONLY|unix.O_NONBLOCK, 0)
+}
+
 func openInRoot(root int, name string, flags int, mode uint32) (int, error) {
 	how := unix.OpenHow{
 		Flags:   uint64(flags) | unix.O_CLOEXEC,

@@ -148,3 +148,27 @@ func must(t *testing.T, err error) {
 		t.Fatal(err)
 	}
 }
+
+// TestOpenRegular: whatever lies at a name, opening it has no effect and ends.
+func TestOpenRegular(t *testing.T) {
+	dir := t.TempDir()
+	must(t, os.WriteFile(filepath.Join(dir, "file"), []byte("text"), 0o644))
+	must(t, os.Symlink("file", filepath.Join(dir, "link")))
+	must(t, os.Symlink(filepath.Join(dir, "file"), filepath.Join(dir, "outside")))
+	must(t, unix.Mkfifo(filepath.Join(dir, "pipe"), 0o644))
+	must(t, os.Mkdir(filepath.Join(dir, "dir"), 0o755))
+	root, err := os.Open(dir)
+	must(t, err)
+	defer root.Close()
+	for name, want := range map[string]error{
+		"file": nil, "link": nil, "outside": unix.ENOENT, "pipe": mount.ErrNotRegular, "dir": mount.ErrNotRegular, "none": unix.ENOENT,
+	} {
+		f, err := mount.OpenRegular(root, name)
+		if !errors.Is(err, want) {
+			t.Errorf("%s: %v, want %v", name, err, want)
+		}
+		if err == nil {
+			f.Close()
+		}
+	}
+}
