@@ -30,12 +30,12 @@ const maxGroups = 65536
 // start must not take for ever. Neither is held in memory.
 const accountsLimit = 256 << 20
 
-// accounts opens a file of the container, which may be anything; a missing one
-// is no error and gives nil.
+// accounts opens a file of the container, which may be anything; a missing one,
+// or links that lead nowhere, are no error and give nil.
 func (s *stage) accounts(name string) (io.Reader, error) {
 	// Not blocking: a FIFO would hold the start up for ever.
 	f, err := mount.OpenInRoot(s.root, name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
-	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
 		return nil, nil
 	}
 	if err != nil {
