@@ -4,6 +4,7 @@
 #   lint   tools/lint.sh
 #   unit   go test of all packages but those below test/
 #   e2e    test/script: the programs, by both command lines
+#   hostile  test/hostile: attacks on the engine
 #   uml    test/uml: the core of it on another kernel, with cgroup v2
 #
 # Asks for root by sudo. Ends with a list of what was skipped, and why.
@@ -13,7 +14,7 @@ cd "$(dirname "$0")/.."
 # Lints want no root, and no files of root in the user's caches.
 parts=("$@")
 if [[ ${#parts[@]} -eq 0 ]]; then
-    parts=(lint unit e2e uml)
+    parts=(lint unit e2e hostile uml)
 fi
 if [[ -z ${PORTHOLE_TEST_AS_ROOT-} ]]; then
     bash tools/check-machine.sh go kernel
@@ -66,6 +67,17 @@ e2e() {
     PORTHOLE_TEST_DELVE=$(sh test/delve/build.sh)
     export PORTHOLE_TEST_COMPOSE PORTHOLE_TEST_BUILDX PORTHOLE_TEST_DELVE
     go test -count 1 -timeout 40m ./test/script/...
+}
+
+hostile() {
+    test/images/make-images.sh -u "$images"
+    local attacks status=0
+    attacks=$(mktemp)
+    PORTHOLE_TEST_ATTACKS=$attacks go test -count 1 -timeout 10m ./test/hostile || status=$?
+    sort "$attacks"
+    echo "== attacks tried: $(grep -vc '^not tried' "$attacks"), stopped: $(grep -c '^stopped' "$attacks")"
+    rm -f "$attacks"
+    return "$status"
 }
 
 uml() {
