@@ -33,7 +33,7 @@ GOTOOL := go tool -modfile=tools/go.mod
 
 .PHONY: build toolbox install man demo test lint unit e2e uml hostile bpf compose buildx delve test-images test-tools bench clean check-go FORCE
 
-build: bin/porthole bin/porthole-build bin/portholed bin/porthole-shim
+build: bin/porthole bin/porthole-build bin/portholed bin/porthole-shim bin/porthole-oci
 
 check-go:
 	@bash tools/check-machine.sh go

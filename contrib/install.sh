@@ -12,7 +12,7 @@ if [[ $EUID -ne 0 && -z $DESTDIR ]]; then
     exec sudo -- env "DESTDIR=$DESTDIR" "BINDIR=$BINDIR" "UNITDIR=$UNITDIR" bash contrib/install.sh
 fi
 
-for program in porthole porthole-build portholed porthole-shim; do
+for program in porthole porthole-build portholed porthole-shim porthole-oci; do
     install -D -m 0755 "bin/$program" "$DESTDIR$BINDIR/$program"
 done
 

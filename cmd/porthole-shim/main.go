@@ -6,8 +6,9 @@
 //	porthole-shim init -- CMD ARG  be the container's PID 1 and reap (internal/shim/reaper)
 //	porthole-shim forker           fork shims for a large daemon (internal/runtime/forker)
 //	porthole-shim version
+//	porthole-shim create, start, state, kill, delete, ...  be an OCI runtime (cmd/porthole-oci)
 //
-// All but version are started by Porthole itself, with descriptors that mean
+// All but version and the last are started by Porthole itself, with descriptors that mean
 // something; by hand they are of no use.
 package main
 
@@ -38,6 +39,9 @@ func main() {
 	// Nothing goes before this: each verb is a process in everybody's way.
 	if len(os.Args) > 0 && os.Args[0] == stageName {
 		os.Exit(runStage(os.Args[1:]))
+	}
+	if isOCI(os.Args[1:]) {
+		os.Exit(becomeOCI(os.Args[1:]))
 	}
 	if len(os.Args) < 2 || verbs[os.Args[1]] == nil {
 		fmt.Fprintln(os.Stderr, "usage: porthole-shim serve | stage | init -- COMMAND [ARG...] | version")

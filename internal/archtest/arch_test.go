@@ -24,7 +24,7 @@ type layer struct {
 // layers stand from the top to the bottom.
 var layers = []layer{
 	{"programs", false, []string{"cmd"}},
-	{"faces", false, []string{"internal/cli", "internal/server", "internal/web", "internal/cri"}},
+	{"faces", false, []string{"internal/cli", "internal/server", "internal/web", "internal/cri", "internal/oci"}},
 	{"debug", false, []string{"internal/debug"}},
 	{"engine", false, []string{"internal/engine"}},
 	{"build", false, []string{"internal/build"}},

@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"fmt"
+	"os"
 	"path"
 	"slices"
 	"strconv"
@@ -24,6 +25,10 @@ type compiled struct {
 	cloneFlags uintptr
 	sources    []source // one for each of plan.Files, in order
 	pidNS      string   // path of a pid namespace to be forked into
+	// joined and fresh are what a container without a shim is born into: namespaces
+	// that are there, and new ones that clone's flags are not for.
+	joined []joinedNS
+	fresh  []ns.Kind
 	// rlimits are those that only the daemon can set, because they raise a limit.
 	rlimits []plan.Rlimit
 }
@@ -39,6 +44,7 @@ type source struct {
 	join  *Container  // whose namespace, or whose /dev/shm
 	fs    *plan.Mount // of a filesystem that only the host's root may mount
 	mount *plan.Mount // the step's mount, to be completed: is it a file?
+	given *os.File    // by the caller, whose it stays
 }
 
 type sourceKind int
@@ -54,6 +60,7 @@ const (
 	sourceTasks     // path, opened for writing
 	sourceInit
 	sourceTools
+	sourceGiven
 	sourceMountNS // put there by the shim
 )
 
@@ -125,8 +132,8 @@ func invalid(format string, args ...any) error {
 func (c *compiler) compile() (*compiled, error) {
 	c.out.plan = &plan.Plan{ID: c.b.ID, Mode: plan.ModeCreate}
 	for _, part := range []func() error{
-		c.refuse, c.namespaces, c.readyEarly, c.rootfs, c.mounts, c.devices, c.terminal, c.kernel, c.readyLate, c.paths,
-		c.pivot, c.limits, c.cgroupView, c.process,
+		c.refuse, c.namespaces, c.readyEarly, c.rootfs, c.mounts, c.devices, c.terminal, c.hold, c.kernel, c.readyLate, c.paths,
+		c.pivot, c.limits, c.cgroupView, c.keep, c.process,
 	} {
 		if err := part(); err != nil {
 			return nil, err
@@ -161,12 +168,10 @@ func (c *compiler) refuse() error {
 		asked bool
 		what  string
 	}{
-		{hooks, "hooks"},
+		{hooks && c.b.bare == nil, "hooks"},
 		{l.IntelRdt != nil, "intelRdt"},
-		{len(l.TimeOffsets) > 0, "timeOffsets"},
+		{len(l.TimeOffsets) > 0 && c.b.bare == nil, "timeOffsets"},
 		{l.MountLabel != "" || p.SelinuxLabel != "", "SELinux labels"},
-		{p.Scheduler != nil, "scheduler"},
-		{p.IOPriority != nil, "ioPriority"},
 		{p.ExecCPUAffinity != nil, "execCPUAffinity"},
 		{len(l.NetDevices) > 0, "netDevices"},
 		{l.MemoryPolicy != nil, "memoryPolicy"},
@@ -182,6 +187,9 @@ func (c *compiler) refuse() error {
 // Joined ones come first of all: the filesystems that are mounted later belong
 // to the namespaces of whoever mounts them.
 func (c *compiler) namespaces() error {
+	if c.b.bare != nil {
+		return c.bareNamespaces()
+	}
 	listed := map[specs.LinuxNamespaceType]bool{}
 	for _, n := range c.b.Spec.Linux.Namespaces {
 		kind := nsKind(n.Type)
@@ -237,7 +245,11 @@ func (c *compiler) rootfs() error {
 	// In a new user namespace the copied mounts are slaves already, and then
 	// this cuts off what the host mounts later.
 	c.step(plan.Step{Name: "private mounts", Op: plan.OpPropagation, Path: "/", Flags: unix.MS_PRIVATE})
-	c.step(plan.Step{Name: "root", Op: plan.OpRoot, File: c.file("root filesystem", source{kind: sourceRoot})})
+	root := plan.Step{Name: "root", Op: plan.OpRoot, File: c.file("root filesystem", source{kind: sourceRoot})}
+	if c.b.bare != nil {
+		root.Path = c.b.RootFS.Base
+	}
+	c.step(root)
 	return nil
 }
 
@@ -288,7 +300,7 @@ func (c *compiler) terminal() error {
 // kernel is what the container has of its own in the kernel, beside mounts.
 func (c *compiler) kernel() error {
 	s := c.b.Spec
-	if s.Hostname != "" && !c.newNS(specs.UTSNamespace) || s.Domainname != "" && !c.newNS(specs.UTSNamespace) {
+	if (s.Hostname != "" || s.Domainname != "") && !c.newNS(specs.UTSNamespace) && (c.b.bare == nil || !c.has(specs.UTSNamespace)) {
 		return invalid("unable to set hostname without a private UTS namespace")
 	}
 	if s.Hostname != "" {
@@ -347,14 +359,14 @@ func (c *compiler) pivot() error {
 // readyEarly lets the daemon connect the network while the stage mounts, unless
 // something has to be done before.
 func (c *compiler) readyEarly() error {
-	if !c.readyIsLate() {
+	if c.b.bare == nil && !c.readyIsLate() {
 		c.ready()
 	}
 	return nil
 }
 
 func (c *compiler) readyLate() error {
-	if c.readyIsLate() {
+	if c.b.bare == nil && c.readyIsLate() {
 		c.ready()
 	}
 	return nil
@@ -396,7 +408,7 @@ func (c *compiler) cgroupView() error {
 		if o.Propagation() == 0 {
 			return invalid("rootfsPropagation %q is unknown", s)
 		}
-		if c.b.IDs.Size == 0 || o.Propagation() != unix.MS_SHARED {
+		if c.b.IDs.Size == 0 || c.b.bare != nil || o.Propagation() != unix.MS_SHARED {
 			c.step(plan.Step{Name: "root propagation", Op: plan.OpPropagation, Path: "/", Flags: o.Propagation()})
 		}
 	}
@@ -422,8 +434,11 @@ func (c *compiler) enterCgroups(sub cgroup.Sub) error {
 
 // process drops rights and executes.
 func (c *compiler) process() error {
+	if c.b.bare != nil && len(c.b.Spec.Process.Args) == 0 {
+		return c.noProcess()
+	}
 	steps, err := processSteps(processInput{
-		process: c.b.Spec.Process, groups: c.b.GroupAdd, filters: c.filters,
+		process: c.b.Spec.Process, numbers: c.b.bare != nil, groups: c.b.GroupAdd, filters: c.filters,
 		seccomp: c.b.Spec.Linux.Seccomp, personality: c.b.Spec.Linux.Personality,
 	})
 	if err != nil {
@@ -433,13 +448,14 @@ func (c *compiler) process() error {
 		x.Init = true
 		x.File = c.file("init", source{kind: sourceInit})
 	}
-	c.before = append(c.before, steps...)
+	c.before = append(c.before, c.meet(steps)...)
 	return nil
 }
 
 type processInput struct {
 	process     *specs.Process
 	groups      []string
+	numbers     bool // the user is given by numbers, which are all it is
 	seccomp     *specs.LinuxSeccomp
 	filter      *plan.Seccomp // ready-made; wins over seccomp
 	filters     *filters
@@ -470,7 +486,7 @@ func processSteps(in processInput) ([]plan.Step, error) {
 		plan.Step{Name: "user", Op: plan.OpUser, User: &plan.User{
 			Spec: p.User.Username,
 			// Without any number the default user is meant, with all its groups.
-			Lookup: p.User.UID == 0 && p.User.GID == 0 && len(groups) == 0,
+			Lookup: !in.numbers && p.User.UID == 0 && p.User.GID == 0 && len(groups) == 0,
 			UID:    p.User.UID, GID: p.User.GID,
 			Groups: append(groups, in.groups...), OwnStdio: true,
 		}},

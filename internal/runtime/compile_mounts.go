@@ -278,7 +278,7 @@ func (c *compiler) cgroupMount(m specs.Mount, o mount.Options) error {
 	}})
 	for _, h := range c.tree.Hierarchies() {
 		target := path.Join(m.Destination, h.Name)
-		dir := path.Join(h.Dir, c.group.Path(), string(cgroup.App))
+		dir := c.group.DirIn(h, cgroup.App)
 		c.cgroups = append(c.cgroups, c.cgroupStep(target, own, "cgroup", h.Controllers, dir, attributes))
 		for _, controller := range h.Controllers {
 			// Mounted together, but found under each of the names.

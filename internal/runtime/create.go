@@ -72,7 +72,7 @@ func New(opts Options) (*Runtime, error) {
 	if err := os.MkdirAll(opts.ExecRoot, 0o711); err != nil {
 		return nil, fmt.Errorf("make exec root: %w", err)
 	}
-	bin, err := sealedBinary(opts.ShimPath, "porthole-shim", 0o111)
+	bin, err := sealedBinary(opts.ShimPath, sealedName, 0o111)
 	if err != nil {
 		return nil, err
 	}
@@ -541,6 +541,9 @@ func (c *Container) groupDir(sub cgroup.Sub) (*os.File, error) {
 
 // limits sets what only the daemon may set for the waiting process.
 func (cr *creation) limits() error {
+	if err := setPriorities(cr.c.pid, cr.b.Spec.Process); err != nil {
+		return err
+	}
 	return setProcessLimits(cr.c.pid, cr.compiled.rlimits, cr.b.Spec.Process.OOMScoreAdj)
 }
 

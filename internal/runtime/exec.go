@@ -119,6 +119,9 @@ func (ex *execution) run() (*Process, error) {
 		return nil, err
 	}
 	ex.steps.AddFunc(func() { ex.abandon(p) })
+	if err := setPriorities(p.pid, ex.o.Process); err != nil {
+		return nil, err
+	}
 	return p, setProcessLimits(p.pid, comp.rlimits, ex.o.Process.OOMScoreAdj)
 }
 
@@ -429,5 +432,5 @@ func (p *Process) Resize(_ context.Context, height, width uint16) error {
 
 // tasksPath is the v1 file through which a thread enters a cgroup.
 func tasksPath(h cgroup.Hierarchy, g *cgroup.Group, sub cgroup.Sub) string {
-	return filepath.Join(h.Dir, g.Path(), string(sub), "tasks")
+	return filepath.Join(g.DirIn(h, sub), "tasks")
 }

@@ -31,7 +31,11 @@ type preparer struct {
 func (p *preparer) prepare(c *compiled) (files []*os.File, err error) {
 	defer func() {
 		if err != nil {
-			closeFiles(files)
+			for i, f := range files {
+				if c.sources[i].kind != sourceGiven {
+					f.Close()
+				}
+			}
 			files = nil
 		}
 	}()
@@ -81,6 +85,8 @@ func (p *preparer) source(s *source) (*os.File, error) {
 		return joinedShm(s.join)
 	case sourceTasks:
 		return cgroup.OpenTasks(s.path)
+	case sourceGiven:
+		return s.given, nil
 	case sourceTools:
 		return toolsMount(p.bundle.Tools)
 	case sourceInit:
@@ -179,11 +185,13 @@ func (p *preparer) plainRoot(dir string) (*os.File, error) {
 		return nil, err
 	}
 	defer f.Close()
-	m, err := mount.Clone(f, mount.Single)
+	// Of a root that somebody else has made, what is mounted in it is a part.
+	scope := mount.Scope(p.bundle.bare != nil)
+	m, err := mount.Clone(f, scope)
 	if err != nil {
 		return nil, err
 	}
-	err = mount.SetAttr(m, mount.Attr{Propagation: unix.MS_PRIVATE}, mount.Single)
+	err = mount.SetAttr(m, mount.Attr{Propagation: unix.MS_PRIVATE}, scope)
 	if err == nil && p.userns != nil {
 		err = mount.IDMap(m, p.userns, mount.Single)
 	}
@@ -239,7 +247,7 @@ func (p *preparer) asContainerRoot(f func() error) error {
 	return ns.OnThread(func() error {
 		unix.Umask(0) // of this thread: OnThread has unshared it
 		if p.bundle.IDs.Size > 0 {
-			if err := sys.SetFSIDs(p.bundle.IDs.Host, p.bundle.IDs.Host); err != nil {
+			if err := sys.SetFSIDs(p.bundle.owner(0, 0)); err != nil {
 				return err
 			}
 			if err := sys.RaiseEffective(); err != nil {
@@ -369,11 +377,8 @@ func (e *UnmappableError) Unwrap() error { return e.err }
 // a user namespace, where only the host's root could make them.
 func (p *preparer) dev(d *dev) (*os.File, error) {
 	options := slices.Clone(d.options.Data)
-	host := p.bundle.IDs.Host
-	if p.userns == nil {
-		host = 0
-	}
-	options = append(options, fmt.Sprintf("uid=%d", host), fmt.Sprintf("gid=%d", host))
+	uid, gid := p.bundle.owner(0, 0)
+	options = append(options, fmt.Sprintf("uid=%d", uid), fmt.Sprintf("gid=%d", gid))
 	readOnly := d.options.Attr.Set & unix.MOUNT_ATTR_RDONLY
 	var m *os.File
 	err := p.asContainerRoot(func() (err error) {
@@ -381,7 +386,7 @@ func (p *preparer) dev(d *dev) (*os.File, error) {
 		if err != nil {
 			return err
 		}
-		if err := p.fillDev(int(m.Fd()), d, host); err != nil {
+		if err := p.fillDev(int(m.Fd()), d); err != nil {
 			m.Close()
 			return err
 		}
@@ -397,7 +402,7 @@ func (p *preparer) dev(d *dev) (*os.File, error) {
 	return m, nil
 }
 
-func (p *preparer) fillDev(fd int, d *dev, host uint32) error {
+func (p *preparer) fillDev(fd int, d *dev) error {
 	for _, n := range d.nodes {
 		if err := makeParents(fd, n.Path); err != nil {
 			return err
@@ -406,7 +411,8 @@ func (p *preparer) fillDev(fd int, d *dev, host uint32) error {
 			return &os.PathError{Op: "mknod", Path: "/dev/" + n.Path, Err: err}
 		}
 		if n.UID != 0 || n.GID != 0 {
-			if err := unix.Fchownat(fd, n.Path, int(host+n.UID), int(host+n.GID), unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			uid, gid := p.bundle.owner(n.UID, n.GID)
+			if err := unix.Fchownat(fd, n.Path, int(uid), int(gid), unix.AT_SYMLINK_NOFOLLOW); err != nil {
 				return &os.PathError{Op: "chown", Path: "/dev/" + n.Path, Err: err}
 			}
 		}

@@ -106,6 +106,20 @@ type Bundle struct {
 	Tools *os.File
 	// Labels go with the evidence of a failed start; may be nil.
 	Labels map[string]string
+
+	// bare is set for a container without a shim.
+	bare *Bare
+}
+
+// owner is the host's ids of a user and a group of the container.
+func (b *Bundle) owner(uid, gid uint32) (hostUID, hostGID uint32) {
+	switch {
+	case b.IDs.Size == 0:
+		return uid, gid
+	case b.bare != nil:
+		return mapped(b.Spec.Linux.UIDMappings, uid), mapped(b.Spec.Linux.GIDMappings, gid)
+	}
+	return b.IDs.Host + uid, b.IDs.Host + gid
 }
 
 // Exit is how a container or process ended.

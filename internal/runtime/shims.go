@@ -101,3 +101,17 @@ func (c *Container) killShim(ctx context.Context, grace time.Duration) error {
 		}
 	}
 }
+
+// StartTime is when a process began, in the kernel's ticks since boot: with it a pid
+// names a process beyond its end. The error is os.ErrProcessDone for one that has ended
+// and waits to be collected, and fs.ErrNotExist for none at all.
+func StartTime(pid int) (string, error) { return startOf(pid) }
+
+// IsStage says whether a process is a stage still: it has not executed its program.
+func IsStage(pid int) bool {
+	exe, err := os.Readlink("/proc/" + strconv.Itoa(pid) + "/exe")
+	return err == nil && strings.HasPrefix(exe, "/memfd:"+sealedName)
+}
+
+// sealedName is what the sealed copy of the shim binary is called.
+const sealedName = "porthole-shim"

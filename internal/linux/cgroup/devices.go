@@ -35,7 +35,7 @@ func (g *Group) setDevicesV1(rules []specs.LinuxDeviceCgroup) (err error) {
 			name = "devices.allow"
 		}
 		if files[name] == nil {
-			file, err := os.OpenFile(filepath.Join(root, g.path, string(App), name), os.O_WRONLY, 0)
+			file, err := os.OpenFile(filepath.Join(g.dirV1(root, App), name), os.O_WRONLY, 0)
 			if err != nil {
 				return err
 			}

@@ -74,7 +74,7 @@ func (g *Group) setFrozenV1(ctx context.Context, frozen bool) error {
 	if frozen {
 		want = "FROZEN"
 	}
-	file := filepath.Join(root, g.path, string(App), "freezer.state")
+	file := filepath.Join(g.dirV1(root, App), "freezer.state")
 	for {
 		if err := writeFile(file, want); err != nil {
 			return err
@@ -107,7 +107,7 @@ func (g *Group) Frozen() (bool, error) {
 	if !ok {
 		return false, &UnavailableError{Controller: "freezer", Mode: g.tree.mode}
 	}
-	state, err := os.ReadFile(filepath.Join(root, g.path, string(App), "freezer.state"))
+	state, err := os.ReadFile(filepath.Join(g.dirV1(root, App), "freezer.state"))
 	return strings.TrimSpace(string(state)) == "FROZEN", err
 }
 

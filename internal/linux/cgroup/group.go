@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/opencontainers/cgroups"
 	"golang.org/x/sys/unix"
 )
 
@@ -42,7 +43,9 @@ type Warning string
 type Group struct {
 	tree *Tree
 	path string
-	err  error // why the group cannot be used at all
+	// whole says that app is the group itself, and that there are no others.
+	whole bool
+	err   error // why the group cannot be used at all
 }
 
 // New returns the group at an absolute path from the root of each hierarchy,
@@ -63,6 +66,15 @@ func (t *Tree) Group(path string) *Group {
 	return &Group{tree: t, path: short, err: err}
 }
 
+// Whole is a group without sub-groups: app is the group itself. It is for containers
+// of which somebody else says, and later looks up, what group they are in. There is
+// no debug and no shim in it.
+func (t *Tree) Whole(path string) *Group {
+	g := t.Group(path)
+	g.whole = true
+	return g
+}
+
 // Path returns the group's path from the root of each hierarchy.
 func (g *Group) Path() string { return g.path }
 
@@ -76,7 +88,18 @@ func (g *Group) Dir(sub Sub) string {
 	if sub == Shims {
 		sub = Shim
 	}
-	return filepath.Join(g.tree.v2, g.path, string(sub))
+	return filepath.Join(g.tree.v2, g.path, g.name(sub))
+}
+
+// DirIn returns the directory of a sub-group in a v1 hierarchy.
+func (g *Group) DirIn(h Hierarchy, sub Sub) string { return g.dirV1(h.Dir, sub) }
+
+// name is the directory of a sub-group below the group's.
+func (g *Group) name(sub Sub) string {
+	if g.whole && sub == App {
+		return ""
+	}
+	return string(sub)
 }
 
 // dirV1 returns the directory of a sub-group in a v1 hierarchy.
@@ -87,7 +110,7 @@ func (g *Group) dirV1(root string, sub Sub) string {
 	if sub == Shims {
 		sub = Shim
 	}
-	return filepath.Join(root, g.path, string(sub))
+	return filepath.Join(root, g.path, g.name(sub))
 }
 
 // Create makes the group and its sub-groups and sets the limits on app. On
@@ -98,6 +121,9 @@ func (g *Group) dirV1(root string, sub Sub) string {
 func (g *Group) Create(r *Resources) ([]Warning, error) {
 	if g.err != nil {
 		return nil, g.err
+	}
+	if err := g.vacant(); err != nil {
+		return nil, err
 	}
 	warnings, err := g.create(r)
 	if err != nil {
@@ -133,6 +159,9 @@ func (g *Group) create(r *Resources) ([]Warning, error) {
 // sub-groups on the v2 tree, where making them later would need the rights of
 // whoever is in them. The others follow on v1 when they are first entered.
 func (g *Group) makeDirs() error {
+	if g.whole {
+		return g.makeWhole()
+	}
 	for _, h := range g.tree.v1 {
 		if err := g.makeGroup(h.dir, App); err != nil {
 			return err
@@ -155,6 +184,38 @@ func (g *Group) makeDirs() error {
 		}
 	}
 	return nil
+}
+
+// vacant makes sure that a whole group is nobody's who could be hurt by what
+// becomes of it. It may exist: others prepare it at times.
+func (g *Group) vacant() error {
+	if !g.whole {
+		return nil
+	}
+	for _, root := range g.tree.roots() {
+		dir := filepath.Join(root, g.path)
+		pids, err := cgroups.GetAllPids(dir)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+		case err != nil:
+			return fmt.Errorf("look into cgroup %q: %w", g.path, err)
+		case len(pids) > 0:
+			return fmt.Errorf("cgroup %q is in use: %w", g.path, busyError(dir, unix.EBUSY))
+		}
+	}
+	return nil
+}
+
+func (g *Group) makeWhole() error {
+	for _, h := range g.tree.v1 {
+		if err := g.makeOuter(h.dir, filepath.Join(h.dir, g.path)); err != nil {
+			return err
+		}
+	}
+	if g.tree.v2 == "" {
+		return nil
+	}
+	return makeEmpty(filepath.Join(g.tree.v2, g.path), keepIfExists)
 }
 
 // makeGroup makes the group and one sub-group in a v1 hierarchy.
@@ -461,7 +522,7 @@ func (g *Group) Exists() bool {
 	if g.err != nil {
 		return false
 	}
-	_, err := os.Stat(filepath.Join(g.tree.roots()[0], g.path, string(App)))
+	_, err := os.Stat(g.dirV1(g.tree.roots()[0], App))
 	return err == nil
 }
 

@@ -111,7 +111,7 @@ func (g *Group) setV1(r *Resources, wanted *cgroups.Resources) error {
 		if !ok {
 			return &UnavailableError{Controller: l.controller, Mode: g.tree.mode}
 		}
-		if err := l.set(filepath.Join(root, g.path, string(App)), wanted); err != nil {
+		if err := l.set(g.dirV1(root, App), wanted); err != nil {
 			return g.limitError(l.controller, err)
 		}
 	}

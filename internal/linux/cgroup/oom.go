@@ -159,7 +159,7 @@ func (w *OOMWatcher) add(g *Group) (int32, error) {
 	if !ok {
 		return -1, nil
 	}
-	fd, err := oomEvent(filepath.Join(root, g.path, string(App)))
+	fd, err := oomEvent(g.dirV1(root, App))
 	if err != nil {
 		return -1, err
 	}

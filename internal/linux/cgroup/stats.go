@@ -134,7 +134,7 @@ func (g *Group) read() (*cgroups.Stats, error) {
 		if !ok {
 			continue
 		}
-		if err := part.read(filepath.Join(root, g.path, string(App)), out); err != nil {
+		if err := part.read(g.dirV1(root, App), out); err != nil {
 			return nil, err
 		}
 	}
@@ -226,7 +226,7 @@ func (g *Group) OOMKills() (uint64, error) {
 	if g.tree.mode == V2 {
 		count, err = v2.OOMKillCount(g.Dir(App))
 	} else if root, ok := g.tree.controller("memory"); ok {
-		count, err = v1.OOMKillCount(filepath.Join(root, g.path, string(App)))
+		count, err = v1.OOMKillCount(g.dirV1(root, App))
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return 0, fmt.Errorf("count OOM kills of cgroup %q: %w", g.path, err)

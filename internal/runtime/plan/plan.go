@@ -79,7 +79,8 @@ const (
 	// OpTools places the detached mount File at [ToolsDir], or at Path below the
 	// tools that are there already.
 	OpTools Op = "tools"
-	// OpRoot attaches the detached mount File as the root of the container.
+	// OpRoot attaches the detached mount File as the root of the container: at
+	// Path of the host if that can be reached, or else, and without Path, at "/".
 	OpRoot Op = "root"
 	// OpMount places a mount: see [Mount].
 	OpMount Op = "mount"
@@ -120,6 +121,17 @@ const (
 	// not depend on that. It waits for "go" right before the last of them, the
 	// filter and exec; if one failed before, that is told after "go".
 	OpBarrier Op = "barrier"
+	// OpHold tells the shim "hold" and waits for "go", with which hooks may come
+	// to be run. The container's root is in place and not yet the process's own.
+	OpHold Op = "hold"
+	// OpRendezvous is OpBarrier for a process whose creator does not stay: the
+	// stage says "ready" and waits at the listening socket File for the one who
+	// says "go", with which hooks may come. It comes last but for OpSeccomp and
+	// OpExec, without which there is nothing to start.
+	OpRendezvous Op = "rendezvous"
+	// OpKeep has the program get the Count files from File on, as descriptors 3
+	// and following.
+	OpKeep Op = "keep files"
 	// OpUnshare leaves the namespaces Flags for new ones (cgroup).
 	OpUnshare Op = "unshare"
 	// OpAttributes sets the mount attributes Flags (MOUNT_ATTR_*) on what is

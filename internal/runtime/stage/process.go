@@ -194,6 +194,15 @@ func (s *stage) narrowCapabilities() error {
 // first. A filter needs CAP_SYS_ADMIN or no_new_privs: with the latter the
 // capabilities go before it, so that it may forbid capset.
 func (s *stage) finish(steps []plan.Step) error {
+	if steps[0].Op == plan.OpRendezvous {
+		s.meeting = s.files[steps[0].File]
+		if steps = steps[1:]; len(steps) == 0 {
+			if err := s.rendezvous(); err != nil {
+				return err
+			}
+			return errors.New("the container has no process to start")
+		}
+	}
 	var filter *plan.Seccomp
 	if steps[0].Op == plan.OpSeccomp {
 		filter = steps[0].Seccomp
@@ -220,6 +229,12 @@ func (s *stage) finish(steps []plan.Step) error {
 	}
 	s.took("prepare exec", begin)
 	if err := s.awaitGo(); err != nil {
+		return err
+	}
+	if err := s.rendezvous(); err != nil {
+		return err
+	}
+	if err := s.placeKept(); err != nil {
 		return err
 	}
 	if err := s.conn.SendWord(wire.StageTimings, wire.AppendSteps(nil, s.timings)); err != nil {

@@ -18,6 +18,13 @@ import (
 // at the old root below it until pivot.
 func (s *stage) attachRoot(st *plan.Step) error {
 	s.root = s.files[st.File]
+	if st.Path != "" {
+		// Where hooks look for it. Who is nobody on the host may not get there.
+		if at, err := mount.OpenSource(st.Path, ""); err == nil {
+			defer at.Close()
+			return mount.Move(s.root, at, "")
+		}
+	}
 	fd, err := unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return &os.PathError{Op: "open", Path: "/", Err: err}

@@ -65,6 +65,8 @@ type stage struct {
 
 	step    *plan.Step
 	barrier *plan.Step // ready was said there, and go is awaited
+	meeting *os.File   // the socket of the rendezvous, nil if there is none
+	kept    []*os.File // of OpKeep
 	timings []wire.Step
 }
 
@@ -92,7 +94,7 @@ func (s *stage) execute() error {
 		s.step = st
 		begin := time.Now()
 		switch st.Op {
-		case plan.OpSeccomp, plan.OpExec:
+		case plan.OpRendezvous, plan.OpSeccomp, plan.OpExec:
 			return s.finish(s.plan.Steps[i:])
 		case plan.OpBarrier:
 			if err := s.ready(st); err != nil {
@@ -181,6 +183,11 @@ func (s *stage) do(st *plan.Step) error {
 		return os.NewSyscallError("setdomainname", unix.Setdomainname([]byte(st.Value)))
 	case plan.OpSysctl:
 		return s.sysctl(st.Path, st.Value)
+	case plan.OpHold:
+		return s.hold()
+	case plan.OpKeep:
+		s.kept = s.files[st.File : st.File+st.Count]
+		return nil
 	case plan.OpLoopback:
 		return ns.LoopbackUp()
 	case plan.OpKeyring:
@@ -201,7 +208,7 @@ func (s *stage) do(st *plan.Step) error {
 		return s.appArmor(st.Value)
 	case plan.OpNoNewPrivs:
 		return os.NewSyscallError("prctl", sys.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
-	case plan.OpSeccomp, plan.OpExec, plan.OpBarrier:
+	case plan.OpSeccomp, plan.OpExec, plan.OpBarrier, plan.OpRendezvous:
 		return fmt.Errorf("operation %q is none of these", st.Op) // execute does them
 	}
 	return fmt.Errorf("unknown operation %q", st.Op)
@@ -224,6 +231,11 @@ func (s *stage) awaitGo() error {
 	}
 	defer s.took(s.barrier.Name, time.Now())
 	s.barrier = nil
+	return s.goOrders()
+}
+
+// goOrders waits for go and does what came with it.
+func (s *stage) goOrders() error {
 	word, _, err := s.conn.RecvWord()
 	if err != nil {
 		return err
@@ -231,7 +243,7 @@ func (s *stage) awaitGo() error {
 	if word.Name != wire.StageGo {
 		return fmt.Errorf("message %q where go was due", word.Name)
 	}
-	return nil
+	return runOrders(word.Payload)
 }
 
 // setns enters a namespace. For a mount namespace the thread needs a root and

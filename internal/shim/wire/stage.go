@@ -22,6 +22,20 @@ import (
 //	 | <------------- timings (payload) ---- |  the last word before exec
 //	 | <------------------- end of stream -- |  close-on-exec: exec succeeded
 //
+// A container without a shim (package runtime, Bare) has two more points at which the
+// stage waits. At hold it is before the root is taken; with go may come orders (payload:
+// hook.Orders as JSON), hooks to be run first. At the rendezvous the plan holds a
+// listening socket: the stage says ready and takes whoever connects for the shim from
+// then on. One that goes away without a word is followed by the next.
+//
+//	creator                                stage                             starter
+//	 |-- plan -----------------------------> |
+//	 | <------------------------- hold ----- |
+//	 |-- go (orders) ----------------------> |
+//	 | <------------------------- ready ---- | waits at its socket
+//	                                         | <----------------- go (orders) -- |
+//	                                         |-- timings, end of stream -------> |
+//
 // The stage may send failed (payload: Error as JSON) and exit, but not between
 // ready and go: what fails there is told after go. An end of
 // stream without timings before it means that the stage died; timings, then
@@ -37,6 +51,7 @@ import (
 const (
 	StagePlan    = "plan"
 	StagePTY     = "pty"
+	StageHold    = "hold"
 	StageReady   = "ready"
 	StageGo      = "go"
 	StageTimings = "timings"
@@ -98,4 +113,13 @@ func ParseSteps(b []byte) ([]Step, error) {
 		b = rest
 	}
 	return steps, nil
+}
+
+// DialStage connects to a stage that waits at its rendezvous.
+func DialStage(path string) (*Conn, error) {
+	c, err := dialUnix(path)
+	if err != nil {
+		return nil, err
+	}
+	return NewConn(c), nil
 }

@@ -80,3 +80,18 @@ func rawFDs(files []*os.File) ([]int, error) {
 }
 
 func keepAlive(files []*os.File) { runtime.KeepAlive(files) }
+
+// Above gives a stage's connection a descriptor of at least n, so that those below it
+// can become others.
+func (c *Conn) Above(n int) error {
+	fd, ok := c.t.(fdTransport)
+	if !ok || int(fd) >= n {
+		return nil
+	}
+	moved, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, n)
+	if err != nil {
+		return os.NewSyscallError("fcntl", err)
+	}
+	c.t = fdTransport(moved)
+	return unix.Close(int(fd))
+}
