@@ -128,6 +128,9 @@ func (s *Server) answer(r *request, ver, path string) (err error) {
 		err = fmt.Errorf("panic: %v", p)
 	}()
 
+	if err := checkBrowser(r.http); err != nil {
+		return err
+	}
 	if r.http.Method == http.MethodOptions {
 		return r.done(http.StatusOK)
 	}
