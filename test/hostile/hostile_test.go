@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -51,7 +52,7 @@ func TestMain(m *testing.M) {
 		if out, err := build.CombinedOutput(); err != nil {
 			return nil, fmt.Errorf("build the attacker: %w\n%s", err, out)
 		}
-		d, err := bed.Start(bed.Options{Dir: dir})
+		d, err := bed.Start(bed.Options{Dir: dir, Args: []string{"--insecure-registry", registryAddr}})
 		if err != nil {
 			return nil, err
 		}
@@ -180,11 +181,11 @@ func start(t *testing.T, name string, args ...string) (pid string) {
 	return porthole(t, "inspect", "-f", "{{.State.Pid}}", name)
 }
 
-// outside makes a directory of the host that no container is given.
+// outside makes a directory of the host that no container is given, and in which everybody may do what he likes.
 func outside(t *testing.T) (dir, secret string) {
 	t.Helper()
 	dir = filepath.Join(daemon.Dir, "outside-"+strings.ReplaceAll(t.Name(), "/", "-"))
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := errors.Join(os.MkdirAll(dir, 0o755), os.Chmod(dir, 0o777)); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
@@ -207,4 +208,18 @@ func lines(t *testing.T, report string) map[string]string {
 		said[what] = how
 	}
 	return said
+}
+
+// grep finds the files below a directory that have a text in them.
+func grep(dir, text string) (found []string, err error) {
+	err = filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || !e.Type().IsRegular() {
+			return nil // what goes meanwhile has nothing in it
+		}
+		if data, err := os.ReadFile(path); err == nil && strings.Contains(string(data), text) {
+			found = append(found, path)
+		}
+		return nil
+	})
+	return found, err
 }

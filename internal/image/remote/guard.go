@@ -13,6 +13,7 @@ import (
 // guard makes a client keep secrets where they belong.
 func (s *Session) guard(client *http.Client) error {
 	if t, ok := client.Transport.(*http.Transport); ok {
+		t.DialContext = s.dialer(t.DialContext)
 		s.mu.Lock()
 		s.idle = append(s.idle, t.CloseIdleConnections)
 		s.mu.Unlock()
@@ -62,7 +63,7 @@ func (g guarded) RoundTrip(req *http.Request) (*http.Response, error) {
 			return nil, fmt.Errorf("refused to send credentials or content to %s without TLS", req.URL.Host)
 		}
 	}
-	res, err := g.next.RoundTrip(req)
+	res, err := g.next.RoundTrip(g.session.strange(req))
 	if err == nil && !mayBeLarge(req) {
 		res.Body = &boundedBody{ReadCloser: res.Body, left: maxAnswer, host: req.URL.Host}
 	}

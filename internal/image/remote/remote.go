@@ -187,8 +187,10 @@ type Session struct {
 	identity *string
 	tracker  docker.StatusTracker
 
-	mu   sync.Mutex
-	idle []func() // close the idle connections of a client
+	mu    sync.Mutex
+	idle  []func()          // close the idle connections of a client
+	known map[string]bool   // hosts that the user and the settings name, without ports
+	near  map[nearness]bool // where one of these was reached
 }
 
 // Close closes the connections of the session that nobody uses any more.
@@ -210,10 +212,12 @@ func (r *Registries) session(ctx context.Context, domain string, creds Credentia
 	if host == hubName {
 		host = hubHost
 	}
-	return &Session{
+	s := &Session{
 		ctx: ctx, settings: r.settings.Load(), host: host, creds: creds,
 		tracker: docker.NewInMemoryTracker(),
 	}
+	s.know(host, domain)
+	return s
 }
 
 // Resolver returns containerd's resolver for the session.
@@ -287,6 +291,9 @@ func (s *Session) configure(domain string) ([]docker.RegistryHost, error) {
 	hosts, err := config.ConfigureHosts(s.ctx, o)(domain)
 	if err != nil {
 		return nil, fmt.Errorf("settings of registry %q: %w", domain, err)
+	}
+	for _, h := range hosts {
+		s.know(h.Host)
 	}
 	if s.creds.RegistryToken != "" {
 		for i := range hosts {
