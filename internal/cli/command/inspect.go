@@ -9,6 +9,7 @@ import (
 	"text/template"
 
 	"github.com/docker/cli/templates"
+	"github.com/moby/term"
 )
 
 // Object is one thing to be inspected.
@@ -92,6 +93,10 @@ func (p *jsonPrinter) flush(w io.Writer) error {
 		return err
 	}
 	out.WriteByte('\n')
+	if _, terminal := term.GetFdInfo(w); terminal {
+		_, err := io.WriteString(w, visibleJSON(out.String()))
+		return err
+	}
 	_, err := out.WriteTo(w)
 	return err
 }

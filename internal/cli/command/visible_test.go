@@ -11,3 +11,10 @@ func TestVisible(t *testing.T) {
 		t.Errorf("%q, want %q", got, want)
 	}
 }
+
+func TestVisibleJSON(t *testing.T) {
+	const text = "{\n  \"a\": \"\\u001bé\u009b\u202e\"\n}"
+	if got, want := visibleJSON(text), "{\n  \"a\": \"\\u001bé\\u009b\\u202e\"\n}"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}

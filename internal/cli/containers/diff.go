@@ -44,7 +44,7 @@ func diff(ctx context.Context, a *command.App, name string) error {
 			kind = "D"
 		case container.ChangeModify:
 		}
-		_, _ = fmt.Fprintln(a.Out, kind, change.Path)
+		_, _ = fmt.Fprintln(a.Out, kind, a.Harmless(change.Path))
 	}
 	return nil
 }

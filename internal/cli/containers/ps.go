@@ -101,7 +101,7 @@ func (o *psOptions) run(ctx context.Context, a *command.App) error {
 		tellUnhealthy(ctx, c, res.Items)
 	}
 	return formatter.ContainerWrite(formatter.Context{
-		Output: a.Out,
+		Output: command.TableWriter(a.Out, format),
 		Format: formatter.NewContainerFormat(format, o.quiet, list.Size),
 		Trunc:  !o.noTrunc,
 	}, res.Items)

@@ -89,7 +89,7 @@ func (o *listOptions) run(ctx context.Context, a *command.App, match string) (fo
 	}
 	return len(res.Items), formatter.ImageWrite(formatter.ImageContext{
 		Context: formatter.Context{
-			Output: a.Out,
+			Output: command.TableWriter(a.Out, format),
 			Format: formatter.NewImageFormat(format, o.quiet, o.digests),
 			Trunc:  !o.noTrunc,
 		},

@@ -67,7 +67,7 @@ func (o *eventsOptions) run(ctx context.Context, a *command.App) error {
 	return c.FollowEvents(ctx, client.EventsOptions{
 		EventsListOptions: mobyclient.EventsListOptions{Since: o.since, Until: o.until, Filters: o.filter.Value()},
 		After:             o.after,
-	}, func(e api.Event) error { return writeEvent(a.Out, e, tmpl, o.actor) })
+	}, func(e api.Event) error { return writeEvent(a, e, tmpl, o.actor) })
 }
 
 // eventTemplate returns nil for the usual form. A template that asks for a
@@ -92,7 +92,7 @@ func eventTemplate(format string) (*template.Template, error) {
 // fixedNano is RFC 3339 with all nine digits, so that columns line up.
 const fixedNano = "2006-01-02T15:04:05.000000000Z07:00"
 
-func writeEvent(w io.Writer, e api.Event, tmpl *template.Template, actor bool) error {
+func writeEvent(a *command.App, e api.Event, tmpl *template.Template, actor bool) error {
 	var line strings.Builder
 	switch {
 	case tmpl != nil && e.Porthole.Seq == 0: // of a Docker Engine
@@ -104,13 +104,15 @@ func writeEvent(w io.Writer, e api.Event, tmpl *template.Template, actor bool) e
 			return err
 		}
 	default:
-		formatEvent(&line, e.Message)
+		var text strings.Builder
+		formatEvent(&text, e.Message)
 		if actor {
-			line.WriteString("  " + formatOrigin(e.Porthole))
+			text.WriteString("  " + formatOrigin(e.Porthole))
 		}
+		line.WriteString(a.Harmless(text.String()))
 	}
 	line.WriteByte('\n')
-	_, err := io.WriteString(w, line.String())
+	_, err := io.WriteString(a.Out, line.String())
 	return err
 }
 

@@ -182,7 +182,7 @@ func login(ctx context.Context, a *command.App, auth types.AuthConfig) error {
 		return fmt.Errorf("error saving credentials: %w", err)
 	}
 	if res.Auth.Status != "" {
-		_, _ = fmt.Fprintln(a.Out, res.Auth.Status)
+		_, _ = fmt.Fprintln(a.Out, a.Harmless(res.Auth.Status))
 	}
 	return nil
 }

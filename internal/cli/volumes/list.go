@@ -59,7 +59,7 @@ func (o *listOptions) run(ctx context.Context, a *command.App) error {
 		res.Items = slices.DeleteFunc(res.Items, func(v volume.Volume) bool { return v.ClusterVolume == nil })
 	}
 	return formatter.VolumeWrite(formatter.Context{
-		Output: a.Out,
+		Output: command.TableWriter(a.Out, o.format(a)),
 		Format: formatter.NewVolumeFormat(o.format(a), o.quiet),
 	}, res.Items)
 }
