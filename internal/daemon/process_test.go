@@ -159,7 +159,7 @@ func newAuthority(t *testing.T) *authority {
 
 func (a *authority) path(name string) string { return filepath.Join(a.dir, name) }
 
-func (a *authority) make(name string, parent *x509.Certificate) (*ecdsa.PrivateKey, *x509.Certificate) {
+func (a *authority) make(name string, parent *x509.Certificate, change ...func(*x509.Certificate)) (*ecdsa.PrivateKey, *x509.Certificate) {
 	a.t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -170,6 +170,9 @@ func (a *authority) make(name string, parent *x509.Certificate) (*ecdsa.PrivateK
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}
+	for _, c := range change {
+		c(tmpl)
 	}
 	signer := a.key
 	if parent == nil {
@@ -205,6 +208,9 @@ func TestListenTLS(t *testing.T) {
 	ours.make("server", ours.cert)
 	ours.make("client", ours.cert)
 	theirs.make("client", theirs.cert)
+	ours.make("expired", ours.cert, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) })
+	ours.make("future", ours.cert, func(c *x509.Certificate) { c.NotBefore = time.Now().Add(30 * time.Minute) })
+	ours.make("onlyserver", ours.cert, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} })
 	c := Defaults()
 	c.Hosts, c.TLS, c.TLSVerify = []string{"tcp://127.0.0.1:0"}, true, true
 	c.TLSCACert, c.TLSCert, c.TLSKey = ours.path("ca.pem"), ours.path("server.pem"), ours.path("server-key.pem")
@@ -230,17 +236,26 @@ func TestListenTLS(t *testing.T) {
 	tests := []struct {
 		name string
 		from *authority
-		ok   bool
-	}{{"our client", ours, true}, {"a client of another authority", theirs, false}, {"no certificate", nil, false}}
+		file string
+		says string // empty: it is let in
+	}{
+		{"our client", ours, "client", ""},
+		{"a client of another authority", theirs, "client", "unknown certificate authority"},
+		{"no certificate", nil, "", "certificate required"},
+		{"a certificate that has expired", ours, "expired", "expired certificate"},
+		{"one that is not valid yet", ours, "future", "expired certificate"},
+		{"one that is not for clients", ours, "onlyserver", "bad certificate"},
+	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			config := &tls.Config{RootCAs: roots, NextProtos: []string{"h2", "http/1.1"}}
 			if tt.from != nil {
-				pair, err := tls.LoadX509KeyPair(tt.from.path("client.pem"), tt.from.path("client-key.pem"))
+				pair, err := tls.LoadX509KeyPair(tt.from.path(tt.file+".pem"), tt.from.path(tt.file+"-key.pem"))
 				if err != nil {
 					t.Fatal(err)
 				}
-				config.Certificates = []tls.Certificate{pair}
+				// Sent also if the server has not asked for its authority.
+				config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
 			}
 			conn, err := tls.Dial("tcp", l[0].Addr().String(), config)
 			line := ""
@@ -251,11 +266,11 @@ func TestListenTLS(t *testing.T) {
 				}
 				line, err = bufio.NewReader(conn).ReadString('\n')
 			}
-			if tt.ok && (err != nil || line != "hello\n") {
+			if tt.says == "" && (err != nil || line != "hello\n") {
 				t.Errorf("%q, %v", line, err)
 			}
-			if !tt.ok && err == nil {
-				t.Error("was let in")
+			if tt.says != "" && (err == nil || !strings.Contains(err.Error(), tt.says)) {
+				t.Errorf("%q, %v; want %q", line, err, tt.says)
 			}
 		})
 	}
