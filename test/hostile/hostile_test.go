@@ -213,13 +213,20 @@ func lines(t *testing.T, report string) map[string]string {
 // grep finds the files below a directory that have a text in them.
 func grep(dir, text string) (found []string, err error) {
 	err = filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
-		if err != nil || !e.Type().IsRegular() {
-			return nil // what goes meanwhile has nothing in it
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // it has gone meanwhile
 		}
-		if data, err := os.ReadFile(path); err == nil && strings.Contains(string(data), text) {
+		if err != nil || !e.Type().IsRegular() {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		if err == nil && strings.Contains(string(data), text) {
 			found = append(found, path)
 		}
-		return nil
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return err
 	})
 	return found, err
 }
