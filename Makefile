@@ -1,12 +1,12 @@
 # The targets that people and CI use. Those that need root ask for it by sudo.
 #
-#   make build        bin/porthole, bin/porthole-build, bin/portholed, bin/porthole-shim
+#   make build        the programs, in bin
 #   make install      the same, with systemd units, completion and man pages, below PREFIX
 #   make demo         shows what Porthole does, on a private daemon
 #   make test         everything: tools, lints, unit tests, end-to-end tests
 #   make hostile   attacks the engine in all known ways, and tells what came of it
 #   make bpf          makes the eBPF objects anew, after a change of their C
-#   make lint unit e2e uml hostile compose buildx test-images bench clean
+#   make lint unit e2e conform uml hostile compose buildx oci test-images bench clean
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -31,7 +31,7 @@ GOBUILD := go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
 
 GOTOOL := go tool -modfile=tools/go.mod
 
-.PHONY: build toolbox install man demo test lint unit e2e uml hostile bpf compose buildx delve test-images test-tools bench clean check-go FORCE
+.PHONY: build toolbox install man demo test lint unit e2e conform uml hostile bpf compose buildx delve oci test-images test-tools bench clean check-go FORCE
 
 build: bin/porthole bin/porthole-build bin/portholed bin/porthole-shim bin/porthole-oci
 
@@ -64,14 +64,14 @@ test: build
 lint: check-go
 	@bash tools/lint.sh
 
-unit e2e uml hostile: build
+unit e2e conform uml hostile: build
 	@bash test/run.sh $@
 
 # Needs clang-14, llvm-14 and libbpf-dev of Debian 12. The objects are committed.
 bpf: check-go
 	@go generate ./internal/linux/witness ./internal/linux/calltrace
 
-compose buildx delve:
+compose buildx delve oci:
 	@sh test/$@/build.sh
 
 test-tools:

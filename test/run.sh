@@ -4,6 +4,7 @@
 #   lint   tools/lint.sh
 #   unit   go test of all packages but those below test/
 #   e2e    test/script: the programs, by both command lines
+#   conform  test/conform: the OCI's validation programs, against porthole-oci
 #   hostile  test/hostile: attacks on the engine
 #   uml    test/uml: the core of it on another kernel, with cgroup v2
 #
@@ -14,7 +15,7 @@ cd "$(dirname "$0")/.."
 # Lints want no root, and no files of root in the user's caches.
 parts=("$@")
 if [[ ${#parts[@]} -eq 0 ]]; then
-    parts=(lint unit e2e hostile uml)
+    parts=(lint unit e2e conform hostile uml)
 fi
 if [[ -z ${PORTHOLE_TEST_AS_ROOT-} ]]; then
     bash tools/check-machine.sh go kernel
@@ -67,6 +68,10 @@ e2e() {
     PORTHOLE_TEST_DELVE=$(sh test/delve/build.sh)
     export PORTHOLE_TEST_COMPOSE PORTHOLE_TEST_BUILDX PORTHOLE_TEST_DELVE
     go test -count 1 -timeout 40m ./test/script/...
+}
+
+conform() {
+    PORTHOLE_TEST_OCI=$(sh test/oci/build.sh) go test -count 1 -timeout 5m ./test/conform
 }
 
 hostile() {

@@ -170,9 +170,17 @@ func withDefaultDevices(r *specs.LinuxResources) *specs.LinuxResources {
 		major, minor int64 // negative: all
 		access       string
 	}{
-		{"c", -1, -1, "m"}, {"b", -1, -1, "m"},
-		{"c", 1, 3, "rwm"}, {"c", 1, 5, "rwm"}, {"c", 1, 7, "rwm"}, {"c", 1, 8, "rwm"}, {"c", 1, 9, "rwm"},
-		{"c", 5, 0, "rwm"}, {"c", 5, 1, "rwm"}, {"c", 5, 2, "rwm"}, {"c", 136, -1, "rwm"},
+		{"c", -1, -1, "m"},
+		{"b", -1, -1, "m"},
+		{"c", 1, 3, "rwm"},
+		{"c", 1, 5, "rwm"},
+		{"c", 1, 7, "rwm"},
+		{"c", 1, 8, "rwm"},
+		{"c", 1, 9, "rwm"},
+		{"c", 5, 0, "rwm"},
+		{"c", 5, 1, "rwm"},
+		{"c", 5, 2, "rwm"},
+		{"c", 136, -1, "rwm"},
 	} {
 		rules = append(rules, specs.LinuxDeviceCgroup{Allow: true, Type: d.kind, Major: &d.major, Minor: &d.minor, Access: d.access})
 	}

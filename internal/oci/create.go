@@ -148,6 +148,7 @@ func (c *container) bring(s *specs.Spec, o CreateOptions) error {
 	for i := range o.PreserveFDs {
 		bare.Keep = append(bare.Keep, os.NewFile(uintptr(3+i), "descriptor "+strconv.Itoa(3+i)))
 	}
+	c.rt.warnOfRights(s.Process)
 	pid, warnings, err := rt.CreateBare(bare)
 	for _, w := range warnings {
 		c.rt.warn("%s", w)
@@ -169,15 +170,16 @@ func (c *container) bring(s *specs.Spec, o CreateOptions) error {
 	return nil
 }
 
-// createHooks runs what is for this side and returns what is for the stage's.
+// createHooks runs what is for this side and returns what is for the stage's. They are
+// steps 3 to 5 of the life cycle, and a container is created after step 2.
 func (c *container) createHooks(h *specs.Hooks, pid int) ([]byte, error) {
 	c.PID = pid
 	for _, kind := range []string{prestart, createRuntime} {
-		if err := c.runHooks(h, kind, specs.StateCreating); err != nil {
+		if err := c.runHooks(h, kind, specs.StateCreated); err != nil {
 			return nil, err
 		}
 	}
-	return c.encodeHooks(h, createContainer, specs.StateCreating)
+	return c.encodeHooks(h, createContainer, specs.StateCreated)
 }
 
 // isolation is what plans are compiled and prepared by. The caller closes it.

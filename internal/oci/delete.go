@@ -4,8 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/portholehq/porthole/internal/linux/cgroup"
 )
 
 // Delete removes a container that has stopped: its cgroup with whatever is left in it,
@@ -47,6 +50,9 @@ func (c *container) destroy(h *specs.Hooks) error {
 	}
 	if err := g.Destroy(ctx); err != nil {
 		return err
+	}
+	if tree, err := cgroup.Current(); err == nil && strings.HasPrefix(c.Cgroup, Parent+"/") {
+		_ = tree.Prune(Parent) // others may be in it
 	}
 	c.poststopHooks(h)
 	return os.RemoveAll(c.rt.dir(c.ID))

@@ -171,7 +171,7 @@ func (c *compiler) refuse() error {
 		{hooks && c.b.bare == nil, "hooks"},
 		{l.IntelRdt != nil, "intelRdt"},
 		{len(l.TimeOffsets) > 0 && c.b.bare == nil, "timeOffsets"},
-		{l.MountLabel != "" || p.SelinuxLabel != "", "SELinux labels"},
+		{l.MountLabel != "" || p.SelinuxLabel != "", "an SELinux label"},
 		{p.ExecCPUAffinity != nil, "execCPUAffinity"},
 		{len(l.NetDevices) > 0, "netDevices"},
 		{l.MemoryPolicy != nil, "memoryPolicy"},
