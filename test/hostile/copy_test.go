@@ -168,14 +168,7 @@ func TestAccounts(t *testing.T) {
 		attack(t, what, func(t *testing.T) {
 			name := "accounts-" + strings.ReplaceAll(what, " ", "-")
 			start(t, name, "-u", "0", "busybox", "sh", "-c", "rm /etc/passwd /etc/group; "+make+"; : >/ready; sleep 1000")
-			for deadline := time.Now().Add(settling); ; time.Sleep(20 * time.Millisecond) {
-				if _, err := try(t, "exec", name, "test", "-e", "/ready"); err == nil {
-					break
-				}
-				if time.Now().After(deadline) {
-					t.Fatal("the container is not ready")
-				}
-			}
+			awaitReady(t, name)
 			before := memory(t)
 			for _, args := range [][]string{
 				{"exec", "-u", "x", name, "true"}, {"exec", "-u", "1000", name, "true"}, {"top", name}, {"ps", "--tree"}, {"why", name}, {"files", name}, {"inspect", "--isolation", name},

@@ -181,6 +181,19 @@ func start(t *testing.T, name string, args ...string) (pid string) {
 	return porthole(t, "inspect", "-f", "{{.State.Pid}}", name)
 }
 
+// awaitReady waits until a container has made the file /ready.
+func awaitReady(t *testing.T, name string) {
+	t.Helper()
+	for deadline := time.Now().Add(settling); ; time.Sleep(20 * time.Millisecond) {
+		if _, err := try(t, "exec", name, "test", "-e", "/ready"); err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s is not ready", name)
+		}
+	}
+}
+
 // outside makes a directory of the host that no container is given, and in which everybody may do what he likes.
 func outside(t *testing.T) (dir, secret string) {
 	t.Helper()

@@ -40,11 +40,7 @@ func TestTerminal(t *testing.T) {
 	begin(t)
 	const evil = "a\x1b]0;x\x07b\u009bc\u202ed"
 	start(t, "evil", "--label", "l="+evil, "-e", "E="+evil, "busybox", "sh", "-c", ": '"+evil+"'; touch '/tmp/"+evil+"' /ready; sleep 1000")
-	for range 100 {
-		if _, err := try(t, "exec", "evil", "test", "-e", "/ready"); err == nil {
-			break
-		}
-	}
+	awaitReady(t, "evil")
 	_, _ = try(t, "exec", "evil", "sh", "-c", ": "+"'"+evil+"'")
 	porthole(t, "volume", "create", "--label", "l="+evil, "hostile")
 	porthole(t, "commit", "-m", evil, "-a", evil, "-c", `CMD ["`+strings.ReplaceAll(evil, "\x1b", `\u001b`)+`"]`, "evil", "evil:1")
