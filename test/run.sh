@@ -76,6 +76,8 @@ conform() {
 
 hostile() {
     test/images/make-images.sh -u "$images"
+    PORTHOLE_TEST_BUILDX=$(sh test/buildx/build.sh)
+    export PORTHOLE_TEST_BUILDX
     local attacks status=0
     attacks=$(mktemp)
     PORTHOLE_TEST_ATTACKS=$attacks go test -count 1 -timeout 10m ./test/hostile || status=$?

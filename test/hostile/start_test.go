@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -209,4 +210,35 @@ func TestBuilds(t *testing.T) {
 			}
 		})
 	}
+	entitlements(t)
+}
+
+// entitlements is a part of TestBuilds: a client that allows itself all rights for its build gets them from no engine that has not been
+// told to give them.
+func entitlements(t *testing.T) {
+	t.Helper()
+	buildx := os.Getenv("PORTHOLE_TEST_BUILDX")
+	if buildx == "" {
+		out, err := exec.CommandContext(t.Context(), "sh", "../buildx/build.sh").Output()
+		if err != nil {
+			t.Fatalf("docker buildx (make buildx): %v", err)
+		}
+		buildx = strings.TrimSpace(string(out))
+	}
+	context := t.TempDir()
+	if err := os.WriteFile(filepath.Join(context, "Dockerfile"), []byte("FROM busybox\nRUN --security=insecure grep Cap /proc/self/status\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	build := func(more ...string) (string, error) {
+		cmd := exec.CommandContext(t.Context(), buildx, append(append([]string{"build", "--no-cache", "--progress", "plain"}, more...), context)...)
+		cmd.Env = append(os.Environ(), "DOCKER_HOST="+daemon.Host(), "DOCKER_CONFIG="+t.TempDir())
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	attack(t, "all rights that the client allows", func(t *testing.T) {
+		out, err := build("--allow", "security.insecure")
+		if err == nil || !strings.Contains(out, "security.insecure") || !strings.Contains(out, "not allowed") {
+			t.Errorf("%v: %s", err, out)
+		}
+	})
 }
