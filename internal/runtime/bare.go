@@ -435,7 +435,8 @@ func newTime(offsets map[string]specs.LinuxTimeOffset) error {
 	if len(text) == 0 {
 		return nil
 	}
-	if err := os.WriteFile("/proc/thread-self/timens_offsets", text, 0); err != nil {
+	// By this number the kernel finds the thread; below /proc/thread-self the file is missing.
+	if err := os.WriteFile("/proc/"+strconv.Itoa(unix.Gettid())+"/timens_offsets", text, 0); err != nil {
 		return fmt.Errorf("set timeOffsets: %w", err)
 	}
 	return nil
