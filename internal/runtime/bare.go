@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"github.com/portholehq/porthole/internal/linux/ns"
 	"github.com/portholehq/porthole/internal/runtime/plan"
 	"github.com/portholehq/porthole/internal/shim/wire"
+	"github.com/portholehq/porthole/internal/sys"
 	"github.com/portholehq/porthole/internal/undo"
 )
 
@@ -364,8 +366,9 @@ func (f *bareFork) fork() (*os.Process, *wire.Conn, error) {
 		attr.Sys.UidMappings, attr.Sys.GidMappings, attr.Sys.GidMappingsEnableSetgroups = f.uids, f.gids, true
 		attr.Sys.Credential = &syscall.Credential{}
 	}
+	var into *os.File
 	if dir := f.group.Dir(cgroup.App); dir != "" {
-		into, err := os.OpenFile(dir, unix.O_PATH|unix.O_DIRECTORY, 0)
+		into, err = os.OpenFile(dir, unix.O_PATH|unix.O_DIRECTORY, 0)
 		if err != nil {
 			ours.Close()
 			return nil, nil, fmt.Errorf("open cgroup: %w", err)
@@ -373,7 +376,7 @@ func (f *bareFork) fork() (*os.Process, *wire.Conn, error) {
 		defer into.Close()
 		attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, int(into.Fd())
 	}
-	proc, err := f.start(attr)
+	proc, err := f.start(attr, into)
 	if err != nil {
 		ours.Close()
 		return nil, nil, fmt.Errorf("start stage: %w", err)
@@ -382,27 +385,40 @@ func (f *bareFork) fork() (*os.Process, *wire.Conn, error) {
 }
 
 // start forks on a thread that has entered what is joined.
-func (f *bareFork) start(attr *os.ProcAttr) (proc *os.Process, err error) {
+func (f *bareFork) start(attr *os.ProcAttr, into *os.File) (proc *os.Process, err error) {
 	var entries []ns.Entry
 	defer func() {
 		for _, e := range entries {
 			e.File.Close()
 		}
 	}()
+	var alone []sys.Joining // what the process enters by itself, that of users last
 	for _, j := range f.joined {
 		file, err := openNamespace(j)
 		if err != nil {
 			return nil, err
 		}
-		entries = append(entries, ns.Entry{Kind: j.kind, File: file})
+		switch j.kind {
+		case ns.User, ns.Time:
+			defer file.Close()
+			alone = append(alone, sys.Joining{File: file, Flag: int(j.kind.Flag())})
+		default:
+			entries = append(entries, ns.Entry{Kind: j.kind, File: file})
+		}
 	}
+	slices.SortFunc(alone, func(a, b sys.Joining) int { return cmp.Compare(a.Flag, b.Flag) }) // CLONE_NEWTIME is the lower
 	err = ns.Do(entries, func() (err error) {
 		if f.time {
 			if err := newTime(f.offsets); err != nil {
 				return err
 			}
 		}
-		proc, err = os.StartProcess("/proc/self/fd/"+strconv.Itoa(int(f.r.shim.Fd())), []string{"porthole-stage"}, attr)
+		program, args := "/proc/self/fd/"+strconv.Itoa(int(f.r.shim.Fd())), []string{"porthole-stage"}
+		if len(alone) > 0 {
+			proc, err = sys.ForkIn(program, args, attr.Env, f.flags, alone, attr.Files, into)
+			return err
+		}
+		proc, err = os.StartProcess(program, args, attr)
 		return err
 	})
 	return proc, err

@@ -28,6 +28,8 @@ func (c *compiler) bareNamespaces() error {
 			return invalid("namespace type %q is listed twice", n.Type)
 		case kind == ns.Mount && n.Path != "":
 			return unsupported("joining a mount namespace by path is not supported")
+		case kind == ns.User && n.Path != "":
+			return unsupported("joining a user namespace by path is not supported")
 		case n.Path != "":
 			c.out.joined = append(c.out.joined, joinedNS{kind, n.Path})
 		case kind == ns.User, kind == ns.Time:
@@ -40,6 +42,9 @@ func (c *compiler) bareNamespaces() error {
 	}
 	if !c.has(specs.MountNamespace) {
 		return unsupported("a container without a mount namespace of its own is not supported")
+	}
+	if slices.Contains(c.out.fresh, ns.User) && slices.ContainsFunc(c.out.joined, func(j joinedNS) bool { return j.kind == ns.Time }) {
+		return unsupported("joining a time namespace by path from a new user namespace is not supported")
 	}
 	if len(c.b.Spec.Linux.TimeOffsets) > 0 && !slices.Contains(c.out.fresh, ns.Time) {
 		return invalid("timeOffsets need a new time namespace")

@@ -89,8 +89,7 @@ func (r *Runtime) execBare(b *BareExec) (*os.Process, error) {
 }
 
 // foreignNamespaces are those of a process that are not this one's, but for the mount
-// namespace, which the stage enters. Those of users and of time cannot be entered by a
-// process with threads.
+// namespace, which the stage enters.
 func foreignNamespaces(pid int) ([]joinedNS, error) {
 	var list []joinedNS
 	for _, kind := range []ns.Kind{ns.User, ns.Time, ns.Net, ns.UTS, ns.IPC, ns.Cgroup, ns.PID} {
@@ -110,8 +109,6 @@ func foreignNamespaces(pid int) ([]joinedNS, error) {
 		case err != nil:
 			return nil, err
 		case same:
-		case kind == ns.User || kind == ns.Time:
-			return nil, unsupported("exec into a container with a %s namespace of its own is not supported", kind)
 		default:
 			list = append(list, joinedNS{kind, fmt.Sprintf("/proc/%d/ns/%s", pid, kind)})
 		}

@@ -278,10 +278,12 @@ func TestRefused(t *testing.T) {
 		text   string
 		flags  []string
 	}{
-		"intelRdt":      {func(s *specs.Spec) { s.Linux.IntelRdt = &specs.LinuxIntelRdt{} }, "intelRdt", nil},
-		"memoryPolicy":  {func(s *specs.Spec) { s.Linux.MemoryPolicy = &specs.LinuxMemoryPolicy{} }, "memoryPolicy", nil},
-		"label":         {func(s *specs.Spec) { s.Linux.MountLabel = "x" }, "SELinux", nil},
-		"listener":      {func(s *specs.Spec) { s.Linux.Seccomp = &specs.LinuxSeccomp{DefaultAction: specs.ActAllow, ListenerPath: "/x"} }, "listener", nil},
+		"intelRdt":     {func(s *specs.Spec) { s.Linux.IntelRdt = &specs.LinuxIntelRdt{} }, "intelRdt", nil},
+		"memoryPolicy": {func(s *specs.Spec) { s.Linux.MemoryPolicy = &specs.LinuxMemoryPolicy{} }, "memoryPolicy", nil},
+		"label":        {func(s *specs.Spec) { s.Linux.MountLabel = "x" }, "SELinux", nil},
+		"listener": {func(s *specs.Spec) {
+			s.Linux.Seccomp = &specs.LinuxSeccomp{DefaultAction: specs.ActAllow, ListenerPath: "/x"}
+		}, "listener", nil},
 		"systemd":       {func(s *specs.Spec) { s.Linux.CgroupsPath = "a:b:c" }, "systemd", nil},
 		"root cgroup":   {func(s *specs.Spec) { s.Linux.CgroupsPath = "/" }, "root of the hierarchies", nil},
 		"no mounts":     {func(s *specs.Spec) { s.Linux.Namespaces = nil }, "mount namespace", nil},
@@ -310,6 +312,59 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// ownRoot gives the root filesystem to the container's root.
+func (b *bed) ownRoot(host int) {
+	b.t.Helper()
+	rootfs := filepath.Join(b.bundle, "rootfs")
+	for dir := rootfs; dir != "/tmp" && dir != "/"; dir = filepath.Dir(dir) { // not only the host's root looks in
+		info, err := os.Stat(dir)
+		if err == nil {
+			err = os.Chmod(dir, info.Mode()|0o055)
+		}
+		if err != nil {
+			b.t.Fatal(err)
+		}
+	}
+	if err := filepath.WalkDir(rootfs, func(name string, _ os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		return os.Lchown(name, host, host)
+	}); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// An exec enters all namespaces of the container, those of users and of time as well.
+func TestExecIsInTheNamespaces(t *testing.T) {
+	b := newBed(t)
+	b.config(func(s *specs.Spec) {
+		s.Process.Args = []string{"sleep", "60"}
+		s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.TimeNamespace}, specs.LinuxNamespace{Type: specs.UserNamespace})
+		ids := []specs.LinuxIDMapping{{ContainerID: 0, HostID: 300000, Size: 1000}}
+		s.Linux.UIDMappings, s.Linux.GIDMappings = ids, ids
+	})
+	b.ownRoot(300000)
+	b.create("inside")
+	b.must("start", "inside")
+	pid := b.state("inside").Pid
+	for _, kind := range []string{"user", "time", "mnt", "pid", "net", "ipc", "uts", "cgroup"} {
+		want, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", pid, kind))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.TrimSpace(b.must("exec", "inside", "readlink", "/proc/self/ns/"+kind)); got != want {
+			t.Errorf("exec is in %s, the container in %s", got, want)
+		}
+	}
+	if got := strings.Fields(b.must("exec", "inside", "cat", "/proc/self/cgroup")); !strings.HasSuffix(strings.Join(got, " "), "/") {
+		t.Errorf("exec is in cgroups %q, not in the root of the namespace", got)
+	}
+	if out, err := b.run("exec", "inside", "sh", "-c", "exit 9"); err == nil || err.Error() != "exit status 9" {
+		t.Errorf("exec: %v: %s", err, out)
+	}
+}
+
 // The process gets what was left open for it, its limits, its scheduler, and a time and
 // user namespace of its own.
 func TestProcess(t *testing.T) {
@@ -326,20 +381,7 @@ func TestProcess(t *testing.T) {
 		s.Linux.UIDMappings, s.Linux.GIDMappings = ids, ids
 		s.Linux.TimeOffsets = map[string]specs.LinuxTimeOffset{"boottime": {Secs: 1000000000}}
 	})
-	rootfs := filepath.Join(b.bundle, "rootfs")
-	for dir := rootfs; dir != "/"; dir = filepath.Dir(dir) { // not only the test's user looks in
-		if info, err := os.Stat(dir); err == nil && dir != "/tmp" {
-			_ = os.Chmod(dir, info.Mode()|0o055)
-		}
-	}
-	if err := filepath.WalkDir(rootfs, func(name string, _ os.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		return os.Lchown(name, 300000, 300000)
-	}); err != nil {
-		t.Fatal(err)
-	}
+	b.ownRoot(300000)
 	kept := filepath.Join(t.TempDir(), "kept")
 	if err := os.WriteFile(kept, []byte("kept open\n"), 0o644); err != nil {
 		t.Fatal(err)

@@ -1,0 +1,1 @@
+// Empty: it lets forkin.go declare functions whose bodies the Go runtime has.
