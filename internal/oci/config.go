@@ -104,9 +104,6 @@ func mounts(s *specs.Spec, bundle string) error {
 	for i := range s.Mounts {
 		m := &s.Mounts[i]
 		o := mount.ParseOptions(m.Options)
-		if o.CopyUp {
-			return fmt.Errorf("mount %q: tmpcopyup is not supported", m.Destination)
-		}
 		if !path.IsAbs(m.Destination) { // deprecated, and taken as from the root
 			m.Destination = path.Join("/", m.Destination)
 		}

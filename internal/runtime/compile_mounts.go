@@ -65,6 +65,9 @@ func (c *compiler) mount(m specs.Mount, o mount.Options) error {
 	case o.Bind || m.Type == "bind":
 		step.Mount = c.bindMount(m, o)
 	case m.Destination == devDir && m.Type == "tmpfs":
+		if o.CopyUp {
+			return unsupported("mount %q: tmpcopyup is not supported there", m.Destination)
+		}
 		step.Mount = &plan.Mount{Target: devDir, Describe: "tmpfs"}
 		step.Mount.File = c.file("/dev", source{kind: sourceDev, dev: c.newDev(o)})
 	case m.Destination == "/dev/shm" && m.Type == "tmpfs" && c.b.Join[specs.IPCNamespace] != nil:
@@ -74,6 +77,8 @@ func (c *compiler) mount(m specs.Mount, o mount.Options) error {
 		step.Mount.File = c.file("/dev/shm", source{kind: sourceJoinedShm, join: c.b.Join[specs.IPCNamespace]})
 	case slices.Contains([]string{"proc", "sysfs", "mqueue", "devpts", "tmpfs"}, m.Type):
 		step.Mount = fsMount(m, o)
+	case o.CopyUp:
+		return invalid("mount %q: tmpcopyup is for a tmpfs", m.Destination)
 	default:
 		// Only the host's root may mount other filesystems.
 		step.Mount = &plan.Mount{Target: m.Destination, Describe: m.Source}
@@ -108,8 +113,12 @@ func (c *compiler) bindMount(m specs.Mount, o mount.Options) *plan.Mount {
 }
 
 func fsMount(m specs.Mount, o mount.Options) *plan.Mount {
+	data := o.Data
+	if o.CopyUp {
+		data = append(slices.Clip(data), plan.OptionCopyUp)
+	}
 	return &plan.Mount{
-		Target: m.Destination, FS: m.Type, Source: m.Source, Options: o.Data,
+		Target: m.Destination, FS: m.Type, Source: m.Source, Options: data,
 		Attributes: o.Attr.Set | o.RecursiveAttr.Set, Propagation: o.Propagation(),
 	}
 }

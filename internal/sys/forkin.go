@@ -1,6 +1,7 @@
 package sys
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -131,7 +132,7 @@ func (p *forkPlan) started(pid, report int) (*os.Process, error) {
 	buf := unsafe.Slice((*byte)(unsafe.Pointer(&told)), unsafe.Sizeof(told))
 	n := 0
 	for {
-		if n, err = unix.Read(report, buf); err != unix.EINTR {
+		if n, err = unix.Read(report, buf); !errors.Is(err, unix.EINTR) {
 			break
 		}
 	}

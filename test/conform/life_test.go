@@ -118,7 +118,7 @@ func (b *bed) create(id string) {
 func (b *bed) deleteLater(id string) {
 	b.t.Helper()
 	b.t.Cleanup(func() {
-		if out, err := exec.Command(b.runtime, "--root", b.root, "delete", "--force", id).CombinedOutput(); err != nil { //nolint:noctx // the test's context has ended
+		if out, err := exec.Command(b.runtime, "--root", b.root, "delete", "--force", id).CombinedOutput(); err != nil {
 			b.t.Errorf("delete --force: %v: %s", err, out)
 		}
 	})
@@ -288,11 +288,8 @@ func TestRefused(t *testing.T) {
 		"root cgroup":   {func(s *specs.Spec) { s.Linux.CgroupsPath = "/" }, "root of the hierarchies", nil},
 		"no mounts":     {func(s *specs.Spec) { s.Linux.Namespaces = nil }, "mount namespace", nil},
 		"host's sysctl": {func(s *specs.Spec) { s.Linux.Sysctl = map[string]string{"kernel.panic": "1"} }, "kernel.panic", nil},
-		"copy-up": {func(s *specs.Spec) {
-			s.Mounts = append(s.Mounts, specs.Mount{Destination: "/t", Type: "tmpfs", Options: []string{"tmpcopyup"}})
-		}, "tmpcopyup", nil},
-		"terminal": {func(s *specs.Spec) { s.Process.Terminal = true }, "console socket", nil},
-		"no pivot": {plain, "--no-pivot", []string{"--no-pivot"}},
+		"terminal":      {func(s *specs.Spec) { s.Process.Terminal = true }, "console socket", nil},
+		"no pivot":      {plain, "--no-pivot", []string{"--no-pivot"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			raw, err := os.ReadFile(filepath.Join(b.bundle, "config.json"))
@@ -309,6 +306,34 @@ func TestRefused(t *testing.T) {
 				t.Fatal(err)
 			}
 		})
+	}
+}
+
+// A tmpfs with tmpcopyup begins with what it covers, which stays as it is.
+func TestCopyUp(t *testing.T) {
+	b := newBed(t)
+	covered := filepath.Join(b.bundle, "rootfs", "covered")
+	if err := os.MkdirAll(filepath.Join(covered, "deep"), 0o750); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(covered, "deep", "file"), []byte("text"), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("/etc/shadow", filepath.Join(covered, "link")); err != nil {
+		t.Fatal(err)
+	}
+	b.config(func(s *specs.Spec) {
+		s.Mounts = append(s.Mounts, specs.Mount{Destination: "/covered", Type: "tmpfs", Source: "tmpfs", Options: []string{"tmpcopyup", "nosuid"}})
+		s.Process.Args = []string{"sh", "-c", "cd /covered; { cat deep/file; echo; readlink link; stat -c %a deep deep/file; } >/seen 2>&1; rm -r deep"}
+	})
+	b.create("up")
+	b.must("start", "up")
+	b.await("up", specs.StateStopped)
+	if got, want := b.read("seen"), "text\n/etc/shadow\n750\n640\n"; got != want {
+		t.Errorf("the container has seen %q, want %q", got, want)
+	}
+	if got := b.read("covered/deep/file"); got != "text" {
+		t.Errorf("what is covered is now %q", got)
 	}
 }
 

@@ -210,6 +210,10 @@ type Mount struct {
 	Describe string `json:"describe,omitempty"`
 }
 
+// OptionCopyUp is an option of a tmpfs that is the stage's to see to: the filesystem
+// begins with a copy of what is in the directory that it is mounted on.
+const OptionCopyUp = "tmpcopyup"
+
 // Node is a device node.
 type Node struct {
 	Path  string `json:"path"`

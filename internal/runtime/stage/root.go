@@ -122,7 +122,8 @@ func (s *stage) source(m *plan.Mount, target *os.File, existed bool) (*os.File, 
 	if m.FS == "" {
 		return s.files[m.File], nil
 	}
-	options := m.Options
+	options := slices.DeleteFunc(slices.Clone(m.Options), func(o string) bool { return o == plan.OptionCopyUp })
+	up := len(options) < len(m.Options)
 	hasMode := slices.ContainsFunc(options, func(o string) bool { return strings.HasPrefix(o, "mode=") })
 	if m.FS == "tmpfs" && existed && !hasMode {
 		// A tmpfs on a directory of the image takes over its mode.
@@ -132,7 +133,22 @@ func (s *stage) source(m *plan.Mount, target *os.File, existed bool) (*os.File, 
 		}
 		options = append(slices.Clip(options), fmt.Sprintf("mode=%o", st.Mode&0o7777))
 	}
-	return mount.New(m.FS, m.Source, options, m.Attributes)
+	readOnly := m.Attributes & unix.MOUNT_ATTR_RDONLY
+	if !up || !existed {
+		return mount.New(m.FS, m.Source, options, m.Attributes)
+	}
+	f, err := mount.New(m.FS, m.Source, options, m.Attributes&^readOnly)
+	if err != nil {
+		return nil, err
+	}
+	if err = copyUp(int(target.Fd()), int(f.Fd()), 0); err == nil {
+		err = mount.SetAttr(f, mount.Attr{Set: readOnly}, mount.Single)
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("copy what is there: %w", err)
+	}
+	return f, nil
 }
 
 // refuseProc keeps mounts out of procfs, however the target's path got there: a
