@@ -15,9 +15,12 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
-// ask makes a request of the API.
+// ask makes a request of the API. The status is 0 when the daemon has refused it before it had read the body, and the
+// answer was lost with the rest of that.
 func ask(t *testing.T, method, path string, body io.Reader, header map[string]string) (int, []byte) {
 	t.Helper()
 	tr := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -33,6 +36,9 @@ func ask(t *testing.T, method, path string, body io.Reader, header map[string]st
 		req.Header.Set(key, value)
 	}
 	resp, err := (&http.Client{Transport: tr}).Do(req)
+	if body != nil && (errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET)) {
+		return 0, nil
+	}
 	if err != nil {
 		t.Fatalf("%s %s: %v", method, path, err)
 	}
@@ -83,7 +89,7 @@ func TestCopyRace(t *testing.T) {
 
 	attack(t, "out of the container", func(t *testing.T) {
 		inside, missed := 0, 0
-		for end := time.Now().Add(raceTime); time.Now().Before(end); {
+		for began := time.Now(); racing(began, inside > 0 && missed > 0); {
 			for _, path := range []string{"/x/dir/f", "/x/dir/", "/x/dir/.", "/x"} {
 				code, data := ask(t, http.MethodGet, archive(path), nil, nil)
 				switch {
@@ -106,7 +112,7 @@ func TestCopyRace(t *testing.T) {
 			heads = append(heads, tar.Header{Name: fmt.Sprintf("sub/planted%d", i), Typeflag: tar.TypeReg}, tar.Header{Name: "other", Typeflag: tar.TypeReg})
 		}
 		done, refused := 0, 0
-		for end := time.Now().Add(raceTime); time.Now().Before(end); {
+		for began := time.Now(); racing(began, done > 0 && refused > 0); {
 			for path, heads := range map[string][]tar.Header{"/x/in": heads, "/x/dir": {{Name: "planted", Typeflag: tar.TypeReg}}} {
 				code, _ := ask(t, http.MethodPut, archive(path), packed(t, heads...), nil)
 				if code == http.StatusOK {

@@ -17,7 +17,7 @@ import (
 	"github.com/portholehq/porthole/test/bed"
 )
 
-// raceTime is how long each race is run for.
+// raceTime is how long each race is run for, or longer until it has gone both ways.
 const raceTime = time.Second
 
 // settling is how long things may take to disappear.
@@ -192,6 +192,12 @@ func awaitReady(t *testing.T, name string) {
 			t.Fatalf("%s is not ready", name)
 		}
 	}
+}
+
+// racing tells whether a race goes on that began then. both: it has gone one way and the other.
+func racing(began time.Time, both bool) bool {
+	d := time.Since(began)
+	return d < raceTime || !both && d < settling
 }
 
 // outside makes a directory of the host that no container is given, and in which everybody may do what he likes.
