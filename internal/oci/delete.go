@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -51,8 +52,14 @@ func (c *container) destroy(h *specs.Hooks) error {
 	if err := g.Destroy(ctx); err != nil {
 		return err
 	}
-	if tree, err := cgroup.Current(); err == nil && strings.HasPrefix(c.Cgroup, Parent+"/") {
-		_ = tree.Prune(Parent) // others may be in it
+	tree, err := cgroup.Current()
+	if err != nil {
+		return err
+	}
+	for dir := path.Dir(c.Cgroup); dir == Parent || strings.HasPrefix(dir, Parent+"/"); dir = path.Dir(dir) {
+		if err := tree.Prune(dir); err != nil { // one with others in it stays
+			return err
+		}
 	}
 	c.poststopHooks(h)
 	return os.RemoveAll(c.rt.dir(c.ID))

@@ -154,7 +154,10 @@ func (b *bed) read(name string) string {
 
 func TestLife(t *testing.T) {
 	b := newBed(t)
-	b.config(func(s *specs.Spec) { s.Process.Args = []string{"sh", "-c", "while :; do sleep 1; done"} })
+	b.config(func(s *specs.Spec) {
+		s.Process.Args = []string{"sh", "-c", "while :; do sleep 1; done"}
+		s.Linux.CgroupsPath = "life-test/one"
+	})
 	b.create("one")
 	if s := b.state("one"); s.Status != specs.StateCreated || s.Pid == 0 {
 		t.Errorf("after create: %+v", s)
@@ -162,6 +165,9 @@ func TestLife(t *testing.T) {
 	b.refused("not running", "exec", "one", "true")
 	b.refused("already exists", "create", "--bundle", b.bundle, "one")
 	b.refused("not stopped", "delete", "one")
+	if made, err := filepath.Glob("/sys/fs/cgroup/*/porthole-oci/life-test/one"); err != nil || len(made) == 0 {
+		t.Errorf("the cgroup is not where the document says: %v, %v", made, err)
+	}
 	b.must("start", "one")
 	b.refused("running state", "start", "one")
 	if got := b.must("exec", "one", "sh", "-c", "echo $$"); strings.TrimSpace(got) == strconv.Itoa(os.Getpid()) {
@@ -188,9 +194,20 @@ func TestLife(t *testing.T) {
 	b.refused("not running", "kill", "one", "KILL")
 	b.must("delete", "one")
 	b.refused("does not exist", "state", "one")
-	if left, err := filepath.Glob("/sys/fs/cgroup/*/porthole-oci/one"); err != nil || len(left) > 0 {
+	if left, err := filepath.Glob("/sys/fs/cgroup/*/porthole-oci/life-test"); err != nil || len(left) > 0 {
 		t.Errorf("left over: %v, %v", left, err)
 	}
+}
+
+// The shim becomes the runtime when it is called as one.
+func TestShimIsTheRuntimeToo(t *testing.T) {
+	b := newBed(t)
+	b.config(func(s *specs.Spec) { s.Process.Args = []string{"true"} })
+	b.runtime = filepath.Join(filepath.Dir(b.runtime), "porthole-shim")
+	b.create("shim")
+	b.must("start", "shim")
+	b.await("shim", specs.StateStopped)
+	b.must("delete", "shim")
 }
 
 // Each hook notes its name and the status that it is told; all look for one file, which
