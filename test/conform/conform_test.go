@@ -159,7 +159,7 @@ func validate(t *testing.T, programs, program, runtime, dir string) []string {
 	cmd := exec.CommandContext(ctx, filepath.Join(programs, program))
 	var out, stderr bytes.Buffer
 	cmd.Dir, cmd.Stdout, cmd.Stderr, cmd.WaitDelay = dir, &out, &stderr, time.Second
-	cmd.Env = append(os.Environ(), "RUNTIME="+runtime)
+	cmd.Env = append(os.Environ(), "RUNTIME="+runtime, "TMPDIR="+dir) // not all of them clean up
 	err := cmd.Run()
 	failures := failed(out.String())
 	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
