@@ -15,14 +15,25 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 )
+
+// temporary stands between the name of a file and some digits.
+const temporary = ".tmp"
+
+// IsTemporary tells whether a file of this name, without a directory, is what
+// [Write] leaves when its process is killed.
+func IsTemporary(name string) bool {
+	i := strings.LastIndex(name, temporary)
+	return i > 0 && name[0] == '.' && strings.Trim(name[i+len(temporary):], "0123456789") == ""
+}
 
 // Write replaces the file name by data, with the given permissions whatever the
 // umask. The directory must exist. When Write fails the old file is untouched
 // and nothing is left beside it.
 func Write(name string, data []byte, perm fs.FileMode) (err error) {
 	dir := filepath.Dir(name)
-	f, err := os.CreateTemp(dir, "."+filepath.Base(name)+".tmp")
+	f, err := os.CreateTemp(dir, "."+filepath.Base(name)+temporary)
 	if err != nil {
 		return fmt.Errorf("replace %q: %w", name, err)
 	}

@@ -117,7 +117,10 @@ func (b *Builder) Debug(ctx context.Context, contextTar io.Reader, o order.Optio
 		return "", err
 	}
 	steps.AddFunc(b.debugging.put(s))
-	recorded := s.record(ctx)
+	recorded, err := s.record(ctx)
+	if err != nil {
+		return "", err
+	}
 	defer func() { recorded(ctx, imageID, err) }()
 	s.tell(nil)
 	return s.run(ctx)

@@ -16,18 +16,21 @@ import (
 // It has the instructions as they are in the end, with what became of each; what
 // BuildKit would tell of vertices is not in it, since each instruction is a job of
 // its own and may be done several times.
-func (s *debugSession) record(ctx context.Context) (end func(ctx context.Context, image string, err error)) {
+func (s *debugSession) record(ctx context.Context) (end func(ctx context.Context, image string, err error), err error) {
 	b := s.b
 	b.trim()
-	s.recording = b.recordings.begin(ctx, b.history, b.log, doorDebug, &controlapi.SolveRequest{
+	s.recording, err = b.recordings.begin(ctx, b.history, b.log, doorDebug, &controlapi.SolveRequest{
 		Ref: b.newID(s.o.ID), FrontendAttrs: s.attrs,
 		Exporters: []*controlapi.Exporter{{Type: "moby", Attrs: map[string]string{"name": strings.Join(s.o.Tags, ",")}}},
 	})
+	if err != nil {
+		return nil, err
+	}
 	s.recording.relist(s.attrs["filename"], s.text, s.list, 0, func(*api.BuildStep) {})
 	return func(ctx context.Context, image string, err error) {
 		s.recording.end(ctx, &controlapi.SolveResponse{ExporterResponse: map[string]string{"containerimage.config.digest": image}}, err)
 		b.recordings.remove(s.recording)
-	}
+	}, nil
 }
 
 // note changes what is recorded of the next instruction.

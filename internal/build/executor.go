@@ -26,6 +26,7 @@ import (
 
 	"github.com/portholehq/porthole/internal/build/step"
 	"github.com/portholehq/porthole/internal/image"
+	overlay "github.com/portholehq/porthole/internal/linux/mount"
 	"github.com/portholehq/porthole/internal/undo"
 )
 
@@ -243,7 +244,12 @@ func (x *stepExecutor) rootFS(ctx context.Context, root executor.Mount, cleanup 
 	case m.Type == "bind":
 		return image.Layers{Base: m.Source, Lower: []string{m.Source}}, nil
 	case m.Type == "overlay":
-		return x.layers(m)
+		l, err := x.layers(m)
+		if n := len(l.Lower); err == nil && l.Upper != "" && n >= overlay.MaxLower {
+			// It would run; what it leads to would not.
+			err = fmt.Errorf("max depth exceeded: it would be layer %d, and Linux merges up to %d", n+1, overlay.MaxLower)
+		}
+		return l, err
 	}
 	return image.Layers{}, fmt.Errorf("root file system is mounted as %q", m.Type)
 }

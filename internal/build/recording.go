@@ -3,6 +3,7 @@ package build
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/containerd/errdefs"
 	controlapi "github.com/moby/buildkit/api/services/control"
 	"github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/client/buildid"
@@ -72,8 +74,9 @@ type recording struct {
 	stop    chan struct{}
 }
 
-// begin makes the record of a build that is asked for. The caller ends it.
-func (rs *recordings) begin(ctx context.Context, store *history.Store, log *slog.Logger, door string, req *controlapi.SolveRequest) *recording {
+// begin makes the record of a build that is asked for. The caller ends it. A client
+// gives its build an ID, which no other may have; errdefs.ErrAlreadyExists: one has.
+func (rs *recordings) begin(ctx context.Context, store *history.Store, log *slog.Logger, door string, req *controlapi.SolveRequest) (*recording, error) {
 	r := &recording{
 		store: store, log: log, session: req.Session, known: map[digest.Digest]int{}, mask: newMasker(req.FrontendAttrs),
 		changed: make(chan struct{}, 1), stop: make(chan struct{}),
@@ -90,15 +93,36 @@ func (rs *recordings) begin(ctx context.Context, store *history.Store, log *slog
 		log.Warn("inputs of builds are not recorded", "err", err)
 	}
 	r.ask(req)
+	if err := rs.enter(r); err != nil {
+		return nil, err
+	}
+	if store.Has(req.Ref) {
+		rs.remove(r)
+		return nil, idExists(req.Ref)
+	}
+	r.saving.Go(r.save)
+	r.change()
+	return r, nil
+}
+
+// enter makes a build one of those under way, unless one of its ID is.
+func (rs *recordings) enter(r *recording) error {
 	rs.mu.Lock()
+	defer rs.mu.Unlock()
 	if rs.list == nil {
 		rs.list = map[string]*recording{}
 	}
-	rs.list[req.Ref] = r
-	rs.mu.Unlock()
-	r.saving.Go(r.save)
-	r.change()
-	return r
+	id := r.build.ID
+	if _, ok := rs.list[id]; ok {
+		return idExists(id)
+	}
+	rs.list[id] = r
+	return nil
+}
+
+// idExists refuses the ID that a client has given a build, in BuildKit's words.
+func idExists(id string) error {
+	return errdefs.ErrAlreadyExists.WithMessage(fmt.Sprintf("job ID %s exists", id))
 }
 
 // remove forgets a build that has ended, once its record is saved.

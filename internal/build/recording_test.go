@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	controlapi "github.com/moby/buildkit/api/services/control"
@@ -73,7 +74,36 @@ func beginRecording(t *testing.T, rs *recordings, req *controlapi.SolveRequest) 
 		t.Fatal(err)
 	}
 	ctx := event.WithOrigin(t.Context(), &event.Origin{PID: 7, Command: []string{"docker", "build", "--build-arg", "TOKEN=hush"}})
-	return rs.begin(ctx, store, slog.New(slog.DiscardHandler), doorBuildKit, req), store
+	r, err := rs.begin(ctx, store, slog.New(slog.DiscardHandler), doorBuildKit, req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r, store
+}
+
+// A client may give the ID of another build, which must not lose its record.
+func TestIDGivenTwice(t *testing.T) {
+	var rs recordings
+	req := &controlapi.SolveRequest{Ref: "b1"}
+	r, store := beginRecording(t, &rs, req)
+	again := func() error {
+		_, err := rs.begin(t.Context(), store, slog.New(slog.DiscardHandler), doorBuildKit, req)
+		return err
+	}
+	if err := again(); !errdefs.IsAlreadyExists(err) {
+		t.Errorf("while it runs: %v", err)
+	}
+	r.end(t.Context(), nil, errors.New("first"))
+	rs.remove(r)
+	if err := again(); !errdefs.IsAlreadyExists(err) {
+		t.Errorf("when it has ended: %v", err)
+	}
+	if b, err := store.Get("b1"); err != nil || b.Error != "first" {
+		t.Errorf("its record is %+v, %v", b, err)
+	}
+	if len(rs.all()) > 0 {
+		t.Error("a build that was refused is under way")
+	}
 }
 
 func TestRecording(t *testing.T) {

@@ -35,7 +35,10 @@ func (b *Builder) solve(ctx context.Context, door string, req *controlapi.SolveR
 		return nil, err
 	}
 	b.trim()
-	r := b.recordings.begin(ctx, b.history, b.log, door, req)
+	r, err := b.recordings.begin(ctx, b.history, b.log, door, req)
+	if err != nil {
+		return nil, err
+	}
 	defer b.recordings.remove(r)
 	r.stateOf = b.states.ofVertex
 	b.tellBuild(ctx, events.ActionStart, r.snapshot())

@@ -17,6 +17,7 @@ func reworded(err error) error {
 	// BuildKit prints its own structure with the verb %s.
 	better = brokenMismatch.ReplaceAllString(better, "${1}it is $2 ")
 	better = bareMismatch.ReplaceAllString(better, "digest mismatch: it is $1 (expected: $2)")
+	better = strings.Replace(better, "mount options is too long", "max depth exceeded: COPY and ADD mount some 400 layers at most, as their directories are named", 1)
 	for _, h := range buildHints {
 		if h.of.MatchString(better) {
 			better += " (" + h.hint + ")"
@@ -57,6 +58,7 @@ var buildHints = []struct {
 	hint string
 }{
 	{regexp.MustCompile(`buildkit-syft-scanner\S*: .*failed to do request`), "the scanner of --sbom is an image, from Docker Hub unless named: --sbom generator=IMAGE"},
+	{regexp.MustCompile(`max depth exceeded: `), "join instructions, or start another stage and COPY --from it; Docker runs images of up to 125 layers"},
 	{regexp.MustCompile(`repository does not contain ref `), "git ls-remote shows which there are"},
 	{regexp.MustCompile(`no SSH key "\S*" forwarded from the client`), "give the build an agent: --ssh default"},
 	{regexp.MustCompile(`unset ssh forward key `), "give the build an agent: --ssh default"},

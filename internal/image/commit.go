@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/portholehq/porthole/internal/image/layers"
+	"github.com/portholehq/porthole/internal/linux/mount"
 	"github.com/portholehq/porthole/internal/tartree"
 )
 
@@ -113,6 +114,9 @@ func (s *Store) stack(ctx context.Context, base *contents, layer ocispec.Descrip
 	layers := append([]ocispec.Descriptor(nil), base.layers...)
 	img.RootFS.DiffIDs = append([]digest.Digest(nil), base.image.RootFS.DiffIDs...)
 	if layer.Size > 0 {
+		if len(layers) >= mount.MaxLower {
+			return nil, failf(errdefs.ErrInvalidArgument, "commit container %s: max depth exceeded: it would have %d layers, and Linux merges up to %d", o.ContainerID, len(layers)+1, mount.MaxLower)
+		}
 		layers = append(layers, layer)
 		img.RootFS.DiffIDs = append(img.RootFS.DiffIDs, layer.Digest)
 	}

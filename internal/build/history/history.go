@@ -8,6 +8,7 @@
 package history
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -33,6 +34,8 @@ const (
 	largest = 8 << 20
 
 	suffix = ".json"
+	// nextSuffix is behind the name of a record that is being replaced.
+	nextSuffix = ".next"
 )
 
 // Store is a directory of records. It is safe for concurrent use.
@@ -84,7 +87,7 @@ func (s *Store) Put(b *api.Build) error {
 
 // replace is an atomic write that does not wait for the disk.
 func replace(name string, text []byte) error {
-	next := name + ".next"
+	next := name + nextSuffix
 	if err := os.WriteFile(next, text, 0o600); err != nil {
 		return errors.Join(err, os.Remove(next))
 	}
@@ -211,15 +214,33 @@ func (s *Store) Delete(id string) error {
 	return s.removeInputs(id)
 }
 
-// Recover makes the records of builds that no daemon works on any more say so. It
-// is for a daemon that has begun no build yet.
+// Has tells whether there is a record of an ID.
+func (s *Store) Has(id string) bool {
+	if !ValidID(id) {
+		return false
+	}
+	_, err := os.Lstat(s.path(id))
+	return err == nil
+}
+
+// Recover makes the records of builds that no daemon works on any more say so, and
+// removes what was being written when a daemon was killed. It is for a daemon that
+// has begun no build yet.
 func (s *Store) Recover() error {
-	ids, err := s.ids()
+	entries, err := os.ReadDir(s.dir)
 	if err != nil {
 		return err
 	}
 	var failures []error
-	for _, id := range ids {
+	for _, e := range entries {
+		if name := e.Name(); strings.HasSuffix(name, nextSuffix) || atomicfile.IsTemporary(name) {
+			failures = append(failures, os.Remove(filepath.Join(s.dir, name)))
+			continue
+		}
+		id, ok := strings.CutSuffix(e.Name(), suffix)
+		if !ok || !s.mayRun(id) {
+			continue
+		}
 		b, err := s.Get(id)
 		if err != nil {
 			continue // damaged: there is nothing to be told of it
@@ -231,6 +252,16 @@ func (s *Store) Recover() error {
 		failures = append(failures, s.Put(b))
 	}
 	return errors.Join(failures...)
+}
+
+// mayRun is false for a record in which nothing runs. To decode all of them would
+// hold up each start of the daemon.
+func (s *Store) mayRun(id string) bool {
+	if info, err := os.Stat(s.path(id)); err != nil || info.Size() > largest {
+		return false
+	}
+	text, err := os.ReadFile(s.path(id))
+	return err == nil && bytes.Contains(text, []byte(`"`+api.BuildRunning+`"`))
 }
 
 // lastChange is when a record was written: the last that is known of its build.

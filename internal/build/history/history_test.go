@@ -1,6 +1,8 @@
 package history
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -84,8 +86,22 @@ func TestRecover(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(s.dir, "damaged.json"), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	left := []string{"broken.json.next", ".done.json.tmp123", ".done.inputs.tmp4"}
+	for _, name := range left {
+		if err := os.WriteFile(filepath.Join(s.dir, name), []byte("{"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if err := s.Recover(); err != nil {
 		t.Fatal(err)
+	}
+	for _, name := range left {
+		if _, err := os.Lstat(filepath.Join(s.dir, name)); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s is still there: %v", name, err)
+		}
+	}
+	if !s.Has("broken") || !s.Has("damaged") || s.Has("none") || s.Has("../history") {
+		t.Error("not the records that there are")
 	}
 	b, err := s.Get("broken")
 	if err != nil || b.State != api.BuildInterrupted || b.EndedAt.IsZero() || b.Error == "" {

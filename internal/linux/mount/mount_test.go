@@ -4,6 +4,8 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -129,6 +131,26 @@ func TestOverlay(t *testing.T) {
 	f.Close()
 	if _, err := os.Stat(filepath.Join(base, "upper,:dir", "new")); err != nil {
 		t.Errorf("a new file is not in the upper layer: %v", err)
+	}
+}
+
+func TestOverlayOfAsManyLayersAsThereMayBe(t *testing.T) {
+	base := t.TempDir()
+	var lower []string
+	for i := range mount.MaxLower + 1 {
+		name := strconv.Itoa(i)
+		must(t, os.Mkdir(filepath.Join(base, name), 0o755))
+		lower = append(lower, name)
+	}
+	dir, err := os.Open(base)
+	must(t, err)
+	defer dir.Close()
+	m, err := mount.Overlay(mount.OverlayOptions{Base: dir, Lower: lower[1:]})
+	must(t, err)
+	must(t, m.Close())
+	_, err = mount.Overlay(mount.OverlayOptions{Base: dir, Lower: lower})
+	if !errors.Is(err, unix.E2BIG) || !strings.Contains(err.Error(), "max depth exceeded") {
+		t.Errorf("one more: %v", err)
 	}
 }
 

@@ -31,6 +31,19 @@ type OverlayOptions struct {
 // only: Base has to be attached somewhere until the overlay exists.
 var ErrNeedsAttached = errors.New("overlay layers must be on an attached mount")
 
+// MaxLower is how many read-only layers Linux merges (OVL_MAX_STACK in
+// fs/overlayfs/params.h), whatever its version.
+const MaxLower = 500
+
+// tooDeep is nil, or says that there are too many layers. The kernel itself says
+// EINVAL, as it does for much else. The first words are Docker's.
+func (o OverlayOptions) tooDeep() error {
+	if len(o.Lower) <= MaxLower {
+		return nil
+	}
+	return fmt.Errorf("max depth exceeded: Linux merges up to %d layers, and these are %d: %w", MaxLower, len(o.Lower), unix.E2BIG)
+}
+
 // Overlay makes a detached overlay mount. The filesystem ids and capabilities
 // of the calling thread become those with which the kernel works in the layers
 // ever after; with an ID-mapped Base they must be those of the namespace's root.
@@ -38,6 +51,9 @@ var ErrNeedsAttached = errors.New("overlay layers must be on an attached mount")
 // Index and metacopy are off: both would write extended attributes that make
 // the upper layer useless for anything but exactly these lower ones.
 func Overlay(o OverlayOptions) (*os.File, error) {
+	if err := o.tooDeep(); err != nil {
+		return nil, err
+	}
 	paths := layerPaths{base: o.Base}
 	defer paths.Close()
 	c, err := open("overlay")
@@ -163,6 +179,9 @@ func procFD(f *os.File) string { return "/proc/self/fd/" + strconv.Itoa(int(f.Fd
 // thread must be alone in a private mount namespace, which it leaves with its
 // working directory at dir. All option strings together fit into one page.
 func OverlayLegacy(o OverlayOptions, dir, at string) (*os.File, error) {
+	if err := o.tooDeep(); err != nil {
+		return nil, err
+	}
 	d, err := os.Open(dir)
 	if err != nil {
 		return nil, err
