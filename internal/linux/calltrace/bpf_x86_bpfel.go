@@ -13,6 +13,13 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type bpfBox struct {
+	_     structs.HostLayout
+	Since uint64
+	Next  uint64
+	Lost  uint64
+}
+
 type bpfSum struct {
 	_       structs.HostLayout
 	Calls   uint64
@@ -44,9 +51,12 @@ type bpfTakeList struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	bpfMapBoxes        = "boxes"
 	bpfMapCounts       = "counts"
 	bpfMapEvents       = "events"
 	bpfMapGroups       = "groups"
+	bpfMapRing         = "ring"
+	bpfMapRings        = "rings"
 	bpfMapRoom         = "room"
 	bpfMapSums         = "sums"
 	bpfMapTakes        = "takes"
@@ -63,7 +73,9 @@ const (
 	bpfVarMuch         = "much"
 	bpfVarPart         = "part"
 	bpfVarPidNs        = "pid_ns"
+	bpfVarRecording    = "recording"
 	bpfVarRefused      = "refused"
+	bpfVarSlots        = "slots"
 	bpfVarSlow         = "slow"
 	bpfVarSummary      = "summary"
 	bpfVarWanted       = "wanted"
@@ -123,9 +135,12 @@ type bpfProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfMapSpecs struct {
+	Boxes  *ebpf.MapSpec `ebpf:"boxes"`
 	Counts *ebpf.MapSpec `ebpf:"counts"`
 	Events *ebpf.MapSpec `ebpf:"events"`
 	Groups *ebpf.MapSpec `ebpf:"groups"`
+	Ring   *ebpf.MapSpec `ebpf:"ring"`
+	Rings  *ebpf.MapSpec `ebpf:"rings"`
 	Room   *ebpf.MapSpec `ebpf:"room"`
 	Sums   *ebpf.MapSpec `ebpf:"sums"`
 	Takes  *ebpf.MapSpec `ebpf:"takes"`
@@ -142,7 +157,9 @@ type bpfVariableSpecs struct {
 	Much         *ebpf.VariableSpec `ebpf:"much"`
 	Part         *ebpf.VariableSpec `ebpf:"part"`
 	PidNs        *ebpf.VariableSpec `ebpf:"pid_ns"`
+	Recording    *ebpf.VariableSpec `ebpf:"recording"`
 	Refused      *ebpf.VariableSpec `ebpf:"refused"`
+	Slots        *ebpf.VariableSpec `ebpf:"slots"`
 	Slow         *ebpf.VariableSpec `ebpf:"slow"`
 	Summary      *ebpf.VariableSpec `ebpf:"summary"`
 	Wanted       *ebpf.VariableSpec `ebpf:"wanted"`
@@ -168,9 +185,12 @@ func (o *bpfObjects) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfMaps struct {
+	Boxes  *ebpf.Map `ebpf:"boxes"`
 	Counts *ebpf.Map `ebpf:"counts"`
 	Events *ebpf.Map `ebpf:"events"`
 	Groups *ebpf.Map `ebpf:"groups"`
+	Ring   *ebpf.Map `ebpf:"ring"`
+	Rings  *ebpf.Map `ebpf:"rings"`
 	Room   *ebpf.Map `ebpf:"room"`
 	Sums   *ebpf.Map `ebpf:"sums"`
 	Takes  *ebpf.Map `ebpf:"takes"`
@@ -179,9 +199,12 @@ type bpfMaps struct {
 
 func (m *bpfMaps) Close() error {
 	return _BpfClose(
+		m.Boxes,
 		m.Counts,
 		m.Events,
 		m.Groups,
+		m.Ring,
+		m.Rings,
 		m.Room,
 		m.Sums,
 		m.Takes,
@@ -199,7 +222,9 @@ type bpfVariables struct {
 	Much         *ebpf.Variable `ebpf:"much"`
 	Part         *ebpf.Variable `ebpf:"part"`
 	PidNs        *ebpf.Variable `ebpf:"pid_ns"`
+	Recording    *ebpf.Variable `ebpf:"recording"`
 	Refused      *ebpf.Variable `ebpf:"refused"`
+	Slots        *ebpf.Variable `ebpf:"slots"`
 	Slow         *ebpf.Variable `ebpf:"slow"`
 	Summary      *ebpf.Variable `ebpf:"summary"`
 	Wanted       *ebpf.Variable `ebpf:"wanted"`

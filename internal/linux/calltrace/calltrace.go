@@ -81,7 +81,10 @@ type Event struct {
 	Call   syscalls.Call
 	Ret    int64 // a negative error number if it failed
 	Denied bool  // it was refused before it began, with an error, as seccomp filters do
-	Memory syscalls.Snippets
+	// Unfinished: the thread has ended in the midst of it, as in exit_group, or is in it
+	// still. Ret means nothing then. Of a [Box] only.
+	Unfinished bool
+	Memory     syscalls.Snippets
 
 	// Of a program: its file, the command line as far as it fits, its parent inside.
 	File       string
@@ -118,14 +121,29 @@ func (s TCPState) String() string {
 
 // Tracer traces. Run is for one goroutine; the other methods are for any.
 type Tracer struct {
-	set    *ebpf.Collection
+	watch
 	reader *ringbuf.Reader
-	takes  [callNumbers][]syscalls.Capture
-	boot   uint64 // both clocks at one time
-	now    time.Time
+	clocks
+}
+
+// watch are the programs as they are loaded and attached.
+type watch struct {
+	set *ebpf.Collection
 
 	mu    sync.Mutex  // guards what follows
 	links []io.Closer // of what is watched; none once that has ended
+}
+
+// clocks are what two clocks said at one time.
+type clocks struct {
+	boot uint64
+	now  time.Time
+}
+
+func readClocks() (c clocks, err error) {
+	c.now = time.Now()
+	c.boot, err = bpf.BootClock()
+	return c, err
 }
 
 const callNumbers = 512 // CALLS in calls.c
@@ -148,8 +166,32 @@ func Open(o Options) (*Tracer, error) {
 	if len(o.Kinds) == 0 {
 		o.Kinds = []Kind{Call}
 	}
+	leave(spec, o.Kinds)
+	if err := settle(spec, o); err != nil {
+		return nil, err
+	}
+	t := &Tracer{}
+	if t.clocks, err = readClocks(); err != nil {
+		return nil, err
+	}
+	if t.set, err = bpf.Load(spec); err != nil {
+		return nil, err
+	}
+	if t.reader, err = ringbuf.NewReader(t.set.Maps[bpfMapEvents]); err != nil {
+		err = fmt.Errorf("read events: %w", err)
+	} else {
+		err = t.begin(spec)
+	}
+	if err != nil {
+		return nil, errors.Join(err, t.Close())
+	}
+	return t, nil
+}
+
+// leave takes out the programs that no kind of event needs.
+func leave(spec *ebpf.CollectionSpec, kinds []Kind) {
 	wanted := map[string]bool{}
-	for _, k := range o.Kinds {
+	for _, k := range kinds {
 		for _, name := range programs[k] {
 			wanted[name] = true
 		}
@@ -159,20 +201,6 @@ func Open(o Options) (*Tracer, error) {
 			delete(spec.Programs, name)
 		}
 	}
-	if err := settle(spec, o); err != nil {
-		return nil, err
-	}
-	t := &Tracer{now: time.Now()}
-	if t.boot, err = bpf.BootClock(); err != nil {
-		return nil, err
-	}
-	if t.set, err = bpf.Load(spec); err != nil {
-		return nil, err
-	}
-	if err := t.begin(spec); err != nil {
-		return nil, errors.Join(err, t.Close())
-	}
-	return t, nil
 }
 
 // settle gives the programs what they are to look for.
@@ -220,15 +248,11 @@ func settle(spec *ebpf.CollectionSpec, o Options) error {
 
 // begin fills the maps and attaches the programs, sys_exit first: an end without
 // its beginning is passed over.
-func (t *Tracer) begin(spec *ebpf.CollectionSpec) error {
+func (t *watch) begin(spec *ebpf.CollectionSpec) error {
 	if t.set.Programs[bpfProgSysExit] != nil {
-		if err := t.captures(); err != nil {
+		if err := tellCaptures(t.set.Maps[bpfMapTakes]); err != nil {
 			return err
 		}
-	}
-	var err error
-	if t.reader, err = ringbuf.NewReader(t.set.Maps[bpfMapEvents]); err != nil {
-		return fmt.Errorf("read events: %w", err)
 	}
 	for _, name := range []string{bpfProgSysExit, bpfProgSysEnter, bpfProgProcessExec, bpfProgProcessExit, bpfProgSignalSent, bpfProgTcpState} {
 		p := t.set.Programs[name]
@@ -251,16 +275,22 @@ const (
 	noLength     = 255
 )
 
-// captures tells the programs which memory to take with each call.
-func (t *Tracer) captures() error {
-	m := t.set.Maps[bpfMapTakes]
+// captures is which memory is taken with each call.
+var captures = sync.OnceValue(func() (takes [callNumbers][]syscalls.Capture) {
 	for n := range uint32(callNumbers) {
 		list := syscalls.Captures(syscalls.Name("", n))
-		list = list[:min(len(list), takesPerCall)]
+		takes[n] = list[:min(len(list), takesPerCall)]
+	}
+	return takes
+})
+
+// tellCaptures tells the programs.
+func tellCaptures(m *ebpf.Map) error {
+	for i, list := range captures() {
+		n := uint32(i)
 		if len(list) == 0 {
 			continue
 		}
-		t.takes[n] = list
 		var v bpfTakeList
 		for i, c := range list {
 			v.Take[i] = bpfTake{Arg: uint8(c.Arg), What: uint8(c.What), Length: noLength, Size: uint32(c.Size)}
@@ -289,7 +319,7 @@ func (t *Tracer) Close() error {
 }
 
 // detach ends the watching. What is in the ring can still be read.
-func (t *Tracer) detach() error {
+func (t *watch) detach() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var errs []error
@@ -365,8 +395,9 @@ type head struct {
 var headSize = binary.Size(head{})
 
 const (
-	flagDenied  = 1
-	flagForeign = 2
+	flagDenied     = 1
+	flagForeign    = 2
+	flagUnfinished = 4
 )
 
 // foreignArch is the 32-bit architecture that processors of this one have besides.
@@ -378,7 +409,7 @@ func foreignArch() string {
 }
 
 // event takes a record of the ring apart.
-func (t *Tracer) event(b []byte) (*Event, error) {
+func (c *clocks) event(b []byte) (*Event, error) {
 	var h head
 	if len(b) < headSize {
 		return nil, fmt.Errorf("an event of %d bytes", len(b))
@@ -389,12 +420,12 @@ func (t *Tracer) event(b []byte) (*Event, error) {
 	data := b[headSize:]
 	data = data[:min(len(data), int(h.Length))]
 	e := &Event{
-		Kind: Kind(h.Kind), Time: t.now.Add(time.Duration(int64(h.Time - t.boot))), Took: time.Duration(min(h.Took, math.MaxInt64)),
+		Kind: Kind(h.Kind), Time: c.now.Add(time.Duration(int64(h.Time - c.boot))), Took: time.Duration(min(h.Took, math.MaxInt64)),
 		PID: int(h.PID), PIDInside: int(h.PIDInside), TIDInside: int(h.TIDInside), Comm: text(h.Comm[:]), Ret: h.Ret,
 	}
 	switch e.Kind {
 	case Call:
-		t.call(e, &h, data)
+		call(e, &h, data)
 	case Exec:
 		program(e, &h, data)
 	case Exit:
@@ -424,8 +455,9 @@ func faults(s syscall.Signal) bool {
 	return false
 }
 
-func (t *Tracer) call(e *Event, h *head, data []byte) {
+func call(e *Event, h *head, data []byte) {
 	e.Call = syscalls.Call{Number: h.Number, Args: h.Args}
+	e.Unfinished = h.Flags&flagUnfinished != 0
 	// Filters may also answer in the kernel's place, or raise SIGSYS.
 	e.Denied = h.Flags&flagDenied != 0 && syscalls.Failed(h.Ret)
 	if h.Flags&flagForeign != 0 {
@@ -435,10 +467,11 @@ func (t *Tracer) call(e *Event, h *head, data []byte) {
 	if h.Number >= callNumbers {
 		return
 	}
-	for i, c := range t.takes[h.Number] {
-		from, n := int(h.Offsets[i]), int(h.Sizes[i])
-		if n > 0 && from+n <= len(data) {
-			e.Memory = append(e.Memory, syscalls.Snippet{Addr: h.Args[c.Arg], Data: data[from : from+n]})
+	for i, c := range captures()[h.Number] {
+		from := int(h.Offsets[i])
+		end := min(from+int(h.Sizes[i]), len(data)) // what is kept may have been cut
+		if from < end {
+			e.Memory = append(e.Memory, syscalls.Snippet{Addr: h.Args[c.Arg], Data: data[from:end]})
 		}
 	}
 }

@@ -230,7 +230,7 @@ func TestEndOfAFlood(t *testing.T) {
 func TestAnswered(t *testing.T) {
 	for ret, want := range map[int64]bool{-1: true, -38: true, 0: false, 39: false} {
 		var e Event
-		(&Tracer{}).call(&e, &head{Flags: flagDenied, Ret: ret}, nil)
+		call(&e, &head{Flags: flagDenied, Ret: ret}, nil)
 		if e.Denied != want {
 			t.Errorf("of %d it says %v", ret, e.Denied)
 		}

@@ -48,7 +48,7 @@ func Group(t testing.TB) (parent, group *cgroup.Group) {
 }
 
 // ID is the id of a group or of one in it, which has to have one.
-func ID(t *testing.T, g *cgroup.Group, sub cgroup.Sub) uint64 {
+func ID(t testing.TB, g *cgroup.Group, sub cgroup.Sub) uint64 {
 	t.Helper()
 	id, err := g.ID(sub)
 	if err != nil {
@@ -63,7 +63,7 @@ func ID(t *testing.T, g *cgroup.Group, sub cgroup.Sub) uint64 {
 // Process starts a shell in a group. The script has to print something when it is
 // ready, and what it reads is what is written to the result. It is killed after
 // the test.
-func Process(t *testing.T, g *cgroup.Group, script string) (*exec.Cmd, io.Writer) {
+func Process(t testing.TB, g *cgroup.Group, script string) (*exec.Cmd, io.Writer) {
 	t.Helper()
 	cmd := exec.Command("sh", "-c", script)
 	in, err := cmd.StdinPipe()

@@ -3,7 +3,7 @@
 
 char LICENSE[] SEC("license") = "GPL";
 
-const volatile __u64 group;   /* the container's cgroup id */
+const volatile __u64 group;   /* the container's cgroup id; recording: that of the group of all containers */
 const volatile __u64 part;    /* that of the group in it whose processes are meant */
 const volatile __u32 pid_ns;  /* in whose numbers processes are told */
 const volatile bool failed;   /* only calls that fail */
@@ -48,6 +48,7 @@ enum kind { CALL = 1, EXEC, EXIT, SIGNAL, TCP };
 enum {
 	DENIED = 1,  /* the call was refused before it began: by seccomp */
 	FOREIGN = 2, /* made by the 32-bit ABI */
+	UNFINISHED = 4, /* the task has ended in the midst of it */
 };
 
 /* What is sent of each event, up to data; then as much of that as length says. */
@@ -75,6 +76,8 @@ struct event {
 struct task {
 	bool known;   /* one of its calls has ended since we watch */
 	bool inside;  /* a call is under way */
+	bool judged;  /* ours is settled; only while recording */
+	bool ours;    /* it is the container's own, and none of the engine's that gets ready to run a program in it */
 	struct event event;
 };
 
@@ -90,14 +93,61 @@ struct {
 	__uint(max_entries, 8 << 20);
 } events SEC(".maps");
 
-/* Groups whose place has been looked up: 1 if their processes are meant. Ids are
- * not used again. */
+/* Groups whose place has been looked up: the part that they belong to, 0: none.
+ * Ids are not used again. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 1024);
 	__type(key, __u64);
-	__type(value, __u8);
+	__type(value, __u64);
 } groups SEC(".maps");
+
+/* Recording: of each of several parts the last events are kept in a ring of its own,
+ * the newest in place of the oldest, and nobody reads them before they are wanted.
+ * One pair of programs serves all of them, so that the calls of others take no longer
+ * with many than with one. */
+const volatile bool recording;
+
+#define BOXES 64
+
+struct box {
+	__u64 since; /* CLOCK_BOOTTIME; a task that has begun before it is the container's */
+	__u64 next;  /* how many events there were so far */
+	__u64 lost;  /* how many there was no room for */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, BOXES);
+	__type(key, __u64); /* the part */
+	__type(value, struct box);
+} boxes SEC(".maps");
+
+/* A slot has the place of its event in the order of all, from 1 on; 0: it is being
+ * written. */
+#define SLOT 384
+
+struct slot {
+	__u64 number;
+	char event[SLOT - 8];
+};
+
+/* The one that is here by itself has the compiler describe the slots. */
+struct ring {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct slot);
+} ring SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH_OF_MAPS);
+	__uint(max_entries, BOXES);
+	__type(key, __u64);
+	__array(values, struct ring);
+} rings SEC(".maps");
+
+const volatile __u32 slots; /* of a ring, a power of two */
 
 struct sum_key {
 	__u32 number;
@@ -145,15 +195,69 @@ static __always_inline void count(__u32 what)
 /* So much has gathered when the reader is woken. */
 const volatile __u32 much = 2 << 20;
 
+static __always_inline void lose(__u64 whose)
+{
+	struct box *box = bpf_map_lookup_elem(&boxes, &whose);
+
+	if (box)
+		__sync_fetch_and_add(&box->lost, 1);
+}
+
+/* one_more counts, and gives how many there were before. Clang 14 has no name for
+ * that of the first instruction set: it is r2 = atomic_fetch_add((u64 *)(r1 + 0), r2)
+ * (Documentation/bpf/standardization/instruction-set.rst), from Linux 5.12 on. */
+static __always_inline __u64 one_more(__u64 *count)
+{
+	register __u64 *at asm("r1") = count;
+	register __u64 n asm("r2") = 1;
+
+	asm volatile(".8byte 0x00000001000021db" : "+r"(n) : "r"(at) : "memory");
+	return n;
+}
+
+static __always_inline void keep(struct event *e, __u64 whose)
+{
+	struct box *box = bpf_map_lookup_elem(&boxes, &whose);
+	void *ring = bpf_map_lookup_elem(&rings, &whose);
+	__u64 n = e->length, number;
+	struct slot *slot;
+	__u32 at;
+
+	if (!box || !ring)
+		return;
+	number = one_more(&box->next);
+	at = number & (slots - 1);
+	slot = bpf_map_lookup_elem(ring, &at);
+	if (!slot)
+		return;
+	*(volatile __u64 *)&slot->number = 0;
+	__builtin_memcpy(slot->event, e, HEAD);
+	asm volatile("" : "+r"(n));
+	if (n > sizeof(slot->event) - HEAD)
+		n = sizeof(slot->event) - HEAD;
+	if (n)
+		bpf_probe_read_kernel(slot->event + HEAD, n, e->data);
+	asm volatile("" ::: "memory");
+	*(volatile __u64 *)&slot->number = number + 1;
+}
+
 /* send hands an event to the reader, who looks by itself every few milliseconds
  * and is woken only once when much has gathered: to wake costs more than all else
  * here. */
-static __always_inline void send(struct event *e)
+static __always_inline void send(struct event *e, __u64 whose)
 {
-	__u64 waiting = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA);
-	__u32 n = e->length;
-	bool now = waiting >= much && waiting < much + sizeof(*e);
+	__u64 waiting, n;
+	bool now;
 
+	if (recording) {
+		keep(e, whose);
+		return;
+	}
+	waiting = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA);
+	now = waiting >= much && waiting < much + sizeof(*e);
+	n = e->length;
+	/* What is compared must be what is used, for the kernel to see the bound. */
+	asm volatile("" : "+r"(n));
 	if (n > DATA)
 		n = DATA;
 	if (bpf_ringbuf_output(&events, e, HEAD + n, now ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP))
@@ -162,28 +266,83 @@ static __always_inline void send(struct event *e)
 		count(SENT);
 }
 
-static __always_inline bool meant(struct task_struct *task)
+/* part_of is the part that a task belongs to, if that may be meant; else 0. */
+static __always_inline __u64 part_of(struct task_struct *task)
 {
 	struct place at = place_below(task, group);
 
 	/* Below the container's group, the group next to it is the part. */
-	return at.group == part;
+	if (recording)
+		return at.part;
+	return at.group == part ? part : 0;
 }
 
-/* mine tells whether the current task is meant. */
-static __always_inline bool mine(void)
+/* meant is the part that a task belongs to, if that is meant; else 0. */
+static __always_inline __u64 meant(struct task_struct *task)
 {
-	__u64 id = bpf_get_current_cgroup_id();
-	__u8 *seen, answer;
+	__u64 answer = part_of(task);
 
-	if (id == part)
-		return true;
-	seen = bpf_map_lookup_elem(&groups, &id);
-	if (seen)
-		return *seen;
-	answer = meant((void *)bpf_get_current_task());
-	bpf_map_update_elem(&groups, &id, &answer, BPF_ANY);
+	if (recording && answer && !bpf_map_lookup_elem(&boxes, &answer))
+		return 0;
 	return answer;
+}
+
+/* mine is meant of the current task. */
+static __always_inline __u64 mine(void)
+{
+	__u64 id = bpf_get_current_cgroup_id(), answer;
+	__u64 *seen;
+
+	if (!recording && id == part)
+		return part;
+	seen = bpf_map_lookup_elem(&groups, &id);
+	if (seen) {
+		answer = *seen;
+	} else {
+		answer = part_of((void *)bpf_get_current_task());
+		bpf_map_update_elem(&groups, &id, &answer, BPF_ANY);
+	}
+	if (recording && answer && !bpf_map_lookup_elem(&boxes, &answer))
+		return 0;
+	return answer;
+}
+
+/* begins_as_ours tells of a task that has executed no program yet since we watch. The
+ * engine's own, which becomes the container's by that, is a child of the shim. */
+static __always_inline bool begins_as_ours(struct task_struct *task, __u64 whose)
+{
+	struct box *box = bpf_map_lookup_elem(&boxes, &whose);
+
+	if (!box)
+		return false;
+	if (task->start_boottime < box->since)
+		return true;
+	if (task->pid != task->tgid) { /* a thread is what its process is */
+		struct task *leader = bpf_task_storage_get(&tasks, task->group_leader, 0, 0);
+
+		return leader && leader->ours;
+	}
+	return part_of((void *)BPF_CORE_READ(task, real_parent)) == whose;
+}
+
+/* data_of is what is known of the current task, which belongs to a part; none if it is
+ * of no concern. */
+static __always_inline struct task *data_of(__u64 whose)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct task *t = bpf_task_storage_get(&tasks, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+
+	if (!recording)
+		return t;
+	if (!t) {
+		lose(whose);
+		return t;
+	}
+	if (!t->judged) {
+		t->ours = begins_as_ours(task, whose);
+		t->judged = true;
+	}
+	return t->ours ? t : 0;
 }
 
 static __always_inline void who(struct event *e, struct task_struct *task)
@@ -325,12 +484,13 @@ static __always_inline bool asked_for(long number)
 SEC("tp_btf/sys_enter")
 int BPF_PROG(sys_enter, struct pt_regs *regs, long number)
 {
+	__u64 whose = mine();
 	struct task *t;
 	bool other;
 
-	if (!mine())
+	if (!whose)
 		return 0;
-	t = bpf_task_storage_get(&tasks, bpf_get_current_task_btf(), 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	t = data_of(whose);
 	if (!t)
 		return 0;
 	if (!t->event.tid_inside)
@@ -386,13 +546,14 @@ static __always_inline void sum_up(struct event *e)
 SEC("tp_btf/sys_exit")
 int BPF_PROG(sys_exit, struct pt_regs *regs, long ret)
 {
+	__u64 whose = mine();
 	struct event *e;
 	struct task *t;
 	bool known;
 
-	if (!mine())
+	if (!whose)
 		return 0;
-	t = bpf_task_storage_get(&tasks, bpf_get_current_task_btf(), 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	t = data_of(whose);
 	if (!t)
 		return 0;
 	e = &t->event;
@@ -429,7 +590,7 @@ int BPF_PROG(sys_exit, struct pt_regs *regs, long ret)
 	if (!(e->flags & FOREIGN))
 		take_memory(e, true);
 	bpf_get_current_comm(e->comm, sizeof(e->comm));
-	send(e);
+	send(e, whose);
 	e->kind = 0;
 	return 0;
 }
@@ -460,11 +621,18 @@ SEC("tp_btf/sched_process_exec")
 int BPF_PROG(process_exec, struct task_struct *task, int old_pid, struct linux_binprm *program)
 {
 	unsigned long start, end;
+	__u64 whose = mine();
 	struct event *e;
 	long n;
 
-	if (!mine())
+	if (!whose)
 		return 0;
+	if (recording) {
+		struct task *t = bpf_task_storage_get(&tasks, bpf_get_current_task_btf(), 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+
+		if (t)
+			t->ours = t->judged = true;
+	}
 	e = fresh(EXEC);
 	if (!e)
 		return 0;
@@ -480,25 +648,55 @@ int BPF_PROG(process_exec, struct task_struct *task, int old_pid, struct linux_b
 	if (end > start)
 		e->sizes[1] = add(e, start, end - start > PIECE ? PIECE : end - start, false);
 	e->args[1] = end - start;
-	send(e);
+	send(e, whose);
 	return 0;
 }
 
-/* A process has ended. ret: its status as of wait(2); took: its life. */
+/* unfinished tells of the call in which a task ends, as exit_group is. */
+static __always_inline void unfinished(struct task *t, __u64 whose)
+{
+	struct event *e = &t->event;
+
+	if (!t->inside || !e->kind)
+		return;
+	t->inside = false;
+	e->took = bpf_ktime_get_boot_ns() - e->time;
+	e->flags |= UNFINISHED;
+	e->ret = 0;
+	bpf_get_current_comm(e->comm, sizeof(e->comm));
+	send(e, whose);
+	e->kind = 0;
+}
+
+/* A task has ended. Of a process, ret: its status as of wait(2); took: its life. */
 SEC("tp_btf/sched_process_exit")
 int BPF_PROG(process_exit, struct task_struct *task)
 {
+	bool first = BPF_CORE_READ(task, pid) == BPF_CORE_READ(task, tgid);
+	__u64 whose;
 	struct event *e;
 
-	if (BPF_CORE_READ(task, pid) != BPF_CORE_READ(task, tgid) || !mine())
+	if (!recording && !first)
 		return 0;
+	whose = mine();
+	if (!whose)
+		return 0;
+	if (recording) {
+		struct task *t = bpf_task_storage_get(&tasks, bpf_get_current_task_btf(), 0, 0);
+
+		if (!t || !t->ours)
+			return 0;
+		unfinished(t, whose);
+		if (!first)
+			return 0;
+	}
 	e = fresh(EXIT);
 	if (!e)
 		return 0;
 	who(e, task);
 	e->ret = BPF_CORE_READ(task, exit_code);
 	e->took = e->time - BPF_CORE_READ(task, start_boottime);
-	send(e);
+	send(e, whose);
 	return 0;
 }
 
@@ -508,10 +706,11 @@ SEC("tp_btf/signal_generate")
 int BPF_PROG(signal_sent, int sig, struct kernel_siginfo *info, struct task_struct *task, int to_group, int result)
 {
 	struct task_struct *sender = (void *)bpf_get_current_task();
+	__u64 whose = meant(task);
 	struct numbers n;
 	struct event *e;
 
-	if (!meant(task))
+	if (!whose)
 		return 0;
 	e = fresh(SIGNAL);
 	if (!e)
@@ -523,11 +722,11 @@ int BPF_PROG(signal_sent, int sig, struct kernel_siginfo *info, struct task_stru
 	n = numbers_of(sender, pid_ns);
 	e->args[2] = n.seen;
 	e->args[3] = n.inside;
-	e->args[4] = meant(sender);
+	e->args[4] = part_of(sender) == whose;
 	n.seen = bpf_probe_read_kernel_str(e->data, 16, (char *)BPF_CORE_READ(task, group_leader) + bpf_core_field_offset(struct task_struct, comm));
 	if (n.seen > 0 && n.seen <= 16)
 		e->length = e->sizes[0] = n.seen;
-	send(e);
+	send(e, whose);
 	return 0;
 }
 
@@ -557,6 +756,6 @@ int BPF_PROG(tcp_state, const struct sock *sk, const int before, const int after
 	if (e->args[2] == 2)
 		__builtin_memcpy(e->data + 4, e->data + 16, 4);
 	e->length = e->args[2] == 2 ? 8 : 32;
-	send(e);
+	send(e, part);
 	return 0;
 }
