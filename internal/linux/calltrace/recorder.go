@@ -307,4 +307,3 @@ func taskData(tasks *ebpf.Map, tid int) ([]byte, error) {
 	}
 	return first, nil
 }
-
