@@ -290,7 +290,7 @@ func taskData(tasks *ebpf.Map, tid int) ([]byte, error) {
 		fd, err = unix.PidfdOpen(tid, 0)
 	}
 	if err != nil {
-		return nil, nil //nolint:nilerr // it has ended, or is a thread that this kernel does not tell of
+		return nil, nil // it has ended, or is a thread that this kernel does not tell of
 	}
 	defer unix.Close(fd)
 	var first, again []byte
