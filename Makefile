@@ -4,7 +4,7 @@
 #   make install      the same, with systemd units, completion and man pages, below PREFIX
 #   make demo         shows what Porthole does, on a private daemon
 #   make test         everything: tools, lints, unit tests, end-to-end tests
-#   make hostile   attacks the engine in all known ways, and tells what came of it
+#   make hostile      attacks the engine in all known ways, and tells what came of it
 #   make bpf          makes the eBPF objects anew, after a change of their C
 #   make lint unit e2e conform uml hostile compose buildx oci test-images bench clean
 

@@ -17,7 +17,7 @@ func reworded(err error) error {
 	// BuildKit prints its own structure with the verb %s.
 	better = brokenMismatch.ReplaceAllString(better, "${1}it is $2 ")
 	better = bareMismatch.ReplaceAllString(better, "digest mismatch: it is $1 (expected: $2)")
-	better = strings.Replace(better, "mount options is too long", "max depth exceeded: COPY and ADD mount some 400 layers at most, as their directories are named", 1)
+	better = strings.Replace(better, "mount options is too long", "max depth exceeded: COPY and ADD mount no more layers than one page has room to name", 1)
 	for _, h := range buildHints {
 		if h.of.MatchString(better) {
 			better += " (" + h.hint + ")"

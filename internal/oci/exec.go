@@ -69,7 +69,7 @@ func (r *Runtime) Exec(id string, o ExecOptions) error {
 		return err
 	}
 	b := &runtime.BareExec{
-		ID: id, PID: c.PID, Spec: s, Process: process, Cgroup: g, Stdio: [3]*os.File{os.Stdin, os.Stdout, os.Stderr},
+		ID: id, PID: c.PID, Start: c.Start, Spec: s, Process: process, Cgroup: g, Stdio: [3]*os.File{os.Stdin, os.Stdout, os.Stderr},
 		Console: func(master *os.File) error { return sendConsole(o.ConsoleSocket, master) },
 	}
 	for i := range o.PreserveFDs {

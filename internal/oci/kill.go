@@ -4,34 +4,28 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
+	"github.com/moby/sys/signal"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"github.com/portholehq/porthole/internal/runtime"
 )
 
-// ParseSignal reads a signal: its number or its name, with or without SIG.
+// ParseSignal reads a signal: its number or its name, with or without SIG. 0 is none,
+// and only asks whether there is somebody to send one to.
 func ParseSignal(s string) (syscall.Signal, error) {
-	if n, err := strconv.Atoi(s); err == nil {
-		const last = 64
-		if n < 0 || n > last {
-			return 0, fmt.Errorf("unknown signal %q", s)
-		}
-		return syscall.Signal(n), nil
+	if s == "0" {
+		return 0, nil
 	}
-	name := strings.ToUpper(s)
-	if !strings.HasPrefix(name, "SIG") {
-		name = "SIG" + name
+	const last = 64
+	sig, err := signal.ParseSignal(s)
+	if err != nil || sig < 0 || sig > last {
+		return 0, fmt.Errorf("unknown signal %q", s)
 	}
-	if sig := unix.SignalNum(name); sig != 0 {
-		return sig, nil
-	}
-	return 0, fmt.Errorf("unknown signal %q", s)
+	return sig, nil
 }
 
 // Kill sends a signal to the container's first process or, if all, to every process

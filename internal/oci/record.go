@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"time"
 
@@ -50,10 +49,8 @@ type container struct {
 	record
 }
 
-var idPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$`)
-
 func checkID(id string) error {
-	if !idPattern.MatchString(id) {
+	if !runtime.ValidID(id) {
 		return fmt.Errorf("invalid container ID %q: letters, digits and _ . - are allowed, at most 128 of them, the first a letter or digit", id)
 	}
 	return nil

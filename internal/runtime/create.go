@@ -117,6 +117,9 @@ func dup(f *os.File) (*os.File, error) {
 	return os.NewFile(uintptr(fd), f.Name()), nil
 }
 
+// ValidID tells whether a container can have the ID.
+func ValidID(id string) bool { return idPattern.MatchString(id) }
+
 var idPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$`)
 
 // Create brings a container to the point where [Container.Start] lets its program

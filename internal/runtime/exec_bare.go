@@ -16,9 +16,11 @@ import (
 // BareExec is one more process in a container without a shim.
 type BareExec struct {
 	ID string
-	// PID is the host's pid of the container's first process, and Spec its document,
-	// of which the process has the seccomp filter.
+	// PID is the host's pid of the container's first process, Start when that began
+	// (see [StartTime]), and Spec its document, of which the process has the seccomp
+	// filter.
 	PID     int
+	Start   string
 	Spec    *specs.Spec
 	Process *specs.Process
 	Cgroup  *cgroup.Group
@@ -80,12 +82,24 @@ func (r *Runtime) execBare(b *BareExec) (*os.Process, error) {
 		err = setProcessLimits(proc.Pid, comp.rlimits, b.Process.OOMScoreAdj)
 	}
 	if err == nil {
+		err = b.same()
+	}
+	if err == nil {
 		err = talk.release(nil)
 	}
 	if err != nil {
 		return nil, errors.Join(err, endChild(proc))
 	}
 	return proc, nil
+}
+
+// same makes sure that PID is the container's still. As long as a process lives nobody
+// else has its pid, so that all that was opened by it before was the container's.
+func (b *BareExec) same() error {
+	if start, err := startOf(b.PID); err != nil || start != b.Start {
+		return errors.New("the container has ended meanwhile")
+	}
+	return nil
 }
 
 // foreignNamespaces are those of a process that are not this one's, but for the mount

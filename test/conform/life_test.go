@@ -12,7 +12,11 @@ import (
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
+	"github.com/portholehq/porthole/internal/linux/cgroup"
+	"github.com/portholehq/porthole/internal/oci"
+	"github.com/portholehq/porthole/internal/runtime"
 	"github.com/portholehq/porthole/internal/testenv"
 )
 
@@ -170,9 +174,6 @@ func TestLife(t *testing.T) {
 	}
 	b.must("start", "one")
 	b.refused("running state", "start", "one")
-	if got := b.must("exec", "one", "sh", "-c", "echo $$"); strings.TrimSpace(got) == strconv.Itoa(os.Getpid()) {
-		t.Errorf("exec is in the host's pid namespace: %q", got)
-	}
 	if out, err := b.run("exec", "one", "sh", "-c", "exit 7"); err == nil || err.Error() != "exit status 7" {
 		t.Errorf("exec: %v: %s", err, out)
 	}
@@ -437,6 +438,14 @@ func TestProcess(t *testing.T) {
 	if out, err := b.runWith([]*os.File{f}, "create", "--bundle", b.bundle, "--preserve-fds", "1", "process"); err != nil {
 		t.Fatalf("create: %v: %s", err, out)
 	}
+	pid := b.state("process").Pid
+	if attr, err := unix.SchedGetAttr(pid, 0); err != nil || attr.Policy != unix.SCHED_BATCH {
+		t.Errorf("scheduler %+v, %v", attr, err)
+	}
+	const ofProcess, classShift, idle = 1, 13, 3 // ioprio_get(2)
+	if got, _, errno := unix.Syscall(unix.SYS_IOPRIO_GET, ofProcess, uintptr(pid), 0); errno != 0 || got>>classShift != idle {
+		t.Errorf("I/O priority %#x, %v", got, errno)
+	}
 	b.must("start", "process")
 	b.await("process", specs.StateStopped)
 	got := strings.Fields(b.read("seen"))
@@ -444,4 +453,62 @@ func TestProcess(t *testing.T) {
 	if len(got) != 9 || strings.Join(got[:5], " ") != "kept open 0 300000 1000" || len(got[5]) < len("1000000000.00") || got[7] != "1024" || got[8] != "500" {
 		t.Errorf("the process has seen %q", got)
 	}
+}
+
+// Who has the pid of a container that has ended is not entered.
+func TestExecIntoAnother(t *testing.T) {
+	b := newBed(t)
+	b.config(func(s *specs.Spec) { s.Process.Args = []string{"sleep", "60"} })
+	b.create("another")
+	b.must("start", "another")
+	pid := b.state("another").Pid
+	start, err := runtime.StartTime(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rt, err := runtime.New(runtime.Options{ExecRoot: b.root, CgroupParent: oci.Parent, ShimPath: filepath.Join(filepath.Dir(b.runtime), "porthole-shim")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rt.Close()
+	tree, err := cgroup.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := os.Create(filepath.Join(t.TempDir(), "out"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	exec := func(start string) error {
+		proc, err := rt.ExecBare(&runtime.BareExec{
+			ID: "another", PID: pid, Start: start, Spec: &specs.Spec{}, Process: &specs.Process{Args: []string{"echo", "entered"}, Cwd: "/", Env: []string{"PATH=/bin"}},
+			Cgroup: tree.Whole(oci.Parent + "/another"), Stdio: [3]*os.File{out, out, out},
+		})
+		if err == nil {
+			_, err = proc.Wait()
+		}
+		return err
+	}
+	if err := exec("1"); err == nil || !strings.Contains(err.Error(), "has ended meanwhile") {
+		t.Errorf("into another: %v", err)
+	}
+	if said := read(t, out); said != "" {
+		t.Errorf("another was entered: %q", said)
+	}
+	if err := exec(start); err != nil {
+		t.Errorf("into the container: %v", err)
+	}
+	if said := read(t, out); said != "entered\n" {
+		t.Errorf("the container said %q", said)
+	}
+}
+
+func read(t *testing.T, f *os.File) string {
+	t.Helper()
+	text, err := os.ReadFile(f.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }

@@ -151,6 +151,7 @@ func TestUserOfTheHost(t *testing.T) {
 	}
 	// The program itself does what it should where it can be reached.
 	open := filepath.Join(daemon.Dir, "id")
+	t.Cleanup(func() { _ = os.Remove(open) }) // it is root for everybody
 	if out, err := exec.CommandContext(t.Context(), "cp", "--preserve=mode,ownership", marked["volume"], open).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
