@@ -33,7 +33,7 @@ var layers = []layer{
 	{"runtime", true, []string{"internal/runtime", "internal/shim"}},
 	{"leaves", true, []string{
 		"internal/problem", "internal/event", "internal/sumline", "internal/atomicfile", "internal/undo", "internal/units",
-		"internal/crilog", "internal/logship", "internal/ledger", "internal/moment", "internal/tartree", "internal/pcap", "internal/buildspec", "internal/toolbox", "internal/ps", "internal/testenv", "internal/archtest", "internal/daemon", "api",
+		"internal/crilog", "internal/logship", "internal/ledger", "internal/moment", "internal/tartree", "internal/pcap", "internal/buildspec", "internal/detachkeys", "internal/toolbox", "internal/ps", "internal/testenv", "internal/archtest", "internal/daemon", "api",
 	}},
 	{"linux", true, []string{"internal/linux"}},
 	{"sys", false, []string{"internal/sys"}},

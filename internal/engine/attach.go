@@ -13,7 +13,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
 
-	"github.com/portholehq/porthole/internal/engine/detachkeys"
+	"github.com/portholehq/porthole/internal/detachkeys"
 	"github.com/portholehq/porthole/internal/runtime"
 )
 

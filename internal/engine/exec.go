@@ -14,7 +14,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
 
-	"github.com/portholehq/porthole/internal/engine/detachkeys"
+	"github.com/portholehq/porthole/internal/detachkeys"
 	"github.com/portholehq/porthole/internal/event"
 	"github.com/portholehq/porthole/internal/problem"
 	"github.com/portholehq/porthole/internal/runtime"

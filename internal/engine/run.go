@@ -10,7 +10,7 @@ import (
 	"github.com/moby/moby/api/types/events"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/portholehq/porthole/internal/engine/detachkeys"
+	"github.com/portholehq/porthole/internal/detachkeys"
 	"github.com/portholehq/porthole/internal/engine/state"
 	"github.com/portholehq/porthole/internal/event"
 )

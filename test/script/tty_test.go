@@ -239,6 +239,53 @@ func TestTerminalExec(t *testing.T) {
 	})
 }
 
+// TestTerminalLoneKey holds that the first of the detach keys reaches the program soon, though nothing is typed after it,
+// and that the second one detaches none the less. What another command line holds back is its own affair.
+func TestTerminalLoneKey(t *testing.T) {
+	testenv.NeedsRoot(t)
+	begin(t)
+	cli := daemon.Program("porthole")
+	// Without echo the screen shows a key only once the program has read it.
+	const program = "stty -echo -icanon; echo ready; while :; do case $(dd bs=1 count=1 2>/dev/null) in $(printf '\\020')) echo up;; q) exit 4;; esac; done"
+	const soon = 500 * time.Millisecond
+	lone := func(p *terminal) {
+		t.Helper()
+		quickest := time.Minute
+		for range 3 { // the machine may have other work
+			began := time.Now()
+			p.typeIn("\x10")
+			p.expect(`up`)
+			if quickest = min(quickest, time.Since(began)); quickest < soon {
+				return
+			}
+		}
+		t.Errorf("a lone ctrl-p took %v to reach the program, want less than %v", quickest, soon)
+	}
+	p := openTerminal(t, cli, "run", "-it", "--name", "tty", "busybox", "sh", "-c", program)
+	p.expect(`ready`)
+	lone(p)
+	p.typeIn("\x11") // after a pause
+	if code := p.ends(); code != 0 {
+		t.Errorf("run, detached, ended with %d, want 0", code)
+	}
+	p = openTerminal(t, cli, "attach", "tty")
+	lone(p)
+	p.typeIn("q")
+	if code := p.ends(); code != 4 {
+		t.Errorf("attach ended with %d, want 4", code)
+	}
+	porthole(t, "rm", "tty")
+	porthole(t, "run", "-d", "--name", "box", "busybox", "sleep", "1000")
+	p = openTerminal(t, cli, "exec", "-it", "box", "sh", "-c", program)
+	p.expect(`ready`)
+	lone(p)
+	p.typeIn("\x10\x11") // at once
+	p.expect(`read escape sequence`)
+	if code := p.ends(); code != 1 {
+		t.Errorf("exec, detached, ended with %d, want 1", code)
+	}
+}
+
 func TestTerminalIsRestored(t *testing.T) {
 	eachCLI(t, func(t *testing.T, cli string) {
 		// A shell on the terminal survives the client, whatever becomes of it.

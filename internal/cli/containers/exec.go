@@ -159,7 +159,7 @@ func execStreams(ctx context.Context, a *command.App, c *client.Client, id strin
 		}, a.Log, func() { resizeFailed(a) })
 	}
 	err = <-done
-	if detached := (tty.EscapeError{}); errors.As(err, &detached) {
+	if errors.Is(err, tty.ErrDetached) {
 		err = errors.Join(err, detach())
 	}
 	return err

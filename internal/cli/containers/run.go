@@ -198,7 +198,7 @@ func (r *running) start(ctx context.Context, exited <-chan int, detach func()) e
 func (r *running) watch(at *attachment, exited <-chan int, cancel func()) error {
 	select {
 	case err := <-at.done:
-		if _, detached := errors.AsType[tty.EscapeError](err); detached {
+		if errors.Is(err, tty.ErrDetached) {
 			return nil
 		}
 		if err != nil {

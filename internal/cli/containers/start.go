@@ -128,7 +128,7 @@ func (o *startOptions) runAttached(ctx context.Context, a *command.App, name, ke
 		followSize(ctx, a, c, ctr.ID)
 	}
 	if err := <-at.done; err != nil {
-		if _, detached := errors.AsType[tty.EscapeError](err); detached {
+		if errors.Is(err, tty.ErrDetached) {
 			return nil
 		}
 		return err

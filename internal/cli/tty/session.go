@@ -2,31 +2,22 @@ package tty
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"io"
 	"log/slog"
 
-	"github.com/moby/term"
+	"github.com/portholehq/porthole/internal/detachkeys"
 )
 
-// DefaultDetachKeys is the sequence that leaves an attached terminal when
-// nothing else was asked for: ctrl-p, ctrl-q.
-const DefaultDetachKeys = "ctrl-p,ctrl-q"
-
-// EscapeError is returned by [Session.Run] when the detach keys were typed.
+// ErrDetached is returned by [Session.Run] when the detach keys were typed.
 // Its text is "read escape sequence".
-type EscapeError = term.EscapeError
+var ErrDetached = detachkeys.ErrDetached
 
 // CheckDetachKeys tells whether keys is a sequence that [Session] understands.
-// The empty string stands for the default and is fine.
+// The empty string stands for the default, ctrl-p ctrl-q, and is fine.
 func CheckDetachKeys(keys string) error {
-	if keys == "" {
-		return nil
-	}
-	if _, err := term.ToBytes(keys); err != nil {
-		return fmt.Errorf("invalid detach keys (%s): %w", keys, err)
-	}
-	return nil
+	_, err := detachkeys.Parse(keys)
+	return err
 }
 
 // Conn is the connection to an attached container or exec. Closing is left to
@@ -58,7 +49,7 @@ type Session struct {
 }
 
 // Run copies until the process has closed its output, the detach keys were
-// typed ([EscapeError]), or ctx ends (its error). When Run returns the
+// typed ([ErrDetached]), or ctx ends (its error). When Run returns the
 // terminal is as it was before; a copy of standard input may still be blocked
 // in a read and ends with the program.
 func (s *Session) Run(ctx context.Context) error {
@@ -98,14 +89,7 @@ func (s *Session) prepareInput() (restore func(), input io.Reader, err error) {
 	if !s.TTY {
 		return func() {}, s.Terminal.In, nil
 	}
-	keys := s.DetachKeys
-	if keys == "" {
-		keys = DefaultDetachKeys
-	}
-	if err := CheckDetachKeys(keys); err != nil {
-		return nil, nil, err
-	}
-	escape, err := term.ToBytes(keys)
+	keys, err := detachkeys.Parse(s.DetachKeys)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -116,7 +100,7 @@ func (s *Session) prepareInput() (restore func(), input io.Reader, err error) {
 	if s.NoDetach {
 		return restore, s.Terminal.In, nil
 	}
-	return restore, term.NewEscapeProxy(s.Terminal.In, escape), nil
+	return restore, detachkeys.NewReader(s.Terminal.In, keys), nil
 }
 
 // copyOutput starts copying what the process prints. The channel is nil when
@@ -154,7 +138,7 @@ func (s *Session) copyInput(input io.Reader, restore func()) (done <-chan struct
 		if input != nil {
 			_, err := io.Copy(s.Conn, input)
 			restore()
-			if _, ok := err.(term.EscapeError); ok { //nolint:errorlint // the proxy returns it bare
+			if errors.Is(err, ErrDetached) {
 				escape <- err
 				return
 			}
