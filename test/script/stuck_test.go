@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -185,4 +187,85 @@ func TestNoReadBlocks(t *testing.T) {
 		}
 		porthole(t, "rm", "-f", "aa")
 	})
+}
+
+// frozenDisk mounts a small ext4 of a file on a directory. Freeze stops all writes to it: who writes sleeps in the
+// kernel, and no signal wakes it up, until thaw.
+func frozenDisk(t *testing.T) (dir string, freeze, thaw func()) {
+	t.Helper()
+	for _, program := range []string{"mkfs.ext4", "fsfreeze", "mount"} {
+		testenv.NeedsProgram(t, program)
+	}
+	command := func(name string, args ...string) error {
+		if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+			return fmt.Errorf("%s %q: %w: %s", name, args, err, out)
+		}
+		return nil
+	}
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	image := filepath.Join(t.TempDir(), "disk")
+	must(os.WriteFile(image, nil, 0o600))
+	must(os.Truncate(image, 16<<20))
+	must(command("mkfs.ext4", "-q", image))
+	dir = t.TempDir()
+	must(command("mount", "-o", "loop", image, dir))
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, 0); err != nil {
+			t.Errorf("unmount %s: %v", dir, err)
+		}
+	})
+	frozen := false
+	thaw = func() {
+		t.Helper()
+		if frozen {
+			frozen = false
+			must(command("fsfreeze", "-u", dir))
+		}
+	}
+	t.Cleanup(thaw)
+	freeze = func() {
+		t.Helper()
+		frozen = true
+		must(command("fsfreeze", "-f", dir))
+	}
+	return dir, freeze, thaw
+}
+
+// untilOut runs porthole until what it prints has a match, and returns that output.
+func untilOut(t *testing.T, pattern string, args ...string) string {
+	t.Helper()
+	re := regexp.MustCompile(pattern)
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		out, err := daemon.Porthole(t.Context(), args...)
+		if err == nil && re.MatchString(out) {
+			return out
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%q never prints %s, but %s, %v", args, pattern, out, err)
+		}
+	}
+}
+
+// TestStuckInKernel is about a container whose process no signal reaches.
+func TestStuckInKernel(t *testing.T) {
+	begin(t)
+	dir, freeze, thaw := frozenDisk(t)
+	porthole(t, "run", "-d", "--name", "aa", "-v", dir+":/data", "busybox", "sh", "-c", "while :; do echo x > /data/log; done")
+	freeze()
+	out := untilOut(t, `stuck-in-kernel`, "why", "aa")
+	for _, want := range []string{
+		`stuck-in-kernel \(certain\): sh \(pid 1 inside, \d+ on the host\) cannot be interrupted: it waits in (open|openat|write) on /data/log: ext4 of /dev/loop\d+ at /data is frozen\n`,
+		`it is in the kernel's percpu_rwsem_wait < \w+`, `its system call: (open|openat|write)\(.*/data/log`, `fsfreeze -u ` + regexp.QuoteMeta(dir) + `\n`,
+	} {
+		if !regexp.MustCompile(want).MatchString(out) {
+			t.Errorf("why does not say %s, but %s", want, out)
+		}
+	}
+	thaw()
+	porthole(t, "rm", "-f", "aa")
 }

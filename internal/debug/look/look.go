@@ -18,8 +18,8 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
 
-	"github.com/portholehq/porthole/internal/debug/patient"
 	"github.com/portholehq/porthole/internal/engine"
+	"github.com/portholehq/porthole/internal/linux/patient"
 	"github.com/portholehq/porthole/internal/problem"
 	"github.com/portholehq/porthole/internal/ps"
 )

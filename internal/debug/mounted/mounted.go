@@ -21,9 +21,9 @@ import (
 	mobymount "github.com/moby/moby/api/types/mount"
 
 	"github.com/portholehq/porthole/api"
-	"github.com/portholehq/porthole/internal/debug/patient"
 	"github.com/portholehq/porthole/internal/engine"
 	"github.com/portholehq/porthole/internal/engine/state"
+	"github.com/portholehq/porthole/internal/linux/patient"
 )
 
 // Source is what is asked: the engine.

@@ -16,9 +16,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/portholehq/porthole/api"
-	"github.com/portholehq/porthole/internal/debug/patient"
 	"github.com/portholehq/porthole/internal/ledger"
 	"github.com/portholehq/porthole/internal/linux/cgroup"
+	"github.com/portholehq/porthole/internal/linux/patient"
 )
 
 var processPath = regexp.MustCompile(`^/proc/([0-9]+)(/|$)`)

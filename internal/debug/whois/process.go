@@ -12,9 +12,9 @@ import (
 	"strings"
 
 	"github.com/portholehq/porthole/api"
-	"github.com/portholehq/porthole/internal/debug/patient"
 	"github.com/portholehq/porthole/internal/engine"
 	"github.com/portholehq/porthole/internal/linux/cgroup"
+	"github.com/portholehq/porthole/internal/linux/patient"
 	"github.com/portholehq/porthole/internal/linux/procfile"
 	"github.com/portholehq/porthole/internal/network/keeper"
 )

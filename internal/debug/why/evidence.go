@@ -183,6 +183,9 @@ func (e *evidence) look() {
 			e.cpu[p.pid] = float64(p.ticks-old.ticks) / ticksPerSecond / took
 		}
 		p.lasts = ok && old.state == p.state
+		if !ok || old.stuck != p.stuck {
+			p.stuck = 0
+		}
 		e.procs = append(e.procs, p)
 	}
 }

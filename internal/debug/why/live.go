@@ -13,6 +13,7 @@ import (
 	"github.com/portholehq/porthole/api"
 	"github.com/portholehq/porthole/internal/engine"
 	"github.com/portholehq/porthole/internal/event"
+	"github.com/portholehq/porthole/internal/linux/waits"
 )
 
 // nearly is the share of a limit from which it counts as reached.
@@ -68,24 +69,36 @@ func oomSurvivor(e *evidence) []api.Verdict {
 	return []api.Verdict{v}
 }
 
-// stuck is a process that not even SIGKILL ends.
+// maxStuck are looked at closely.
+const maxStuck = 5
+
+// stuck is a process that signals do not reach, SIGKILL neither as a rule.
 func stuck(e *evidence) []api.Verdict {
+	var list []process
 	for _, p := range e.procs {
-		if p.state != 'D' || !p.lasts || p.frozen() {
-			continue
+		if p.stuck != 0 && !p.frozen() {
+			list = append(list, p)
 		}
-		evidence := []string{fmt.Sprintf("state D in two looks, %s apart", settle)}
-		where := "its wait channel cannot be read"
-		if p.wchan != "" {
-			where = "it sleeps in " + p.wchan
-			if text := p.waitsFor(); text != "" {
-				where += ": it waits " + text
-			}
-		}
-		return verdict("stuck-in-kernel", api.Certain, fmt.Sprintf("%s waits in the kernel where signals do not interrupt it, SIGKILL perhaps neither", &p), append(evidence, where),
-			fmt.Sprintf("cat /proc/%d/stack", p.pid), "look at the disk, NFS or FUSE mount that it uses")
 	}
-	return nil
+	if len(list) == 0 {
+		return nil
+	}
+	p := list[0]
+	w := waits.Look(e.ctx, p.pid, p.stuck)
+	whose := p.String()
+	if w.Thread != w.PID {
+		whose += fmt.Sprintf(", thread %d,", w.Thread)
+	}
+	evidence := append([]string{fmt.Sprintf("state D in two looks, %s apart", settle)}, w.Evidence()...)
+	for _, other := range list[1:min(len(list), maxStuck)] {
+		o := waits.Look(e.ctx, other.pid, other.stuck)
+		evidence = append(evidence, fmt.Sprintf("%s is stuck too: %s", &other, o.Text()))
+	}
+	if n := len(list) - maxStuck; n > 0 {
+		evidence = append(evidence, fmt.Sprintf("%d further processes are stuck", n))
+	}
+	next := append(w.Remedies(), fmt.Sprintf("cat /proc/%d/task/%d/stack", w.PID, w.Thread))
+	return verdict("stuck-in-kernel", api.Certain, fmt.Sprintf("%s cannot be interrupted: %s", whose, w.Text()), evidence, next...)
 }
 
 func descriptors(e *evidence) []api.Verdict {
@@ -244,8 +257,8 @@ func unhealthy(e *evidence) []api.Verdict {
 		[]string{fmt.Sprintf("the last one ended with code %d", last.ExitCode), "the check: " + test}, "porthole health "+e.name)
 }
 
-// waits tells what a container waits for that has no trouble that could be seen.
-func waits(e *evidence) []api.Verdict {
+// waiting tells what a container waits for that has no trouble that could be seen.
+func waiting(e *evidence) []api.Verdict {
 	p, ok := e.first()
 	if !ok {
 		e.unknown = append(e.unknown, "what it does: its first process could not be looked at")

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/portholehq/porthole/internal/linux/waits"
 	"github.com/portholehq/porthole/internal/ps"
 )
 
@@ -23,6 +24,7 @@ type process struct {
 	comm        string
 	state       byte
 	lasts       bool // it was in this state in both looks
+	stuck       int  // number of a thread that is in state D; 0: none
 	threads     int
 	ticks       uint64
 	wchan       string
@@ -69,6 +71,9 @@ func readProcess(pid int) (p process, ok bool) {
 	}
 	p.status(dir)
 	p.descriptors(dir)
+	if p.stuck = waits.Uninterruptible(pid); p.stuck != 0 && p.state == 'Z' {
+		p.state = 'D' // its first thread has ended, but the process has not
+	}
 	return p, true
 }
 

@@ -70,7 +70,7 @@ func Explain(ctx context.Context, src Source, o Options) (*api.Why, error) {
 			out.Verdicts = append(out.Verdicts, r(e)...)
 		}
 		if len(out.Verdicts) == 0 {
-			out.Verdicts = waits(e)
+			out.Verdicts = waiting(e)
 		}
 	case e.death == nil:
 		out.Verdicts = neverRan(e)
