@@ -15,12 +15,9 @@ import (
 // fresh machine has something to run. A daemon without the image goes on
 // without.
 func loadToolbox(ctx context.Context, store *image.Store, log *slog.Logger) error {
-	have, err := store.List(ctx, image.ListOptions{All: true})
-	if err != nil {
-		return fmt.Errorf("look for images: %w", err)
-	}
-	if len(have) > 0 {
-		return nil
+	empty, err := store.Empty(ctx)
+	if err != nil || !empty {
+		return err
 	}
 	archive, name, _, err := toolbox.Archive()
 	if errors.Is(err, toolbox.ErrNotBuilt) {

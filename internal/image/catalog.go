@@ -62,10 +62,11 @@ func (s *Store) catalog(ctx context.Context) (map[string]*entry, error) {
 	}
 	sort.Slice(records, func(i, j int) bool { return records[i].Name < records[j].Name })
 	entries := map[string]*entry{}
-	for _, r := range records {
-		c, err := s.contents(ctx, r.Target)
-		if err != nil {
-			s.logger.WarnContext(ctx, "unreadable image", "image", r.Name, "err", err)
+	list, errs := s.contentsOf(ctx, records)
+	for i, r := range records {
+		c := list[i]
+		if c == nil {
+			s.logger.WarnContext(ctx, "unreadable image", "image", r.Name, "err", errs[i])
 			continue
 		}
 		e := entries[c.id()]

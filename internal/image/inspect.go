@@ -22,7 +22,7 @@ func (s *Store) Inspect(ctx context.Context, ref string) (image.InspectResponse,
 		return image.InspectResponse{}, err
 	}
 	c := e.contents
-	size, err := s.size(ctx, c)
+	size, err := s.measure().image(ctx, c)
 	if err != nil {
 		return image.InspectResponse{}, err
 	}

@@ -46,7 +46,8 @@ func (s *Store) List(ctx context.Context, opts ListOptions) ([]image.Summary, er
 	if err != nil {
 		return nil, err
 	}
-	shared := s.sharing(ctx, entries, opts.SharedSize)
+	sizes := s.measure()
+	shared := sharing(ctx, sizes, entries, opts.SharedSize)
 	list := []image.Summary{}
 	for _, e := range entries {
 		if !opts.All && e.isStep() {
@@ -56,7 +57,7 @@ func (s *Store) List(ctx context.Context, opts ListOptions) ([]image.Summary, er
 		if !ok {
 			continue
 		}
-		sum, err := s.summary(ctx, e, names, digests, opts)
+		sum, err := s.summary(ctx, sizes, e, names, digests, opts)
 		if errdefs.IsNotFound(err) && s.isGone(ctx, e) {
 			continue
 		}
@@ -77,6 +78,16 @@ func (s *Store) List(ctx context.Context, opts ListOptions) ([]image.Summary, er
 	return list, nil
 }
 
+// Empty tells that the store has no image, readable or not. It reads none of them,
+// which [Store.List] does.
+func (s *Store) Empty(ctx context.Context) (bool, error) {
+	records, err := s.images.List(s.in(ctx))
+	if err != nil {
+		return false, fmt.Errorf("list images: %w", err)
+	}
+	return len(records) == 0, nil
+}
+
 // isGone tells that an image has been removed since it was listed.
 func (s *Store) isGone(ctx context.Context, e *entry) bool {
 	return !slices.ContainsFunc(e.records, func(r images.Image) bool {
@@ -85,9 +96,9 @@ func (s *Store) isGone(ctx context.Context, e *entry) bool {
 	})
 }
 
-func (s *Store) summary(ctx context.Context, e *entry, names, digests []string, opts ListOptions) (image.Summary, error) {
+func (s *Store) summary(ctx context.Context, sizes sizer, e *entry, names, digests []string, opts ListOptions) (image.Summary, error) {
 	c := e.contents
-	size, err := s.size(ctx, c)
+	size, err := sizes.image(ctx, c)
 	if errdefs.IsNotFound(err) && !s.isGone(ctx, e) {
 		// One that has lost its layers must not hide the others.
 		s.logger.Warn("an image has lost its layers; remove it, and load or pull it again", "image", c.id(), "err", err)
@@ -114,7 +125,7 @@ func (s *Store) summary(ctx context.Context, e *entry, names, digests []string, 
 	if opts.Manifests {
 		target := c.target
 		sum.Descriptor = &target
-		if sum.Manifests, err = s.manifestSummaries(ctx, c, uses); err != nil {
+		if sum.Manifests, err = s.manifestSummaries(ctx, sizes, c, uses); err != nil {
 			return image.Summary{}, err
 		}
 	}
@@ -122,7 +133,7 @@ func (s *Store) summary(ctx context.Context, e *entry, names, digests []string, 
 }
 
 // manifestSummaries tells of each platform of an image that is here.
-func (s *Store) manifestSummaries(ctx context.Context, c *contents, uses []Use) ([]image.ManifestSummary, error) {
+func (s *Store) manifestSummaries(ctx context.Context, sizes sizer, c *contents, uses []Use) ([]image.ManifestSummary, error) {
 	manifests, err := s.manifests(ctx, c.target)
 	if err != nil {
 		return nil, err
@@ -149,7 +160,7 @@ func (s *Store) manifestSummaries(ctx context.Context, c *contents, uses []Use) 
 				sum.ImageData.Containers = append(sum.ImageData.Containers, u.ID)
 			}
 			if c.snapshot != "" {
-				if sum.ImageData.Size.Unpacked, err = s.chainSize(ctx, c.snapshot); err != nil {
+				if sum.ImageData.Size.Unpacked, err = sizes.chain(ctx, c.snapshot); err != nil {
 					return nil, err
 				}
 			}
@@ -168,11 +179,11 @@ func created(c *contents) time.Time {
 	return *c.image.Created
 }
 
-// size is what the layers of an image hold. Images that are not unpacked have
+// image is what the layers of an image hold. Images that are not unpacked have
 // the size of their blobs.
-func (s *Store) size(ctx context.Context, c *contents) (int64, error) {
+func (z sizer) image(ctx context.Context, c *contents) (int64, error) {
 	if c.snapshot != "" {
-		return s.chainSize(ctx, c.snapshot)
+		return z.chain(ctx, c.snapshot)
 	}
 	var sum int64
 	for _, l := range c.layers {
@@ -183,7 +194,7 @@ func (s *Store) size(ctx context.Context, c *contents) (int64, error) {
 
 // sharing returns a function that tells how much of an image is in layers that
 // other images have too.
-func (s *Store) sharing(ctx context.Context, entries map[string]*entry, wanted bool) func(*entry) int64 {
+func sharing(ctx context.Context, sizes sizer, entries map[string]*entry, wanted bool) func(*entry) int64 {
 	if !wanted {
 		return nil
 	}
@@ -194,14 +205,14 @@ func (s *Store) sharing(ctx context.Context, entries map[string]*entry, wanted b
 		}
 	}
 	return func(e *entry) int64 {
-		sizes, err := s.layerSizes(ctx, e.contents.snapshot)
+		layers, err := sizes.layers(ctx, e.contents.snapshot)
 		if err != nil {
 			return -1
 		}
 		var sum int64
 		for i, chain := range e.contents.chain {
-			if i < len(sizes) && users[chain.String()] > 1 {
-				sum += sizes[i]
+			if i < len(layers) && users[chain.String()] > 1 {
+				sum += layers[i]
 			}
 		}
 		return sum

@@ -228,9 +228,10 @@ func (s *Store) findID(ctx context.Context, ref string) (images.Image, error) {
 		return records[i].Name < records[j].Name
 	})
 	found := map[string]images.Image{}
-	for _, r := range records {
-		c, err := s.contents(ctx, r.Target)
-		if err != nil {
+	list, _ := s.contentsOf(ctx, records)
+	for i, r := range records {
+		c := list[i]
+		if c == nil {
 			continue // broken images are reported where they are listed
 		}
 		whole := len(digits) == 64 && (r.Target.Digest.Encoded() == digits || c.manifest.Digest.Encoded() == digits)
@@ -255,28 +256,68 @@ func (s *Store) findID(ctx context.Context, ref string) (images.Image, error) {
 // contents reads what target is made of. Unreadable or incomplete content is
 // an error and not remembered.
 func (s *Store) contents(ctx context.Context, target ocispec.Descriptor) (*contents, error) {
+	list, errs := s.contentsOf(ctx, []images.Image{{Target: target}})
+	return list[0], errs[0]
+}
+
+// contentsOf is [Store.contents] for the targets of many records, in their order:
+// of each either the contents or the error is nil. The records of the store are
+// read once for all that was not known, and not once for each.
+func (s *Store) contentsOf(ctx context.Context, records []images.Image) ([]*contents, []error) {
+	list, errs := make([]*contents, len(records)), make([]error, len(records))
 	s.mu.Lock()
-	c := s.resolved[target.Digest]
-	s.mu.Unlock()
-	if c != nil {
-		return c, nil
+	for i, r := range records {
+		list[i] = s.resolved[r.Target.Digest]
 	}
-	c, err := s.readContents(ctx, target)
-	if err != nil {
-		return nil, err
+	s.mu.Unlock()
+	read := map[digest.Digest]*contents{}
+	for i, r := range records {
+		if list[i] != nil {
+			continue
+		}
+		if c := read[r.Target.Digest]; c != nil {
+			list[i] = c
+			continue
+		}
+		if list[i], errs[i] = s.readContents(ctx, r.Target); errs[i] == nil {
+			read[r.Target.Digest] = list[i]
+		}
+	}
+	if err := s.rememberRead(ctx, read); err != nil {
+		for i, r := range records {
+			if read[r.Target.Digest] != nil {
+				list[i], errs[i] = nil, err
+			}
+		}
+	}
+	return list, errs
+}
+
+// rememberRead keeps contents that were read, by their targets.
+func (s *Store) rememberRead(ctx context.Context, read map[digest.Digest]*contents) error {
+	if len(read) == 0 {
+		return nil
+	}
+	var filters []string
+	if len(read) == 1 {
+		for target := range read {
+			filters = append(filters, fmt.Sprintf("target.digest==%s", target))
+		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	// An image that went meanwhile must not be remembered: acquire goes by
 	// what is remembered.
-	records, err := s.images.List(ctx, fmt.Sprintf("target.digest==%s", target.Digest))
+	records, err := s.images.List(ctx, filters...)
 	if err != nil {
-		return nil, fmt.Errorf("list images: %w", err)
+		return fmt.Errorf("list images: %w", err)
 	}
-	if len(records) > 0 {
-		s.resolved[target.Digest] = c
+	for _, r := range records {
+		if c := read[r.Target.Digest]; c != nil {
+			s.resolved[r.Target.Digest] = c
+		}
 	}
-	return c, nil
+	return nil
 }
 
 func (s *Store) readContents(ctx context.Context, target ocispec.Descriptor) (*contents, error) {

@@ -317,7 +317,32 @@ func (s *Store) layerSize(ctx context.Context, info snapshots.Info) (int64, erro
 
 // chainSize is the size of a snapshot and all its parents.
 func (s *Store) chainSize(ctx context.Context, key string) (int64, error) {
-	sizes, err := s.layerSizes(ctx, key)
+	return s.measure().chain(ctx, key)
+}
+
+// layerSizes are the sizes of a snapshot and its parents, lowest first.
+func (s *Store) layerSizes(ctx context.Context, key string) ([]int64, error) {
+	return s.measure().layers(ctx, key)
+}
+
+// A sizer measures layers, each of them once: the states of a build have all the
+// layers of the states before them. It is for one goroutine, and for as long as one
+// answer takes.
+type sizer struct {
+	store *Store
+	known map[string]sizedLayer // by the snapshot's key
+}
+
+type sizedLayer struct {
+	size   int64
+	parent string
+}
+
+func (s *Store) measure() sizer { return sizer{s, map[string]sizedLayer{}} }
+
+// chain is the size of a snapshot and all its parents.
+func (z sizer) chain(ctx context.Context, key string) (int64, error) {
+	sizes, err := z.layers(ctx, key)
 	var sum int64
 	for _, n := range sizes {
 		sum += n
@@ -325,20 +350,25 @@ func (s *Store) chainSize(ctx context.Context, key string) (int64, error) {
 	return sum, err
 }
 
-// layerSizes are the sizes of a snapshot and its parents, lowest first.
-func (s *Store) layerSizes(ctx context.Context, key string) ([]int64, error) {
+// layers are the sizes of a snapshot and its parents, lowest first.
+func (z sizer) layers(ctx context.Context, key string) ([]int64, error) {
 	var sizes []int64
 	for key != "" {
-		info, err := s.snapshot.Stat(ctx, key)
-		if err != nil {
-			return nil, fmt.Errorf("look up layer %q: %w", key, err)
+		l, ok := z.known[key]
+		if !ok {
+			info, err := z.store.snapshot.Stat(ctx, key)
+			if err != nil {
+				return nil, fmt.Errorf("look up layer %q: %w", key, err)
+			}
+			n, err := z.store.layerSize(ctx, info)
+			if err != nil {
+				return nil, err
+			}
+			l = sizedLayer{n, info.Parent}
+			z.known[key] = l
 		}
-		n, err := s.layerSize(ctx, info)
-		if err != nil {
-			return nil, err
-		}
-		sizes = append(sizes, n)
-		key = info.Parent
+		sizes = append(sizes, l.size)
+		key = l.parent
 	}
 	slices.Reverse(sizes)
 	return sizes, nil

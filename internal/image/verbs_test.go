@@ -3,6 +3,7 @@ package image
 import (
 	"archive/tar"
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/containerd/errdefs"
 	"github.com/google/go-cmp/cmp"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
@@ -620,4 +622,60 @@ func TestBackendImages(t *testing.T) {
 	if err := b.Images.Delete(ctx, "nothing"); !errdefs.IsNotFound(err) {
 		t.Errorf("delete of nothing: %v", err)
 	}
+}
+
+// Images that share layers, as the states of a build do, are listed by reading the
+// store's records and each layer once, not once for each image.
+func TestListReadsOnce(t *testing.T) {
+	const n = 12
+	root := t.TempDir()
+	s := openAt(t, root, Limits{})
+	var layers [][]byte
+	for i := range n {
+		layers = append(layers, tarOf(t, file{name: itoa(i), data: "12345"}))
+		load(t, s, ociArchive(t, "state"+itoa(i), testImage{layers: layers}))
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = openAt(t, root, Limits{})
+	t.Cleanup(func() { _ = s.Close() })
+	records, layerLooks := &countedImages{Store: s.images}, &countedStats{Snapshotter: s.snapshot}
+	s.images, s.snapshot = records, layerLooks
+	if empty, err := s.Empty(t.Context()); empty || err != nil || layerLooks.n > 0 {
+		t.Errorf("empty: %t, %v, after %d looks at layers", empty, err, layerLooks.n)
+	}
+	records.n = 0
+	list, err := s.List(t.Context(), ListOptions{SharedSize: true})
+	if err != nil || len(list) != n {
+		t.Fatalf("list: %d images, %v", len(list), err)
+	}
+	for _, sum := range list {
+		if sum.RepoTags[0] == "state11:latest" && (sum.Size != 5*n || sum.SharedSize != 5*(n-1)) {
+			t.Errorf("%s has a size of %d, %d of it shared", sum.RepoTags, sum.Size, sum.SharedSize)
+		}
+	}
+	if records.n > 2 || layerLooks.n > n {
+		t.Errorf("list of %d images read the records %d times, and looked at layers %d times", n, records.n, layerLooks.n)
+	}
+}
+
+type countedImages struct {
+	images.Store
+	n int
+}
+
+func (c *countedImages) List(ctx context.Context, filters ...string) ([]images.Image, error) {
+	c.n++
+	return c.Store.List(ctx, filters...)
+}
+
+type countedStats struct {
+	snapshots.Snapshotter
+	n int
+}
+
+func (c *countedStats) Stat(ctx context.Context, key string) (snapshots.Info, error) {
+	c.n++
+	return c.Snapshotter.Stat(ctx, key)
 }
