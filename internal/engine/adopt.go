@@ -421,8 +421,8 @@ func (e *Engine) exitedWithout(c *ctr, exit Exit, settled chan struct{}) {
 // autoRemoveRest removes a container that has ended and was meant to be removed then.
 func (e *Engine) autoRemoveRest(c *ctr) {
 	v := c.view()
-	if v.HostConfig.AutoRemove && v.status() == container.StateExited {
-		e.removeLater(c, v.startedBy().Follows())
+	if o, by, ok := v.removalAtEnd(); ok && v.status() == container.StateExited {
+		e.removeLater(c, by, o)
 	}
 }
 
@@ -431,7 +431,7 @@ func (e *Engine) finishRemoval(c *ctr) {
 	if v := c.view(); v.status() == container.StateRemoving {
 		e.saved(c, c.move(container.StateDead, nil))
 	}
-	e.removeLater(c, nil)
+	e.removeLater(c, nil, forRm)
 }
 
 // restartsAtBoot tells whether a container that does not run is started with the daemon: by policy always even if

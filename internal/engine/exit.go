@@ -68,7 +68,7 @@ func (e *Engine) exited(c *ctr, task Task, settled chan struct{}) {
 	if again {
 		to = container.StateRestarting
 	}
-	remove := before.HostConfig.AutoRemove && !again
+	remove := false
 	rec := e.deathOf(before, exit)
 	rec.OOMKills, rec.WillRestart = c.kills.all(), again
 	e.markFirst(rec.OOMKills, task.Pid(), exit)
@@ -80,13 +80,17 @@ func (e *Engine) exited(c *ctr, task Task, settled chan struct{}) {
 	}
 	pending := e.deaths.begin(rec) // whoever is told of the end finds it
 	err := c.moveAnd(to, func(v *view) {
-		remove = remove && c.held == 0
+		_, _, remove = v.removalAtEnd()
+		remove = remove && to == container.StateExited && (c.held == 0 || v.Life.Removal != nil)
 		noteEnd(v, exit)
 		if again {
 			v.Life.RestartCount++
 		}
 	}, func() { e.emitEnd(ctx, before, exit) })
 	e.saved(c, err)
+	if again && c.view().Life.Removal != nil && e.endRestarting(c) { // somebody has wished for it in the very last moment
+		again, remove = false, true
+	}
 	e.stopSampling(c.id) // its hold on the network namespace must go before what clear takes away
 	left := make(chan remains, 1)
 	core := coreState(rec.Exit.Core)
@@ -104,7 +108,8 @@ func (e *Engine) exited(c *ctr, task Task, settled chan struct{}) {
 	case again:
 		e.restartLater(c, delay)
 	case remove:
-		e.removeLater(c, before.startedBy().Follows())
+		o, by, _ := c.view().removalAtEnd()
+		e.removeLater(c, by, o)
 	}
 }
 
@@ -154,7 +159,7 @@ func (e *Engine) clear(c *ctr, task Task) {
 
 // restartAfter decides whether and when the restart policy starts the container again.
 func (e *Engine) restartAfter(v *view, exit Exit) (again bool, delay time.Duration) {
-	if v.removing || v.noRestart || e.life.Err() != nil {
+	if v.removing || v.noRestart || v.Life.Removal != nil || e.life.Err() != nil {
 		return false, 0
 	}
 	p := v.HostConfig.RestartPolicy
@@ -218,7 +223,7 @@ func (e *Engine) restartNow(ctx context.Context, c *ctr) {
 	// As with Docker, a policy starts again what has ended, not what could not be started.
 	e.log.Warn("restart policy could not start container", "container", c.id, "error", c.view().Life.Error)
 	if c.view().HostConfig.AutoRemove {
-		e.removeLater(c, by)
+		e.removeLater(c, by, forRm)
 	}
 }
 

@@ -77,7 +77,7 @@ func (e *Engine) ContainerIsolation(ref string) (Isolation, error) {
 
 func inspectState(v *view) *container.State {
 	return &container.State{
-		Status: v.shownStatus(), Running: v.live(), Paused: v.status() == container.StatePaused,
+		Status: v.toldStatus(), Running: v.live(), Paused: v.status() == container.StatePaused,
 		Restarting: v.status() == container.StateRestarting, OOMKilled: v.Life.OOMKilled, Dead: v.status() == container.StateDead,
 		Pid: v.pid(), ExitCode: v.Life.ExitCode, Error: v.Life.Error,
 		StartedAt: v.Life.StartedAt.Format(time.RFC3339Nano), FinishedAt: v.Life.FinishedAt.Format(time.RFC3339Nano),

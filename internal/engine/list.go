@@ -156,7 +156,7 @@ func (f *listFilter) match(v *view) bool {
 	if !f.all && !v.live() {
 		return false
 	}
-	if !f.Prefix("id", v.ID) || !f.Labels("label", v.Config.Labels) || !f.Exact("status", string(v.shownStatus())) ||
+	if !f.Prefix("id", v.ID) || !f.Labels("label", v.Config.Labels) || !f.Exact("status", string(v.toldStatus())) ||
 		!f.Exact("health", string(v.healthStatus())) || !f.Exact("isolation", "default") || slices.Contains(f.Filters["is-task"], "true") {
 		return false
 	}
@@ -233,12 +233,20 @@ func (v *view) healthStatus() container.HealthStatus {
 	return v.health.Status
 }
 
+// toldStatus is what lists and inspect show: one that is to be removed and does not end is removing, though it lives.
+func (v *view) toldStatus() state.Status {
+	if v.Life.Removal != nil && v.live() {
+		return container.StateRemoving
+	}
+	return v.shownStatus()
+}
+
 // summary is what list shows of a container.
 func (e *Engine) summary(v *view) *container.Summary {
 	s := &container.Summary{
 		ID: v.ID, Names: []string{"/" + v.Name}, Image: v.Config.Image, ImageID: v.ImageID, ImageManifestDescriptor: v.Manifest,
 		Command: commandLine(v), Created: v.Created.Unix(), Ports: ports(v), Labels: v.Config.Labels,
-		State: v.shownStatus(), Status: statusText(v, time.Now()), Mounts: mountPoints(v),
+		State: v.toldStatus(), Status: statusText(v, time.Now()), Mounts: mountPoints(v),
 		NetworkSettings: &container.NetworkSettingsSummary{Networks: v.liveNetworks()},
 	}
 	if s.Labels == nil {
@@ -270,7 +278,7 @@ func commandLine(v *view) string {
 // statusText is the text of ps's STATUS column.
 func statusText(v *view, now time.Time) string {
 	since := func(t time.Time) string { return units.HumanDuration(now.Sub(t)) }
-	switch v.shownStatus() {
+	switch v.toldStatus() {
 	case container.StateRunning, container.StatePaused:
 		text := "Up " + since(v.Life.StartedAt)
 		if v.status() == container.StatePaused {

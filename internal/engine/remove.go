@@ -38,7 +38,7 @@ func (e *Engine) ContainerRemove(ctx context.Context, ref string, o RemoveOption
 		return conflict("removal of container %s is already in progress", ref)
 	}
 	if err := e.remove(ctx, c, o); err != nil {
-		c.update(func(v *view) { v.removing = false })
+		e.unclaim(c, err)
 		return fmt.Errorf("cannot remove container %q: %w", ref, err)
 	}
 	select {
@@ -61,8 +61,18 @@ func (c *ctr) claimRemoval() bool {
 	return true
 }
 
-// removeLater removes a container for --rm, which by asked for.
-func (e *Engine) removeLater(c *ctr, by *event.Origin) {
+// unclaim ends the claim of a removal that has failed, unless it is to be done later: then another may have claimed it.
+func (e *Engine) unclaim(c *ctr, err error) {
+	if _, later := errors.AsType[*stuckError](err); !later {
+		c.update(func(v *view) { v.removing = false })
+	}
+}
+
+// forRm is how --rm removes.
+var forRm = RemoveOptions{Force: true, Volumes: true}
+
+// removeLater removes a container that has ended, which by asked for.
+func (e *Engine) removeLater(c *ctr, by *event.Origin, o RemoveOptions) {
 	if !c.claimRemoval() {
 		return
 	}
@@ -70,8 +80,8 @@ func (e *Engine) removeLater(c *ctr, by *event.Origin) {
 		ctx, cancel := context.WithTimeout(behalf(by), removeTimeout)
 		defer cancel()
 		defer e.begin(ctx, "remove", c)()
-		if err := e.remove(ctx, c, RemoveOptions{Force: true, Volumes: true}); err != nil {
-			c.update(func(v *view) { v.removing = false })
+		if err := e.remove(ctx, c, o); err != nil {
+			e.unclaim(c, err)
 			e.log.Error("container was not removed after its end", "container", c.id, "err", err)
 		}
 	})
@@ -96,7 +106,7 @@ func (e *Engine) remove(ctx context.Context, c *ctr, o RemoveOptions) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeTimeout)
 	defer cancel()
 	c.cancelRestart()
-	if err := e.endForRemoval(ctx, c); err != nil {
+	if err := e.endOrDefer(ctx, c, o); err != nil {
 		return err
 	}
 	if v := c.view(); !v.endsWhole() {
@@ -125,6 +135,20 @@ func (o RemoveOptions) allow(v *view) error {
 // what was beside it follow.
 func (v *view) endsWhole() bool { return v.ResolvedPID == "" && !v.HostConfig.PidMode.IsHost() }
 
+// endOrDefer ends a container, or fails with a [stuckError] after which it is removed when it ends.
+func (e *Engine) endOrDefer(ctx context.Context, c *ctr, o RemoveOptions) error {
+	for {
+		err := e.endForRemoval(ctx, c)
+		if _, stuck := errors.AsType[*stuckError](err); !stuck {
+			return err
+		}
+		if e.removeAtEnd(ctx, c, o) {
+			e.saved(c, e.deps.State.Flush(ctx)) // a later daemon must know of it
+			return err
+		}
+	}
+}
+
 // endForRemoval kills a container that runs.
 func (e *Engine) endForRemoval(ctx context.Context, c *ctr) error {
 	e.stopRestarting(c)
@@ -137,7 +161,10 @@ func (e *Engine) endForRemoval(ctx context.Context, c *ctr) error {
 	if err != nil && errdefs.IsConflict(err) {
 		return nil // it ended by itself meanwhile
 	}
-	return err
+	if err != nil {
+		return fmt.Errorf("could not kill: %w", err)
+	}
+	return nil
 }
 
 // destroy takes away what the container has on disk, and the container.

@@ -155,7 +155,7 @@ func (r *running) failed(ctx context.Context, first *view) {
 		}
 	}
 	if first.HostConfig.AutoRemove {
-		r.e.removeLater(r.c, event.OriginOf(ctx).Follows())
+		r.e.removeLater(r.c, event.OriginOf(ctx).Follows(), forRm)
 		r.e.await(ctx, r.c, first, container.WaitConditionRemoved)
 	}
 }

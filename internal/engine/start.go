@@ -66,7 +66,7 @@ func (e *Engine) startByHand(ctx context.Context, action, ref string, choose fun
 	e.giveUpRestart(c)
 	c.update(func(v *view) { v.once = nil })
 	if x == nil && v.HostConfig.AutoRemove && v.status() == container.StateCreated {
-		e.removeLater(c, event.OriginOf(ctx).Follows())
+		e.removeLater(c, event.OriginOf(ctx).Follows(), forRm)
 	}
 	return err
 }

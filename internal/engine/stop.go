@@ -184,7 +184,8 @@ func (e *Engine) awaitEnd(ctx context.Context, c *ctr, first *view, timeout time
 	return e.await(ctx, c, first, container.WaitConditionNotRunning) != nil
 }
 
-// killHard sends SIGKILL, and when that does not help kills whatever is left in the cgroup.
+// killHard sends SIGKILL, and when that does not help kills whatever is left in the cgroup. What waits in the kernel where
+// SIGKILL does not reach it gives a [stuckError] a few seconds later; its shim is left to it, to see its end.
 func (e *Engine) killHard(ctx context.Context, c *ctr, first *view) error {
 	if first.task == nil && c.view().task == nil && first.status() != container.StateRestarting {
 		if err := e.giveUpShim(ctx, c); err != nil {
@@ -197,8 +198,10 @@ func (e *Engine) killHard(ctx context.Context, c *ctr, first *view) error {
 		if errdefs.IsUnavailable(err) {
 			wait = 0 // its shim would not tell of the end
 		}
-	} else if e.awaitEnd(ctx, c, first, killWait) {
+	} else if ended, stuck := e.awaitKilled(ctx, c, first); ended {
 		return nil
+	} else if len(stuck) > 0 {
+		return e.stuck(stuck)
 	}
 	if task := c.view().task; task != nil {
 		bounded, cancel := context.WithTimeout(ctx, groupWait)
@@ -210,13 +213,16 @@ func (e *Engine) killHard(ctx context.Context, c *ctr, first *view) error {
 	if e.awaitEnd(ctx, c, first, wait) {
 		return nil
 	}
+	if stuck := unreached(ctx, c.view().task); len(stuck) > 0 {
+		return e.stuck(stuck)
+	}
 	if err := e.giveUpShim(ctx, c); err != nil {
 		e.log.Warn("container was not ended without its shim", "container", c.id, "err", err)
 	}
 	if e.awaitEnd(ctx, c, first, groupWait) {
 		return nil
 	}
-	return e.stuck(c)
+	return noExitEvent(c.view())
 }
 
 // giveUpShim ends a container whose shim tells nothing, together with the shim.
@@ -231,14 +237,13 @@ func (e *Engine) giveUpShim(ctx context.Context, c *ctr) error {
 	return task.Delete(ctx)
 }
 
-// stuck names the processes that do not die.
-func (e *Engine) stuck(c *ctr) error {
-	v := c.view()
+// noExitEvent names the processes that do not die.
+func noExitEvent(v *view) error {
 	if v.task == nil {
-		return internal("tried to kill container, but did not receive an exit event")
+		return internal(errNoExitEvent)
 	}
 	pids, _ := v.task.Pids()
-	return internal("tried to kill container, but did not receive an exit event; processes still in it: %v", pids)
+	return internal(errNoExitEvent+"; processes still in it: %v", pids)
 }
 
 // signal sends a signal to the first process. A paused container is thawed afterwards so that it can act on it.

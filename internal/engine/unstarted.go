@@ -47,7 +47,7 @@ func (e *Engine) removeUnstarted(c *ctr) {
 		release()
 		if unstarted {
 			e.log.Info("container is removed that --rm was asked for and nobody has started", "container", c.id)
-			e.removeLater(c, nil)
+			e.removeLater(c, nil, forRm)
 		}
 	})
 }

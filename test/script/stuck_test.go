@@ -266,6 +266,61 @@ func TestStuckInKernel(t *testing.T) {
 			t.Errorf("why does not say %s, but %s", want, out)
 		}
 	}
+
+	// Who wants it gone is told soon, and why it does not go. Nobody else waits.
+	const hint = `sh \(pid \d+ on the host\) cannot be killed: it waits in (open|openat|write) on /data/log: ext4 of /dev/loop\d+ at /data is frozen \(percpu_rwsem_wait\); fsfreeze -u `
+	const late = 8 * time.Second // after SIGKILL, with room for other work of the machine
+	refused := func(words string, args ...string) {
+		t.Helper()
+		began := time.Now()
+		_, err := daemon.Porthole(t.Context(), args...)
+		if took := time.Since(began); took > late+time.Second {
+			t.Errorf("%q took %v", args, took)
+		}
+		if err == nil || !strings.Contains(err.Error(), words+"tried to kill container, but did not receive an exit event") || !regexp.MustCompile(hint).MatchString(err.Error()) {
+			t.Errorf("%q: error %v", args, err)
+		}
+	}
+	refused("cannot stop container: aa: ", "stop", "-t", "1", "aa")
+	if state := porthole(t, "inspect", "-f", "{{.State.Status}}", "aa"); state != "running" {
+		t.Errorf("after the stop that failed it is %s", state)
+	}
+	refusal := make(chan struct{})
+	go func() {
+		defer close(refusal)
+		refused(`cannot remove container "aa": could not kill: `, "rm", "-f", "-v", "aa")
+	}()
+	underWay(t, "remove")
+	porthole(t, "run", "--rm", "busybox", "true")
+	select {
+	case <-refusal:
+		t.Error("another container waited for the one that is stuck")
+	default:
+	}
+	<-refusal
+
+	// What was asked for is not forgotten, and done as soon as it can be.
+	removing := func() {
+		t.Helper()
+		if row := porthole(t, "ps", "--format", "{{.State}}, {{.Status}}", "--filter", "name=aa"); row != "removing, Removal In Progress" {
+			t.Errorf("ps shows %q", row)
+		}
+	}
+	removing()
+	if err := daemon.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if err := daemon.Start(); err != nil {
+		t.Fatal(err)
+	}
+	removing()
+	if out := porthole(t, "why", "aa"); !strings.Contains(out, "asked for its removal") || !strings.Contains(out, "SIGKILL has been sent to it already") {
+		t.Errorf("why does not tell of the removal: %s", out)
+	}
 	thaw()
-	porthole(t, "rm", "-f", "aa")
+	for deadline := time.Now().Add(20 * time.Second); porthole(t, "ps", "-aq", "--filter", "name=aa") != ""; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("it is still there: %s", porthole(t, "ps", "-a"))
+		}
+	}
 }

@@ -323,6 +323,9 @@ func (e *evidence) notes() []string {
 			}
 		}
 	}
+	if r := e.sub.Life.Removal; r != nil {
+		notes = append(notes, fmt.Sprintf("%s asked for its removal %s ago: it goes as soon as its processes have ended", who(r.By), since(r.At)))
+	}
 	if e.sub.HostConfig.Annotations["porthole.read-only"] == "learn" {
 		notes = append(notes, "what it would need with a read-only root filesystem is told when it has ended; porthole diff "+e.name+" has what it has written so far")
 	}

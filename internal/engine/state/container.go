@@ -7,6 +7,8 @@ import (
 	"github.com/moby/moby/api/types/mount"
 	"github.com/moby/moby/api/types/network"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/portholehq/porthole/internal/event"
 )
 
 // Container is the saved record of one container. The engine never changes a record it has published: it copies the
@@ -70,8 +72,17 @@ type Life struct {
 	OOMTold int    `json:"oom_told,omitempty"` // kills of the present run that an event has told of
 	// Once is what the present or last run had in place of Config, without a restart policy; nil: it had that.
 	Once *container.Config `json:"once,omitempty"`
+	// Removal is what is to be done when the present run ends: its processes did not end when it was asked for; nil: nothing.
+	Removal *Removal `json:"removal,omitempty"`
 	// Grafts are those of the present run, and where there was one in earlier ones.
 	Grafts []Graft `json:"grafts,omitempty"`
+}
+
+// Removal is a removal by force that waits for the end of what no signal reaches.
+type Removal struct {
+	Volumes bool          `json:"volumes,omitempty"` // its anonymous volumes go as well
+	At      time.Time     `json:"at"`
+	By      *event.Origin `json:"by,omitempty"` // nil: the daemon itself
 }
 
 // Graft is a directory or file of the host that was mounted into a container while it ran. It lasts as long as the run.

@@ -53,7 +53,7 @@ type Asked struct {
 // Begin notes a run and forgets what belongs to the last one. A zero startedAt is of a start that failed.
 func (l *Life) Begin(cause RunCause, by *event.Origin, startedAt time.Time) {
 	l.Run++
-	l.Asked, l.OOMTold = nil, 0
+	l.Asked, l.OOMTold, l.Removal = nil, 0, nil
 	runs := append(slices.Clone(l.Runs), Run{Number: l.Run, Cause: cause, By: by, StartedAt: startedAt})
 	l.Runs = runs[max(0, len(runs)-MaxRuns):]
 }

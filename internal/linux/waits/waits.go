@@ -45,9 +45,11 @@ type Wait struct {
 	Name    string   // of the system call; empty as Call is
 	File    string   // path as the thread would name it; empty: not known
 	Mount   Mount    // that File is on; zero: not known
-	Killed  bool     // SIGKILL is pending: it ends as soon as what it waits for comes
-	Child   *Wait    // what it waits for, where that is a child that has begun with vfork(2); nil: it is not, or is not known
-	cause   cause
+	// Switches is how often the thread has gone to sleep so far: it changes when the thread has been woken up meanwhile.
+	Switches int
+	Killed   bool  // SIGKILL is pending: it ends as soon as what it waits for comes
+	Child    *Wait // what it waits for, where that is a child that has begun with vfork(2); nil: it is not, or is not known
+	cause    cause
 }
 
 // Mount is where a file is.
@@ -111,12 +113,15 @@ func state(path string) byte {
 	return 0
 }
 
-// Find looks at those of some processes that have a thread in state D. It may be
-// one that only passes through it.
+// maxFound are looked at closely.
+const maxFound = 16
+
+// Find looks at those of some processes that have a thread in state D, at most
+// 16 of them. It may be one that only passes through it.
 func Find(ctx context.Context, pids []int) []Wait {
 	var list []Wait
 	for _, pid := range pids {
-		if tid := Uninterruptible(pid); tid != 0 {
+		if tid := Uninterruptible(pid); tid != 0 && len(list) < maxFound {
 			list = append(list, Look(ctx, pid, tid))
 		}
 	}
@@ -135,7 +140,7 @@ func look(ctx context.Context, pid, thread int, children bool) Wait {
 	if text, err := os.ReadFile(dir + "/wchan"); err == nil && string(text) != "0" {
 		w.Channel = string(text)
 	}
-	w.Killed = killPending(dir + "/status")
+	w.status(dir + "/status")
 	// These wait for a thread that executes a program (exec_update_lock).
 	w.Stack = within(ctx, dir+"/stack", func() []string { return stack(dir + "/stack") })
 	var files []syscalls.Operand
@@ -163,22 +168,23 @@ func within[T any](ctx context.Context, key string, fn func() T) T {
 	return value
 }
 
-// killPending tells whether SIGKILL waits for a thread.
-func killPending(path string) bool {
+// status reads what a thread's status file tells.
+func (w *Wait) status(path string) {
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return false
+		return
 	}
 	for line := range strings.Lines(string(text)) {
 		key, value, _ := strings.Cut(line, ":")
-		if key != "SigPnd" && key != "ShdPnd" {
-			continue
-		}
-		if mask, err := strconv.ParseUint(strings.TrimSpace(value), 16, 64); err == nil && mask&(1<<(unix.SIGKILL-1)) != 0 {
-			return true
+		value = strings.TrimSpace(value)
+		switch key {
+		case "SigPnd", "ShdPnd":
+			mask, err := strconv.ParseUint(value, 16, 64)
+			w.Killed = w.Killed || err == nil && mask&(1<<(unix.SIGKILL-1)) != 0
+		case "voluntary_ctxt_switches":
+			w.Switches, _ = strconv.Atoi(value) // 0: it cannot be told whether it was woken up
 		}
 	}
-	return false
 }
 
 // stack is the names of the functions, without addresses.
