@@ -99,8 +99,8 @@ func (w *world) settled() traces {
 			if f == kindOfFile("anon_inode:[pidfd]") {
 				pidfds++
 			}
-			// A counter is read once more when the group's last process has ended.
-			if strings.HasPrefix(f, w.dir) || strings.HasSuffix(f, "/memory.events") {
+			// A group's counters and processes are read once more when its last process has ended.
+			if strings.HasPrefix(f, w.dir) || strings.Contains(f, w.parent+"/") {
 				records++
 			}
 		}
