@@ -16,6 +16,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/portholehq/porthole/internal/failpoint"
 )
 
 // temporary stands between the name of a file and some digits.
@@ -29,17 +31,22 @@ func IsTemporary(name string) bool {
 }
 
 // Write replaces the file name by data, with the given permissions whatever the
-// umask. The directory must exist. When Write fails the old file is untouched
-// and nothing is left beside it.
+// umask. The directory must exist. When Write fails nothing is left beside the
+// file, which is the old one; or the new one, if all that failed was to force the
+// rename to disk.
 func Write(name string, data []byte, perm fs.FileMode) (err error) {
 	dir := filepath.Dir(name)
 	f, err := os.CreateTemp(dir, "."+filepath.Base(name)+temporary)
 	if err != nil {
 		return fmt.Errorf("replace %q: %w", name, err)
 	}
+	renamed := false
 	defer func() {
+		if err != nil && !renamed {
+			err = errors.Join(err, os.Remove(f.Name()))
+		}
 		if err != nil {
-			err = fmt.Errorf("replace %q: %w", name, errors.Join(err, os.Remove(f.Name())))
+			err = fmt.Errorf("replace %q: %w", name, err)
 		}
 	}()
 	if err := fill(f, data, perm); err != nil {
@@ -48,7 +55,14 @@ func Write(name string, data []byte, perm fs.FileMode) (err error) {
 	if err := f.Close(); err != nil {
 		return err
 	}
+	if err := failpoint.Hit("atomicfile.rename"); err != nil {
+		return err
+	}
 	if err := os.Rename(f.Name(), name); err != nil {
+		return err
+	}
+	renamed = true
+	if err := failpoint.Hit("atomicfile.sync"); err != nil {
 		return err
 	}
 	return syncDir(dir)

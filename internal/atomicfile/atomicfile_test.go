@@ -1,9 +1,14 @@
 package atomicfile
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
+
+	"github.com/portholehq/porthole/internal/failpoint"
 )
 
 func TestWrite(t *testing.T) {
@@ -48,5 +53,29 @@ func TestWriteThatFailsLeavesNothing(t *testing.T) {
 	}
 	if err := Write(filepath.Join(dir, "none", "f"), nil, 0o600); err == nil {
 		t.Error("no error for a directory that does not exist")
+	}
+}
+
+// TestWriteBreaks breaks it before and after the rename.
+func TestWriteBreaks(t *testing.T) {
+	for point, want := range map[string]string{"atomicfile.rename": "old", "atomicfile.sync": "new"} {
+		t.Run(point, func(t *testing.T) {
+			dir := t.TempDir()
+			name := filepath.Join(dir, "f")
+			if err := Write(name, []byte("old"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			defer failpoint.Fail(point, syscall.EIO)()
+			err := Write(name, []byte("new"), 0o600)
+			if !errors.Is(err, syscall.EIO) || errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("error %v, want only %v", err, syscall.EIO)
+			}
+			if got, err := os.ReadFile(name); err != nil || string(got) != want {
+				t.Errorf("the file has %q, %v, want %q", got, err, want)
+			}
+			if all, err := os.ReadDir(dir); err != nil || len(all) != 1 {
+				t.Errorf("left behind: %v, %v", all, err)
+			}
+		})
 	}
 }
