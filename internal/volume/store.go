@@ -19,6 +19,8 @@ import (
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
+
+	"github.com/portholehq/porthole/internal/failpoint"
 )
 
 // AnonymousLabel marks volumes that got their name from us.
@@ -196,7 +198,7 @@ func writeSynced(path string, m meta) error {
 		return err
 	}
 	_, err = f.Write(append(data, '\n'))
-	return errors.Join(err, f.Sync(), f.Close())
+	return errors.Join(err, failpoint.Hit("volume.write"), f.Sync(), f.Close())
 }
 
 func syncDir(path string) error {
@@ -286,7 +288,15 @@ func (s *Store) make(m meta) (err error) {
 	if err := unix.Renameat2(unix.AT_FDCWD, tmp, unix.AT_FDCWD, filepath.Join(s.root, m.Name), unix.RENAME_NOREPLACE); err != nil {
 		return &os.LinkError{Op: "rename", Old: tmp, New: filepath.Join(s.root, m.Name), Err: err}
 	}
-	return syncDir(s.root)
+	err = failpoint.Hit("volume.sync")
+	if err == nil {
+		err = syncDir(s.root)
+	}
+	if err != nil {
+		// Nobody is told of the volume, so its name must be free.
+		err = errors.Join(err, os.RemoveAll(filepath.Join(s.root, m.Name)))
+	}
+	return err
 }
 
 // checkName refuses with Docker's words what cannot be a volume's name.

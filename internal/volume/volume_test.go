@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"github.com/portholehq/porthole/internal/failpoint"
 	"github.com/portholehq/porthole/internal/ledger"
 	"github.com/portholehq/porthole/internal/testenv"
 )
@@ -416,5 +417,30 @@ func TestFillingEndsWithoutRoom(t *testing.T) {
 		if _, err := os.Lstat(filepath.Join(root, "data", "volume.json.filled")); err == nil {
 			t.Errorf("%d pages: a file is left", n)
 		}
+	}
+}
+
+// TestFailedCreateLeavesNoName breaks a creation at each of its writes: the name is free, now and for the next daemon.
+func TestFailedCreateLeavesNoName(t *testing.T) {
+	for _, point := range []string{"volume.write", "volume.sync"} {
+		t.Run(point, func(t *testing.T) {
+			root := t.TempDir()
+			s := openStore(t, root)
+			restore := failpoint.Fail(point, unix.EIO)
+			defer restore()
+			if _, err := s.Create("data", CreateOptions{}); !errors.Is(err, unix.EIO) {
+				t.Fatalf("the creation says %v, want %v", err, unix.EIO)
+			}
+			if left, err := os.ReadDir(root); err != nil || len(left) != 0 {
+				t.Errorf("left behind: %v, %v", left, err)
+			}
+			restore()
+			if all := names(openStore(t, root)); len(all) != 0 {
+				t.Errorf("the next daemon has %q", all)
+			}
+			if v := create(t, s, "data"); !v.Created {
+				t.Errorf("the second creation is %+v, want a new volume", v)
+			}
+		})
 	}
 }
