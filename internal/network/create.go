@@ -3,6 +3,7 @@ package network
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -47,10 +48,11 @@ func (m *Manager) Create(ctx context.Context, req network.CreateRequest) (id str
 	var steps undo.Stack
 	defer steps.Run() // does nothing after Keep
 	// The record comes first: an interface without one would never be removed.
+	// It may be there even if saving it fails at the last, and would come to life with the next daemon.
+	steps.Add(func() error { return m.store.removeRecord(rec.ID) })
 	if err := m.store.saveRecord(rec); err != nil {
 		return "", fmt.Errorf("save network %s: %w", rec.Name, err)
 	}
-	steps.Add(func() error { return m.store.removeRecord(rec.ID) })
 	n := &netw{Record: rec, opts: opts}
 	steps.Add(func() error { return removeInterface(h, n) })
 	if n.link, err = m.ensureNetwork(h, n); err != nil {
@@ -241,9 +243,20 @@ func (m *Manager) Remove(ctx context.Context, ref string) error {
 		return err
 	}
 	if err := m.store.removeRecord(n.ID); err != nil {
-		return fmt.Errorf("remove network %s: %w", n.Name, err)
+		return errors.Join(fmt.Errorf("remove network %s: %w", n.Name, err), m.takeBack(h, n))
 	}
 	return m.applyRules()
+}
+
+// takeBack undoes the removal of a network whose record is still there: the next
+// daemon would have it, and meanwhile another could take its name.
+func (m *Manager) takeBack(h *netlink.Handle, n *netw) (err error) {
+	if !m.store.hasRecord(n.ID) {
+		return nil
+	}
+	n.link, err = m.ensureNetwork(h, n)
+	m.setNetwork(n)
+	return err
 }
 
 // closeNetwork takes a network from the list, unless somebody is on it.

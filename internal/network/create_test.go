@@ -1,6 +1,7 @@
 package network
 
 import (
+	"errors"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/portholehq/porthole/internal/failpoint"
 	"github.com/portholehq/porthole/internal/network/nft"
 	"github.com/portholehq/porthole/internal/testenv"
 )
@@ -227,5 +229,69 @@ func TestUnmovedInterface(t *testing.T) {
 	}
 	if diff := cmp.Diff(before, sorted(linkNames(t, h))); diff != "" {
 		t.Errorf("interfaces (-want +got):\n%s", diff)
+	}
+}
+
+// TestFailedSave breaks the creation and the removal of a network at each write of its record: what failed has not
+// happened, neither now nor for the next daemon.
+func TestFailedSave(t *testing.T) {
+	host := testenv.NetNS(t)
+	state := filepath.Join(t.TempDir(), "network")
+	m := open(t, host, func(o *Options) { o.StatePath = state })
+	saved := func() int {
+		t.Helper()
+		list, err := m.store.loadRecords()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(list)
+	}
+	for _, point := range []string{"network.rename", "network.sync"} {
+		restore := failpoint.Fail(point, unix.ENOSPC)
+		_, err := m.Create(t.Context(), network.CreateRequest{Name: "app"})
+		restore()
+		if !errors.Is(err, unix.ENOSPC) {
+			t.Fatalf("%s: the creation says %v, want %v", point, err, unix.ENOSPC)
+		}
+		if n := saved(); n != 0 {
+			t.Errorf("%s: %d records are left", point, n)
+		}
+	}
+	id := create(t, m, network.CreateRequest{Name: "app"})
+	restore := failpoint.Fail("network.remove", unix.EIO)
+	err := m.Remove(t.Context(), "app")
+	restore()
+	if !errors.Is(err, unix.EIO) {
+		t.Fatalf("the removal says %v, want %v", err, unix.EIO)
+	}
+	if n := saved(); n != 1 {
+		t.Errorf("after a removal that failed there are %d records, want 1", n)
+	}
+	// It is still one to be used, and to be removed.
+	if _, err := m.Attach(t.Context(), AttachSpec{ContainerID: "one", Network: "app", NetNS: testenv.NetNS(t)}); err != nil {
+		t.Error(err)
+	}
+	if err := m.Detach(t.Context(), "one"); err != nil {
+		t.Error(err)
+	}
+	if err := m.Remove(t.Context(), id); err != nil {
+		t.Error(err)
+	}
+	if n := saved(); n != 0 {
+		t.Errorf("after the removal %d records are left", n)
+	}
+}
+
+// TestTornWrites has a daemon that was killed as it wrote: the next one removes the files.
+func TestTornWrites(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, ".new-123"), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := openStore(dir); err != nil {
+		t.Fatal(err)
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, ".new-*")); len(left) != 0 {
+		t.Errorf("left: %q", left)
 	}
 }

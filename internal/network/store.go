@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/portholehq/porthole/internal/failpoint"
 )
 
 // stateVersion is written to every file. A file of a newer version is refused.
@@ -83,11 +85,33 @@ func openStore(dir string) (*store, error) {
 			return nil, fmt.Errorf("open network state: %w", err)
 		}
 	}
+	if err := removeTemporary(dir); err != nil {
+		return nil, fmt.Errorf("open network state: %w", err)
+	}
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return nil, fmt.Errorf("read boot id: %w", err)
 	}
 	return &store{dir: dir, bootID: strings.TrimSpace(string(boot))}, nil
+}
+
+// temporary begins the names of files that are being written.
+const temporary = ".new-"
+
+// removeTemporary removes the files of a daemon that was killed as it wrote them.
+func removeTemporary(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), temporary) {
+			if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // loadNetwork returns the saved network, or a new one with fresh ids that is
@@ -198,9 +222,19 @@ func (s *store) saveRecord(rec Record) error {
 	return s.write(filepath.Join("networks", rec.ID+".json"), rec, true)
 }
 
+func (s *store) recordPath(id string) string { return filepath.Join(s.dir, "networks", id+".json") }
+
+func (s *store) hasRecord(id string) bool {
+	_, err := os.Lstat(s.recordPath(id))
+	return err == nil
+}
+
 func (s *store) removeRecord(id string) error {
 	dir := filepath.Join(s.dir, "networks")
-	err := os.Remove(filepath.Join(dir, id+".json"))
+	err := failpoint.Hit("network.remove")
+	if err == nil {
+		err = os.Remove(s.recordPath(id))
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -272,7 +306,7 @@ func (s *store) write(name string, v any, durable bool) error {
 	}
 	path := filepath.Join(s.dir, name)
 	// The temporary file stands outside of leases/, where loadLeases looks.
-	tmp, err := os.CreateTemp(s.dir, ".new-*")
+	tmp, err := os.CreateTemp(s.dir, temporary+"*")
 	if err != nil {
 		return err
 	}
@@ -288,11 +322,17 @@ func (s *store) write(name string, v any, durable bool) error {
 	if err := tmp.Close(); err != nil {
 		return err
 	}
+	if err := failpoint.Hit("network.rename"); err != nil {
+		return err
+	}
 	if err := os.Rename(tmp.Name(), path); err != nil {
 		return err
 	}
 	if !durable {
 		return nil
+	}
+	if err := failpoint.Hit("network.sync"); err != nil {
+		return err
 	}
 	return syncDir(filepath.Dir(path))
 }
