@@ -65,7 +65,7 @@ func open(ctx context.Context, p *process, steps *undo.Stack) (*parts, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := build.UseTempDir(filepath.Join(c.DataRoot, "build", "tmp")); err != nil {
+	if err := build.UseTempDir(filepath.Join(c.DataRoot, "build", "tmp"), log); err != nil {
 		return nil, err
 	}
 	if out.state, err = state.Open(filepath.Join(c.DataRoot, "state.db")); err != nil {

@@ -1,15 +1,21 @@
 package build
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/mount"
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
+
+	"github.com/portholehq/porthole/internal/linux/holders"
 )
 
 const (
@@ -24,8 +30,11 @@ const (
 // removes what an earlier process has left there. BuildKit and containerd mount
 // layers there, and secrets: in /tmp, a killed daemon's would stay, and nobody
 // could tell whose they are.
-func UseTempDir(dir string) error {
-	if err := mount.UnmountRecursive(dir, unix.MNT_DETACH); err != nil {
+//
+// A mount that others still use is detached, and lives until they let it go; log,
+// which may be nil, is told of them.
+func UseTempDir(dir string, log *slog.Logger) error {
+	if err := unmountBelow(dir, log); err != nil {
 		return err
 	}
 	if err := os.RemoveAll(dir); err != nil {
@@ -38,6 +47,25 @@ func UseTempDir(dir string) error {
 		return err
 	}
 	return os.Setenv("TMPDIR", dir)
+}
+
+// unmountBelow unmounts what is mounted on a directory and below it, the last
+// one first.
+func unmountBelow(dir string, log *slog.Logger) error {
+	left, err := mountinfo.GetMounts(mountinfo.PrefixFilter(dir))
+	if err != nil {
+		return err
+	}
+	for _, m := range slices.Backward(left) {
+		held, busy, err := holders.Unmount(context.Background(), m.Mountpoint)
+		if err != nil && !errors.Is(err, unix.EINVAL) { // it went with the one below it
+			return fmt.Errorf("unmount %q, left by an earlier daemon: %w", m.Mountpoint, err)
+		}
+		if busy && log != nil {
+			log.Warn("mount of an earlier daemon's build is in use: it was detached, and is unmounted when they let it go", "path", m.Mountpoint, "held_by", holders.Text(held))
+		}
+	}
+	return nil
 }
 
 // trimLogs removes the logs of steps that are too old or too many.

@@ -118,7 +118,7 @@ func TestUseTempDir(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(left, "secret"), []byte("s"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := UseTempDir(dir); err != nil {
+	if err := UseTempDir(dir, nil); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(left); !errors.Is(err, os.ErrNotExist) {

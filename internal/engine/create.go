@@ -408,7 +408,7 @@ func (n *creation) volume(ctx context.Context, m *state.Mount) error {
 		if err := n.e.deps.Volumes.Mount(m.Name, user); err != nil {
 			return err
 		}
-		defer func() { _ = n.e.deps.Volumes.Unmount(m.Name, user) }() // it is tried again with the next use
+		defer func() { _, _ = n.e.deps.Volumes.Unmount(m.Name, user) }() // it is tried again with the next use
 	}
 	root, err := n.rootFS()
 	if err != nil {

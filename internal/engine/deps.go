@@ -23,6 +23,7 @@ import (
 	"github.com/portholehq/porthole/internal/image"
 	"github.com/portholehq/porthole/internal/image/remote"
 	"github.com/portholehq/porthole/internal/ledger"
+	"github.com/portholehq/porthole/internal/linux/holders"
 	"github.com/portholehq/porthole/internal/network"
 	netkeeper "github.com/portholehq/porthole/internal/network/keeper"
 	"github.com/portholehq/porthole/internal/pcap/capture"
@@ -236,7 +237,7 @@ type Volumes interface {
 	Create(name string, o volume.CreateOptions) (volume.Info, error)
 	Mount(name, user string) error
 	Hold(name, user string)
-	Unmount(name, user string) error
+	Unmount(name, user string) (held []holders.Holder, err error)
 	UnmountUnused() error
 	Get(name string) (volume.Info, error)
 	List() []volume.Info

@@ -140,10 +140,11 @@ func (e *Engine) disconnect(ctx context.Context, c *ctr, before *view) {
 	}
 	for _, m := range before.Mounts {
 		if m.Type == mount.TypeVolume {
-			if err := e.deps.Volumes.Unmount(m.Name, c.id); err != nil {
+			held, err := e.deps.Volumes.Unmount(m.Name, c.id)
+			if err != nil {
 				e.log.Error("volume stays mounted", "container", c.id, "err", err)
 			}
-			e.emitUnmount(ctx, before, m)
+			e.emitUnmount(ctx, before, m, held)
 		}
 	}
 }

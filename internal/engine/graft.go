@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/portholehq/porthole/internal/engine/state"
+	"github.com/portholehq/porthole/internal/linux/holders"
 	"github.com/portholehq/porthole/internal/linux/mount"
 	"github.com/portholehq/porthole/internal/linux/ns"
 	"github.com/portholehq/porthole/internal/problem"
@@ -71,6 +72,7 @@ func (e *Engine) ContainerUngraft(ctx context.Context, ref, destination string) 
 		if i < 0 {
 			return problem.WithHint(notFound("nothing is grafted at %s of container %s", destination, v.Name), "porthole mount ls "+v.Name)
 		}
+		held := holders.Of(ctx, list[i].MountID, "")
 		if err := e.ungraft(v, list[i]); err != nil {
 			return fmt.Errorf("take %s of container %s back: %w", destination, v.Name, err)
 		}
@@ -80,7 +82,11 @@ func (e *Engine) ContainerUngraft(ctx context.Context, ref, destination string) 
 		if err := e.saveOrUndo(ctx, c, change, change); err != nil {
 			return err
 		}
-		e.emit(ctx, v, events.Action("mount ungraft"), graftAttributes(list[i]))
+		attributes := graftAttributes(list[i])
+		if e.addHolders(attributes, held); len(held) > 0 {
+			e.log.Warn("graft is in use: it was detached, and its file system is let go when they let it go", "container", c.id, "destination", destination, "held_by", attributes["heldBy"])
+		}
+		e.emit(ctx, v, events.Action("mount ungraft"), attributes)
 		return nil
 	})
 }

@@ -98,7 +98,7 @@ func (e *Engine) tryVolume(m state.Mount) error {
 		return nil // it does not exist yet
 	}
 	user := "try-" + randomID()
-	defer func() { _ = e.deps.Volumes.Unmount(m.Name, user) }() // it is tried again with the next use
+	defer func() { _, _ = e.deps.Volumes.Unmount(m.Name, user) }() // it is tried again with the next use
 	if e.deps.Volumes.Mount(m.Name, user) != nil {
 		return nil
 	}

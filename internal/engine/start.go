@@ -20,6 +20,7 @@ import (
 
 	"github.com/portholehq/porthole/internal/engine/state"
 	"github.com/portholehq/porthole/internal/event"
+	"github.com/portholehq/porthole/internal/linux/holders"
 	linuxmount "github.com/portholehq/porthole/internal/linux/mount"
 	"github.com/portholehq/porthole/internal/network"
 	"github.com/portholehq/porthole/internal/problem"
@@ -216,7 +217,7 @@ func (s *starting) withdraw(ctx context.Context) {
 	}
 	if s.mounted {
 		for _, m := range s.v.Mounts {
-			s.e.emitUnmount(ctx, s.v, m)
+			s.e.emitUnmount(ctx, s.v, m, nil)
 		}
 	}
 }
@@ -233,10 +234,12 @@ func (e *Engine) emitMounts(ctx context.Context, v *view) {
 	}
 }
 
-// emitUnmount publishes that a mount of a container is gone, if it is that of a volume.
-func (e *Engine) emitUnmount(ctx context.Context, v *view, m state.Mount) {
+// emitUnmount publishes that a mount of a container is gone, if it is that of a volume, and who keeps its file system.
+func (e *Engine) emitUnmount(ctx context.Context, v *view, m state.Mount, held []holders.Holder) {
 	if m.Type == mount.TypeVolume {
-		e.emitOther(ctx, events.VolumeEventType, events.ActionUnmount, m.Name, map[string]string{"driver": m.Driver, "container": v.ID})
+		attributes := map[string]string{"driver": m.Driver, "container": v.ID}
+		e.addHolders(attributes, held)
+		e.emitOther(ctx, events.VolumeEventType, events.ActionUnmount, m.Name, attributes)
 	}
 }
 
@@ -295,7 +298,10 @@ func (e *Engine) mountVolumes(v *view, user string, undo *undo.Stack) error {
 		if m.Type != mount.TypeVolume {
 			continue
 		}
-		undo.Add(func() error { return e.deps.Volumes.Unmount(m.Name, user) })
+		undo.Add(func() error {
+			_, err := e.deps.Volumes.Unmount(m.Name, user)
+			return err
+		})
 		if err := e.deps.Volumes.Mount(m.Name, user); err != nil {
 			return err
 		}

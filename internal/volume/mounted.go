@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -12,7 +13,8 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/moby/sys/mount"
 	"github.com/moby/sys/mountinfo"
-	"golang.org/x/sys/unix"
+
+	"github.com/portholehq/porthole/internal/linux/holders"
 )
 
 // Options of the local driver: a volume that is mounted from somewhere while
@@ -126,34 +128,42 @@ func resolveAddress(kind, options string) (string, error) {
 	return strings.Join(parts, ","), nil
 }
 
-// Unmount ends the use of a volume by user, and unmounts it with its last.
-func (s *Store) Unmount(name, user string) error {
+// Unmount ends the use of a volume by user, and unmounts it with its last. What
+// other processes still have open there keeps nobody from anything: the volume is
+// detached, and those that were found are returned and logged. Its file system
+// lives on until they have let it go.
+func (s *Store) Unmount(name, user string) (held []holders.Holder, err error) {
 	m, err := s.find(name)
 	if errdefs.IsNotFound(err) || err == nil && len(m.Options) == 0 {
-		return nil
+		return nil, nil
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return s.mounts.with(name, func(users map[string]bool) error {
+	err = s.mounts.with(name, func(users map[string]bool) error {
 		delete(users, user)
 		if len(users) > 0 {
 			return nil
 		}
-		return s.unmount(name)
+		held, err = s.unmount(name)
+		return err
 	})
+	return held, err
 }
 
-func (s *Store) unmount(name string) error {
+func (s *Store) unmount(name string) (held []holders.Holder, err error) {
 	mounted, err := mountinfo.Mounted(s.data(name))
+	busy := false
 	if err == nil && mounted {
-		// A process that still has it open keeps nobody else from anything.
-		err = unix.Unmount(s.data(name), unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+		held, busy, err = holders.Unmount(context.Background(), s.data(name))
 	}
 	if err != nil {
-		return fmt.Errorf("unmount volume %s: %w", name, err)
+		return nil, fmt.Errorf("unmount volume %s: %w", name, err)
 	}
-	return nil
+	if busy {
+		s.log.Warn("volume is in use by others than containers: it was detached, and is unmounted when they let it go", "volume", name, "held_by", holders.Text(held))
+	}
+	return held, nil
 }
 
 // UnmountUnused unmounts what no container uses any more: an earlier daemon did
@@ -168,7 +178,8 @@ func (s *Store) UnmountUnused() error {
 			if len(users) > 0 {
 				return nil
 			}
-			return s.unmount(v.Name)
+			_, err := s.unmount(v.Name)
+			return err
 		}))
 	}
 	return errors.Join(failures...)

@@ -1,7 +1,11 @@
 package volume
 
 import (
+	"bytes"
+	"fmt"
+	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -40,6 +44,44 @@ func TestOptionsAreChecked(t *testing.T) {
 	}
 }
 
+// Who keeps a volume busy is named, and keeps nobody from anything.
+func TestBusyVolume(t *testing.T) {
+	testenv.NeedsRoot(t)
+	var log bytes.Buffer
+	s, err := Open(t.TempDir(), slog.New(slog.NewTextHandler(&log, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := s.Create("busy", CreateOptions{Options: map[string]string{"type": "tmpfs", "device": "tmpfs"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Mount("busy", "a"); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("cat")
+	cmd.Dir = v.Path
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = in.Close() // its end
+		_ = cmd.Wait()
+	})
+	held, err := s.Unmount("busy", "a")
+	if err != nil || isMounted(t, v.Path) {
+		t.Errorf("%v, mounted %v", err, isMounted(t, v.Path))
+	}
+	want := fmt.Sprintf("cat (pid %d): working directory, %s", cmd.Process.Pid, v.Path)
+	if len(held) != 1 || held[0].String() != want || !strings.Contains(log.String(), want) {
+		t.Errorf("held by %v, want %s; the log says %s", held, want, &log)
+	}
+}
+
 // A volume with options is mounted from its first user to its last.
 func TestMountedVolume(t *testing.T) {
 	testenv.NeedsRoot(t)
@@ -64,10 +106,10 @@ func TestMountedVolume(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(v.Path, "file")); err != nil {
 		t.Error(err)
 	}
-	if err := s.Unmount("bound", "a"); err != nil || !isMounted(t, v.Path) {
+	if _, err := s.Unmount("bound", "a"); err != nil || !isMounted(t, v.Path) {
 		t.Errorf("with one user left: %v, mounted %v", err, isMounted(t, v.Path))
 	}
-	if err := s.Unmount("bound", "b"); err != nil || isMounted(t, v.Path) {
+	if _, err := s.Unmount("bound", "b"); err != nil || isMounted(t, v.Path) {
 		t.Errorf("with no user left: %v, mounted %v", err, isMounted(t, v.Path))
 	}
 

@@ -353,7 +353,11 @@ func (s *Store) info(m meta) Info {
 // The caller sees to it that nobody uses it.
 func (s *Store) Remove(name string) error {
 	// What is mounted there is not ours to delete.
-	if err := s.mounts.with(name, func(map[string]bool) error { return s.unmount(name) }); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	unmount := func(map[string]bool) error {
+		_, err := s.unmount(name)
+		return err
+	}
+	if err := s.mounts.with(name, unmount); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove volume %s: %w", name, err)
 	}
 	s.mounts.forget(name)

@@ -189,6 +189,48 @@ func TestNoReadBlocks(t *testing.T) {
 	})
 }
 
+// TestHolders: who keeps from being unmounted what a container has let go is named, a process of the host and one of
+// the container.
+func TestHolders(t *testing.T) {
+	begin(t)
+	begun := strconv.FormatInt(time.Now().Unix(), 10)
+	porthole(t, "volume", "create", "--opt", "type=tmpfs", "--opt", "device=tmpfs", "busy")
+	porthole(t, "run", "-d", "--name", "aa", "-v", "busy:/v", "busybox", "sleep", "100000")
+	cmd := exec.Command("sleep", "100000")
+	cmd.Dir = porthole(t, "volume", "inspect", "-f", "{{.Mountpoint}}", "busy")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	dir := t.TempDir()
+	porthole(t, "mount", "graft", "aa", dir+":/g")
+	porthole(t, "exec", "-d", "-w", "/g", "aa", "sh", "-c", "touch here; exec sleep 100000")
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		if _, err := os.Stat(filepath.Join(dir, "here")); err == nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the exec does not begin")
+		}
+	}
+	porthole(t, "mount", "ungraft", "aa", "/g")
+	porthole(t, "rm", "-f", "aa")
+	now := time.Now() // a duration would be cut to the second
+	until := fmt.Sprintf("%d.%09d", now.Unix(), now.Nanosecond())
+	events := porthole(t, "events", "--since", begun, "--until", until, "--format", "{{.Action}} {{.Actor.Attributes}}")
+	for _, want := range []string{
+		`mount ungraft .*heldBy:(sh|sleep) \(pid \d+\): working directory, \S+, of container aa`,
+		fmt.Sprintf(`unmount .*heldBy:sleep \(pid %d\): working directory, %s, of the host`, cmd.Process.Pid, regexp.QuoteMeta(cmd.Dir)),
+	} {
+		if !regexp.MustCompile(want).MatchString(events) {
+			t.Errorf("no event says %s: %s", want, events)
+		}
+	}
+}
+
 // frozenDisk mounts a small ext4 of a file on a directory. Freeze stops all writes to it: who writes sleeps in the
 // kernel, and no signal wakes it up, until thaw.
 func frozenDisk(t *testing.T) (dir string, freeze, thaw func()) {

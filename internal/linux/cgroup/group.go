@@ -14,6 +14,8 @@ import (
 
 	"github.com/opencontainers/cgroups"
 	"golang.org/x/sys/unix"
+
+	"github.com/portholehq/porthole/internal/linux/waits"
 )
 
 // Sub is one of the groups inside a container's group.
@@ -500,7 +502,32 @@ func busyError(dir string, err error) error {
 	if len(pids) == 0 {
 		return err
 	}
-	return fmt.Errorf("%w (still in it: process %s)", err, strings.Join(pids[:min(len(pids), 5)], ", "))
+	const most = 5
+	var list []string
+	for _, pid := range pids[:min(len(pids), most)] {
+		list = append(list, member(pid))
+	}
+	if n := len(pids) - most; n > 0 {
+		list = append(list, fmt.Sprintf("%d more", n))
+	}
+	return fmt.Errorf("%w (still in it: %s)", err, strings.Join(list, "; "))
+}
+
+// member names a process, and what it waits for if no signal reaches it.
+func member(pid string) string {
+	text := "process " + pid
+	if comm, err := os.ReadFile("/proc/" + pid + "/comm"); err == nil {
+		text += fmt.Sprintf(" (%q)", strings.TrimSpace(string(comm)))
+	}
+	n, err := strconv.Atoi(pid)
+	if err != nil {
+		return text
+	}
+	if thread := waits.Uninterruptible(n); thread != 0 {
+		w := waits.Look(context.Background(), n, thread)
+		text += ", which cannot be killed: " + w.Text()
+	}
+	return text
 }
 
 // walkGroups calls fn for a group and every group below it.
