@@ -101,8 +101,23 @@ func TestParseCall(t *testing.T) {
 	}
 }
 
+// vforkIn has TestMain make a child by vfork(2) that cannot enter a directory.
+const vforkIn = "PORTHOLE_WAITS_VFORK_IN"
+
+func TestMain(m *testing.M) {
+	dir := os.Getenv(vforkIn)
+	if dir == "" {
+		os.Exit(m.Run())
+	}
+	// Not by exec, which would look at the directory first; nor would this with an empty Sys.
+	_, err := os.StartProcess("/proc/self/exe", []string{"child"}, &os.ProcAttr{Dir: dir, Sys: &syscall.SysProcAttr{}})
+	fmt.Fprintln(os.Stderr, err)
+	os.Exit(1)
+}
+
 // TestLook has a child of vfork(2) look into a file system of which nobody
-// answers, so that the thread that made it is in state D.
+// answers, so that the thread that made it is in state D. That is a thread of
+// another process: the runtime of Go cannot collect garbage while it waits.
 func TestLook(t *testing.T) {
 	testenv.NeedsRoot(t)
 	dir := t.TempDir()
@@ -114,30 +129,27 @@ func TestLook(t *testing.T) {
 		unix.Close(dev)
 		t.Fatal(err)
 	}
-	ended := make(chan error, 1)
 	t.Cleanup(func() {
-		// All calls fail from here on. The child has the server's descriptor too, so that closing it ends nothing.
-		_ = unix.Unmount(dir, unix.MNT_FORCE) // busy, by the child
-		unix.Close(dev)
-		if err := <-ended; err == nil {
-			t.Error("a program was executed in a file system that does not answer")
-		}
-		if err := unix.Unmount(dir, 0); err != nil {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
 			t.Error(err)
 		}
 	})
-	go func() {
-		// Not by exec, which would look at the directory first; nor would this with an empty Sys.
-		_, err := os.StartProcess("/proc/self/exe", []string{"child"}, &os.ProcAttr{Dir: dir, Sys: &syscall.SysProcAttr{}})
-		ended <- err
-	}()
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), vforkIn+"="+dir)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		unix.Close(dev) // all calls fail from here on
+		_ = cmd.Wait()  // with an error, of course
+	})
 
 	deadline, tick := time.After(20*time.Second), time.NewTicker(10*time.Millisecond)
 	defer tick.Stop()
 	for {
 		var w Wait
-		if tid := Uninterruptible(os.Getpid()); tid != 0 {
-			w = Look(t.Context(), os.Getpid(), tid)
+		if tid := Uninterruptible(cmd.Process.Pid); tid != 0 {
+			w = Look(t.Context(), cmd.Process.Pid, tid)
 		}
 		text := w.Text()
 		if strings.Contains(text, "has to execute a program or to end, and that waits in chdir on "+dir+": the server of fuse of dead at "+dir+" does not answer") {
