@@ -5,8 +5,10 @@
 #   make demo         shows what Porthole does, on a private daemon
 #   make test         everything: tools, lints, unit tests, end-to-end tests
 #   make hostile      attacks the engine in all known ways, and tells what came of it
+#   make load         500 containers, 2,000 cycles, 200 clients that follow, and what each costs
+#   make soak         all kinds of work for 20 minutes; dist/soak.md tells what the daemon held
 #   make bpf          makes the eBPF objects anew, after a change of their C
-#   make lint unit e2e conform uml hostile compose buildx oci test-images bench clean
+#   make lint unit e2e conform uml compose buildx oci test-images bench clean
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -31,7 +33,7 @@ GOBUILD := go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
 
 GOTOOL := go tool -modfile=tools/go.mod
 
-.PHONY: build toolbox install man demo test lint unit e2e conform uml hostile bpf compose buildx delve oci test-images test-tools bench clean check-go FORCE
+.PHONY: build toolbox install man demo test lint unit e2e conform uml hostile load soak bpf compose buildx delve oci test-images test-tools bench clean check-go FORCE
 
 build: bin/porthole bin/porthole-build bin/portholed bin/porthole-shim bin/porthole-oci
 
@@ -66,6 +68,16 @@ lint: check-go
 
 unit e2e conform uml hostile: build
 	@bash test/run.sh $@
+
+load: export PORTHOLE_TEST_LOAD_CYCLES ?= 2000
+load: build
+	@bash test/run.sh load
+
+soak: export PORTHOLE_TEST_SOAK ?= 20m
+soak: export PORTHOLE_TEST_REPORT ?= $(CURDIR)/dist/soak.md
+soak: build
+	@mkdir -p dist
+	@bash test/run.sh load
 
 # Needs clang-14, llvm-14 and libbpf-dev of Debian 12. The objects are committed.
 bpf: check-go

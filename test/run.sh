@@ -6,6 +6,7 @@
 #   e2e    test/script: the programs, by both command lines
 #   conform  test/conform: the OCI's validation programs, against porthole-oci
 #   hostile  test/hostile: attacks on the engine
+#   load   test/load: many containers, clients and works at once
 #   uml    test/uml: the core of it on another kernel, with cgroup v2
 #
 # Asks for root by sudo. Ends with a list of what was skipped, and why.
@@ -15,7 +16,7 @@ cd "$(dirname "$0")/.."
 # Lints want no root, and no files of root in the user's caches.
 parts=("$@")
 if [[ ${#parts[@]} -eq 0 ]]; then
-    parts=(lint unit e2e conform hostile uml)
+    parts=(lint unit e2e conform hostile load uml)
 fi
 if [[ -z ${PORTHOLE_TEST_AS_ROOT-} ]]; then
     bash tools/check-machine.sh go kernel
@@ -84,6 +85,16 @@ hostile() {
     sort "$attacks"
     echo "== attacks tried: $(grep -vc '^not tried' "$attacks"), stopped: $(grep -c '^stopped' "$attacks")"
     rm -f "$attacks"
+    return "$status"
+}
+
+load() {
+    test/images/make-images.sh -u "$images"
+    local figures status=0
+    figures=$(mktemp)
+    PORTHOLE_TEST_FIGURES=$figures go test -count 1 -timeout 60m ./test/load || status=$?
+    cat "$figures"
+    rm -f "$figures"
     return "$status"
 }
 
