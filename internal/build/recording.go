@@ -59,6 +59,8 @@ type recording struct {
 	// known finds steps by the digests that BuildKit may call them by. It holds
 	// indexes of the steps.
 	known map[digest.Digest]int
+	// defined are the operations that are known, as they were sent.
+	defined map[string]struct{}
 	// numbered is how many steps have a number.
 	numbered int
 	// inputs are what vertices are made of, and files what the client has sent, by
@@ -380,8 +382,30 @@ func (rs *recordings) ended(vertex digest.Digest, exit step.Exit) {
 	})
 }
 
+// news tells whether anything in a definition is not known yet. A build that goes
+// one instruction at a time defines all that it has defined before once more with
+// each.
+func (r *recording) news(def *pb.Definition) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.defined == nil {
+		r.defined = map[string]struct{}{}
+	}
+	known := len(r.defined)
+	for i, raw := range def.Def {
+		// The last one stands for the result.
+		if _, ok := r.defined[string(raw)]; !ok && i < len(def.Def)-1 {
+			r.defined[string(raw)] = struct{}{}
+		}
+	}
+	return len(r.defined) > known
+}
+
 // define adds the steps of a definition.
 func (r *recording) define(def *pb.Definition) {
+	if !r.news(def) {
+		return
+	}
 	planned := planOf(def)
 	var inputs map[digest.Digest]*vertexInputs
 	if r.hash != nil {
@@ -523,7 +547,7 @@ func (r *recording) end(ctx context.Context, response *controlapi.SolveResponse,
 	inputs := r.inputsLocked()
 	sortSteps(b.Steps)
 	record := r.copyLocked()
-	r.known, r.inputs, r.files = nil, nil, nil
+	r.known, r.inputs, r.files, r.defined = nil, nil, nil, nil
 	r.mu.Unlock()
 	r.explain(record, inputs)
 	r.mu.Lock()

@@ -47,6 +47,12 @@ func (b *Builder) solve(ctx context.Context, door string, req *controlapi.SolveR
 	// What a build notes on its way is for its own use; only at its end it has to be
 	// on disk.
 	flushed := b.flushes.Begin()
+	if door == doorClassic {
+		// Not in BuildKit's own history, where nobody looks for it. For that it would
+		// describe the layers of each step, each time from the lowest: of 500 steps that
+		// takes longer than to find all of them in the cache.
+		req.Internal = true
+	}
 	response, err := b.controller.Solve(context.WithValue(ctx, recordingKey{}, r), req)
 	err = reworded(err)
 	if e := flushed(); e != nil {

@@ -34,7 +34,7 @@ type stateFrontend struct {
 
 // Solve builds; see [frontend.Frontend].
 func (f stateFrontend) Solve(ctx context.Context, llb frontend.FrontendLLBBridge, exec executor.Executor, opt map[string]string, inputs map[string]*pb.Definition, sid string, sm *session.Manager) (*frontend.Result, error) {
-	n := &stateNotes{FrontendLLBBridge: llb, b: f.b, vertices: map[digest.Digest]*vertexNote{}, refs: map[digest.Digest]string{}, users: 1}
+	n := &stateNotes{FrontendLLBBridge: llb, b: f.b, vertices: map[digest.Digest]*vertexNote{}, defined: map[string]struct{}{}, refs: map[digest.Digest]string{}, users: 1}
 	n.doc.Attrs, n.mask = withoutSecrets(opt), newMasker(opt)
 	defer n.leave()
 	return f.Frontend.Solve(ctx, n, exec, opt, inputs, sid, sm)
@@ -50,10 +50,12 @@ type stateNotes struct {
 	mu       sync.Mutex
 	users    int // the frontend and the results that may be asked for yet
 	vertices map[digest.Digest]*vertexNote
+	defined  map[string]struct{} // the operations that are known, as they were sent
 	order    []digest.Digest
 	refs     map[digest.Digest]string // what is known of where they led to
 	doc      buildStates
 	unwatch  []func()
+	saving   *time.Timer // until it writes doc; nil: that is written
 }
 
 // vertexNote is what is known of one vertex. It is a watcher of it.
@@ -115,10 +117,11 @@ func (n *stateNotes) define(def *pb.Definition) {
 		files = append(files, n.file(stateFile{Name: info.GetFilename(), Text: info.GetData()}))
 	}
 	for _, raw := range def.Def {
-		key := digest.FromBytes(raw)
-		if n.vertices[key] != nil {
+		if _, ok := n.defined[string(raw)]; ok {
 			continue
 		}
+		n.defined[string(raw)] = struct{}{}
+		key := digest.FromBytes(raw)
 		op := &pb.Op{}
 		if op.UnmarshalVT(raw) != nil {
 			continue
@@ -214,6 +217,7 @@ func (n *stateNotes) leave() {
 	for _, unwatch := range n.unwatch {
 		unwatch()
 	}
+	n.save()
 }
 
 // A notedResult notes what it turns out to be.
@@ -302,7 +306,28 @@ func (n *stateNotes) note(head digest.Digest, chain []string) {
 	if n.doc.At.IsZero() {
 		n.doc.At = time.Now().UTC()
 	}
-	if err := n.b.states.put(&n.doc); err != nil {
+	if err := n.b.states.hold(&n.doc); err != nil {
+		n.b.log.Warn("states of a build are not remembered", "err", err)
+		return
+	}
+	// To write all of them after each of many would take long.
+	if n.saving == nil {
+		n.saving = time.AfterFunc(saveInterval, func() {
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			n.save()
+		})
+	}
+}
+
+// save writes what is not written yet. The caller holds mu.
+func (n *stateNotes) save() {
+	if n.saving == nil {
+		return
+	}
+	n.saving.Stop()
+	n.saving = nil
+	if err := n.doc.write(); err != nil {
 		n.b.log.Warn("states of a build are not remembered", "err", err)
 	}
 }
@@ -315,7 +340,10 @@ func (n *stateNotes) fill(at digest.Digest, chain []string) {
 		if v == nil || v.op.GetExec() == nil && v.op.GetFile() == nil && !isImage(v.op) {
 			return
 		}
-		if n.refs[at] == "" {
+		switch n.refs[at] {
+		case ref:
+			return // from there on it was filled in with this: a record has its layers for ever
+		case "":
 			n.refs[at] = ref
 		}
 		if at = n.parent(v); at == "" {

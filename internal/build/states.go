@@ -144,34 +144,49 @@ func (s *states) put(b *buildStates) error {
 	if err := s.name(b); err != nil {
 		return err
 	}
-	data, err := json.Marshal(b)
-	if err != nil {
+	if err := b.write(); err != nil {
 		return err
 	}
-	if b.path == "" {
-		b.path = filepath.Join(s.dir, newStepID()[:32])
-	}
-	if err := os.WriteFile(b.path+unfinishedStates, data, 0o600); err != nil {
-		return err
-	}
-	if err := os.Rename(b.path+unfinishedStates, b.path); err != nil {
+	return s.hold(b)
+}
+
+// hold is put without writing anything, for a build that comes to more states yet.
+func (s *states) hold(b *buildStates) error {
+	if err := s.name(b); err != nil {
 		return err
 	}
 	kept := *b
 	kept.States = slices.Clone(b.States)
 	var failures []error
 	for _, old := range s.keep(&kept, time.Now()) {
-		failures = append(failures, os.Remove(old.path))
+		if err := os.Remove(old.path); !errors.Is(err, os.ErrNotExist) { // it may not be written yet
+			failures = append(failures, err)
+		}
 	}
 	return errors.Join(failures...)
 }
 
-// name gives IDs to states that have none.
+// write writes the states of a build, which have names.
+func (b *buildStates) write() error {
+	data, err := json.Marshal(b)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(b.path+unfinishedStates, data, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(b.path+unfinishedStates, b.path)
+}
+
+// name gives IDs to states that have none, and a file to the build.
 func (s *states) name(b *buildStates) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.load(); err != nil {
 		return err
+	}
+	if b.path == "" {
+		b.path = filepath.Join(s.dir, newStepID()[:32])
 	}
 	for i := range b.States {
 		st := &b.States[i]
@@ -277,7 +292,9 @@ func (s *states) forget(ctx context.Context, exists func(ctx context.Context, re
 	for _, b := range builds {
 		if !slices.ContainsFunc(b.States, there) {
 			gone[b] = true
-			failures = append(failures, os.Remove(b.path))
+			if err := os.Remove(b.path); !errors.Is(err, os.ErrNotExist) { // it may not be written yet
+				failures = append(failures, err)
+			}
 		}
 	}
 	s.mu.Lock()

@@ -118,7 +118,7 @@ func op(t *testing.T, o *pb.Op, inputs ...digest.Digest) (digest.Digest, []byte)
 func TestNotes(t *testing.T) {
 	dir := t.TempDir()
 	b := &Builder{states: states{dir: dir}}
-	n := &stateNotes{doc: buildStates{Attrs: withoutSecrets(map[string]string{"build-arg:TOKEN": "hush", "build-arg:A": "b"})}, b: b, vertices: map[digest.Digest]*vertexNote{}, refs: map[digest.Digest]string{}, users: 1}
+	n := &stateNotes{doc: buildStates{Attrs: withoutSecrets(map[string]string{"build-arg:TOKEN": "hush", "build-arg:A": "b"})}, b: b, defined: map[string]struct{}{}, vertices: map[digest.Digest]*vertexNote{}, refs: map[digest.Digest]string{}, users: 1}
 	base, baseRaw := op(t, &pb.Op{Op: &pb.Op_Source{Source: &pb.SourceOp{Identifier: "docker-image://docker.io/library/x"}}})
 	local, localRaw := op(t, &pb.Op{Op: &pb.Op_Source{Source: &pb.SourceOp{Identifier: "local://context"}}})
 	cp, cpRaw := op(t, &pb.Op{Op: &pb.Op_File{File: &pb.FileOp{Actions: []*pb.FileAction{{Input: 0, SecondaryInput: 1}}}}}, base, local)
@@ -149,6 +149,9 @@ func TestNotes(t *testing.T) {
 	}
 	b.watchers.reached(run, []string{"low", "base", "copied", "left"})
 	n.note(run, nil)
+	n.mu.Lock()
+	n.save() // not later
+	n.mu.Unlock()
 	var got buildStates
 	files, err := filepath.Glob(filepath.Join(dir, "*"))
 	if err != nil || len(files) != 1 {
@@ -171,7 +174,7 @@ func TestNotes(t *testing.T) {
 	}
 	n.leave()
 	// An instruction that fails without a step tells at least what it started from.
-	n = &stateNotes{b: b, vertices: map[digest.Digest]*vertexNote{}, refs: map[digest.Digest]string{}, users: 1}
+	n = &stateNotes{b: b, defined: map[string]struct{}{}, vertices: map[digest.Digest]*vertexNote{}, refs: map[digest.Digest]string{}, users: 1}
 	n.define(def)
 	n.vertices[cp].began([][]string{{"low", "base"}, {"local"}})
 	n.note(run, nil)

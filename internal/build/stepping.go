@@ -31,6 +31,7 @@ import (
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/moby/buildkit/util/leaseutil"
 	"github.com/moby/buildkit/worker"
+	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -51,6 +52,8 @@ type instruction struct {
 	from    bool
 	// early is an ARG in front of the first FROM.
 	early bool
+	// last tells that it is in the stage that the build's result comes of.
+	last bool
 	// works tells that it makes a layer, which may be in the cache.
 	works bool
 }
@@ -94,7 +97,7 @@ func instructionsOf(text []byte, target string) ([]instruction, error) {
 		case "copy", "add", "workdir":
 			in.works = true
 		}
-		in.early = stage < 0
+		in.early, in.last = stage < 0, stage == last
 		list = append(list, in)
 	}
 	if stage < 0 {
@@ -161,20 +164,63 @@ func (f *steppingFrontend) steps(ctx context.Context, gw gateway.Client, recorde
 		r.expect(c.o.Dockerfile, list)
 	}
 	lines := strings.SplitAfter(string(source.Data), "\n")
-	bases := &onceResolver{ImageMetaResolver: gw}
+	st := &stepping{f: f, gw: gw, ui: ui, bases: &onceResolver{ImageMetaResolver: gw}, recorded: recorded, c: c, source: source}
+	defer st.convert(ctx)()
 	for i, in := range list {
 		c.begin(i+1, len(list), in.head, in.command)
 		if in.early {
 			continue
 		}
 		text := strings.Join(lines[:min(in.end, len(lines))], "")
-		id, err := f.step(ctx, gw, ui, bases, recorded, c, in, []byte(text), source)
+		id, err := st.step(ctx, in, []byte(text))
 		if err != nil {
 			return placed(err, source.SourceMap, in.start, in.end)
 		}
 		c.state(id, in.works)
 	}
 	return nil
+}
+
+// stepping is one way through a Dockerfile.
+type stepping struct {
+	f        *steppingFrontend
+	gw       gateway.Client
+	ui       *dockerui.Client
+	bases    *onceResolver
+	recorded *recordingBridge
+	c        *classic
+	source   *dockerui.Source
+
+	whole *wholeFile // nil: it could not be converted as a whole
+	// image and result are those after the instruction before.
+	image  *dockerspec.DockerOCIImage
+	result *frontend.Result
+}
+
+// options are those of converting the Dockerfile, or the beginning of it: then the
+// target is the end of it.
+func (s *stepping) options(target string) dockerfile2llb.ConvertOpt {
+	o := dockerfile2llb.ConvertOpt{Config: s.ui.Config, Client: s.ui, SourceMap: s.source.SourceMap, MetaResolver: s.bases}
+	o.Target = target
+	if len(s.ui.TargetPlatforms) > 0 {
+		o.TargetPlatform = &s.ui.TargetPlatforms[0]
+	}
+	return o
+}
+
+// convert converts the Dockerfile as a whole. An error is that of an instruction,
+// which tells it when it is reached. done ends what was begun for it.
+func (s *stepping) convert(ctx context.Context) (done func()) {
+	whole, err := convertWhole(ctx, s.source.Data, s.options(s.ui.Target))
+	if err != nil {
+		s.f.b.log.Debug("Dockerfile is converted for each instruction", "err", err)
+		return func() {}
+	}
+	s.whole = whole
+	for _, r := range s.f.b.recordings.ofSession(s.c.session) {
+		r.define(whole.def)
+	}
+	return s.f.b.watchers.add(whole.def, s.c)
 }
 
 // placed adds to an error where in the Dockerfile it is, unless it tells. Without a
@@ -196,40 +242,55 @@ func placed(err error, sm *llb.SourceMap, first, last int) error {
 	})
 }
 
-// step solves a Dockerfile that ends with the instruction in question, and
-// makes an image of the result.
-func (f *steppingFrontend) step(ctx context.Context, gw gateway.Client, ui *dockerui.Client, bases *onceResolver, recorded *recordingBridge, c *classic, in instruction, text []byte, source *dockerui.Source) (string, error) {
-	o := dockerfile2llb.ConvertOpt{Config: ui.Config, Client: ui, SourceMap: source.SourceMap, MetaResolver: bases}
-	o.Target = "" // the end of the text is the target
-	if len(ui.TargetPlatforms) > 0 {
-		o.TargetPlatform = &ui.TargetPlatforms[0]
+// step solves the Dockerfile up to an instruction, at which text ends, and makes an
+// image of the result.
+func (s *stepping) step(ctx context.Context, in instruction, text []byte) (string, error) {
+	def := s.whole.upTo(in.start)
+	var image *dockerspec.DockerOCIImage
+	if def != nil && in.last && in.command != "" {
+		image = s.whole.afterRun(s.image)
 	}
-	r, err := dockerfile2llb.Dockerfile2LLB(ctx, text, o)
-	if err != nil {
-		return "", err
+	if image == nil {
+		r, err := dockerfile2llb.Dockerfile2LLB(ctx, text, s.options(""))
+		if err != nil {
+			return "", err
+		}
+		if image = r.Image; in.from && r.BaseImage != nil {
+			s.c.triggers(len(r.BaseImage.Config.OnBuild))
+		}
+		// What makes no layer leaves the files of the instruction before.
+		if def == nil && (in.works || in.from) {
+			if def, err = s.marshal(ctx, r); err != nil {
+				return "", err
+			}
+			defer s.f.b.watchers.add(def, s.c)()
+		}
 	}
-	def, err := r.State.Marshal(ctx)
-	if err != nil {
-		return "", err
+	if in.works || in.from {
+		if _, err := s.gw.Solve(ctx, gateway.SolveRequest{Definition: def, CacheImports: s.ui.CacheImports, Evaluate: true}); err != nil {
+			return "", err
+		}
+		s.result = s.recorded.take()
 	}
-	if in.from && r.BaseImage != nil {
-		c.triggers(len(r.BaseImage.Config.OnBuild))
-	}
-	defer f.b.watchers.add(def.ToPB(), c)()
-	if _, err := gw.Solve(ctx, gateway.SolveRequest{Definition: def.ToPB(), CacheImports: ui.CacheImports, Evaluate: true}); err != nil {
-		return "", err
-	}
-	config, err := json.Marshal(r.Image)
+	s.image = image
+	config, err := json.Marshal(image)
 	if err != nil {
 		return "", err
 	}
 	if in.from {
-		if id, ok := f.b.untouched(ctx, bases, config); ok {
-			_ = recorded.take()
+		if id, ok := s.f.b.untouched(ctx, s.bases, config); ok {
 			return id, nil
 		}
 	}
-	return f.b.keepStep(ctx, recorded.take(), config, c.session)
+	return s.f.b.keepStep(ctx, s.result, config, s.c.session)
+}
+
+func (s *stepping) marshal(ctx context.Context, r *dockerfile2llb.Result) (*pb.Definition, error) {
+	def, err := r.State.Marshal(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return def.ToPB(), nil
 }
 
 // keepStep makes an image of the state after an instruction, which is not shown

@@ -32,15 +32,15 @@ CMD ["x"]
 			{head: "ENV A=b", start: 4, end: 4},
 			{head: "RUN echo one  && echo two", start: 5, command: "/bin/sh -c echo one  && echo two", end: 6, works: true},
 			{head: "RUN <<END", start: 7, command: "/bin/sh -c <<END", end: 9, works: true},
-			{head: "FROM base AS middle", start: 10, end: 10, from: true},
-			{head: "COPY --from=base /a /b", start: 11, end: 11, works: true},
+			{head: "FROM base AS middle", start: 10, end: 10, from: true, last: true},
+			{head: "COPY --from=base /a /b", start: 11, end: 11, works: true, last: true},
 		}},
 		{"base", []instruction{
 			{head: "ARG V=1", start: 2, end: 2, early: true},
-			{head: "FROM busybox AS base", start: 3, end: 3, from: true},
-			{head: "ENV A=b", start: 4, end: 4},
-			{head: "RUN echo one  && echo two", start: 5, command: "/bin/sh -c echo one  && echo two", end: 6, works: true},
-			{head: "RUN <<END", start: 7, command: "/bin/sh -c <<END", end: 9, works: true},
+			{head: "FROM busybox AS base", start: 3, end: 3, from: true, last: true},
+			{head: "ENV A=b", start: 4, end: 4, last: true},
+			{head: "RUN echo one  && echo two", start: 5, command: "/bin/sh -c echo one  && echo two", end: 6, works: true, last: true},
+			{head: "RUN <<END", start: 7, command: "/bin/sh -c <<END", end: 9, works: true, last: true},
 		}},
 	} {
 		got, err := instructionsOf([]byte(text), c.target)

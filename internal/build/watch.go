@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"io"
+	"slices"
 	"sync"
 
 	"github.com/moby/buildkit/frontend"
@@ -50,20 +51,25 @@ func (ws *watchers) add(def *pb.Definition, w watcher) (remove func()) {
 	return ws.addVertices(keys, w)
 }
 
-// addVertices makes w watch vertices until remove.
+// addVertices makes w watch vertices until remove, those that it does not watch
+// anyway.
 func (ws *watchers) addVertices(keys []digest.Digest, w watcher) (remove func()) {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
 	if ws.list == nil {
 		ws.list = map[digest.Digest][]watcher{}
 	}
+	var added []digest.Digest
 	for _, key := range keys {
-		ws.list[key] = append(ws.list[key], w)
+		if !slices.Contains(ws.list[key], w) {
+			ws.list[key] = append(ws.list[key], w)
+			added = append(added, key)
+		}
 	}
 	return func() {
 		ws.mu.Lock()
 		defer ws.mu.Unlock()
-		for _, key := range keys {
+		for _, key := range added {
 			var left []watcher
 			for _, other := range ws.list[key] {
 				if other != w {
