@@ -60,9 +60,12 @@ type Death struct {
 	// Activity are the last things that happened to its processes and may tell why it
 	// ended: ends with an error, signals, connections that could not be opened.
 	Activity []DeathActivity `json:"Activity,omitempty"`
-	OOMKills []OOMKill       `json:"OOMKills,omitempty"`
-	OOMCount uint64          `json:"OOMCount,omitempty"` // what the kernel counted, which may be more than it told of
-	Signals  *SignalMasks    `json:"Signals,omitempty"`
+	// Unwatched are the times in which no daemon watched its processes: what they did
+	// then, and who signalled them, is not known.
+	Unwatched []TimeSpan   `json:"Unwatched,omitempty"`
+	OOMKills  []OOMKill    `json:"OOMKills,omitempty"`
+	OOMCount  uint64       `json:"OOMCount,omitempty"` // what the kernel counted, which may be more than it told of
+	Signals   *SignalMasks `json:"Signals,omitempty"`
 
 	LastLines   []DeathLine  `json:"LastLines,omitempty"`
 	LastSamples []*Sample    `json:"LastSamples,omitempty"`
@@ -73,6 +76,12 @@ type Death struct {
 	Restarts     int         `json:"Restarts,omitempty"`     // by the restart policy, before this run
 	WillRestart  bool        `json:"WillRestart,omitempty"`  // the policy starts it again
 	DaemonAbsent bool        `json:"DaemonAbsent,omitempty"` // no daemon ran when it ended: less is known
+}
+
+// TimeSpan is the time from one moment to another.
+type TimeSpan struct {
+	From  time.Time `json:"From"`
+	Until time.Time `json:"Until"`
 }
 
 // DeathStartError is the step of a start that went wrong.

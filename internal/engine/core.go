@@ -17,6 +17,7 @@ import (
 	"github.com/portholehq/porthole/internal/ledger"
 	"github.com/portholehq/porthole/internal/linux/mount"
 	"github.com/portholehq/porthole/internal/record/death"
+	"github.com/portholehq/porthole/internal/record/watch"
 	"github.com/portholehq/porthole/internal/toolbox/history"
 )
 
@@ -45,6 +46,7 @@ type Engine struct {
 	traces     chan struct{} // one for each trace that goes on
 	activity   activityBook
 	groups     groupBook
+	gaps       *watch.Book // nil: nobody watches
 	// noMapping is why no container can have a user namespace of its own; nil: they can.
 	noMapping error
 	started   time.Time
@@ -97,15 +99,20 @@ func New(ctx context.Context, deps Deps) (*Engine, error) {
 	deps.State.OnFailure(func(err error) {
 		e.log.Error("state was not saved and will be tried again", "err", err)
 	})
+	if err = e.openWatch(); err != nil {
+		return nil, err
+	}
 	e.goWork(func() { e.deaths.run(e.life, e.deathNotWritten) })
 	if err := e.adoptAll(ctx); err != nil {
 		e.end(errShutdown)
 		_ = e.meter.Close()
 		e.work.Wait()
+		_ = e.gaps.Close()
 		return nil, err
 	}
 	e.followKernelLog()
 	e.goWork(e.followActivity)
+	e.goWork(e.keepWatch)
 	e.goWork(e.sweepExecs)
 	e.goWork(e.trimRemainsRegularly)
 	e.goWork(e.emptyOldTrash)
@@ -127,6 +134,7 @@ func (e *Engine) shutdown(ctx context.Context) error {
 		c.stopProbes()
 	}
 	defer e.meter.Close()
+	defer e.gaps.Close()
 	defer e.mapper.close()
 	defer e.releaseTasks()
 	done := make(chan struct{})

@@ -288,6 +288,9 @@ func (e *Engine) deathOf(v *view, exit Exit) *death.Record {
 	rec.StartedBy, rec.Stop = v.startedBy(), stopForm(v.decisive(exit))
 	rec.OOMCount, rec.Signals = exit.OOMKills, (*death.SignalMasks)(exit.Signals)
 	rec.Restarts, rec.Limits = v.Life.RestartCount, limitsOf(v.HostConfig)
+	if !last.StartedAt.IsZero() {
+		rec.Unwatched = e.gaps.Between(last.StartedAt, rec.Finished)
+	}
 	if h := v.health; h != nil {
 		rec.Health = &death.Health{Status: string(h.Status), FailingStreak: h.FailingStreak, LastOutput: lastOutput(h)}
 	}
@@ -349,6 +352,7 @@ func (e *Engine) execDeath(ctx context.Context, x *execution, proc Process, star
 	rec.Exec, rec.Command, rec.TTY = x.id, x.req.Cmd, x.req.Tty
 	rec.Started, rec.Finished, rec.Exit = started, exit.At.UTC(), exitForm(exit)
 	rec.StartedBy, rec.Signals = event.OriginOf(ctx), (*death.SignalMasks)(exit.Signals)
+	rec.Unwatched = e.gaps.Between(started, rec.Finished)
 	kills := x.c.kills.all()
 	e.markFirst(kills, proc.Pid(), exit)
 	for _, k := range kills {

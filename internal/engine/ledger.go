@@ -31,6 +31,7 @@ var places = []ledger.Claim{
 	{Path: "state.db", Owner: ledger.Database, Part: "containers"},
 	{Path: remainsDir, Owner: ledger.Deaths},
 	{Path: "engine-id", Owner: ledger.Daemon, Part: "files"},
+	{Path: watchDir, Owner: ledger.Daemon, Part: "files"},
 	{Path: historyDir, Owner: ledger.Daemon, Part: "files"},
 	{Path: "portholed.lock", Owner: ledger.Daemon, Part: "files"},
 	ledger.Structure(containersDir), ledger.Structure(imagesDir), ledger.Structure(volumesDir),

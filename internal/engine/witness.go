@@ -12,11 +12,13 @@ import (
 	"github.com/portholehq/porthole/internal/record/death"
 )
 
-// Witness tells who has sent a signal to a process of a container, since a time, and what the processes do. Only Follow
-// and Drain wait.
+// Witness tells who has sent a signal to a process of a container, since a time, and what the processes do. Only Began,
+// Follow and Drain wait.
 type Witness interface {
 	Signal(pid int, sig syscall.Signal, since time.Time) (witness.Signal, bool)
 	Counts() (witness.Counts, error)
+	// Began is when the watch began, as soon as it has, or why there is none.
+	Began(ctx context.Context) (time.Time, error)
 	// Follow calls fn with each deed, and idle when there are none, until the context ends.
 	Follow(ctx context.Context, fn func(*witness.Deed), idle func()) error
 	// Drain waits until all deeds so far were told to who follows.
@@ -104,6 +106,7 @@ func (e *Engine) noteGroup(v *view, run int) {
 	if err != nil || group == 0 {
 		return // its processes are then called those of a container that is not known
 	}
+	e.watchBegins()
 	app, err := e.groupOf(v.ID).ID(cgroup.App)
 	if err == nil {
 		err = e.deps.Witness.Refresh()

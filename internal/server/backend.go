@@ -103,6 +103,7 @@ type streamBackend interface {
 	ContainerTTY(ref string) (bool, error)
 	ContainerLogs(ctx context.Context, ref string, o engine.LogsOptions, fn func(engine.LogEntry) error) error
 	ContainerStats(ctx context.Context, ref string, stream, oneShot bool, fn func(*api.Stats) error) error
+	ContainerUnwatched(ref string) ([]engine.Unwatched, error)
 	ContainerActivity(ctx context.Context, ref string) (list []activity.Entry, why, err error)
 	ContainerSamples(ctx context.Context, ref string, o engine.SamplesOptions, fn func(*api.Sample) error) error
 	ContainerAttach(ctx context.Context, ref string, o engine.AttachOptions, open func() (engine.Stream, error)) error

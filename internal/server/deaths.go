@@ -73,6 +73,9 @@ func deathForm(d *death.Record) api.Death {
 			out.Learned.Dirs = append(out.Learned.Dirs, api.LearnedDir(dir))
 		}
 	}
+	for _, g := range d.Unwatched {
+		out.Unwatched = append(out.Unwatched, api.TimeSpan(g))
+	}
 	for i := range d.Activity {
 		out.Activity = append(out.Activity, deathActivity(&d.Activity[i]))
 	}

@@ -415,6 +415,8 @@ func (f *fake) RegistrySearch(_ context.Context, _ string, limit int, _ engine.R
 	return []engine.RegistryFound{{Name: "a", StarCount: limit, IsOfficial: true}, {Name: "b", StarCount: 1}}, nil
 }
 
+func (f *fake) ContainerUnwatched(string) ([]engine.Unwatched, error) { return nil, nil }
+
 func (f *fake) ContainerActivity(context.Context, string) (list []activity.Entry, why, err error) {
 	return nil, nil, nil
 }

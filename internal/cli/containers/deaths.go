@@ -134,8 +134,12 @@ const causeWidth = 70
 // Cause is why it ended, in a line.
 func (r *deathRow) Cause() string {
 	text := visible(r.Text)
-	if r.short {
-		return formatter.Ellipsis(text, causeWidth)
+	note := ""
+	if n := len(r.Unwatched); n > 0 && !r.Unwatched[n-1].Until.Before(r.FinishedAt) {
+		note = " (not watched then)"
 	}
-	return text
+	if r.short {
+		return formatter.Ellipsis(text, causeWidth-len(note)) + note
+	}
+	return text + note
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/portholehq/porthole/api"
 	"github.com/portholehq/porthole/internal/record/activity"
+	"github.com/portholehq/porthole/internal/record/watch"
 )
 
 // maxRoutine are the last of those entries that tell of nothing unusual, such as a
@@ -70,4 +71,25 @@ func (l *line) deed(e *activity.Entry) {
 		l.add(api.TimelineEntry{Time: e.Time, Source: source, Kind: "dropped", Text: fmt.Sprintf("%d times more something happened before this, too fast to be recorded", e.Dropped), Run: e.Run})
 	}
 	l.add(api.TimelineEntry{Time: e.Time, Source: source, Kind: string(e.Kind), Text: e.Text(), Run: e.Run})
+}
+
+// unwatched adds the times in which nobody watched.
+func (l *line) unwatched() {
+	list, err := l.src.ContainerUnwatched(l.id)
+	l.unknown("when nobody watched it", err)
+	for _, u := range list {
+		l.gap(u.Gap, u.Run)
+	}
+}
+
+// gap tells of one at its begin, or where the time that was asked for begins in it.
+func (l *line) gap(g watch.Gap, run int) {
+	at := g.From
+	if at.Before(l.o.Since) && g.Until.After(l.o.Since) {
+		at = l.o.Since
+	}
+	l.add(api.TimelineEntry{
+		Time: at, Source: api.TimelineProcess, Kind: "unwatched", Run: run,
+		Text: g.Text() + ", as no daemon ran: programs, ends, signals and connections of that time are not known",
+	})
 }

@@ -45,8 +45,8 @@ var signs = []sign{
 // pause is the distance of samples from which on they are of different times.
 const pause = 5 * time.Second
 
-// watch follows one sign through the samples.
-type watch struct {
+// spell follows one sign through the samples.
+type spell struct {
 	on   bool
 	most float64
 	from time.Time
@@ -55,7 +55,7 @@ type watch struct {
 // samples adds the times in which figures were out of the ordinary, and jumps of
 // what the kernel counts.
 func (l *line) samples() {
-	watches := make([]watch, len(signs))
+	watches := make([]spell, len(signs))
 	var before *api.Sample
 	err := l.src.ContainerSamples(l.ctx, l.id, engine.SamplesOptions{Since: l.o.Since, Until: l.o.Until}, func(s *api.Sample) error {
 		gap := before != nil && s.Time.Sub(before.Time) > pause
@@ -88,14 +88,14 @@ func (l *line) samples() {
 	}
 }
 
-func (l *line) step(g *sign, w *watch, s *api.Sample) {
+func (l *line) step(g *sign, w *spell, s *api.Sample) {
 	value, known := g.of(s)
 	if !known {
 		return
 	}
 	switch {
 	case value >= g.bound && !w.on:
-		*w = watch{on: true, most: value, from: s.Time}
+		*w = spell{on: true, most: value, from: s.Time}
 		l.add(api.TimelineEntry{Time: s.Time, Source: api.TimelineSample, Kind: g.kind, Text: fmt.Sprintf(g.text, 100*value)})
 	case value >= g.bound:
 		w.most = max(w.most, value)
@@ -105,7 +105,7 @@ func (l *line) step(g *sign, w *watch, s *api.Sample) {
 }
 
 // end tells how long a sign was there.
-func (l *line) end(g *sign, w *watch, at time.Time) {
+func (l *line) end(g *sign, w *spell, at time.Time) {
 	if !w.on {
 		return
 	}

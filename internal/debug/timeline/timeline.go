@@ -35,6 +35,7 @@ type Source interface {
 	ContainerLogs(ctx context.Context, ref string, o engine.LogsOptions, fn func(engine.LogEntry) error) error
 	ContainerHealth(ref string) (*container.Health, []health.Result, error)
 	ContainerActivity(ctx context.Context, ref string) (list []activity.Entry, why, err error)
+	ContainerUnwatched(ref string) ([]engine.Unwatched, error)
 	ContainerSamples(ctx context.Context, ref string, o engine.SamplesOptions, fn func(*api.Sample) error) error
 }
 
@@ -109,6 +110,7 @@ func Collect(ctx context.Context, src Source, o Options) (*api.Timeline, error) 
 		l.health()
 		l.samples()
 		l.activity()
+		l.unwatched()
 	}
 	l.finish()
 	return l.out, ctx.Err()
@@ -259,6 +261,9 @@ func (l *line) death(d *death.Record) {
 	}
 	if l.live || d.Exec != "" {
 		return
+	}
+	for _, g := range d.Unwatched {
+		l.gap(g, d.Run)
 	}
 	for i := range d.Activity {
 		l.deed(&d.Activity[i])

@@ -20,6 +20,7 @@ import (
 	"github.com/portholehq/porthole/internal/record/activity"
 	"github.com/portholehq/porthole/internal/record/death"
 	"github.com/portholehq/porthole/internal/record/health"
+	"github.com/portholehq/porthole/internal/record/watch"
 )
 
 var began = time.Date(2026, 1, 2, 3, 4, 0, 0, time.UTC)
@@ -32,6 +33,8 @@ type records struct {
 	events  []event.Record
 	lines   int
 	deeds   []activity.Entry
+
+	unwatched []engine.Unwatched
 }
 
 func (r *records) Subject(ref string) (engine.Subject, error) {
@@ -75,6 +78,8 @@ func (r *records) ContainerLogs(_ context.Context, _ string, o engine.LogsOption
 func (r *records) ContainerHealth(string) (*container.Health, []health.Result, error) {
 	return nil, []health.Result{{End: at(12), ExitCode: 1, Output: "down\n", Status: "unhealthy", FailingStreak: 2}}, nil
 }
+
+func (r *records) ContainerUnwatched(string) ([]engine.Unwatched, error) { return r.unwatched, nil }
 
 func (r *records) ContainerActivity(context.Context, string) (list []activity.Entry, why, err error) {
 	return slices.Clone(r.deeds), nil, nil
@@ -214,5 +219,23 @@ func TestActivity(t *testing.T) {
 		if len(out.Entries) < maxRoutine+10 {
 			t.Errorf("only %s: %d entries", only, len(out.Entries))
 		}
+	}
+}
+
+// A time in which nobody watched is told of, also from its middle on.
+func TestUnwatched(t *testing.T) {
+	r := web()
+	r.unwatched = []engine.Unwatched{{Run: 1, Gap: watch.Gap{From: at(4), Until: at(9)}}}
+	for _, since := range []int{0, 6} {
+		out, err := Collect(t.Context(), r, Options{Container: "web", Since: at(since), Only: []string{"unwatched"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(out.Entries) != 1 || !out.Entries[0].Time.Equal(at(max(since, 4))) || !strings.Contains(out.Entries[0].Text, "(5s)") {
+			t.Errorf("since %d: %+v", since, out.Entries)
+		}
+	}
+	if out, err := Collect(t.Context(), r, Options{Container: "web", Since: at(10), Only: []string{"unwatched"}}); err != nil || len(out.Entries) != 0 {
+		t.Errorf("after it: %+v, %v", out, err)
 	}
 }

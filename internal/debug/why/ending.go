@@ -335,7 +335,11 @@ func killed(e *evidence) []api.Verdict {
 		return verdict("out-of-cpu-time", api.Likely, fmt.Sprintf("the kernel kills what has used as much processor time as --ulimit cpu allows, here %d s", limit),
 			evidence, "porthole run --ulimit cpu=SOFT:HARD …")
 	}
-	e.unknown = append(e.unknown, "which process sent "+name+": nothing recorded that; porthole info tells whether signals are watched here")
+	reason := "nothing recorded that; porthole info tells whether signals are watched here"
+	if e.endedUnwatched() {
+		reason = "no daemon ran then, so nobody watched"
+	}
+	e.unknown = append(e.unknown, "which process sent "+name+": "+reason)
 	return verdict("killed-from-outside", api.Certain, fmt.Sprintf("%s ended it, which neither the engine nor the kernel's memory killer sent: a process of the host, or in the container, did", name), evidence,
 		"look on the host for who kills: journalctl --since …, oomd, earlyoom, a service that stops its processes")
 }

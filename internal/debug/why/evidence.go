@@ -16,6 +16,7 @@ import (
 	"github.com/portholehq/porthole/internal/engine/state"
 	"github.com/portholehq/porthole/internal/event"
 	"github.com/portholehq/porthole/internal/record/death"
+	"github.com/portholehq/porthole/internal/record/watch"
 )
 
 // evidence is what the rules look at.
@@ -36,6 +37,7 @@ type evidence struct {
 	zombies []process     // that were zombies in both looks
 	cpu     map[int]float64
 
+	gaps    []watch.Gap // of the run, in which nobody watched
 	unknown []string
 }
 
@@ -70,6 +72,7 @@ func collect(ctx context.Context, src Source, o Options) (*evidence, error) {
 		return nil, err
 	}
 	e.read()
+	e.findGaps()
 	return e, nil
 }
 
@@ -143,6 +146,40 @@ func (e *evidence) read() {
 		e.unknown = append(e.unknown, "its samples cannot be read: "+err.Error())
 	}
 	e.look()
+}
+
+// maxGaps are told of.
+const maxGaps = 3
+
+// findGaps finds the times in which nobody watched its processes.
+func (e *evidence) findGaps() {
+	switch {
+	case e.death != nil:
+		e.gaps = e.death.Unwatched
+	case e.running():
+		list, err := e.src.ContainerUnwatched(e.id)
+		if err != nil {
+			e.unknown = append(e.unknown, "whether it was watched all the time: "+err.Error())
+		}
+		for _, u := range list {
+			if u.Run == e.run {
+				e.gaps = append(e.gaps, u.Gap)
+			}
+		}
+	}
+	told := e.gaps[max(0, len(e.gaps)-maxGaps):]
+	if n := len(e.gaps) - len(told); n > 0 {
+		e.unknown = append(e.unknown, fmt.Sprintf("what its processes did in %d times before, in which no daemon ran: porthole timeline --only unwatched %s", n, e.name))
+	}
+	for _, g := range told {
+		e.unknown = append(e.unknown, "what its processes did, who signalled them and whom they connected to: "+g.Text()+", as no daemon ran")
+	}
+}
+
+// endedUnwatched tells that nobody watched when it ended.
+func (e *evidence) endedUnwatched() bool {
+	n := len(e.gaps)
+	return e.death != nil && n > 0 && !e.gaps[n-1].Until.Before(e.death.Finished)
 }
 
 // maxProcesses are looked at.

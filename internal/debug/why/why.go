@@ -32,6 +32,7 @@ type Source interface {
 	ContainerQueries(ctx context.Context, ref string) (keeper.Queries, error)
 	LookIntoFiles(ctx context.Context, ref string, fn func(engine.OpenFiles)) error
 	Events(ctx context.Context, o engine.EventsOptions, fn engine.EventFunc) error
+	ContainerUnwatched(ref string) ([]engine.Unwatched, error)
 	Operations(ref string) ([]engine.Operation, error)
 	VolumeUsers(volume, but string) []string
 }

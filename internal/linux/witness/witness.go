@@ -85,6 +85,7 @@ type Witness struct {
 	reader *ringbuf.Reader
 	boot   uint64 // both clocks at one time
 	now    time.Time
+	began  time.Time // when all programs were there
 	drains drains
 }
 
@@ -144,7 +145,16 @@ func (w *Witness) begin(spec *ebpf.CollectionSpec) error {
 	if l, w.oom = bpf.Attach(w.set.Programs[bpfProgMarkVictim], spec.Programs[bpfProgMarkVictim]); w.oom == nil {
 		w.links = append(w.links, l)
 	}
+	w.began = time.Now()
 	return nil
+}
+
+// Began is when the watch began. A nil Witness has the zero time.
+func (w *Witness) Began() time.Time {
+	if w == nil {
+		return time.Time{}
+	}
+	return w.began
 }
 
 // refresh tells the program which group the parent is now.
@@ -361,6 +371,13 @@ func (p *Pending) Wait(ctx context.Context) (*Witness, error) {
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
+}
+
+// Began waits until the watch has begun, and tells when that was, or why there is
+// none.
+func (p *Pending) Began(ctx context.Context) (time.Time, error) {
+	w, err := p.Wait(ctx)
+	return w.Began(), err
 }
 
 // Close waits for the opening to end, and ends the watch.

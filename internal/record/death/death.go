@@ -21,6 +21,7 @@ import (
 	"github.com/portholehq/porthole/internal/event"
 	"github.com/portholehq/porthole/internal/record/activity"
 	"github.com/portholehq/porthole/internal/record/sample"
+	"github.com/portholehq/porthole/internal/record/watch"
 )
 
 // Version of the documents. Fields may be added without a new one.
@@ -73,6 +74,10 @@ type Record struct {
 	// Activity are the last things that happened to processes of the run and may tell
 	// why it ended, where the kernel told.
 	Activity []activity.Entry `json:"activity,omitempty"`
+
+	// Unwatched are the times of it in which nobody watched what its processes do and
+	// who signals them, as no daemon ran: what happened then is not in Activity and Sender.
+	Unwatched []watch.Gap `json:"unwatched,omitempty"`
 
 	OOMKills []OOMKill `json:"oom_kills,omitempty"` // during the whole run
 	// OOMCount is what the kernel counted, which may be more than it told of.
