@@ -64,6 +64,7 @@ func (blind) Signal(int, syscall.Signal, time.Time) (witness.Signal, bool) {
 func (blind) Follow(context.Context, func(*witness.Deed), func()) error {
 	return errors.New("there is no way")
 }
+
 func (blind) Began(context.Context) (time.Time, error) {
 	return time.Time{}, errors.New("there is no way")
 }

@@ -148,13 +148,47 @@ func begin(t *testing.T, images ...string) bed.Snapshot {
 			t.Fatal(err)
 		}
 	}
-	before, err := daemon.Snapshot()
+	before, err := snapshot(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	logged := len(daemon.LogTail(1 << 30))
 	t.Cleanup(func() { tidy(t, before, logged) })
 	return before
+}
+
+// snapshot tells what there is, once the daemon watches what processes do: it has more descriptors then.
+func snapshot(ctx context.Context) (bed.Snapshot, error) {
+	if signalsWatched() != nil {
+		return daemon.Snapshot()
+	}
+	ctx, cancel := context.WithTimeout(ctx, settling)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if watches(daemon.Pid()) {
+			return daemon.Snapshot()
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return bed.Snapshot{}, errors.New("the daemon does not begin to watch what processes do")
+		}
+	}
+}
+
+// watches tells that the programs are attached by which a daemon watches.
+func watches(pid int) bool {
+	const programs = 4 // a fifth is only where the kernel has its tracepoint
+	found, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+	n := 0
+	for _, fd := range found {
+		if what, err := os.Readlink(fd); err == nil && what == "anon_inode:bpf_link" {
+			n++
+		}
+	}
+	return n >= programs
 }
 
 // settled returns what is left after waiting for it to go.
@@ -238,7 +272,7 @@ var signalsWatched = sync.OnceValue(func() error {
 
 // setup prepares one script, and what is checked after it.
 func setup(t *testing.T, env *testscript.Env, cli string) error {
-	before, err := daemon.Snapshot()
+	before, err := snapshot(t.Context())
 	if err != nil {
 		return fmt.Errorf("%w\n%s", err, daemon.LogTail(4096))
 	}
