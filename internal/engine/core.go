@@ -34,7 +34,7 @@ type Engine struct {
 	operations *operations
 	pins       *pinboard
 	deaths     *deathLog
-	recorded   map[death.Run]bool // when the daemon started; nil: it does not matter what is missing
+	recorded   recordedDeaths // when the daemon started
 	kernel     kernelLog
 	host       hostFacts
 	mapper     mapper

@@ -430,8 +430,9 @@ func (e *Engine) deathWithout(c *ctr, v *view, exit Exit, absent bool) {
 func (e *Engine) recordMissing(c *ctr) {
 	v := c.view()
 	run, ok := v.Life.Last()
-	if e.recorded == nil || !ok || run.FinishedAt.IsZero() || e.recorded[death.Run{Container: c.id, Number: run.Number}] ||
-		time.Since(run.FinishedAt) > e.deaths.store.MaxAge() {
+	known := e.recorded
+	if known.runs == nil || !ok || run.FinishedAt.IsZero() || run.FinishedAt.Before(known.since) ||
+		known.runs[death.Run{Container: c.id, Number: run.Number}] {
 		return
 	}
 	if run.StartedAt.IsZero() {
@@ -445,18 +446,21 @@ func (e *Engine) recordMissing(c *ctr) {
 	e.deathWithout(c, v, exit, false)
 }
 
-// knownDeaths are the runs that have a record; nil where a missing one would mean nothing.
-func (e *Engine) knownDeaths() map[death.Run]bool {
+// recordedDeaths are the runs that have a record, of those that ended at since or later: an older record may have been
+// removed. Nil runs: they are not known.
+type recordedDeaths struct {
+	runs  map[death.Run]bool
+	since time.Time
+}
+
+func (e *Engine) knownDeaths() recordedDeaths {
 	if e.deaths.store == nil {
-		return nil
+		return recordedDeaths{}
 	}
-	runs, full, err := e.deaths.store.Known()
+	runs, since, err := e.deaths.store.Known()
 	if err != nil {
 		e.log.Warn("death records were not compared with the containers", "err", err)
-		return nil
+		return recordedDeaths{}
 	}
-	if full {
-		return nil
-	}
-	return runs
+	return recordedDeaths{runs, since}
 }

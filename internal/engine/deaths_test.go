@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -137,6 +138,33 @@ func TestMissingDeathIsMadeUpFor(t *testing.T) {
 	w.open()
 	if got := w.causes(DeathsOptions{}); len(got) != 1 {
 		t.Errorf("after another start: %v", got)
+	}
+}
+
+// So it does when there are as many records as there may be, but not for one that was removed to make room.
+func TestMissingDeathOfFullStore(t *testing.T) {
+	w := newWorld(t)
+	w.close()
+	w.deathBounds = death.Options{MaxCount: 2}
+	w.open()
+	w.runtime.programs["fail"] = func(t *fakeTask) { t.end(Exit{Code: 7, Observed: true}) }
+	for _, name := range []string{"old", "first", "second", "lost"} {
+		id := w.create(name, nil, "fail")
+		w.start(id)
+		w.wait(id, container.WaitConditionNotRunning)
+	}
+	w.close()
+	files, err := filepath.Glob(filepath.Join(w.dir, "deaths", "*")) // the oldest first
+	if err != nil || len(files) != 4 {
+		t.Fatal(files, err)
+	}
+	// As after a kill: "lost" ended last, "old" made room.
+	if err := errors.Join(os.Remove(files[0]), os.Remove(files[3])); err != nil {
+		t.Fatal(err)
+	}
+	w.open()
+	if diff := cmp.Diff([]string{"lost 1 failed", "second 1 failed", "first 1 failed"}, w.causes(DeathsOptions{})); diff != "" {
+		t.Errorf("records (-want +got):\n%s", diff)
 	}
 }
 

@@ -569,12 +569,13 @@ func (noDevices) Propagation(string) (string, bool, bool, error) { return "/", t
 // world is an engine on fakes.
 type world struct {
 	*Engine
-	t       testing.TB
-	dir     string
-	runtime *fakeRuntime
-	images  *fakeImages
-	network *fakeNetworks
-	grace   time.Duration // see Config.UnstartedGrace
+	t           testing.TB
+	dir         string
+	runtime     *fakeRuntime
+	images      *fakeImages
+	network     *fakeNetworks
+	grace       time.Duration // see Config.UnstartedGrace
+	deathBounds death.Options
 }
 
 func newWorld(t testing.TB) *world {
@@ -613,7 +614,7 @@ func (w *world) openUnsettled() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	deaths, err := death.Open(filepath.Join(w.dir, "deaths"), death.Options{})
+	deaths, err := death.Open(filepath.Join(w.dir, "deaths"), w.deathBounds)
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -435,3 +435,19 @@ func TestTexts(t *testing.T) {
 		})
 	}
 }
+
+// TestKnown: of a full store only what ended before its oldest record may have been removed.
+func TestKnown(t *testing.T) {
+	s := openStore(t, t.TempDir(), Options{MaxCount: 2, MaxAge: 100 * 365 * 24 * time.Hour})
+	write(t, s, at(5, "c1", 1, ""))
+	write(t, s, at(1, "c1", 1, "e1")) // counts for execs
+	runs, since, err := s.Known()
+	if err != nil || len(runs) != 1 || !runs[Run{"c1", 1}] || since.After(epoch) {
+		t.Errorf("with room for one more: %v since %v, %v", runs, since, err)
+	}
+	write(t, s, at(7, "c2", 4, ""))
+	runs, since, err = s.Known()
+	if want := epoch.Add(5 * time.Second); err != nil || len(runs) != 2 || !since.Equal(want) {
+		t.Errorf("full: %v since %v, %v, want two since %v", runs, since, err, want)
+	}
+}

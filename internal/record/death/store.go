@@ -237,17 +237,22 @@ func keyOf(r *Record) key {
 	return key{time: max(r.Finished.UnixNano(), 0), container: r.Container, run: r.Run, exec: r.Exec}
 }
 
-// Known returns the runs of containers that have a record, and whether older ones
-// may have been removed to make room.
-func (s *Store) Known() (runs map[Run]bool, full bool, err error) {
-	keys, err := s.keys()
-	runs = map[Run]bool{}
+// Known returns the runs of containers that have a record, and the time before
+// which records may have been removed: for their age or, when there are as many as
+// there may be, to make room.
+func (s *Store) Known() (runs map[Run]bool, since time.Time, err error) {
+	keys, err := s.keys() // newest first
+	runs, since = map[Run]bool{}, time.Now().Add(-s.options.MaxAge)
 	for _, k := range keys {
-		if k.exec == "" {
-			runs[Run{k.container, k.run}] = true
+		if k.exec != "" {
+			continue
+		}
+		runs[Run{k.container, k.run}] = true
+		if ended := time.Unix(0, k.time); len(runs) == s.options.MaxCount && ended.After(since) {
+			since = ended
 		}
 	}
-	return runs, len(runs) >= s.options.MaxCount, err
+	return runs, since, err
 }
 
 // Run names one run of a container.
@@ -255,9 +260,6 @@ type Run struct {
 	Container string
 	Number    int
 }
-
-// MaxAge is how long records are kept.
-func (s *Store) MaxAge() time.Duration { return s.options.MaxAge }
 
 // List goes through the records, newest first. A document that cannot be read is
 // an error in its place, and the next one follows. Records that are removed
