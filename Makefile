@@ -7,6 +7,7 @@
 #   make hostile      attacks the engine in all known ways, and tells what came of it
 #   make load         500 containers, 2,000 cycles, 200 clients that follow, and what each costs
 #   make soak         all kinds of work for 20 minutes; dist/soak.md tells what the daemon held
+#   make crash        kills the daemon 200 times under a load, and counts what is lost
 #   make bpf          makes the eBPF objects anew, after a change of their C
 #   make lint unit e2e conform uml compose buildx oci test-images bench clean
 
@@ -33,7 +34,7 @@ GOBUILD := go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
 
 GOTOOL := go tool -modfile=tools/go.mod
 
-.PHONY: build toolbox install man demo test lint unit e2e conform uml hostile load soak bpf compose buildx delve oci test-images test-tools bench clean check-go FORCE
+.PHONY: build toolbox install man demo test lint unit e2e conform uml hostile load soak crash bpf compose buildx delve oci test-images test-tools bench clean check-go FORCE
 
 build: bin/porthole bin/porthole-build bin/portholed bin/porthole-shim bin/porthole-oci
 
@@ -66,7 +67,7 @@ test: build
 lint: check-go
 	@bash tools/lint.sh
 
-unit e2e conform uml hostile: build
+unit e2e conform uml hostile crash: build
 	@bash test/run.sh $@
 
 load: export PORTHOLE_TEST_LOAD_CYCLES ?= 2000

@@ -7,6 +7,7 @@
 #   conform  test/conform: the OCI's validation programs, against porthole-oci
 #   hostile  test/hostile: attacks on the engine
 #   load   test/load: many containers, clients and works at once
+#   crash  test/crash: kills the daemon 200 times under a load, or PORTHOLE_TEST_CRASH times; e2e does a few
 #   uml    test/uml: the core of it on another kernel, with cgroup v2
 #
 # Asks for root by sudo. Ends with a list of what was skipped, and why.
@@ -68,7 +69,15 @@ e2e() {
     PORTHOLE_TEST_BUILDX=$(sh test/buildx/build.sh)
     PORTHOLE_TEST_DELVE=$(sh test/delve/build.sh)
     export PORTHOLE_TEST_COMPOSE PORTHOLE_TEST_BUILDX PORTHOLE_TEST_DELVE
-    go test -count 1 -timeout 40m ./test/script/...
+    local status=0
+    go test -count 1 -timeout 40m ./test/script/... || status=$?
+    go test -count 1 -timeout 5m ./test/crash || status=$?
+    return "$status"
+}
+
+crash() {
+    test/images/make-images.sh -u "$images"
+    PORTHOLE_TEST_CRASH=${PORTHOLE_TEST_CRASH:-200} go test -v -count 1 -timeout 90m ./test/crash
 }
 
 conform() {
