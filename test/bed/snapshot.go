@@ -29,7 +29,10 @@ type Snapshot struct {
 // Snapshot tells what there is now.
 func (d *Daemon) Snapshot() (Snapshot, error) {
 	var s Snapshot
-	var err error
+	err := d.awaitWatch()
+	if err != nil {
+		return s, err
+	}
 	if s.Processes, err = processes(); err != nil {
 		return s, err
 	}

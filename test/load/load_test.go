@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/portholehq/porthole/client"
-	"github.com/portholehq/porthole/internal/linux/witness"
 	"github.com/portholehq/porthole/internal/testenv"
 	"github.com/portholehq/porthole/test/bed"
 )
@@ -58,9 +57,6 @@ func TestMain(m *testing.M) {
 		if _, err := d.Porthole(ctx, "run", "--rm", "busybox", "true"); err != nil {
 			return nil, errors.Join(err, d.Close())
 		}
-		if err := watched(ctx, d); err != nil {
-			return nil, errors.Join(err, d.Close())
-		}
 		c, err := client.New(client.Options{Host: d.Host()})
 		if err != nil {
 			return nil, errors.Join(err, d.Close())
@@ -72,36 +68,6 @@ func TestMain(m *testing.M) {
 			}
 		}, nil
 	})
-}
-
-// watched waits until the daemon has its programs in the kernel, which the first
-// container has it load, where the kernel takes them.
-func watched(ctx context.Context, d *bed.Daemon) error {
-	w, err := witness.Open(func() (uint64, error) { return 1, nil })
-	if err != nil {
-		return nil // neither does the daemon
-	}
-	if err := w.Close(); err != nil {
-		return err
-	}
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		links, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", d.Pid()))
-		if err != nil {
-			return err
-		}
-		for _, l := range links {
-			if text, _ := os.Readlink(l); text == "anon_inode:bpf_link" {
-				return nil
-			}
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return errors.New("the daemon loads no programs into the kernel")
-		}
-	}
 }
 
 // figures are what was measured.
