@@ -20,7 +20,9 @@ const (
 // /porthole/containers/{name}/trace, which is a stream of JSON values.
 //
 // The trace goes on until the client ends the body of its request, so many events
-// (count) or seconds have come, or the container ends.
+// (count) or seconds have come, or the container ends. With last (a duration; 0: all) or
+// run (a number) it is of what the black box of a run has kept, of a container that may
+// be gone, and ends by itself.
 type TraceEvent struct {
 	Kind string    `json:"Kind"`
 	Time time.Time `json:"Time"` // when it began
@@ -40,6 +42,9 @@ type TraceEvent struct {
 	Errno  string `json:"Errno,omitempty"`
 	// Denied tells that it was refused at its door, as a seccomp profile does.
 	Denied bool `json:"Denied,omitempty"`
+	// Unfinished tells that the thread has ended in the midst of it, as in exit_group,
+	// or is in it still: there is no result. Of a black box only.
+	Unfinished bool `json:"Unfinished,omitempty"`
 	// TookNanoseconds is how long a call took, or a process lived.
 	TookNanoseconds int64 `json:"TookNanoseconds,omitempty"`
 
@@ -74,7 +79,21 @@ type TraceEvent struct {
 	Lost uint64     `json:"Lost,omitempty"` // of lost, and in all of end
 	Sent uint64     `json:"Sent,omitempty"` // of end: those that were not lost
 	Sums []TraceSum `json:"Sums,omitempty"`
+	Box  *TraceBox  `json:"Box,omitempty"` // of begin, where a black box tells
 	Why  string     `json:"Why,omitempty"` // of end, and of lost where it is known
+}
+
+// TraceBox is the black box of a run (run --blackbox), which tells of what was, in
+// place of a trace of what is (query parameters last and run).
+type TraceBox struct {
+	Run   int       `json:"Run"`
+	Since time.Time `json:"Since"`
+	// Late tells that the run had begun before Since, under a daemon that has ended: what
+	// it did until then is missing.
+	Late  bool      `json:"Late,omitempty"`
+	Ended time.Time `json:"Ended,omitzero"` // the run; zero: it goes on
+	Kept  int       `json:"Kept"`           // how many events there are, with those that are not told
+	Seen  uint64    `json:"Seen"`           // how many there were: the oldest make way
 }
 
 // Who has told of a question.

@@ -25,6 +25,12 @@ type TraceOptions struct {
 	Summary  bool          // count calls, and tell of none
 	Count    int           // end after so many events; 0: no end
 	Duration time.Duration // in whole seconds; 0: no end
+
+	// Box asks for what the black box of a run has kept, in place of what is done from now
+	// on; the container may be gone, and the answer ends by itself.
+	Box  bool
+	Last time.Duration // before the end of the run, or before now if it goes on; 0: all
+	Run  int           // 0: the one that goes on, or the last one
 }
 
 func (o TraceOptions) query() string {
@@ -47,10 +53,16 @@ func (o TraceOptions) query() string {
 			q.Set(key, strconv.Itoa(n))
 		}
 	}
+	if o.Box {
+		q.Set("last", o.Last.String())
+		if o.Run != 0 {
+			q.Set("run", strconv.Itoa(o.Run))
+		}
+	}
 	return q.Encode()
 }
 
-// Trace calls fn with what the processes of a running container do, until it ends,
+// Trace calls fn with what the processes of a container do, until it ends,
 // what was wanted is there, end is closed, or fn gives an error, which is
 // returned. After end is closed, what the daemon has seen so far still comes. When
 // ctx ends the stream breaks off.

@@ -419,6 +419,7 @@ var ours = regexp.MustCompile(`(?s)` + strings.Join([]string{
 	`  timeline +Show [^\n]*\n`,
 	`  trace +Follow [^\n]*\n`,
 	`      --log-denials .*?"why" to tell\n`,
+	`      --blackbox .*?its\s+end\n`,
 	`; with\s+=learn leave it .*?would need`,
 	`  debug +Open [^\n]*\n`,
 	`      --(cmd|once) [^\n]*(\n {20,}[^\n]*)*\n`,

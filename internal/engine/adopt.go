@@ -19,6 +19,7 @@ import (
 
 	"github.com/portholehq/porthole/internal/engine/state"
 	"github.com/portholehq/porthole/internal/event"
+	"github.com/portholehq/porthole/internal/linux/calltrace"
 )
 
 // adoptionsAtOnce bounds how many shims are asked at the same time. Most of an adoption is waiting.
@@ -333,6 +334,7 @@ func (e *Engine) takeUp(c *ctr, task Task) {
 	e.startProbes(c)
 	e.noteGroup(c.view(), c.view().Life.Run)
 	c.denials.Store(e.logDenials(c.view(), true))
+	c.box.Store(e.record(c.view(), calltrace.Amidst))
 	e.goWork(func() { e.watch(c, task, settled) })
 }
 

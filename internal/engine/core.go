@@ -34,6 +34,7 @@ type Engine struct {
 	operations *operations
 	pins       *pinboard
 	deaths     *deathLog
+	recording  recording
 	recorded   recordedDeaths // when the daemon started
 	kernel     kernelLog
 	host       hostFacts
@@ -137,6 +138,7 @@ func (e *Engine) shutdown(ctx context.Context) error {
 	defer e.gaps.Close()
 	defer e.mapper.close()
 	defer e.releaseTasks()
+	defer e.endBoxes()
 	done := make(chan struct{})
 	go func() { e.work.Wait(); close(done) }()
 	select {

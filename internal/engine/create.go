@@ -122,8 +122,10 @@ func (n *creation) decide(ctx context.Context, name string, req container.Create
 	rec.Life.Status = container.StateCreated
 	warnings, err := spec.Validate(n.e.deps.Host, &config, rec.HostConfig)
 	n.warnings = append(n.warnings, warnings...)
-	if w := n.e.denialsWarning(rec.HostConfig.Annotations); w != "" {
-		n.warnings = append(n.warnings, w)
+	for _, w := range []string{n.e.denialsWarning(rec.HostConfig.Annotations), n.e.blackBoxWarning(rec.HostConfig.Annotations)} {
+		if w != "" {
+			n.warnings = append(n.warnings, w)
+		}
 	}
 	if err != nil {
 		return err

@@ -17,6 +17,7 @@ import (
 	"github.com/portholehq/porthole/internal/engine/state"
 	"github.com/portholehq/porthole/internal/event"
 	"github.com/portholehq/porthole/internal/record/activity"
+	"github.com/portholehq/porthole/internal/record/blackbox"
 	"github.com/portholehq/porthole/internal/record/death"
 	"github.com/portholehq/porthole/internal/record/sample"
 	"github.com/portholehq/porthole/internal/runtime"
@@ -40,7 +41,8 @@ type deathLog struct {
 // little later.
 type pendingDeath struct {
 	log  *deathLog
-	rec  *death.Record // not changed any more once done is closed
+	rec  *death.Record  // not changed any more once done is closed
+	box  *blackbox.Kept // what its black box has kept; nil: it had none
 	done chan struct{}
 }
 
@@ -101,6 +103,11 @@ func (d *deathLog) write(failed func(*death.Record, error)) {
 		if p == nil {
 			return
 		}
+		if p.box != nil {
+			if err := d.store.WriteCalls(p.rec, p.box); err != nil {
+				failed(p.rec, err)
+			}
+		}
 		if err := d.store.Write(p.rec); err != nil {
 			failed(p.rec, err)
 		}
@@ -122,6 +129,19 @@ func (d *deathLog) next() *pendingDeath {
 		}
 	}
 	return nil
+}
+
+// calls is what the black box has kept of a run, whose record list has given. Without one the error is death.ErrNotFound.
+func (d *deathLog) calls(r *death.Record) (*blackbox.Kept, error) {
+	d.mu.Lock()
+	pending := slices.Clone(d.pending)
+	d.mu.Unlock()
+	for _, p := range pending {
+		if p.rec == r && p.box != nil {
+			return p.box, nil
+		}
+	}
+	return d.store.Calls(r)
 }
 
 // completeWait is how long a reader waits for a record to be completed.
@@ -218,6 +238,7 @@ type remains struct {
 	activity []activity.Entry
 	learned  *death.Learned
 	core     *death.Core
+	box      *blackbox.Kept
 }
 
 // gatherRemains reads it. It takes well below a millisecond, unless the container is to learn, and may go on while other things of the run are cleared away.

@@ -60,6 +60,7 @@ func (e *Engine) lastKills(c *ctr, task Task) {
 // for that of endsWhole.
 func (e *Engine) exited(c *ctr, task Task, settled chan struct{}) {
 	exit := task.Exit()
+	c.box.Load().stop()
 	c.stopProbes()
 	before := c.view()
 	ctx := behalf(before.endedBy(exit))
@@ -94,11 +95,18 @@ func (e *Engine) exited(c *ctr, task Task, settled chan struct{}) {
 	e.stopSampling(c.id) // its hold on the network namespace must go before what clear takes away
 	left := make(chan remains, 1)
 	core := coreState(rec.Exit.Core)
-	go func() { left <- e.gatherRemains(before, core) }()
+	go func() {
+		last := e.gatherRemains(before, core)
+		last.box = e.takeBox(c)
+		left <- last
+	}()
 	e.disconnect(ctx, c, before)
 	last := <-left // before a removal takes away what it reads
 	pending.complete(func(r *death.Record) {
 		r.LastLines, r.LastSamples, r.Learned, r.Core, r.Activity = last.lines, last.samples, last.learned, last.core, last.activity
+		if last.box != nil {
+			r.Box, pending.box = last.box.Summary(), last.box
+		}
 	})
 	e.goWork(func() {
 		e.clear(c, task)

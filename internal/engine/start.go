@@ -20,6 +20,7 @@ import (
 
 	"github.com/portholehq/porthole/internal/engine/state"
 	"github.com/portholehq/porthole/internal/event"
+	"github.com/portholehq/porthole/internal/linux/calltrace"
 	"github.com/portholehq/porthole/internal/linux/holders"
 	linuxmount "github.com/portholehq/porthole/internal/linux/mount"
 	"github.com/portholehq/porthole/internal/network"
@@ -200,6 +201,11 @@ func (s *starting) run(ctx context.Context) error {
 	if denials := s.e.logDenials(s.v, false); denials != nil {
 		s.steps.AddFunc(denials.end)
 		s.c.denials.Store(denials)
+	}
+	box := s.e.record(s.v, calltrace.Before)
+	s.c.box.Store(box) // also none: that of the last run is gone
+	if box != nil {
+		s.steps.Add(box.end)
 	}
 	defer s.c.going()()
 	if err := s.task.Start(ctx); err != nil {

@@ -99,6 +99,7 @@ type ctr struct {
 	adopting sync.Mutex
 	kills    oomKills
 	denials  atomic.Pointer[denialLog] // of the present or last run; nil: they are not logged
+	box      atomic.Pointer[blackBox]  // as denials; nil: it has none
 	step     *step.Step                // of a build, of which it is the container; nil: it is one by itself
 
 	mu      sync.Mutex // guards what follows, and writes of snap

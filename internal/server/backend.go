@@ -80,6 +80,7 @@ type containerBackend interface {
 	Deaths(o engine.DeathsOptions) ([]*death.Record, error)
 	Subject(ref string) (engine.Subject, error)
 	Trace(ref string) (t engine.TraceTarget, release func(), err error)
+	Recorded(ref string, run int) (*engine.Recorded, error)
 	TraceQueries(ref string) (t engine.QueriesTarget, release func(), err error)
 	VolumeUsers(volume, but string) []string
 	LastLines(ref string) ([]death.Line, error)

@@ -22,6 +22,9 @@ func (s *Server) trace(r *request) error {
 	if err != nil {
 		return err
 	}
+	if r.form.Has("last") || r.form.Has("run") {
+		return s.traceLast(r, o)
+	}
 	ctx, cancel := s.endless(r)
 	defer cancel()
 	if r.http.ContentLength != 0 {
@@ -40,6 +43,39 @@ func (s *Server) trace(r *request) error {
 		}
 		return err
 	})
+	if errors.Is(err, errClientGone) || r.ctx().Err() != nil {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return w.flush()
+}
+
+// traceLast tells of what a black box has kept.
+func (s *Server) traceLast(r *request, o trace.Options) (err error) {
+	last := trace.LastOptions{Options: o}
+	if text := r.form.Get("last"); text != "" {
+		if last.Last, err = time.ParseDuration(text); err != nil {
+			return invalid(`invalid value for "last": %w`, err)
+		}
+	}
+	if last.Run, _, err = r.number("run"); err != nil {
+		return err
+	}
+	// Not before there is something to tell: a refusal may take longer than the writer waits with the headers.
+	var w *lazyWriter
+	var out jsonStream
+	err = trace.Last(s.backend, last, func(e *api.TraceEvent) error {
+		if w == nil {
+			w = newLazyWriter(r.w, func() { r.w.Header().Set("Content-Type", "application/x-ndjson") })
+			out = jsonStream{w: w}
+		}
+		return out.write(e)
+	})
+	if w != nil {
+		defer w.stop()
+	}
 	if errors.Is(err, errClientGone) || r.ctx().Err() != nil {
 		return nil
 	}

@@ -119,5 +119,5 @@ func TestGuide(t *testing.T) {
 // watches tells whether a block needs a kernel that can be watched.
 func (b *guideBlock) watches() bool {
 	text := strings.Join(b.commands, "\n")
-	return strings.Contains(text, "porthole trace") || strings.Contains(text, "--log-denials")
+	return strings.Contains(text, "porthole trace") || strings.Contains(text, "--log-denials") || strings.Contains(text, "--blackbox")
 }

@@ -30,7 +30,7 @@ func NewTrace(a *command.App) *cobra.Command {
 	o := traceOptions{}
 	cmd := &cobra.Command{
 		Use:   "trace [OPTIONS] [calls|dns|exec|open|signal|tcp] CONTAINER",
-		Short: "Follow the system calls, programs, signals, connections or name queries of a running container",
+		Short: "Follow the system calls, programs, signals, connections or name queries of a running container, or tell of the last ones",
 		Long: `Follow what all processes of a running container do, from outside: nothing in it is stopped or changed.
 
   porthole trace web                        all system calls, as strace prints them
@@ -45,12 +45,20 @@ func NewTrace(a *command.App) *cobra.Command {
   porthole trace dns web                    names that are looked up, whom that asks, and what it gets
   porthole trace dns --failed web           only those without an answer, or with an error
 
+Of a container that was started with --blackbox its last 4,096 system calls, programs, ends and signals are kept, and
+can be shown after its end as well, also if it was removed:
+
+  porthole trace --last 5s web              what it did in the 5 s before its end, or before now if it runs
+  porthole trace --last 1h --failed web     what failed
+  porthole trace --run 2 -n 50 web          the last 50 of its second run
+
 The time in front of a line is when it began; [PID] is as in the container. Ctrl-C ends.`,
 		Args: command.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 2 {
 				o.View = args[0]
 			}
+			o.Box = cmd.Flags().Changed("last") || cmd.Flags().Changed("run")
 			return o.run(cmd.Context(), a, args[len(args)-1])
 		},
 		ValidArgsFunction: func(cmd *cobra.Command, args []string, start string) ([]string, cobra.ShellCompDirective) {
@@ -72,6 +80,8 @@ The time in front of a line is when it began; [PID] is as in the container. Ctrl
 	set.BoolVarP(&o.Summary, "summary", "c", false, "Count system calls, and print a table at the end")
 	set.IntVarP(&o.Count, "count", "n", 0, "End after so many lines")
 	set.DurationVar(&o.Duration, "for", 0, "End after so long, as in 30s")
+	set.DurationVar(&o.Last, "last", 0, "Tell what its black box has kept of so long before its end or now; 0: all")
+	set.IntVar(&o.Run, "run", 0, "Tell what its black box has kept of the run with this number; 0: the last one")
 	set.StringVarP(&o.output, "output", "o", "text", `Format: "text", or "json" with one value for each line`)
 	_ = cmd.RegisterFlagCompletionFunc("output", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		return []string{"json", "text"}, cobra.ShellCompDirectiveNoFileComp
@@ -80,7 +90,7 @@ The time in front of a line is when it began; [PID] is as in the container. Ctrl
 }
 
 func (o *traceOptions) run(ctx context.Context, a *command.App, name string) error {
-	for flag, n := range map[string]int{"--count": o.Count, "--for": int(o.Duration), "--slow": int(o.Slow)} {
+	for flag, n := range map[string]int{"--count": o.Count, "--for": int(o.Duration), "--slow": int(o.Slow), "--last": int(o.Last), "--run": o.Run} {
 		if n < 0 {
 			return fmt.Errorf("invalid argument: %s must not be negative", flag)
 		}
@@ -90,6 +100,9 @@ func (o *traceOptions) run(ctx context.Context, a *command.App, name string) err
 	}
 	if o.Summary && o.Count > 0 {
 		return errors.New("conflicting options: --summary prints no lines that --count could end")
+	}
+	if o.Box && o.Duration > 0 {
+		return errors.New("conflicting options: --for is how long to follow it, and --last and --run tell of what was")
 	}
 	c, err := a.Client()
 	if err != nil {
@@ -117,6 +130,10 @@ func (o *traceOptions) text(a *command.App, name string) func(*api.TraceEvent) e
 		var err error
 		switch e.Kind {
 		case api.TraceBegin:
+			if e.Box != nil {
+				_, err = fmt.Fprintln(a.Err, boxText(name, e.Box))
+				break
+			}
 			_, err = fmt.Fprintf(a.Err, "tracing %s%s, Ctrl-C ends\n", name, sourcesText(e.Sources))
 		case api.TraceLost:
 			if e.Why != "" {
@@ -130,7 +147,9 @@ func (o *traceOptions) text(a *command.App, name string) func(*api.TraceEvent) e
 			if o.Summary {
 				err = traceTable(a.Out, sums)
 			}
-			if e.Lost > 0 {
+			if e.Lost > 0 && o.Box {
+				_, _ = fmt.Fprintf(a.Err, "%d calls were lost: there was no memory for them\n", e.Lost)
+			} else if e.Lost > 0 {
 				_, _ = fmt.Fprintf(a.Err, "%d events were told, %d dropped\n", e.Sent, e.Lost)
 			}
 			if e.LeftOut > 0 {
@@ -159,6 +178,9 @@ func traceLine(e *api.TraceEvent) string {
 	switch e.Kind {
 	case api.TraceCall:
 		line := head + " " + e.Call + e.Args + " = " + e.Result
+		if e.Unfinished {
+			return line
+		}
 		if e.Denied {
 			return line + " (refused by seccomp)"
 		}
@@ -183,6 +205,21 @@ func traceLine(e *api.TraceEvent) string {
 		return head + " " + queryText(e.DNS) + fmt.Sprintf(" <%.6f> (%s)", time.Duration(e.TookNanoseconds).Seconds(), e.DNS.Source)
 	}
 	return head + " " + e.Kind
+}
+
+// boxText tells which black box it is, and what it has not kept.
+func boxText(name string, b *api.TraceBox) string {
+	text := fmt.Sprintf("the black box of %s, run %d: %d events", name, b.Run, b.Kept)
+	if more := b.Seen - min(b.Seen, uint64(b.Kept)); more > 0 {
+		text += fmt.Sprintf(", and %d older ones have made way", more)
+	}
+	if b.Late {
+		text += fmt.Sprintf("; what was before %s, under an earlier daemon, is missing", b.Since.Local().Format(time.TimeOnly))
+	}
+	if b.Ended.IsZero() {
+		return text + "; it runs"
+	}
+	return text + "; it ended at " + b.Ended.Local().Format("15:04:05.000000")
 }
 
 // queryText is a question for a name, whom it went to, and what became of it.

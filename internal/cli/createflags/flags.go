@@ -44,7 +44,7 @@ type processFlags struct {
 	restart, stopSignal                               string
 	stopTimeout                                       int
 	sysctls, annotations                              *opts.MapOpts
-	logDenials                                        bool
+	logDenials, blackBox                              bool
 	cidFile, runtime                                  string
 }
 
@@ -164,6 +164,7 @@ func (f *Flags) addProcess(set *pflag.FlagSet) {
 	set.Var(p.sysctls, "sysctl", "Sysctl options")
 	p.annotations = opts.NewMapOpts(nil, nil)
 	set.Var(p.annotations, "annotation", "Add an annotation to the container (passed through to the OCI runtime)")
+	set.BoolVar(&p.blackBox, "blackbox", false, "Keep its last system calls, for \"trace --last\" and \"why\" to tell after its end")
 	set.BoolVar(&p.logDenials, "log-denials", false, "Log system calls that are refused, for \"why\" to tell")
 	set.StringVar(&p.cidFile, "cidfile", "", "Write the container ID to the file")
 	set.StringVar(&p.runtime, "runtime", "", "Runtime to use for this container")

@@ -119,6 +119,9 @@ func (b *builder) lifecycle() error {
 	if p.logDenials {
 		h.Annotations[logDenials] = "true"
 	}
+	if p.blackBox {
+		h.Annotations[blackBox] = "true"
+	}
 	if b.set.Changed("init") {
 		h.Init = &p.init
 	}
@@ -253,3 +256,6 @@ func validateDeviceRule(val string) (string, error) {
 // logDenials is the annotation by which the daemon is asked to log system calls
 // that are refused.
 const logDenials = "porthole.log-denials"
+
+// blackBox is the annotation by which the daemon is asked to keep the last system calls.
+const blackBox = "porthole.blackbox"

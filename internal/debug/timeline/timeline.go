@@ -255,6 +255,9 @@ func (l *line) death(d *death.Record) {
 	if d.Exec != "" {
 		text = fmt.Sprintf("exec %s (%s) %s", d.Exec[:min(len(d.Exec), shortID)], strings.Join(d.Command, " "), text)
 	}
+	if d.Box != nil {
+		text += fmt.Sprintf("; black box: %d events kept", d.Box.Kept)
+	}
 	l.add(api.TimelineEntry{Time: d.Finished, Source: api.TimelineDeath, Kind: string(d.Cause), Text: text, Run: d.Run})
 	if d.Stop != nil && d.Stop.Action != "" && !d.Stop.At.IsZero() && !l.live {
 		l.add(api.TimelineEntry{Time: d.Stop.At, Source: api.TimelineDeath, Kind: d.Stop.Action, Text: "was asked for", Run: d.Run, By: actor(d.Stop.By)})

@@ -8,11 +8,11 @@
 package trace
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -24,6 +24,7 @@ import (
 	"github.com/portholehq/porthole/internal/linux/probe"
 	"github.com/portholehq/porthole/internal/linux/syscalls"
 	"github.com/portholehq/porthole/internal/problem"
+	"github.com/portholehq/porthole/internal/record/blackbox"
 )
 
 // Source is what knows the containers: the engine.
@@ -177,7 +178,7 @@ func unavailable(err error) error {
 type session struct {
 	options Options
 	tracer  *calltrace.Tracer
-	printer syscalls.Printer
+	words   blackbox.Words
 	emit    func(*api.TraceEvent) error
 	stop    context.CancelCauseFunc
 	told    int    // events so far
@@ -222,7 +223,7 @@ func (s *session) event(e *calltrace.Event) error {
 		return nil
 	}
 	s.told++
-	if err := s.emit(s.form(e)); err != nil {
+	if err := s.emit(s.words.Event(e)); err != nil {
 		return err
 	}
 	if s.told == s.options.Count {
@@ -295,52 +296,13 @@ func sums(list []calltrace.Sum) []api.TraceSum {
 			s.Errors[syscalls.Errno(x.Error)] += x.Calls
 		}
 	}
-	slices.SortFunc(out, func(a, b api.TraceSum) int {
-		if a.Nanoseconds != b.Nanoseconds {
-			return int(min(max(b.Nanoseconds-a.Nanoseconds, -1), 1))
-		}
-		return strings.Compare(a.Call, b.Call)
+	sortSums(out)
+	return out
+}
+
+// sortSums has the one that took the longest first.
+func sortSums(list []api.TraceSum) {
+	slices.SortFunc(list, func(a, b api.TraceSum) int {
+		return cmp.Or(cmp.Compare(b.Nanoseconds, a.Nanoseconds), strings.Compare(a.Call, b.Call))
 	})
-	return out
-}
-
-// form is an event in the API's words.
-func (s *session) form(e *calltrace.Event) *api.TraceEvent {
-	out := &api.TraceEvent{
-		Time: e.Time.UTC(), PID: e.PIDInside, TID: e.TIDInside, HostPID: e.PID, Name: e.Comm, TookNanoseconds: int64(e.Took),
-	}
-	switch e.Kind {
-	case calltrace.Call:
-		s.call(out, e)
-	case calltrace.Exec:
-		out.Kind, out.File, out.Command, out.Cut, out.Parent = api.TraceExec, e.File, e.Args, e.ArgsCut, e.Parent
-	case calltrace.Exit:
-		out.Kind = api.TraceExit
-		code := e.Status.ExitStatus()
-		if e.Status.Signaled() {
-			const signalled = 128
-			code = signalled + int(e.Status.Signal())
-			out.Signal = syscalls.Signal(e.Status.Signal())
-		}
-		out.ExitCode = &code
-	case calltrace.Signal:
-		out.Kind, out.Signal, out.Ignored = api.TraceSignal, syscalls.Signal(e.Signal), e.Ignored
-		out.Sender = &api.TraceSender{HostPID: e.Sender, Name: e.SenderName, Kernel: e.Kernel}
-		if e.FromHere {
-			out.Sender.PID = e.SenderIn
-		}
-	case calltrace.TCP:
-		out.Kind, out.Local, out.Remote = api.TraceTCP, e.From.String(), e.To.String()
-		out.OldState, out.NewState = e.Old.String(), e.New.String()
-	}
-	return out
-}
-
-func (s *session) call(out *api.TraceEvent, e *calltrace.Event) {
-	text := s.printer.Enter(e.Call, e.Memory)
-	out.Kind, out.Call, out.Denied, out.Return = api.TraceCall, text.Name(), e.Denied, e.Ret
-	out.Args, out.Result = text.Exit(e.Ret, e.Memory)
-	if syscalls.Failed(e.Ret) {
-		out.Return, out.Errno = -1, syscalls.Errno(syscall.Errno(-e.Ret))
-	}
 }

@@ -4,7 +4,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/google/go-cmp/cmp"
@@ -12,7 +11,6 @@ import (
 	"github.com/portholehq/porthole/api"
 	"github.com/portholehq/porthole/internal/engine"
 	"github.com/portholehq/porthole/internal/linux/calltrace"
-	"github.com/portholehq/porthole/internal/linux/syscalls"
 )
 
 func TestSettle(t *testing.T) {
@@ -72,55 +70,6 @@ func TestRefused(t *testing.T) {
 		})
 		if !tt.want(err) {
 			t.Errorf("%+v: got %v", tt.o, err)
-		}
-	}
-}
-
-func TestForm(t *testing.T) {
-	openat, _ := syscalls.Number("", "openat")
-	code := 137
-	at := time.Unix(5, 0)
-	s := &session{}
-	for _, tt := range []struct {
-		name string
-		e    calltrace.Event
-		want api.TraceEvent
-	}{
-		{
-			"call",
-			calltrace.Event{
-				Kind: calltrace.Call, PIDInside: 7, TIDInside: 8, PID: 70, Comm: "cat", Took: 5, Ret: -int64(syscall.ENOENT),
-				Call: syscalls.Call{Number: openat, Args: [6]uint64{^uint64(99), 16, 0}}, Memory: syscalls.Snippets{{Addr: 16, Data: []byte("/x\x00")}},
-			},
-			api.TraceEvent{
-				Kind: api.TraceCall, PID: 7, TID: 8, HostPID: 70, Name: "cat", TookNanoseconds: 5, Call: "openat", Args: `(AT_FDCWD, "/x", O_RDONLY)`,
-				Result: "-1 ENOENT (No such file or directory)", Return: -1, Errno: "ENOENT",
-			},
-		},
-		{
-			"killed",
-			calltrace.Event{Kind: calltrace.Exit, Status: syscall.WaitStatus(9)},
-			api.TraceEvent{Kind: api.TraceExit, Signal: "SIGKILL", ExitCode: &code},
-		},
-		{
-			"signal of the host",
-			calltrace.Event{Kind: calltrace.Signal, Signal: syscall.SIGTERM, Sender: 5, SenderIn: 5, SenderName: "kill", Ignored: true},
-			api.TraceEvent{Kind: api.TraceSignal, Signal: "SIGTERM", Ignored: true, Sender: &api.TraceSender{HostPID: 5, Name: "kill"}},
-		},
-		{
-			"signal from inside",
-			calltrace.Event{Kind: calltrace.Signal, Signal: syscall.SIGTERM, Sender: 5, SenderIn: 2, FromHere: true},
-			api.TraceEvent{Kind: api.TraceSignal, Signal: "SIGTERM", Sender: &api.TraceSender{HostPID: 5, PID: 2}},
-		},
-		{
-			"connection",
-			calltrace.Event{Kind: calltrace.TCP, Old: 7, New: 2},
-			api.TraceEvent{Kind: api.TraceTCP, Local: "invalid AddrPort", Remote: "invalid AddrPort", OldState: "CLOSE", NewState: "SYN-SENT"},
-		},
-	} {
-		tt.e.Time, tt.want.Time = at, at.UTC()
-		if diff := cmp.Diff(&tt.want, s.form(&tt.e)); diff != "" {
-			t.Errorf("%s (-want +got):\n%s", tt.name, diff)
 		}
 	}
 }

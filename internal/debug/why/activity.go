@@ -22,6 +22,7 @@ func (e *evidence) deathNotes() (notes []string) {
 	if e.death == nil {
 		return nil
 	}
+	notes = append(notes, boxNotes(e.death)...)
 	list := before(e.death)
 	for i := range list[:min(len(list), maxDeeds)] {
 		x := &list[i]
@@ -31,6 +32,34 @@ func (e *evidence) deathNotes() (notes []string) {
 		notes = append(notes, fmt.Sprintf("and %d times more: porthole timeline --around die --only exit,signal,refused %s", more, e.name))
 	}
 	return notes
+}
+
+// boxNotes quote the black box of a run that did not end as it should: the last calls
+// of it that failed. They are no cause: programs try much that fails.
+func boxNotes(d *death.Record) (notes []string) {
+	if d.Box == nil || d.Cause == death.Completed || d.Cause == death.Stopped {
+		return nil
+	}
+	if n := len(d.Box.Failed); n > 0 {
+		c := d.Box.Failed[n-1]
+		by := ""
+		if c.PID > 1 {
+			by = fmt.Sprintf(", by process %d (%s)", c.PID, c.Program)
+		}
+		ended := d.Finished
+		if at := d.Box.Ended; !at.IsZero() { // the shim hears of it later
+			ended = at
+		}
+		ago := max(0, ended.Sub(c.Time.Add(time.Duration(c.Took))).Round(time.Microsecond))
+		if ago > time.Millisecond {
+			ago = ago.Round(time.Millisecond)
+		}
+		notes = append(notes, fmt.Sprintf("its last failed call: %s, %v before its end%s", c.Text(), ago, by))
+	}
+	if d.Box.Late {
+		notes = append(notes, "of its calls those before "+d.Box.Since.Local().Format(time.TimeOnly)+", under an earlier daemon, are not known")
+	}
+	return append(notes, fmt.Sprintf("its black box has kept %d of %d events: porthole trace --run %d %s", d.Box.Kept, d.Box.Seen, d.Run, d.Name))
 }
 
 // before are the deeds of the last seconds, up to the end of the first process:

@@ -9,12 +9,14 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	"github.com/google/go-cmp/cmp"
 	"github.com/moby/moby/api/types/container"
 
 	"github.com/portholehq/porthole/api"
 	"github.com/portholehq/porthole/internal/engine"
 	"github.com/portholehq/porthole/internal/engine/state"
 	"github.com/portholehq/porthole/internal/event"
+	"github.com/portholehq/porthole/internal/record/blackbox"
 	"github.com/portholehq/porthole/internal/record/death"
 )
 
@@ -212,5 +214,40 @@ func TestProcessorTime(t *testing.T) {
 	}
 	if v := w.Verdicts[0]; v.Cause != "out-of-cpu-time" || v.Confidence != api.Likely || !strings.Contains(v.Text, "2 s") {
 		t.Errorf("verdict %+v", v)
+	}
+}
+
+// TestBlackBoxNotes: a run that failed is told of with its last failed call, by the kernel's time of its end; one that
+// ended well is not.
+func TestBlackBoxNotes(t *testing.T) {
+	end := time.Unix(100, 0)
+	call := blackbox.Call{Time: end.Add(-5 * time.Millisecond), Took: int64(2 * time.Millisecond), PID: 1, Program: "app", Call: "openat", Args: `(AT_FDCWD, "/etc/app.conf")`, Errno: "ENOENT"}
+	child := call
+	child.PID, child.Program = 7, "sh"
+	for _, tt := range []struct {
+		name string
+		d    death.Record
+		want []string
+	}{
+		{"none", death.Record{Cause: death.Failed}, nil},
+		{"ended well", death.Record{Cause: death.Completed, Box: &blackbox.Summary{Failed: []blackbox.Call{call}}}, nil},
+		{
+			"failed",
+			death.Record{Name: "x", Run: 2, Cause: death.Failed, Finished: end.Add(time.Second), Box: &blackbox.Summary{Ended: end, Kept: 3, Seen: 9, Failed: []blackbox.Call{child, call}}},
+			[]string{`its last failed call: openat(AT_FDCWD, "/etc/app.conf") = ENOENT, 3ms before its end`, "its black box has kept 3 of 9 events: porthole trace --run 2 x"},
+		},
+		{
+			"of a child, late",
+			death.Record{Name: "x", Run: 1, Cause: death.Killed, Finished: end, Box: &blackbox.Summary{Late: true, Since: end, Failed: []blackbox.Call{child}}},
+			[]string{
+				`its last failed call: openat(AT_FDCWD, "/etc/app.conf") = ENOENT, 3ms before its end, by process 7 (sh)`,
+				"of its calls those before " + end.Local().Format(time.TimeOnly) + ", under an earlier daemon, are not known",
+				"its black box has kept 0 of 0 events: porthole trace --run 1 x",
+			},
+		},
+	} {
+		if diff := cmp.Diff(tt.want, boxNotes(&tt.d)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", tt.name, diff)
+		}
 	}
 }

@@ -20,6 +20,7 @@ import (
 
 	"github.com/portholehq/porthole/internal/event"
 	"github.com/portholehq/porthole/internal/record/activity"
+	"github.com/portholehq/porthole/internal/record/blackbox"
 	"github.com/portholehq/porthole/internal/record/sample"
 	"github.com/portholehq/porthole/internal/record/watch"
 )
@@ -78,6 +79,10 @@ type Record struct {
 	// Unwatched are the times of it in which nobody watched what its processes do and
 	// who signals them, as no daemon ran: what happened then is not in Activity and Sender.
 	Unwatched []watch.Gap `json:"unwatched,omitempty"`
+
+	// Box is the short form of what the black box of the run has kept (--blackbox), all of
+	// which [Store.Calls] gives; nil: it had none, or nobody was there to read it.
+	Box *blackbox.Summary `json:"box,omitempty"`
 
 	OOMKills []OOMKill `json:"oom_kills,omitempty"` // during the whole run
 	// OOMCount is what the kernel counted, which may be more than it told of.

@@ -22,12 +22,15 @@ import (
 var ErrNotFound = errors.New("no such death record")
 
 // Options bound a store. The zero value means 1,000 records of containers, 1,000 of
-// execs, 64 MiB and 30 days. A record has some 25 KiB with all samples, and 100 KiB
-// at the most that output can make of it; of an exec, 1 KiB.
+// execs, 64 MiB, 64 MiB of black boxes, and 30 days. A record has some 25 KiB with all
+// samples, and 100 KiB at the most that output can make of it; of an exec, 1 KiB. A black
+// box has some 100 KiB.
 type Options struct {
 	MaxCount int // of either kind, so that many execs push out no container's end
 	MaxBytes int64
-	MaxAge   time.Duration
+	// MaxCallBytes bounds the black boxes, of which the oldest go before their records.
+	MaxCallBytes int64
+	MaxAge       time.Duration
 }
 
 // What one record may hold at most. Write cuts off what is older.
@@ -54,6 +57,9 @@ func Open(dir string, o Options) (*Store, error) {
 	}
 	if o.MaxBytes <= 0 {
 		o.MaxBytes = 64 << 20
+	}
+	if o.MaxCallBytes <= 0 {
+		o.MaxCallBytes = 64 << 20
 	}
 	if o.MaxAge <= 0 {
 		o.MaxAge = 30 * 24 * time.Hour
@@ -97,16 +103,19 @@ type key struct {
 	exec      string
 }
 
+// recordEnd is how it ends.
+const recordEnd = ".json"
+
 func (k key) name() string {
 	name := fmt.Sprintf("%019d-%s-%d", k.time, k.container, k.run)
 	if k.exec != "" {
 		name += "-" + k.exec
 	}
-	return name + ".json"
+	return name + recordEnd
 }
 
 func parseName(name string) (k key, ok bool) {
-	base, isRecord := strings.CutSuffix(name, ".json")
+	base, isRecord := strings.CutSuffix(name, recordEnd)
 	parts := strings.Split(base, "-")
 	if !isRecord || len(parts) < 3 || len(parts) > 4 {
 		return key{}, false
@@ -306,8 +315,8 @@ func (s *Store) read(k key) (*Record, error) {
 	return r, nil
 }
 
-// Prune removes the records that are too old at a time, or too many, and says how
-// many there were. Write and Open call it.
+// Prune removes the records that are too old at a time, or too many, with their black
+// boxes, and says how many records there were. Write and Open call it.
 func (s *Store) Prune(now time.Time) (removed int, err error) {
 	keys, err := s.keys()
 	if err != nil {
@@ -329,10 +338,18 @@ func (s *Store) Prune(now time.Time) (removed int, err error) {
 		if *count <= s.options.MaxCount && bytes <= s.options.MaxBytes && k.time >= oldest {
 			continue
 		}
-		if err := os.Remove(filepath.Join(s.dir, k.name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return removed, fmt.Errorf("remove death record: %w", err)
+		// The box first: a record without it is whole.
+		if err := errors.Join(s.remove(k.calls()), s.remove(k.name())); err != nil {
+			return removed, err
 		}
 		removed++
 	}
-	return removed, nil
+	return removed, s.pruneCalls(oldest)
+}
+
+func (s *Store) remove(name string) error {
+	if err := os.Remove(filepath.Join(s.dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove death record: %w", err)
+	}
+	return nil
 }
