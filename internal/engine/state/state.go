@@ -64,9 +64,14 @@ type DB struct {
 	fail   func() error // see FailPoint; nil: nothing fails
 }
 
-// Open opens or creates the file. It waits a second at most for another process to let go of it.
+// Open opens or creates the file. It waits a second or two for another process to let go of it, and fails with
+// [ErrInUse]. A file that cannot be read as a whole is [ErrDamaged].
 func Open(path string) (*DB, error) {
-	b, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: time.Second, NoFreelistSync: true, FreelistType: bolt.FreelistMapType})
+	err := check(path)
+	var b *bolt.DB
+	if err == nil {
+		b, err = bolt.Open(path, 0o600, &bolt.Options{Timeout: time.Second, NoFreelistSync: true, FreelistType: bolt.FreelistMapType})
+	}
 	if errors.Is(err, bolterrors.ErrTimeout) {
 		return nil, fmt.Errorf("open state file %q: %w", path, ErrInUse)
 	}

@@ -1,0 +1,68 @@
+package state
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"runtime/debug"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+)
+
+// ErrDamaged is returned by Open for a file that cannot be read. It is left as it is.
+var ErrDamaged = errors.New("it is damaged")
+
+// damaged says what to do. An empty file is no way out: what no record knows of is removed as a leftover.
+func damaged(cause any) error {
+	return fmt.Errorf("%w (%v): put back a copy of it; or move it away, but then the daemon starts without a container, "+
+		"and ends and removes all that there were, with what they have written: save their files first", ErrDamaged, cause)
+}
+
+// check reads all of a file, before it is opened for writing: bbolt then takes for granted that the pages are right, and
+// panics in a goroutine of its own if they are not. A file that does not exist, or is empty, is right.
+func check(path string) (err error) {
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() == 0 {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	// A page that is wrong is a panic of bbolt, and one beyond the end of the file a SIGBUS.
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	var b *bolt.DB
+	defer func() {
+		if cause := recover(); cause != nil {
+			err = damaged(cause)
+		}
+		if b != nil {
+			err = errors.Join(err, b.Close())
+		}
+	}()
+	b, err = bolt.Open(path, 0o600, &bolt.Options{Timeout: time.Second, ReadOnly: true})
+	for _, bad := range []error{bolterrors.ErrInvalid, bolterrors.ErrVersionMismatch, bolterrors.ErrChecksum} {
+		if errors.Is(err, bad) {
+			return damaged(err)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return b.View(func(tx *bolt.Tx) error {
+		return tx.ForEach(func(_ []byte, bucket *bolt.Bucket) error {
+			var sum byte // has each byte read
+			return bucket.ForEach(func(key, value []byte) error {
+				for _, c := range value {
+					sum ^= c
+				}
+				for _, c := range key {
+					sum ^= c
+				}
+				return nil
+			})
+		})
+	})
+}

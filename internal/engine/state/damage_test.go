@@ -1,0 +1,62 @@
+package state
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestDamagedFile: a file that is not what it was stops the start with an error that names it and says what to do, and
+// is not changed.
+func TestDamagedFile(t *testing.T) {
+	const page = 4096
+	d, path := open(t)
+	for i := range 200 { // some pages of records
+		if err := d.Put(t.Context(), record(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func([]byte) []byte{
+		"not a database":   func([]byte) []byte { return bytes.Repeat([]byte("no database "), 1000) },
+		"no meta page":     func(b []byte) []byte { clear(b[:2*page]); return b },
+		"cut off":          func(b []byte) []byte { return b[:4*page] },
+		"all but the meta": func(b []byte) []byte { clear(b[2*page:]); return b },
+		"rubbish": func(b []byte) []byte {
+			copy(b[2*page:], bytes.Repeat([]byte{0xa5}, len(b)))
+			return b
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "state.db")
+			content := change(bytes.Clone(whole))
+			if err := os.WriteFile(path, content, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			d, err := Open(path)
+			if err == nil {
+				d.Close()
+			}
+			if !errors.Is(err, ErrDamaged) {
+				t.Fatalf("Open says %v, want %v", err, ErrDamaged)
+			}
+			for _, want := range []string{path, "put back a copy", "move it away"} {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("%q does not say %q", err, want)
+				}
+			}
+			if after, err := os.ReadFile(path); err != nil || !bytes.Equal(content, after) {
+				t.Errorf("the file was changed, %v", err)
+			}
+		})
+	}
+}
