@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	ossignal "os/signal"
@@ -305,13 +306,20 @@ func (sh *shell) replaceProcess(hc interp.HandlerContext, args []string) error {
 	return failed(hc, fmt.Errorf("%s: %w", args[0], err))
 }
 
-// environ lists the exported variables.
+// environ lists the exported variables. Each tells of one that was changed or unset
+// again after what it was before, and of two with a name some programs take the first.
 func environ(env expand.Environ) []string {
-	var list []string
+	values := map[string]string{}
 	for name, v := range env.Each {
 		if v.IsSet() && v.Exported && v.Kind == expand.String && name != nameVariable {
-			list = append(list, name+"="+v.String())
+			values[name] = v.String()
+		} else {
+			delete(values, name)
 		}
+	}
+	list := make([]string, 0, len(values))
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		list = append(list, name+"="+values[name])
 	}
 	return list
 }

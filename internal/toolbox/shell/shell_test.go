@@ -68,6 +68,9 @@ func TestScripts(t *testing.T) {
 		{name: "exec ends it", args: []string{"-c", "exec /bin/echo 1; echo 2"}, out: "1\n"},
 		{name: "exec in subshell", args: []string{"-c", "(exec /bin/echo 1); echo 2"}, out: "1\n2\n"},
 		{name: "pipe and here document", args: []string{"-c", "cat <<E | tr a-z A-Z\nhi $((2*3))\nE"}, out: "HI 6\n"},
+		// The last command takes the shell's place, and many programs take the first of a name.
+		{name: "environment of the last command", args: []string{"-c", "SHELL_UNDER_TEST=2 /usr/bin/printenv SHELL_UNDER_TEST"}, out: "2\n"},
+		{name: "variable unset", args: []string{"-c", "unset SHELL_UNDER_TEST; exec /usr/bin/printenv SHELL_UNDER_TEST"}, code: 1},
 		{name: "umask", args: []string{"-c", "umask 027; umask"}, out: "0027\n"},
 		{name: "trap of USR1", args: []string{"-c", "trap 'echo caught' USR1; kill -USR1 $$; echo end; trap - USR1; kill -USR1 $$; echo not here"}, out: "caught\nend\n", code: 138},
 		{name: "trap on signal", args: []string{"-c", "trap 'echo caught' USR1 TERM; kill -TERM $$; /bin/true; echo end"}, out: "caught\nend\n"},
