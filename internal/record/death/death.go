@@ -132,6 +132,9 @@ type Core struct {
 	// Handler is the program or socket of the host that got it in place of a file, as
 	// /proc/sys/kernel/core_pattern has it.
 	Handler string `json:"handler,omitempty"`
+	// ID names it among the cores that are kept (package record/core), in place of Path.
+	ID        string `json:"id,omitempty"`
+	Truncated bool   `json:"truncated,omitempty"`
 }
 
 // StartError is a step of the start that went wrong.
