@@ -189,6 +189,10 @@ type InfoEvidence struct {
 	// SignalsLost of them could not be remembered.
 	SignalsSeen uint64 `json:"SignalsSeen"`
 	SignalsLost uint64 `json:"SignalsLost"`
+	// Cores tells whether the cores of processes that crash in containers are kept;
+	// CoresWhy why not, if the daemon was asked to.
+	Cores    bool   `json:"Cores"`
+	CoresWhy string `json:"CoresWhy,omitempty"`
 	// DeedsSeen are programs, ends, signals and connections of containers that were
 	// told of; DeedsLost were not, because one did more in a second than is kept.
 	DeedsSeen uint64 `json:"DeedsSeen"`

@@ -38,10 +38,11 @@ type Death struct {
 	WaitStatus uint32 `json:"WaitStatus"` // as wait(2) has it
 	Signal     string `json:"Signal,omitempty"`
 	Core       bool   `json:"Core,omitempty"` // the kernel dumped its core
-	// CorePath is the dump among the container's own files, CoreHandler the
-	// program or socket of the host that got it in place of a file; both absent:
-	// it is not known where it is.
+	// CorePath is the dump among the container's own files, CoreID that among the
+	// cores that the daemon keeps, CoreHandler the program or socket of the host that
+	// got it in place of a file; all absent: it is not known where it is.
 	CorePath    string `json:"CorePath,omitempty"`
+	CoreID      string `json:"CoreID,omitempty"`
 	CoreBytes   int64  `json:"CoreBytes,omitempty"`
 	CoreHandler string `json:"CoreHandler,omitempty"`
 	// SignalFrom tells who sent the signal: client, oom-killer, itself, not-by-us.

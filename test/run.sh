@@ -3,7 +3,7 @@
 #
 #   lint   tools/lint.sh
 #   unit   go test of all packages but those below test/
-#   e2e    test/script: the programs, by both command lines
+#   e2e    test/script: the programs, by both command lines; test/cores: what is one for the machine
 #   conform  test/conform: the OCI's validation programs, against porthole-oci
 #   hostile  test/hostile: attacks on the engine
 #   load   test/load: many containers, clients and works at once
@@ -72,6 +72,7 @@ e2e() {
     local status=0
     go test -count 1 -timeout 40m ./test/script/... || status=$?
     go test -count 1 -timeout 5m ./test/crash || status=$?
+    go test -count 1 -timeout 5m ./test/cores || status=$?
     return "$status"
 }
 

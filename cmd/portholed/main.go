@@ -16,6 +16,7 @@ import (
 
 	"github.com/portholehq/porthole/internal/daemon"
 	"github.com/portholehq/porthole/internal/engine"
+	"github.com/portholehq/porthole/internal/linux/coredump"
 	"github.com/portholehq/porthole/internal/network/keeper"
 )
 
@@ -29,6 +30,9 @@ var (
 func main() {
 	if os.Args[0] == keeper.Name {
 		os.Exit(keeper.Main(os.Args[1:]))
+	}
+	if os.Args[0] == coredump.CrashName {
+		coredump.Crash()
 	}
 	started := time.Now()
 	config, cmd, err := settings(os.Args[1:])

@@ -27,6 +27,7 @@ import (
 	"github.com/portholehq/porthole/internal/linux/witness"
 	"github.com/portholehq/porthole/internal/network"
 	"github.com/portholehq/porthole/internal/network/keeper"
+	"github.com/portholehq/porthole/internal/record/core"
 	"github.com/portholehq/porthole/internal/record/death"
 	"github.com/portholehq/porthole/internal/record/sampler"
 	"github.com/portholehq/porthole/internal/runtime"
@@ -43,6 +44,7 @@ type parts struct {
 	events     *event.Journal
 	sampler    *sampler.Sampler
 	deaths     *death.Store
+	cores      *core.Store
 	images     *image.Store
 	registries *remote.Registries
 	volumes    *volume.Store
@@ -77,6 +79,9 @@ func open(ctx context.Context, p *process, steps *undo.Stack) (*parts, error) {
 	}
 	steps.Add(out.events.Close)
 	if out.deaths, err = death.Open(filepath.Join(c.DataRoot, "deaths"), death.Options{}); err != nil {
+		return nil, err
+	}
+	if out.cores, err = core.Open(filepath.Join(c.DataRoot, "cores"), core.Options{}); err != nil {
 		return nil, err
 	}
 	if out.sampler, err = sampler.New(sampler.Options{Logger: log}); err != nil {
@@ -206,8 +211,9 @@ func (o *parts) openEngine(ctx context.Context, p *process) (*engine.Engine, err
 			Labels: p.labels, Debug: p.debug, Init: c.Init, LogConfig: logConfig(c), Warnings: c.Warnings(),
 			AddressPools: addressPools(c), DNS: c.DNS, DNSSearch: c.DNSSearch, DNSOptions: c.DNSOptions,
 			StopTimeout: time.Duration(c.DefaultStopTimeout) * time.Second, KeepFailed: true,
+			CoreDumps: c.CoreDumps,
 		},
-		State: o.state, Events: o.events, Sampler: o.sampler, Deaths: o.deaths, Diagnose: debug.Preflight, KernelLog: true, Witness: o.witness, Host: host, AppArmor: appArmor,
+		State: o.state, Events: o.events, Sampler: o.sampler, Deaths: o.deaths, Cores: o.cores, Diagnose: debug.Preflight, KernelLog: true, Witness: o.witness, Host: host, AppArmor: appArmor,
 		Tools:   o.tools,
 		Runtime: engine.NewRuntime(o.runtime), Images: o.images, Registries: o.registries, Network: o.network, Volumes: o.volumes,
 	})

@@ -53,6 +53,7 @@ func verbs(b system.Build) []verb {
 		{"capture", networks.NewCapture},
 		{"commit", containers.NewCommit},
 		{"compare", system.NewCompare},
+		{"core", containers.NewCore},
 		{"cp", containers.NewCp},
 		{"create", containers.NewCreate},
 		{"dap", dap.New},

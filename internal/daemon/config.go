@@ -77,6 +77,7 @@ type Config struct {
 	ShutdownTimeout    int
 	DefaultStopTimeout int
 	LiveRestore        bool
+	CoreDumps          bool
 }
 
 // option is one setting: its flag, its key in the file if that is another, and
@@ -143,6 +144,7 @@ func (c *Config) options() []option {
 		{flag: "log-opt", key: "log-opts", target: &c.LogOptions, usage: "Default log driver options for containers"},
 		{flag: "shutdown-timeout", target: &c.ShutdownTimeout, reload: true, usage: "Seconds that requests get to end when the daemon stops"},
 		{flag: "default-stop-timeout", target: &c.DefaultStopTimeout, usage: "Seconds a container gets to stop before it is killed"},
+		{flag: "core-dumps", target: &c.CoreDumps, usage: "Keep the cores of processes that crash in containers; takes kernel.core_pattern while it is the kernel's default"},
 		{flag: "live-restore", target: &c.LiveRestore, usage: "Accepted for compatibility: containers always outlive the daemon"},
 	}
 }

@@ -48,6 +48,7 @@ type Engine struct {
 	activity   activityBook
 	groups     groupBook
 	gaps       *watch.Book // nil: nobody watches
+	cores      coreCapture
 	// noMapping is why no container can have a user namespace of its own; nil: they can.
 	noMapping error
 	started   time.Time
@@ -111,6 +112,7 @@ func New(ctx context.Context, deps Deps) (*Engine, error) {
 		_ = e.gaps.Close()
 		return nil, err
 	}
+	e.openCores(ctx)
 	e.followKernelLog()
 	e.goWork(e.followActivity)
 	e.goWork(e.keepWatch)
@@ -130,6 +132,7 @@ func New(ctx context.Context, deps Deps) (*Engine, error) {
 func (e *Engine) goWork(f func()) { e.work.Go(f) }
 
 func (e *Engine) shutdown(ctx context.Context) error {
+	e.closeCores()
 	e.end(errShutdown)
 	for _, c := range e.registry.all() {
 		c.stopProbes()

@@ -32,7 +32,13 @@ const coreEntries = 10_000
 
 // coreOf finds what the kernel has made of the core of a container's first process; nil: that is not known. A file is looked
 // for in the container's own layer: what is written into a volume or a bind mount, which may be anything and anywhere, is not.
-func (e *Engine) coreOf(v *view) *death.Core {
+func (e *Engine) coreOf(v *view, state coreState) *death.Core {
+	if kept := e.keptCore(v); kept != nil {
+		return &death.Core{ID: kept.ID, Bytes: kept.Bytes, Truncated: kept.Truncated}
+	}
+	if state != coreDumped {
+		return nil
+	}
 	text, err := os.ReadFile(corePattern)
 	if err != nil {
 		return nil

@@ -248,9 +248,7 @@ func (e *Engine) gatherRemains(v *view, core coreState) (r remains) {
 		return r
 	}
 	r.learned = e.learned(v)
-	if core == coreDumped {
-		r.core = e.coreOf(v)
-	}
+	r.core = e.coreOf(v, core)
 	if v.HostConfig.LogConfig.Type != "none" {
 		r.lines = e.lastLines(v)
 	}

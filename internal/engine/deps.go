@@ -27,6 +27,7 @@ import (
 	"github.com/portholehq/porthole/internal/network"
 	netkeeper "github.com/portholehq/porthole/internal/network/keeper"
 	"github.com/portholehq/porthole/internal/pcap/capture"
+	"github.com/portholehq/porthole/internal/record/core"
 	"github.com/portholehq/porthole/internal/record/death"
 	"github.com/portholehq/porthole/internal/record/sampler"
 	"github.com/portholehq/porthole/internal/runtime"
@@ -44,6 +45,8 @@ type Deps struct {
 	Sampler *sampler.Sampler
 	// Deaths keeps why containers and execs ended; nil: nobody does.
 	Deaths *death.Store
+	// Cores keeps what processes leave that crash; nil: nobody does.
+	Cores *core.Store
 	// Diagnose tells what in a container's files keeps its program from being executed; nil result: nothing was found; nil:
 	// nobody looks.
 	Diagnose func(Refused) *death.Finding
@@ -82,6 +85,8 @@ type Config struct {
 	LogConfig container.LogConfig
 	// KeepFailed keeps, for a day and within bounds, the files of containers that have failed and were removed.
 	KeepFailed bool
+	// CoreDumps takes the cores of containers' processes from the kernel, unless somebody else on the machine has them.
+	CoreDumps bool
 	// JournalSocket is where the journald driver finds the journal; empty: where systemd has it.
 	JournalSocket string
 	// Warnings are about the daemon's own settings, in Docker's words.

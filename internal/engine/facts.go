@@ -28,6 +28,9 @@ type Facts struct {
 
 	Signals   witness.Counts // that were watched
 	NoSignals error          // why they are not; nil: they are
+
+	Cores   bool  // those of processes that crash in containers are kept
+	NoCores error // why they are not, though somebody has asked for it; nil: nobody has, or they are
 }
 
 // Facts tells how containers are kept apart on this host, and how much is kept of what happens.
@@ -42,6 +45,7 @@ func (e *Engine) Facts() Facts {
 		CgroupNamespaces: host.CgroupNamespaces, CgroupMode: host.Cgroup.Mode.String(), CgroupParent: e.config.CgroupParent,
 		Journal: e.deps.Events.Stats(), JournalBounds: e.deps.Events.Bounds(), Log: logs.WithDefaults(),
 	}
+	f.Cores, f.NoCores = e.coreStatus()
 	if e.deps.Witness == nil {
 		f.NoSignals = errors.New("nobody watches")
 	} else {

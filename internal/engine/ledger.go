@@ -25,6 +25,7 @@ func (e *Engine) Ledger(ctx context.Context) (*ledger.Ledger, error) {
 var places = []ledger.Claim{
 	{Path: "events", Owner: ledger.Journal},
 	{Path: "deaths", Owner: ledger.Deaths},
+	{Path: coresDir, Owner: ledger.Cores},
 	{Path: "network", Owner: ledger.Network},
 	{Path: "trash", Owner: ledger.Removing},
 	{Path: "build", Owner: ledger.BuildCache},
@@ -40,6 +41,7 @@ var places = []ledger.Claim{
 // Where in the data root things of many owners are.
 const (
 	containersDir = "containers"
+	coresDir      = "cores"
 	imagesDir     = "images"
 	remainsDir    = "removed"
 	volumesDir    = "volumes"

@@ -27,6 +27,7 @@ const (
 	BuildCache Owner = "build-cache"
 	Journal    Owner = "journal"       // of events
 	Deaths     Owner = "death-records" // also those of removed containers
+	Cores      Owner = "cores"         // of processes that have crashed
 	Database   Owner = "database"
 	Network    Owner = "network"
 	Daemon     Owner = "daemon"     // its own files, and the directories that hold what others own
@@ -314,7 +315,7 @@ func (t *taking) ledger() *Ledger {
 }
 
 // order is that of the owners in a ledger.
-var order = []Owner{Image, Container, Volume, BuildCache, Journal, Deaths, Database, Network, Daemon, Unfinished, Removing, Orphan}
+var order = []Owner{Image, Container, Volume, BuildCache, Journal, Deaths, Cores, Database, Network, Daemon, Unfinished, Removing, Orphan}
 
 func compare(a, b Account) int {
 	if a.Owner != b.Owner {

@@ -23,6 +23,7 @@ import (
 	"github.com/portholehq/porthole/internal/network/keeper"
 	"github.com/portholehq/porthole/internal/ps"
 	"github.com/portholehq/porthole/internal/record/activity"
+	"github.com/portholehq/porthole/internal/record/core"
 	"github.com/portholehq/porthole/internal/record/death"
 	"github.com/portholehq/porthole/internal/record/health"
 )
@@ -78,6 +79,10 @@ type containerBackend interface {
 	ContainerRuns(ref string) ([]state.Run, error)
 	ContainerOOMKills(ref string) ([]death.OOMKill, error)
 	Deaths(o engine.DeathsOptions) ([]*death.Record, error)
+	Cores(container string) ([]*core.Record, error)
+	Core(ref string) (*core.Record, error)
+	CoreRead(r *core.Record) (io.ReadCloser, error)
+	CoreRemove(ref string) error
 	Subject(ref string) (engine.Subject, error)
 	Trace(ref string) (t engine.TraceTarget, release func(), err error)
 	Recorded(ref string, run int) (*engine.Recorded, error)

@@ -61,7 +61,7 @@ func deathForm(d *death.Record) api.Death {
 		}
 	}
 	if c := d.Core; c != nil {
-		out.CorePath, out.CoreBytes, out.CoreHandler = c.Path, c.Bytes, c.Handler
+		out.CorePath, out.CoreID, out.CoreBytes, out.CoreHandler = c.Path, c.ID, c.Bytes, c.Handler
 	}
 	out.OOMKills = oomKillForms(d.OOMKills)
 	for _, x := range d.Denials {

@@ -25,6 +25,10 @@ func (s *Server) facts(r *request) error {
 	if f.NoUserNamespaces != nil {
 		out.Isolation.Why, out.Isolation.IDsPerContainer = f.NoUserNamespaces.Error(), 0
 	}
+	out.Evidence.Cores = f.Cores
+	if f.NoCores != nil {
+		out.Evidence.CoresWhy = f.NoCores.Error()
+	}
 	if f.NoSignals != nil {
 		out.Evidence.SignalsWhy = f.NoSignals.Error()
 	} else {

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -34,6 +35,7 @@ import (
 	"github.com/portholehq/porthole/internal/ledger"
 	"github.com/portholehq/porthole/internal/problem"
 	"github.com/portholehq/porthole/internal/record/activity"
+	"github.com/portholehq/porthole/internal/record/core"
 	"github.com/portholehq/porthole/internal/record/death"
 	"github.com/portholehq/porthole/internal/record/health"
 	"github.com/portholehq/porthole/internal/runtime/plan"
@@ -472,6 +474,27 @@ func (f *fake) DebugSession(_ context.Context, id string) (engine.DebugSession, 
 func (f *fake) DebugSessions(context.Context) ([]engine.DebugSession, error) {
 	pid := int32(9)
 	return []engine.DebugSession{{DebugSession: api.DebugSession{ID: "d1", PID: 7}, Client: &event.Origin{PID: pid}}}, nil
+}
+
+// fakeCore is what the fake keeps.
+var fakeCore = core.Record{ID: "c0de000000000001", Name: "web", Process: "perl", Inside: 7, Signal: syscall.SIGSEGV, Bytes: 4}
+
+func (f *fake) Cores(string) ([]*core.Record, error) { return []*core.Record{&fakeCore}, nil }
+
+func (f *fake) Core(ref string) (*core.Record, error) {
+	if ref != "web" && ref != fakeCore.ID {
+		return nil, errdefs.ErrNotFound.WithMessage("No such core: " + ref)
+	}
+	return &fakeCore, nil
+}
+
+func (f *fake) CoreRead(*core.Record) (io.ReadCloser, error) {
+	return io.NopCloser(strings.NewReader("\x7fELF")), nil
+}
+
+func (f *fake) CoreRemove(ref string) error {
+	_, err := f.Core(ref)
+	return err
 }
 
 func (f *fake) Deaths(o engine.DeathsOptions) ([]*death.Record, error) {

@@ -100,6 +100,12 @@ func TestAnswers(t *testing.T) {
 		{"start once", post, "/porthole/containers/web/start-once?token=t", "", nil, 204, ""},
 		{"start once, too late", post, "/porthole/containers/web/start-once?token=x", "", nil, 409, `{"message":"container web is not ready"}`},
 		{"debug", post, "/porthole/debug", `{"target":"web","command":["ls"]}`, nil, 201, `{"id":"d1","target":"` + fakeID + `","name":"web","state":"running","writes":"live","user":"root","command":["ls"]}`},
+		{"core", get, "/porthole/cores/web", "", nil, 200, fakeCoreText},
+		{"cores", get, "/porthole/cores", "", nil, 200, "[" + fakeCoreText + "]"},
+		{"core's file", get, "/porthole/cores/c0de000000000001/elf", "", nil, 200, "\x7fELF"},
+		{"no core", get, "/porthole/cores/nope/elf", "", nil, 404, `{"message":"No such core: nope"}`},
+		{"remove core", remove, "/porthole/cores/c0de000000000001", "", nil, 200, `{}`},
+		{"remove no core", remove, "/porthole/cores/nope", "", nil, 404, `{"message":"No such core: nope"}`},
 		{"debug nothing", post, "/porthole/debug", `{}`, nil, 400, `{"message":"No target specified"}`},
 		{"debug what is not there", post, "/porthole/debug", `{"target":"nope"}`, nil, 404, `{"message":"No such container: nope","hint":"porthole ps -a"}`},
 		{"debug session", get, "/porthole/debug/d1", "", nil, 200, `{"id":"d1","target":"","name":"","state":"","writes":"","user":"","command":null,"changes":["A /x"],"changed":1}`},
@@ -877,3 +883,6 @@ func TestHealth(t *testing.T) {
 		t.Error(resp.Status)
 	}
 }
+
+const fakeCoreText = `{"ID":"c0de000000000001","ContainerID":"","ContainerName":"web","Image":"","Run":0,"Time":"0001-01-01T00:00:00Z","PID":0,"PIDInside":7,` +
+	`"First":false,"Process":"perl","UID":0,"Signal":"SIGSEGV","Bytes":4,"DiskBytes":0,"Truncated":false}`

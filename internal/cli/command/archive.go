@@ -1,6 +1,8 @@
 package command
 
 import (
+	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -52,6 +54,43 @@ func (o *Archive) Fill(r io.Reader) error {
 	if _, err := io.Copy(o.w, r); err != nil {
 		return err
 	}
+	return o.place()
+}
+
+// FillWithHoles is Fill for what has much of nothing in it: pages of zeros take no
+// room in a file.
+func (o *Archive) FillWithHoles(r io.Reader) error {
+	if o.path == "" {
+		return o.Fill(r)
+	}
+	in := bufio.NewReaderSize(r, holeSize)
+	zeros := make([]byte, holeSize)
+	for size := int64(0); ; {
+		page, err := in.Peek(holeSize)
+		if !bytes.Equal(page, zeros[:len(page)]) {
+			if _, err := o.file.WriteAt(page, size); err != nil {
+				return err
+			}
+		}
+		size += int64(len(page))
+		_, _ = in.Discard(len(page)) // they are there
+		if errors.Is(err, io.EOF) {
+			if err := o.file.Truncate(size); err != nil {
+				return err
+			}
+			return o.place()
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// holeSize is the least that becomes a hole.
+const holeSize = 4096
+
+// place puts a file in place.
+func (o *Archive) place() error {
 	if o.file == nil {
 		return nil
 	}

@@ -116,6 +116,18 @@ func (a *App) CompleteBuilds(limit int) cobra.CompletionFunc {
 	})
 }
 
+// CompleteCores completes IDs of cores that are kept.
+func (a *App) CompleteCores(limit int) cobra.CompletionFunc {
+	return a.completer(limit, func(ctx context.Context, c *client.Client) ([]string, error) {
+		list, err := c.Cores(ctx, "")
+		var names []string
+		for _, core := range list {
+			names = append(names, core.ID)
+		}
+		return names, err
+	})
+}
+
 // CompleteNetworks completes names of networks.
 func (a *App) CompleteNetworks(limit int) cobra.CompletionFunc {
 	return a.completer(limit, func(ctx context.Context, c *client.Client) ([]string, error) {

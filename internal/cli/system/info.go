@@ -264,6 +264,12 @@ func (p printer) ours(i *api.Info) {
 		p.line(" Signals Watched: no:", ev.SignalsWhy)
 		p.line(" Programs and Connections Watched: no:", ev.SignalsWhy)
 	}
+	switch ev := i.Evidence; {
+	case ev.Cores:
+		p.line(" Cores Kept: yes")
+	case ev.CoresWhy != "":
+		p.line(" Cores Kept: no:", ev.CoresWhy)
+	}
 }
 
 func (p printer) plugins(i *apisystem.Info) {

@@ -181,6 +181,12 @@ var plainWord = regexp.MustCompile(`^[A-Za-z0-9_./:@%+,-]+$`)
 func coreWords(e *evidence) (text, next string) {
 	d := e.death
 	switch c := d.Core; {
+	case c != nil && c.ID != "":
+		text := fmt.Sprintf("its core was kept, %s", size(uint64(c.Bytes)))
+		if c.Truncated {
+			text += " of more"
+		}
+		return text, fmt.Sprintf("porthole core get -o core %s   # a debugger reads it, with the program beside it", c.ID)
 	case !d.Exit.Core:
 		return "the kernel wrote no core dump", "porthole run --ulimit core=-1 …   # the kernel writes none by default"
 	case c == nil:
