@@ -10,6 +10,9 @@
 #   make crash        kills the daemon 200 times under a load, and counts what is lost
 #   make bpf          makes the eBPF objects anew, after a change of their C
 #   make lint unit e2e conform uml compose buildx oci test-images bench clean
+#   make release      archives for publication, with lists of their modules and checksums, in dist
+#   make reproducible makes the release twice, elsewhere, and compares
+#   make vuln         looks for known vulnerabilities; needs their database
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -34,7 +37,7 @@ GOBUILD := go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
 
 GOTOOL := go tool -modfile=tools/go.mod
 
-.PHONY: build toolbox install man demo test lint unit e2e conform uml hostile load soak crash bpf compose buildx delve oci test-images test-tools bench clean check-go FORCE
+.PHONY: release reproducible vuln build toolbox install man demo test lint unit e2e conform uml hostile load soak crash bpf compose buildx delve oci test-images test-tools bench clean check-go FORCE
 
 build: bin/porthole bin/porthole-build bin/portholed bin/porthole-shim bin/porthole-oci
 
@@ -92,6 +95,9 @@ test-tools:
 
 test-images:
 	@bash tools/as-root.sh test/images/make-images.sh -u '$(IMAGES)'
+
+release reproducible vuln: check-go
+	@bash tools/$@.sh
 
 bench: build
 	@bash tools/as-root.sh bash bench/run.sh
