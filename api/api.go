@@ -177,6 +177,7 @@ type Info struct {
 	Journal   InfoJournal   `json:"Journal"`
 	Log       InfoLog       `json:"Log"`
 	Evidence  InfoEvidence  `json:"Evidence"`
+	Security  InfoSecurity  `json:"Security"`
 }
 
 // InfoEvidence is what the kernel is watched for.

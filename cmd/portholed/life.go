@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
+	"github.com/portholehq/porthole/api"
 	"github.com/portholehq/porthole/internal/daemon"
 	"github.com/portholehq/porthole/internal/server"
 	"github.com/portholehq/porthole/internal/undo"
@@ -28,6 +29,8 @@ type process struct {
 	log    *slog.Logger
 	parts  *parts
 	server *server.Server
+	// listeners are set before the server answers, and not changed.
+	listeners []net.Listener
 }
 
 // What may change while the daemon runs is asked for each time.
@@ -45,6 +48,9 @@ func run(config *daemon.Config, started time.Time) (err error) {
 
 	// Modes that this program gives are what they say, whoever starts it.
 	unix.Umask(0o022)
+	if err := daemon.DropRights(); err != nil {
+		return err
+	}
 	// A closed pipe at the end of the log is an error to write, not the end.
 	signal.Ignore(syscall.SIGPIPE)
 	signals := make(chan os.Signal, 8)
@@ -71,6 +77,7 @@ func run(config *daemon.Config, started time.Time) (err error) {
 	if err != nil {
 		return err
 	}
+	p.listeners = listeners
 	return p.serve(listeners, signals, started)
 }
 
@@ -83,6 +90,8 @@ func (p *process) newServer(started time.Time) (*server.Server, error) {
 		Debug:     p.debug,
 		StartedAt: started,
 		Inspect:   p.parts.inspect,
+		// The listeners are there before the first request.
+		Protection: func() []api.SecurityCheck { return p.config.Load().Protection(p.listeners) },
 	})
 }
 

@@ -209,7 +209,7 @@ func (o *parts) openEngine(ctx context.Context, p *process) (*engine.Engine, err
 			DataRoot: c.DataRoot, ExecRoot: c.ExecRoot, CgroupParent: c.CgroupParent,
 			Version: version, GitCommit: commit, BuildTime: built,
 			Labels: p.labels, Debug: p.debug, Init: c.Init, LogConfig: logConfig(c), Warnings: c.Warnings(),
-			AddressPools: addressPools(c), DNS: c.DNS, DNSSearch: c.DNSSearch, DNSOptions: c.DNSOptions,
+			Sockets: c.Sockets(), AddressPools: addressPools(c), DNS: c.DNS, DNSSearch: c.DNSSearch, DNSOptions: c.DNSOptions,
 			StopTimeout: time.Duration(c.DefaultStopTimeout) * time.Second, KeepFailed: true,
 			CoreDumps: c.CoreDumps,
 		},

@@ -400,6 +400,7 @@ var ours = regexp.MustCompile(`(?s)` + strings.Join([]string{
 	`      --json .*?machines\n`,
 	`      --isolation .*?step by step\n`,
 	`      --actor .*?asked for it\n`,
+	`      --security .*?given\s+it\s+up\n`,
 	`      --after uint .*?Seq\)\n`,
 	`      --orphans .*?see df -v\n`,
 	`      --(die-with-client|kill|list|signal) [^\n]*(is gone|EXEC ID|by exec)\n`,

@@ -68,8 +68,10 @@ type Deps struct {
 
 // Config holds the daemon's settings that concern containers.
 type Config struct {
-	DataRoot     string
-	ExecRoot     string
+	DataRoot string
+	ExecRoot string
+	// Sockets are where the API is listened on, to tell who mounts them; those of systemd are not among them.
+	Sockets      []string
 	CgroupParent string // absolute from the hierarchy's root, e.g. /porthole
 	Version      string
 	GitCommit    string

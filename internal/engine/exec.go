@@ -159,7 +159,11 @@ func (e *Engine) ContainerExecCreate(ctx context.Context, ref string, req contai
 // emitExec publishes exec_create or exec_start, whose action carries the command.
 func (e *Engine) emitExec(ctx context.Context, x *execution, action events.Action) {
 	full := events.Action(string(action) + ": " + x.req.Cmd[0] + " " + strings.Join(x.req.Cmd[1:], " "))
-	e.emitAbout(ctx, x, full, map[string]string{"execID": x.id})
+	extra := map[string]string{"execID": x.id}
+	if x.req.Privileged {
+		extra[dangerousKey] = "--privileged"
+	}
+	e.emitAbout(ctx, x, full, extra)
 }
 
 // emitAbout publishes an event about an exec.

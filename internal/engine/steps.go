@@ -271,7 +271,11 @@ func (e *Engine) followStep(ctx context.Context, r *runningStep, started func())
 	}
 	begun := time.Now().UTC()
 	started()
-	e.emitStep(ctx, r.step, actionStepStart, nil)
+	var surrendered []string
+	if r.step.Privileged {
+		surrendered = []string{"--security=insecure"}
+	}
+	e.emitStep(ctx, r.step, actionStepStart, dangerous(surrendered))
 	copied := make(chan error, 1)
 	go func() { copied <- takeApart(p, conn) }()
 	if p.Stdin != nil {

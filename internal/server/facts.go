@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/portholehq/porthole/api"
+	"github.com/portholehq/porthole/internal/debug/protection"
 )
 
 // facts is what Docker's info has no place for.
@@ -34,6 +35,10 @@ func (s *Server) facts(r *request) error {
 	} else {
 		out.Evidence.Signals, out.Evidence.SignalsSeen, out.Evidence.SignalsLost = "eBPF tracepoints", f.Signals.Seen, f.Signals.Failed
 		out.Evidence.DeedsSeen, out.Evidence.DeedsLost = f.Signals.Told, f.Signals.Dropped
+	}
+	out.Security = protection.Look(f)
+	if s.opts.Protection != nil {
+		out.Security.Checks = append(out.Security.Checks, s.opts.Protection()...)
 	}
 	return r.json(http.StatusOK, out)
 }

@@ -35,6 +35,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/portholehq/porthole/api"
 )
 
 // Options are what a server needs. Backend and Logger are required.
@@ -54,6 +56,8 @@ type Options struct {
 	StartedAt time.Time
 	// Inspect adds what other parts tell of themselves to GET /porthole/daemon.
 	Inspect func() map[string]any
+	// Protection tells who can come by the API; nil: that is not told.
+	Protection func() []api.SecurityCheck
 }
 
 // Server answers requests on any number of listeners.

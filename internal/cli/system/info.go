@@ -45,17 +45,29 @@ type clientInfo struct {
 func NewInfo(b Build) func(*command.App) *cobra.Command {
 	return func(a *command.App) *cobra.Command {
 		var format string
+		var o securityOptions
 		cmd := &cobra.Command{
 			Use:   "info [OPTIONS]",
 			Short: "Display system-wide information",
 			Args:  command.NoArgs,
 			RunE: func(cmd *cobra.Command, _ []string) error {
+				if o.security {
+					return o.print(cmd.Context(), a)
+				}
+				if cmd.Flags().Changed("json") {
+					format = "json"
+				}
 				return printInfo(cmd.Context(), a, b, format)
 			},
 			ValidArgsFunction:     cobra.NoFileCompletions,
 			DisableFlagsInUseLine: true,
 		}
 		cmd.Flags().StringVarP(&format, "format", "f", "", command.InspectFormatHelp)
+		cmd.Flags().BoolVar(&o.security, "security", false, "Show what protects the host, what of it is off, and which containers have given it up")
+		o.AddJSON(cmd.Flags())
+		cmd.Flags().Lookup("json").Usage = "Print the daemon's answer as JSON, for machines"
+		cmd.MarkFlagsMutuallyExclusive("json", "format")
+		cmd.MarkFlagsMutuallyExclusive("security", "format")
 		return command.Common(cmd, 12, "system info", "info")
 	}
 }

@@ -164,7 +164,7 @@ func (l *line) events(created time.Time) (list []api.TimelineEntry, err error) {
 
 // telling are the attributes that tell what happened. The others, as the labels of
 // the container, are the same with every event.
-var telling = []string{"signal", "exitCode", "oldName", "execID", "hostPort", "port", "source", "destination", "mode", "victim", "limit", "driver", "type"}
+var telling = []string{"signal", "exitCode", "oldName", "execID", "hostPort", "port", "source", "destination", "mode", "victim", "limit", "driver", "type", "dangerous"}
 
 // shortID is how much of an id is shown.
 const shortID = 12

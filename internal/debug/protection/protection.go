@@ -1,0 +1,155 @@
+// Package protection tells what protects the host from its containers, and what of that is off.
+//
+// [Look] judges the engine's facts and what the kernel says of itself. Who can come by the API is the daemon's to tell:
+// it knows its listeners.
+package protection
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math/bits"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/portholehq/porthole/api"
+	"github.com/portholehq/porthole/internal/engine"
+	"github.com/portholehq/porthole/internal/linux/caps"
+	"github.com/portholehq/porthole/internal/linux/procfile"
+)
+
+// Look tells what protects the host. Nothing is changed by it, and nothing is waited for.
+func Look(f engine.Facts) api.InfoSecurity {
+	out := api.InfoSecurity{Surrendered: []api.SecuritySurrender{}}
+	out.Checks = []api.SecurityCheck{
+		userNamespaces(f), seccomp(f), module(f), groups(f), cgroupNamespaces(f), newPrivileges(f), daemonRights("/proc/self/status"),
+		directory("data root", f.DataRoot), directory("exec root", f.ExecRoot),
+	}
+	for _, s := range f.Surrendered {
+		out.Surrendered = append(out.Surrendered, api.SecuritySurrender(s))
+	}
+	return out
+}
+
+func check(name string, state api.SecurityState, text, try string) api.SecurityCheck {
+	return api.SecurityCheck{Name: name, State: state, Text: text, Try: try}
+}
+
+func userNamespaces(f engine.Facts) api.SecurityCheck {
+	const name = "user namespaces"
+	if f.NoUserNamespaces != nil {
+		return check(name, api.SecurityOff, "root in a container is root of the host: "+f.NoUserNamespaces.Error(),
+			"a newer kernel, or a data root on a filesystem with ID-mapped mounts")
+	}
+	return check(name, api.SecurityOn, fmt.Sprintf("one for each container, with %d ids of its own: root inside is nobody outside", f.IDsPerContainer), "")
+}
+
+func seccomp(f engine.Facts) api.SecurityCheck {
+	const name = "seccomp"
+	switch f.Seccomp {
+	case "":
+		return check(name, api.SecurityOff, "the kernel filters no system calls", "a kernel with CONFIG_SECCOMP_FILTER")
+	case "unconfined":
+		return check(name, api.SecurityOff, "containers that name no profile have none", "")
+	}
+	return check(name, api.SecurityOn, f.Seccomp+" profile", "")
+}
+
+// module tells of AppArmor, the only such module that containers are put under.
+func module(f engine.Facts) api.SecurityCheck {
+	const name = "security module"
+	if f.AppArmorProfile != "" {
+		return check(name, api.SecurityOn, "AppArmor, profile "+f.AppArmorProfile, "")
+	}
+	active, err := os.ReadFile("/sys/kernel/security/lsm")
+	text := "the kernel has " + strings.TrimSpace(string(active)) + ", containers are not put under any of these"
+	if err != nil {
+		text = "the kernel shows none: " + err.Error()
+	}
+	return check(name, api.SecurityOff, text, "boot with AppArmor: lsm=...,apparmor")
+}
+
+func groups(f engine.Facts) api.SecurityCheck {
+	const name = "control groups"
+	text := f.CgroupMode + ", below " + f.CgroupParent
+	if strings.Contains(f.CgroupMode, "v1") {
+		return check(name, api.SecurityPartly, text+": release_agent is kept away by user namespaces alone", "boot with systemd.unified_cgroup_hierarchy=1")
+	}
+	return check(name, api.SecurityOn, text, "")
+}
+
+func cgroupNamespaces(f engine.Facts) api.SecurityCheck {
+	if !f.CgroupNamespaces {
+		return check("cgroup namespaces", api.SecurityOff, "containers see the host's groups", "a kernel with CONFIG_CGROUPS")
+	}
+	return check("cgroup namespaces", api.SecurityOn, "containers see their own group alone", "")
+}
+
+func newPrivileges(f engine.Facts) api.SecurityCheck {
+	const name = "no new privileges"
+	if f.NoNewPrivileges {
+		return check(name, api.SecurityOn, "set-user-ID programs give nothing, in containers that do not say otherwise", "")
+	}
+	return check(name, api.SecurityOff, "set-user-ID programs of images give the container's root, as with Docker",
+		"--security-opt no-new-privileges, for each container")
+}
+
+// daemonRights tells which capabilities the daemon works with, see proc_pid_status(5).
+func daemonRights(status string) api.SecurityCheck {
+	const name = "daemon's capabilities"
+	effective, err := effective(status)
+	if err != nil {
+		return check(name, api.SecurityUnknown, err.Error(), "")
+	}
+	last, err := caps.Last()
+	if err != nil {
+		return check(name, api.SecurityUnknown, err.Error(), "")
+	}
+	all := caps.Set(1)<<(last+1) - 1
+	without := all &^ effective
+	if without == 0 {
+		return check(name, api.SecurityPartly, fmt.Sprintf("all %d", last+1), "")
+	}
+	return check(name, api.SecurityOn, fmt.Sprintf("%d of %d, without %s", bits.OnesCount64(uint64(effective&all)), last+1, strings.Join(without.Names(), " ")), "")
+}
+
+func effective(status string) (caps.Set, error) {
+	text, err := procfile.Read(status, procfile.Longest)
+	if err != nil {
+		return 0, err
+	}
+	for line := range bytes.Lines(text) {
+		if value, ok := strings.CutPrefix(string(line), "CapEff:"); ok {
+			n, err := strconv.ParseUint(strings.TrimSpace(value), 16, 64)
+			return caps.Set(n), err
+		}
+	}
+	return 0, errors.New(status + " has no CapEff")
+}
+
+// directory tells whether a directory of the daemon's can be listed or changed by others than root.
+func directory(name, path string) api.SecurityCheck {
+	check := api.SecurityCheck{Name: name}
+	info, err := os.Stat(path)
+	if err != nil {
+		check.State, check.Text = api.SecurityUnknown, err.Error()
+		return check
+	}
+	mode := info.Mode().Perm()
+	check.State, check.Text = api.SecurityOn, fmt.Sprintf("%s, mode %04o", path, mode)
+	st, ok := info.Sys().(*syscall.Stat_t)
+	switch {
+	case ok && st.Uid != 0:
+		check.State, check.Text = api.SecurityOff, fmt.Sprintf("%s is of uid %d", path, st.Uid)
+		check.Try = "chown root " + path
+	case mode&0o022 != 0:
+		check.State, check.Text = api.SecurityOff, fmt.Sprintf("%s, mode %04o: others can change what is in it", path, mode)
+		check.Try = "chmod go-w " + path
+	case mode&0o044 != 0:
+		check.State, check.Text = api.SecurityPartly, fmt.Sprintf("%s, mode %04o: others can list what is in it", path, mode)
+		check.Try = "chmod 0711 " + path
+	}
+	return check
+}
