@@ -2,7 +2,6 @@ package build
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -23,7 +22,9 @@ import (
 )
 
 // mostFiles is how many files of a context are listed in the record of a build.
-const mostFiles = 2000
+// Directories that there is no room for are told by one digest of all that is in
+// them, those of the lowest level first.
+const mostFiles = 20_000
 
 // clientFiles notes the files that a client has sent for builds that are recorded.
 type clientFiles struct {
@@ -55,7 +56,7 @@ func (rs *recordings) sent(ctx context.Context, vertex digest.Digest, name strin
 		}
 		if files == nil {
 			var err error
-			if files, err = listFiles(ctx, ref, g); err != nil {
+			if files, err = listFiles(ctx, ref, g, mostFiles); err != nil {
 				r.log.Warn("files of a build are not recorded", "build", r.build.ID, "err", err)
 				return
 			}
@@ -82,16 +83,16 @@ func (r *recording) takesFrom(vertex digest.Digest) bool {
 	return false
 }
 
-var errEnough = errors.New("enough files")
-
-// listFiles lists what a client has sent. BuildKit has the digests already: it
-// makes them while it receives the files.
-func listFiles(ctx context.Context, ref cache.ImmutableRef, g session.Group) (*history.Files, error) {
-	root, err := contenthash.Checksum(ctx, ref, "/", contenthash.ChecksumOpts{}, g)
+// listFiles lists what a client has sent, at most so many files. BuildKit has the
+// digests already: it makes them while it receives the files.
+func listFiles(ctx context.Context, ref cache.ImmutableRef, g session.Group, most int) (*history.Files, error) {
+	sum := func(name string) (digest.Digest, error) {
+		return contenthash.Checksum(ctx, ref, "/"+name, contenthash.ChecksumOpts{}, g)
+	}
+	root, err := sum("")
 	if err != nil {
 		return nil, err
 	}
-	files := &history.Files{Root: root.String(), List: map[string]history.File{}}
 	mountable, err := ref.Mount(ctx, true, g)
 	if err != nil {
 		return nil, err
@@ -106,43 +107,86 @@ func listFiles(ctx context.Context, ref cache.ImmutableRef, g session.Group) (*h
 	if len(mounts) != 1 || mounts[0].Type != "bind" {
 		return nil, fmt.Errorf("files of a client are mounted in %d places", len(mounts))
 	}
-	dir := mounts[0].Source
-	err = filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
-		if err != nil || p == dir {
+	l := lister{dir: mounts[0].Source, sum: sum, most: most, files: &history.Files{Root: root.String(), List: map[string]history.File{}}}
+	return l.files, l.list(ctx)
+}
+
+// lister lists a context level by level.
+type lister struct {
+	dir   string
+	sum   func(name string) (digest.Digest, error)
+	most  int
+	files *history.Files
+}
+
+func (l *lister) list(ctx context.Context) error {
+	for dirs := []string{""}; len(dirs) > 0; dirs = dirs[1:] {
+		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if len(files.List) >= mostFiles {
-			files.Cut = true
-			return errEnough
-		}
-		info, err := d.Info()
+		entries, err := os.ReadDir(filepath.Join(l.dir, dirs[0]))
 		if err != nil {
 			return err
 		}
-		name := strings.TrimPrefix(p, dir+"/")
-		f := history.File{Mode: uint32(info.Mode())}
-		if info.Mode().IsRegular() {
-			f.Size = info.Size()
-		}
-		if info.Mode()&fs.ModeSymlink != 0 {
-			if f.Link, err = os.Readlink(p); err != nil {
+		if len(l.files.List)+len(entries) > l.most {
+			if err := l.whole(dirs[0]); err != nil {
 				return err
 			}
+			continue
 		}
-		if !d.IsDir() {
-			sum, err := contenthash.Checksum(ctx, ref, "/"+name, contenthash.ChecksumOpts{}, g)
-			if err != nil {
+		for _, e := range entries {
+			name := path.Join(dirs[0], e.Name())
+			if err := l.add(name, e); err != nil {
 				return err
 			}
-			f.Digest = sum.Encoded()[:32]
+			if e.IsDir() {
+				dirs = append(dirs, name)
+			}
 		}
-		files.List[name] = f
-		return nil
-	})
-	if errors.Is(err, errEnough) {
-		err = nil
 	}
-	return files, err
+	return nil
+}
+
+// whole notes a directory by the digest of all that is in it.
+func (l *lister) whole(name string) error {
+	l.files.Cut = true
+	f, ok := l.files.List[name]
+	if !ok {
+		return nil // all of the context has a digest
+	}
+	sum, err := l.sum(name)
+	if err != nil {
+		return err
+	}
+	f.Whole, f.Digest = true, sum.Encoded()[:32]
+	l.files.List[name] = f
+	return nil
+}
+
+// add lists one file.
+func (l *lister) add(name string, d fs.DirEntry) error {
+	info, err := d.Info()
+	if err != nil {
+		return err
+	}
+	f := history.File{Mode: uint32(info.Mode())}
+	if info.Mode().IsRegular() {
+		f.Size = info.Size()
+	}
+	if info.Mode()&fs.ModeSymlink != 0 {
+		if f.Link, err = os.Readlink(filepath.Join(l.dir, name)); err != nil {
+			return err
+		}
+	}
+	if !d.IsDir() {
+		sum, err := l.sum(name)
+		if err != nil {
+			return err
+		}
+		f.Digest = sum.Encoded()[:32]
+	}
+	l.files.List[name] = f
+	return nil
 }
 
 // taker finds the files that a step takes of a context.

@@ -26,9 +26,24 @@ func (r *recording) inputsLocked() *history.Inputs {
 			continue
 		}
 		step := v.StepInputs
+		number := func(p digest.Digest) int {
+			if k, ok := r.known[p]; ok && k != i {
+				return r.build.Steps[k].Number
+			}
+			return 0
+		}
 		for _, p := range v.parents {
-			if k, ok := r.known[p]; ok && k != i && r.build.Steps[k].Number > 0 {
-				step.Parents = append(step.Parents, r.build.Steps[k].Number)
+			if n := number(p); n > 0 {
+				step.Parents = append(step.Parents, n)
+			}
+		}
+		step.Root = number(v.root)
+		for dest, p := range v.mounted {
+			if n := number(p); n > 0 {
+				if step.MountsFrom == nil {
+					step.MountsFrom = map[string]int{}
+				}
+				step.MountsFrom[dest] = n
 			}
 		}
 		in.Steps[s.Number] = step
@@ -109,6 +124,7 @@ type explainer struct {
 	pairs         map[int]*api.BuildStep // the step of before for each of build
 	replaced      map[int]bool           // the instruction there is another
 	causes        map[int][]api.BuildCause
+	declared      map[string]bool // names of build arguments; nil: not read yet
 }
 
 // match finds for each step the one of the build before that it is to be compared
@@ -231,11 +247,11 @@ func (e *explainer) lost(s *api.BuildStep, in history.StepInputs) api.BuildCause
 	case in.Source != "":
 		return api.BuildCause{Kind: api.CauseSame, Text: "looked up: the same as before"}
 	case e.uncertain(in):
-		return api.BuildCause{Kind: api.CauseUnknown, Text: "not known: no more files of the context are recorded than " + fmt.Sprint(mostFiles)}
+		return api.BuildCause{Kind: api.CauseUnknown, Text: fmt.Sprintf("not known: no more than %d files of the context are recorded one by one", mostFiles)}
 	}
 	for _, p := range in.Parents {
 		switch causes := e.causesOf(p); {
-		case len(causes) == 1 && causes[0].Kind == api.CauseNoCache:
+		case len(causes) == 1 && (causes[0].Kind == api.CauseNoCache || causes[0].Kind == api.CauseUnknown):
 			return api.BuildCause{Kind: api.CauseParent, Step: p, Text: fmt.Sprintf("step %d was done again", p)}
 		case e.fetches(p) != "":
 			return api.BuildCause{Kind: api.CauseUnknown, Step: p, Text: fmt.Sprintf("not known: what is behind step %d is not compared, or it is not in the cache any more", p)}
@@ -286,7 +302,7 @@ func (e *explainer) changes(n int) []api.BuildCause {
 		return e.causes[n]
 	case e.replaced[n]:
 		was := strings.Join(strings.Fields(title(o)), " ")
-		e.causes[n] = []api.BuildCause{{Kind: api.CauseInstruction, Text: "instruction changed, was: " + was}}
+		e.causes[n] = append(e.mountsAlone(n, o.Number), api.BuildCause{Kind: api.CauseInstruction, Text: "instruction changed, was: " + was})
 		return e.causes[n]
 	case !e.known(n):
 		return nil
@@ -302,10 +318,49 @@ func (e *explainer) changes(n int) []api.BuildCause {
 	}
 	for _, p := range now.Parents {
 		if len(e.changes(p)) > 0 {
-			list = append(list, api.BuildCause{Kind: api.CauseParent, Step: p, Text: fmt.Sprintf("parent changed (step %d)", p)})
+			list = append(list, parentChange(now, p))
 		}
 	}
 	e.causes[n] = list
+	return list
+}
+
+// parentChange tells that a step has changed which another starts from, copies from,
+// or mounts.
+func parentChange(now history.StepInputs, p int) api.BuildCause {
+	for dest, from := range now.MountsFrom {
+		if from == p && p != now.Root {
+			return api.BuildCause{Kind: api.CauseMount, Name: dest, Step: p, Text: fmt.Sprintf("mount %s changed: it is of step %d", dest, p)}
+		}
+	}
+	return api.BuildCause{Kind: api.CauseParent, Step: p, Text: fmt.Sprintf("parent changed (step %d)", p)}
+}
+
+// mountsAlone tells of the mounts of a RUN that stands in the place of one with the
+// same command: step was of the build before.
+func (e *explainer) mountsAlone(n, was int) []api.BuildCause {
+	if e.old == nil {
+		return nil
+	}
+	now, then := e.in.Steps[n], e.old.Steps[was]
+	if c := now.Settings["command"]; c == "" || c != then.Settings["command"] {
+		return nil
+	}
+	return mountChanges(now, then)
+}
+
+// mountChanges are the mounts that two steps do not have alike.
+func mountChanges(now, then history.StepInputs) []api.BuildCause {
+	var list []api.BuildCause
+	for _, dest := range differing(now.Mounts, then.Mounts) {
+		how := "changed"
+		if _, ok := then.Mounts[dest]; !ok {
+			how = "added"
+		} else if _, ok := now.Mounts[dest]; !ok {
+			how = "removed"
+		}
+		list = append(list, api.BuildCause{Kind: api.CauseMount, Name: dest, Text: "mount " + dest + " " + how})
+	}
 	return list
 }
 
@@ -323,17 +378,17 @@ func sourceChange(now, then string) api.BuildCause {
 // ownChanges are those of what a step is run with.
 func (e *explainer) ownChanges(n int, now, then history.StepInputs) []api.BuildCause {
 	var list []api.BuildCause
-	declared := argNames(e.build.Text)
+	if e.declared == nil {
+		e.declared = argNames(e.build.Text)
+	}
 	for _, name := range differing(now.Env, then.Env) {
 		c := api.BuildCause{Kind: api.CauseEnv, Name: name, Text: "environment variable " + name + " changed"}
-		if declared[name] {
+		if e.declared[name] {
 			c.Kind, c.Text = api.CauseArgument, "build argument "+name+" changed"
 		}
 		list = append(list, c)
 	}
-	for _, dest := range differing(now.Mounts, then.Mounts) {
-		list = append(list, api.BuildCause{Kind: api.CauseMount, Name: dest, Text: "mount " + dest + " changed"})
-	}
+	list = append(list, mountChanges(now, then)...)
 	settings := differing(now.Settings, then.Settings)
 	if len(list) > 0 {
 		// Arguments are in the operation itself as well.
@@ -444,8 +499,14 @@ func fileChanges(t history.Take, now, then *history.Files) []api.BuildFileChange
 		switch ok = ok && was.takes(name); {
 		case !ok && !then.Cut:
 			list = append(list, api.BuildFileChange{Path: name, Change: "added"})
-		case ok && f.Mode != o.Mode && f.Size == o.Size:
+		case ok && f.Mode != o.Mode && f.Size == o.Size && f.Whole == o.Whole:
 			list = append(list, api.BuildFileChange{Path: name, Change: "mode"})
+		case ok && f.Whole != o.Whole:
+			// What is in it was listed in one of them only.
+		case ok && f.Whole:
+			if f != o && taken.include == nil && taken.exclude == nil {
+				list = append(list, api.BuildFileChange{Path: name + "/", Change: "changed"})
+			}
 		case ok && f != o:
 			list = append(list, api.BuildFileChange{Path: name, Change: "changed"})
 		}
@@ -475,7 +536,7 @@ func filesText(c *api.BuildCause, cut bool) string {
 		text += fmt.Sprintf(" and %d more", more)
 	}
 	if cut {
-		text += fmt.Sprintf(" (only the first %d are compared)", mostFiles)
+		text += fmt.Sprintf(" (of more than %d files: the largest directories are compared as a whole)", mostFiles)
 	}
 	return text
 }

@@ -2,10 +2,16 @@ package build
 
 import (
 	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
 
+	"github.com/portholehq/porthole/api"
 	"github.com/portholehq/porthole/internal/build/history"
 )
 
@@ -64,4 +70,80 @@ func TestFollowLinks(t *testing.T) {
 		}
 	}
 	_ = followLinks("/a", files) // ends
+}
+
+// Of a context that has more files than are listed, the upper ones are, and of each
+// directory that there is no room for, the digest.
+func TestLister(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"a", "big/1", "big/2", "big/3", "big/4", "small/x", "z"} {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(name), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, c := range map[string]struct {
+		most int
+		want string // "+" behind a directory as a whole
+		cut  bool
+	}{
+		"room for all":       {9 + 2, "a big big/1 big/2 big/3 big/4 small small/x z", false},
+		"to the last":        {9, "a big big/1 big/2 big/3 big/4 small small/x z", false},
+		"not for one of all": {8, "a big big/1 big/2 big/3 big/4 small+ z", true},
+		"not for the larger": {5, "a big+ small small/x z", true},
+		"nor for any":        {3, "", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			sum := func(name string) (digest.Digest, error) { return digest.FromString(name), nil }
+			l := lister{dir: dir, sum: sum, most: c.most, files: &history.Files{List: map[string]history.File{}}}
+			if err := l.list(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for name, f := range l.files.List {
+				if fs.FileMode(f.Mode).IsDir() != (f.Digest == "") && !f.Whole {
+					t.Errorf("digest of %s is %q", name, f.Digest)
+				}
+				if f.Whole {
+					name += "+"
+				}
+				got = append(got, name)
+			}
+			slices.Sort(got)
+			if diff := cmp.Diff(c.want, strings.Join(got, " ")); diff != "" || l.files.Cut != c.cut {
+				t.Errorf("cut %v (-want +got):\n%s", l.files.Cut, diff)
+			}
+		})
+	}
+}
+
+// A directory whose files are not listed is told of as a whole, if all of it is taken.
+func TestWholeDirectory(t *testing.T) {
+	dirMode := uint32(fs.ModeDir | 0o755)
+	files := func(digest string) *history.Files {
+		return &history.Files{Root: digest, Cut: true, List: map[string]history.File{
+			"big": {Mode: dirMode, Whole: true, Digest: digest}, "same": {Mode: dirMode, Whole: true, Digest: "s"}, "f": {Mode: 0o644, Digest: "f"},
+		}}
+	}
+	for name, c := range map[string]struct {
+		take history.Take
+		want []api.BuildFileChange
+	}{
+		"all":        {history.Take{Path: "/"}, []api.BuildFileChange{{Path: "big/", Change: "changed"}}},
+		"it":         {history.Take{Path: "/big"}, []api.BuildFileChange{{Path: "big/", Change: "changed"}}},
+		"another":    {history.Take{Path: "/same"}, nil},
+		"some of it": {history.Take{Path: "/", Exclude: []string{"**/*.log"}}, nil},
+	} {
+		if diff := cmp.Diff(c.want, fileChanges(c.take, files("2"), files("1"))); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+	// One that had room before is not taken for one whose files are gone.
+	listed := files("1")
+	listed.List["big"], listed.List["big/1"], listed.Cut = history.File{Mode: dirMode}, history.File{Mode: 0o644, Digest: "1"}, false
+	if got := fileChanges(history.Take{Path: "/"}, files("2"), listed); got != nil {
+		t.Errorf("changes %v, want none", got)
+	}
 }

@@ -28,6 +28,10 @@ type vertexInputs struct {
 	history.StepInputs
 	parents []digest.Digest // the one whose files it starts from comes first
 	sources []digest.Digest // of what a client sends, which it takes files of
+	// root is what a RUN starts from, and mounted what it mounts files of, by
+	// destination.
+	root    digest.Digest
+	mounted map[string]digest.Digest
 }
 
 // inputsOf reads what the vertices of a definition are made of. Digests of vertices
@@ -104,7 +108,14 @@ func (v *vertexInputs) exec(op *pb.Op, locals map[digest.Digest]string, hash fun
 			v.Takes = append(v.Takes, history.Take{Context: name, Path: "/" + strings.TrimPrefix(m.Selector, "/")})
 		}
 		if m.Dest == "/" {
+			v.root = source
 			continue
+		}
+		if source != "" && locals[source] == "" {
+			if v.mounted == nil {
+				v.mounted = map[string]digest.Digest{}
+			}
+			v.mounted[m.Dest] = source
 		}
 		// Numbers of inputs and outputs say nothing by themselves.
 		m.Input, m.Output = 0, 0

@@ -305,9 +305,10 @@ func (s *Store) Trim(now time.Time) error {
 	}
 	slices.SortFunc(files, func(a, b file) int { return b.at.Compare(a.at) })
 	var failures []error
+	var size int64 // of the inputs of this one and newer ones
 	for i, f := range files {
 		if i < Most && now.Sub(f.at) <= Keep {
-			if i >= MostInputs {
+			if size += s.inputsSize(f.id); i >= MostInputs || size > mostInputBytes {
 				failures = append(failures, s.removeInputs(f.id))
 			}
 			continue

@@ -1,7 +1,9 @@
 package history
 
 import (
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -162,4 +164,66 @@ func FuzzGet(f *testing.F) {
 			t.Errorf("ID %q", b.ID)
 		}
 	})
+}
+
+// Inputs are packed; those that were not, by earlier versions, are read as well.
+func TestInputs(t *testing.T) {
+	s := open(t)
+	in := &Inputs{Steps: map[int]StepInputs{1: {Source: "x"}}, Files: map[string]*Files{"context": {Root: "r", List: map[string]File{}}}}
+	for i := range 1000 {
+		in.Files["context"].List[fmt.Sprintf("some/directory/file%d", i)] = File{Mode: 0o644, Size: 3, Digest: "0123456789abcdef"}
+	}
+	put(t, s, &api.Build{ID: "a"})
+	if err := s.PutInputs("a", in); err != nil {
+		t.Fatal(err)
+	}
+	got, err := s.Inputs("a")
+	if diff := cmp.Diff(in, got); err != nil || diff != "" {
+		t.Errorf("%v (-want +got):\n%s", err, diff)
+	}
+	plain, err := json.Marshal(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if size := s.inputsSize("a"); size == 0 || size > int64(len(plain))/4 {
+		t.Errorf("%d bytes, plain %d", size, len(plain))
+	}
+	if err := os.WriteFile(filepath.Join(s.dir, "old"+inputsSuffix), plain, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got, err = s.Inputs("old")
+	if diff := cmp.Diff(in, got); err != nil || diff != "" {
+		t.Errorf("not packed: %v (-want +got):\n%s", err, diff)
+	}
+	if err := os.WriteFile(filepath.Join(s.dir, "cut"+inputsSuffix), plain[:len(plain)/2], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Inputs("cut"); err == nil {
+		t.Error("a damaged file is taken")
+	}
+}
+
+// The room that inputs take is bounded: those of the newest builds stay.
+func TestTrimInputs(t *testing.T) {
+	s := open(t)
+	now := time.Now()
+	for i, id := range []string{"newest", "second", "third"} {
+		put(t, s, &api.Build{ID: id})
+		name := filepath.Join(s.dir, id+inputsSuffix)
+		if err := errors.Join(os.WriteFile(name, nil, 0o600), os.Truncate(name, mostInputBytes/2),
+			os.Chtimes(s.path(id), now, now.Add(-time.Duration(i)*time.Minute))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Trim(now); err != nil {
+		t.Fatal(err)
+	}
+	for id, want := range map[string]bool{"newest": true, "second": true, "third": false} {
+		if got := s.inputsSize(id) > 0; got != want {
+			t.Errorf("inputs of %s are kept: %v, want %v", id, got, want)
+		}
+	}
+	if list, err := s.List(); err != nil || len(list) != 3 {
+		t.Errorf("records %v, %v", list, err)
+	}
 }

@@ -1,6 +1,9 @@
 package history
 
 import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
@@ -8,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -37,7 +41,11 @@ type StepInputs struct {
 	Mounts   map[string]string `json:"mounts,omitempty"`
 	Settings map[string]string `json:"settings,omitempty"`
 	Parents  []int             `json:"parents,omitempty"` // steps that it starts or copies from
-	Takes    []Take            `json:"takes,omitempty"`
+	// Root is the step that a RUN starts from, and MountsFrom those that it mounts
+	// files of, by destination.
+	Root       int            `json:"root,omitempty"`
+	MountsFrom map[string]int `json:"mountsFrom,omitempty"`
+	Takes      []Take         `json:"takes,omitempty"`
 }
 
 // Take is what a step takes of a context.
@@ -64,12 +72,17 @@ type File struct {
 	Size   int64  `json:"s,omitempty"`
 	Digest string `json:"d,omitempty"` // of content, mode and link; the beginning of one
 	Link   string `json:"l,omitempty"`
+	// Whole tells of a directory whose files are not listed: Digest is that of all
+	// of them.
+	Whole bool `json:"w,omitempty"`
 }
 
 const (
 	inputsSuffix = ".inputs"
 	// MostInputs is of how many builds the inputs are kept.
 	MostInputs = 100
+	// mostInputBytes is how much room those inputs have together, in bytes.
+	mostInputBytes = 64 << 20
 	// searched is among how many builds an earlier one is looked for.
 	searched = 50
 )
@@ -79,9 +92,11 @@ func (s *Store) PutInputs(id string, in *Inputs) error {
 	if !ValidID(id) {
 		return fmt.Errorf("inputs of build %q: not an ID", id)
 	}
-	text, err := json.Marshal(in)
+	var packed bytes.Buffer
+	z := gzip.NewWriter(&packed)
+	err := errors.Join(json.NewEncoder(z).Encode(in), z.Close())
 	if err == nil {
-		err = replace(filepath.Join(s.dir, id+inputsSuffix), text)
+		err = replace(filepath.Join(s.dir, id+inputsSuffix), packed.Bytes())
 	}
 	if err != nil {
 		return fmt.Errorf("inputs of build %s: %w", id, err)
@@ -94,18 +109,41 @@ func (s *Store) Inputs(id string) (*Inputs, error) {
 	if !ValidID(id) {
 		return nil, notFound(id)
 	}
-	text, err := os.ReadFile(filepath.Join(s.dir, id+inputsSuffix))
+	f, err := os.Open(filepath.Join(s.dir, id+inputsSuffix))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, notFound(id)
 	}
 	if err != nil {
 		return nil, err
 	}
+	defer f.Close()
 	in := &Inputs{}
-	if err := json.Unmarshal(text, in); err != nil {
+	if err := readInputs(f, in); err != nil {
 		return nil, fmt.Errorf("inputs of build %s: %w", id, err)
 	}
 	return in, nil
+}
+
+// readInputs reads a file of inputs. Earlier versions did not pack them.
+func readInputs(f io.Reader, in *Inputs) error {
+	r := bufio.NewReader(f)
+	if head, err := r.Peek(2); err == nil && head[0] == 0x1f && head[1] == 0x8b { // RFC 1952, 2.3.1
+		z, err := gzip.NewReader(r)
+		if err != nil {
+			return err
+		}
+		return json.NewDecoder(z).Decode(in)
+	}
+	return json.NewDecoder(r).Decode(in)
+}
+
+// inputsSize is how large the inputs of a build are, in bytes; 0: there are none.
+func (s *Store) inputsSize(id string) int64 {
+	info, err := os.Stat(filepath.Join(s.dir, id+inputsSuffix))
+	if err != nil {
+		return 0
+	}
+	return info.Size()
 }
 
 // removeInputs removes the inputs of a build, if there are any.
