@@ -70,7 +70,11 @@ func open(ctx context.Context, p *process, steps *undo.Stack) (*parts, error) {
 	if err := build.UseTempDir(filepath.Join(c.DataRoot, "build", "tmp"), log); err != nil {
 		return nil, err
 	}
-	if out.state, err = state.Open(filepath.Join(c.DataRoot, "state.db")); err != nil {
+	stateFile := filepath.Join(c.DataRoot, "state.db")
+	if err := state.Expect(stateFile, filepath.Join(c.DataRoot, "containers")); err != nil {
+		return nil, err
+	}
+	if out.state, err = state.Open(stateFile); err != nil {
 		return nil, err
 	}
 	steps.Add(out.state.Close)

@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"runtime/debug"
+	"slices"
+	"strings"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -15,10 +17,34 @@ import (
 // ErrDamaged is returned by Open for a file that cannot be read. It is left as it is.
 var ErrDamaged = errors.New("it is damaged")
 
-// damaged says what to do. An empty file is no way out: what no record knows of is removed as a leftover.
+// damaged says what to do. Another file is no way out: what no record knows of is removed as a leftover.
 func damaged(cause any) error {
-	return fmt.Errorf("%w (%v): put back a copy of it; or move it away, but then the daemon starts without a container, "+
-		"and ends and removes all that there were, with what they have written: save their files first", ErrDamaged, cause)
+	return fmt.Errorf("%w (%v): put back a copy of it; or move it and the directory of the containers away, but then the "+
+		"daemon starts without a container, and ends and removes all that there were, with what they have written: save "+
+		"their files first", ErrDamaged, cause)
+}
+
+// ErrMissing is returned by Expect.
+var ErrMissing = errors.New("it is missing or empty")
+
+// Expect fails with [ErrMissing] if there is nothing in the file though dir has a directory of a container: a daemon that
+// went on would take all of them for leftovers.
+func Expect(path, dir string) error {
+	info, err := os.Stat(path)
+	if err == nil && info.Size() > 0 || err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	list, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	list = slices.DeleteFunc(list, func(e fs.DirEntry) bool { return !e.IsDir() || strings.HasPrefix(e.Name(), ".") })
+	if len(list) == 0 {
+		return nil
+	}
+	return fmt.Errorf("state file %q: %w, but %q has the files of containers (%d): put back a copy of it; or move that "+
+		"directory away, but then the daemon ends and removes what there is of them, with what they have written: save "+
+		"their files first", path, ErrMissing, dir, len(list))
 }
 
 // check reads all of a file, before it is opened for writing: bbolt then takes for granted that the pages are right, and

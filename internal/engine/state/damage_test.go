@@ -49,13 +49,48 @@ func TestDamagedFile(t *testing.T) {
 			if !errors.Is(err, ErrDamaged) {
 				t.Fatalf("Open says %v, want %v", err, ErrDamaged)
 			}
-			for _, want := range []string{path, "put back a copy", "move it away"} {
+			for _, want := range []string{path, "put back a copy", "move it and the directory"} {
 				if !strings.Contains(err.Error(), want) {
 					t.Errorf("%q does not say %q", err, want)
 				}
 			}
 			if after, err := os.ReadFile(path); err != nil || !bytes.Equal(content, after) {
 				t.Errorf("the file was changed, %v", err)
+			}
+		})
+	}
+}
+
+// TestExpect: that the records are gone is seen by the files of their containers.
+func TestExpect(t *testing.T) {
+	for name, c := range map[string]struct {
+		file   string // its content; "-": there is none
+		there  []string
+		refuse bool
+	}{
+		"a first start":                {"-", nil, false},
+		"a first start that was cut":   {"", nil, false},
+		"records and containers":       {"records", []string{"aa", "bb"}, false},
+		"no file":                      {"-", []string{"aa"}, true},
+		"an empty file":                {"", []string{"aa", "bb"}, true},
+		"no file, and nothing of ours": {"-", []string{".hidden"}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			path, containers := filepath.Join(dir, "state.db"), filepath.Join(dir, "containers")
+			if c.file != "-" {
+				if err := os.WriteFile(path, []byte(c.file), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, id := range c.there {
+				if err := os.MkdirAll(filepath.Join(containers, id), 0o700); err != nil {
+					t.Fatal(err)
+				}
+			}
+			err := Expect(path, containers)
+			if errors.Is(err, ErrMissing) != c.refuse || !c.refuse && err != nil {
+				t.Errorf("Expect says %v, refusal wanted: %v", err, c.refuse)
 			}
 		})
 	}
