@@ -9,7 +9,8 @@ type DebugRequest struct {
 	Command []string `json:"command,omitempty"` // none: a shell
 	// User is "name|uid[:group|gid]"; empty: the target's. Root is uid 0,
 	// Privileged root with all capabilities. AsTarget takes exactly the rights of
-	// the target's own processes, where otherwise tracing is allowed on top.
+	// the target's own processes, where otherwise tracing is allowed on top, and
+	// joins them as JoinPID does.
 	User       string   `json:"user,omitempty"`
 	Root       bool     `json:"root,omitempty"`
 	AsTarget   bool     `json:"as_target,omitempty"`

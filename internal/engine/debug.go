@@ -144,7 +144,8 @@ func runsForDebug(v *view) error {
 func (d *debugging) place(v *view) {
 	own := v.ResolvedPID != "" || !v.HostConfig.PidMode.IsHost()
 	switch {
-	case !own || d.req.JoinPID:
+	case !own || d.req.JoinPID || d.req.AsTarget:
+		// With the target's rights pid 1 must be the target's as well: tools that attach send it signals.
 		d.view.Inside = true
 	case v.IDs.Size == 0:
 		// It would have rights over all processes of the host, and their numbers

@@ -36,6 +36,12 @@ const slack = 4
 var daemon *bed.Daemon
 
 func TestMain(m *testing.M) {
+	switch os.Getenv(standIn) {
+	case "java":
+		endAs(virtualMachine())
+	case "attach":
+		endAs(attach())
+	}
 	bed.Main(m, func() (func(), error) {
 		dir, err := os.MkdirTemp(workRoot(), "porthole-script-")
 		if err != nil {

@@ -59,7 +59,7 @@ func NewDebug(a *command.App) *cobra.Command {
 	set.BoolVarP(&o.tty, "tty", "t", false, "Allocate a pseudo-TTY; the default on a terminal")
 	set.StringVarP(&o.User, "user", "u", "", `Username or UID (format: "<name|uid>[:<group|gid>]")`)
 	set.BoolVar(&o.Root, "root", false, "Be root in the container, whoever its processes are")
-	set.BoolVar(&o.AsTarget, "as-target", false, "Have exactly the rights of the container's own processes")
+	set.BoolVar(&o.AsTarget, "as-target", false, "Have exactly the rights of the container's own processes, and be among them, as with --pid")
 	set.BoolVar(&o.Privileged, "privileged", false, "Be root with all capabilities")
 	set.VarP(&o.env, "env", "e", "Set environment variables")
 	set.Var(&o.envFile, "env-file", "Read in a file of environment variables")
