@@ -73,6 +73,8 @@ func TestRefused(t *testing.T) {
 		"has no type":                   func(r *buildspec.Request) { r.CacheTo = []string{"ref=x"} },
 		`type "inline" is not`:          func(r *buildspec.Request) { r.CacheFrom = []string{"type=inline"} },
 		"want NAME=VALUE":               func(r *buildspec.Request) { r.BuildContexts = []string{"x"} },
+		"is no OCI layout":              func(r *buildspec.Request) { r.BuildContexts = []string{"x=oci-layout://" + r.Context} },
+		"another target of a bake file": func(r *buildspec.Request) { r.BuildContexts = []string{"x=target:y"} },
 		"cannot currently be used":      func(r *buildspec.Request) { r.NoCache, r.NoCacheFilter = true, []string{"x"} },
 		"both build context and":        func(r *buildspec.Request) { r.Context, r.File = "-", "-" },
 		"ambiguous Dockerfile source":   func(r *buildspec.Request) { r.Context, r.File = "-", "x" },
@@ -117,12 +119,48 @@ func TestMetadata(t *testing.T) {
 	}
 }
 
-func TestLayoutOf(t *testing.T) {
-	for text, want := range map[string][2]string{
-		"/dir": {"/dir", ":latest"}, "/dir:tag": {"/dir", ":tag"}, "/a:b/dir": {"/a:b/dir", ":latest"}, "/dir@sha256:aa": {"/dir", "@sha256:aa"},
-	} {
-		if dir, ref := layoutOf(text); dir != want[0] || ref != want[1] {
-			t.Errorf("%s: %s %s", text, dir, ref)
+func TestFindLayout(t *testing.T) {
+	one, two := "sha256:"+strings.Repeat("1", 64), "sha256:"+strings.Repeat("2", 64)
+	layout := func(manifests string) string {
+		dir := t.TempDir()
+		for name, text := range map[string]string{
+			"oci-layout": `{"imageLayoutVersion":"1.0.0"}`, "index.json": `{"schemaVersion":2,"manifests":[` + manifests + `]}`,
+		} {
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
 		}
+		return dir
+	}
+	named := func(digest, name string) string {
+		return `{"digest":"` + digest + `","annotations":{"org.opencontainers.image.ref.name":"` + name + `"}}`
+	}
+	single, pair, nowhere := layout(named(one, "v1")), layout(named(one, "v1")+","+named(two, "latest")), filepath.Join(t.TempDir(), "nowhere")
+	neither := layout(named(one, "v1") + "," + named(two, "v2"))
+	for text, want := range map[string]struct{ digest, complaint string }{
+		single:                {one, ""},
+		single + ":v1":        {one, ""},
+		single + "@" + two:    {two, ""},
+		pair:                  {two, ""},
+		pair + ":v1":          {one, ""},
+		pair + ":v3":          {"", `has no image "v3", but: v1@` + one + ", latest@" + two},
+		single + ":v3":        {"", `has no image "v3"`},
+		neither:               {"", `has no image "latest"`},
+		single + "@sha256:aa": {"", "invalid checksum digest length"},
+		nowhere:               {"", "is no OCI layout"},
+		nowhere + "@" + one:   {"", "is no OCI layout"},
+		filepath.Dir(nowhere): {"", "is no OCI layout"},
+		layout("no JSON"):     {"", "read the index of"},
+	} {
+		_, got, err := findLayout(text)
+		if want.complaint == "" && (err != nil || got.String() != want.digest) {
+			t.Errorf("%s: %s, %v, want %s", text, got, err, want.digest)
+		}
+		if want.complaint != "" && (err == nil || !strings.Contains(err.Error(), want.complaint)) {
+			t.Errorf("%s: %v, want %q", text, err, want.complaint)
+		}
+	}
+	if _, err := os.Stat(nowhere); err == nil {
+		t.Error("the directory was made")
 	}
 }

@@ -2,6 +2,8 @@ package caller
 
 import (
 	"bufio"
+	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +14,8 @@ import (
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/plugins/content/local"
 	"github.com/moby/buildkit/session/upload/uploadprovider"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/tonistiigi/fsutil"
 
 	"github.com/portholehq/porthole/internal/buildspec"
@@ -162,7 +166,10 @@ func (b *build) namedContexts() error {
 		layout, isLayout := strings.CutPrefix(where, "oci-layout://")
 		switch {
 		case isLayout:
-			dir, ref := layoutOf(layout)
+			dir, digest, err := findLayout(layout)
+			if err != nil {
+				return fmt.Errorf("build context %s: %w", name, err)
+			}
 			store, err := local.NewStore(dir)
 			if err != nil {
 				return fmt.Errorf("build context %s: %w", name, err)
@@ -172,8 +179,11 @@ func (b *build) namedContexts() error {
 			}
 			key := "layout-" + name
 			b.solve.OCIStores[key] = store
-			b.solve.FrontendAttrs[attr] = "oci-layout://" + key + ref
-		case strings.HasPrefix(where, "docker-image://"), strings.HasPrefix(where, "target:"), buildspec.IsURL(where):
+			b.solve.FrontendAttrs[attr] = "oci-layout://" + key + "@" + digest.String()
+		case strings.HasPrefix(where, "target:"):
+			return fmt.Errorf("build context %s: %q is another target of a bake file: build it by \"docker buildx bake\"; "+
+				"of one Dockerfile a stage is named as it is", name, where)
+		case strings.HasPrefix(where, "docker-image://"), buildspec.IsURL(where):
 			b.solve.FrontendAttrs[attr] = where
 		default:
 			if err := b.mount(name, where); err != nil {
@@ -185,13 +195,42 @@ func (b *build) namedContexts() error {
 	return nil
 }
 
-// layoutOf parts a path from the digest or tag behind it.
-func layoutOf(text string) (dir, ref string) {
+// findLayout finds the image of an OCI layout that "DIR", "DIR:TAG" or "DIR@DIGEST" names. Without a tag it is the one
+// that is called latest, or else the only one. It only reads: the store that is opened on the directory makes it otherwise.
+func findLayout(text string) (dir string, found digest.Digest, err error) {
+	dir, tag := text, ""
 	if at := strings.LastIndex(text, "@"); at > 0 {
-		return text[:at], text[at:]
+		dir, found = text[:at], digest.Digest(text[at+1:])
+		if err := found.Validate(); err != nil {
+			return "", "", fmt.Errorf("%q: %w", text[at+1:], err)
+		}
+	} else if colon := strings.LastIndex(text, ":"); colon > strings.LastIndex(text, "/") {
+		dir, tag = text[:colon], text[colon+1:]
 	}
-	if colon := strings.LastIndex(text, ":"); colon > strings.LastIndex(text, "/") {
-		return text[:colon], text[colon:]
+	if _, err := os.Stat(filepath.Join(dir, ocispec.ImageLayoutFile)); err != nil {
+		return "", "", fmt.Errorf("%s is no OCI layout: %w", dir, err)
 	}
-	return text, ":latest"
+	if found != "" {
+		return dir, found, nil
+	}
+	data, err := os.ReadFile(filepath.Join(dir, ocispec.ImageIndexFile))
+	if err != nil {
+		return "", "", err
+	}
+	var index ocispec.Index
+	if err := json.Unmarshal(data, &index); err != nil {
+		return "", "", fmt.Errorf("read the index of %s: %w", dir, err)
+	}
+	var names []string
+	for _, m := range index.Manifests {
+		name := m.Annotations[ocispec.AnnotationRefName]
+		if name == tag && tag != "" || name == "latest" && tag == "" {
+			return dir, m.Digest, nil
+		}
+		names = append(names, fmt.Sprintf("%s@%s", name, m.Digest))
+	}
+	if tag == "" && len(index.Manifests) == 1 {
+		return dir, index.Manifests[0].Digest, nil
+	}
+	return "", "", fmt.Errorf("%s has no image %q, but: %s", dir, cmp.Or(tag, "latest"), strings.Join(names, ", "))
 }
