@@ -33,23 +33,42 @@ func (s *Server) trace(r *request) error {
 			cancel()
 		}()
 	}
-	w := newLazyWriter(r.w, func() { r.w.Header().Set("Content-Type", "application/x-ndjson") })
-	defer w.stop()
-	out := jsonStream{w: w}
-	err = trace.Run(ctx, s.backend, o, func(e *api.TraceEvent) error {
+	out := traceWriter{r: r}
+	return out.end(trace.Run(ctx, s.backend, o, func(e *api.TraceEvent) error {
 		err := out.write(e)
 		if err == nil && e.Kind == api.TraceBegin {
-			err = w.flush()
+			err = out.w.flush()
 		}
 		return err
-	})
-	if errors.Is(err, errClientGone) || r.ctx().Err() != nil {
-		return nil
+	}))
+}
+
+// traceWriter writes events as they come. The headers go with the first: a refusal may take longer than a lazyWriter
+// waits with them, and would be told as a stream that broke off.
+type traceWriter struct {
+	r *request
+	w *lazyWriter
+}
+
+func (t *traceWriter) write(e *api.TraceEvent) error {
+	if t.w == nil {
+		t.w = newLazyWriter(t.r.w, func() { t.r.w.Header().Set("Content-Type", "application/x-ndjson") })
 	}
-	if err != nil {
+	return jsonStream{w: t.w}.write(e)
+}
+
+// end sends what is left. It returns what the client has to be told of err.
+func (t *traceWriter) end(err error) error {
+	if t.w != nil {
+		defer t.w.stop()
+	}
+	switch {
+	case errors.Is(err, errClientGone), t.r.ctx().Err() != nil:
+		return nil
+	case err != nil, t.w == nil:
 		return err
 	}
-	return w.flush()
+	return t.w.flush()
 }
 
 // traceLast tells of what a black box has kept.
@@ -63,26 +82,8 @@ func (s *Server) traceLast(r *request, o trace.Options) (err error) {
 	if last.Run, _, err = r.number("run"); err != nil {
 		return err
 	}
-	// Not before there is something to tell: a refusal may take longer than the writer waits with the headers.
-	var w *lazyWriter
-	var out jsonStream
-	err = trace.Last(s.backend, last, func(e *api.TraceEvent) error {
-		if w == nil {
-			w = newLazyWriter(r.w, func() { r.w.Header().Set("Content-Type", "application/x-ndjson") })
-			out = jsonStream{w: w}
-		}
-		return out.write(e)
-	})
-	if w != nil {
-		defer w.stop()
-	}
-	if errors.Is(err, errClientGone) || r.ctx().Err() != nil {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return w.flush()
+	out := traceWriter{r: r}
+	return out.end(trace.Last(s.backend, last, out.write))
 }
 
 func traceOptions(r *request) (trace.Options, error) {

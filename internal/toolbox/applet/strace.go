@@ -460,7 +460,9 @@ func (s *strace) call(t *tracee) error {
 func where(t *tracee) (sys.SyscallStop, error) {
 	at, err := sys.PtraceSyscallInfo(t.pid)
 	if err != nil && !errors.Is(err, syscall.ESRCH) {
-		at, err = fromRegisters(t.pid, t.entered)
+		if at, err = fromRegisters(t.pid, t.entered); err != nil {
+			err = fmt.Errorf("this kernel does not tell by ptrace which system call a thread is at: %w", err)
+		}
 	}
 	t.entered = at.Op == unix.PTRACE_SYSCALL_INFO_ENTRY
 	return at, err
