@@ -418,6 +418,7 @@ var ours = regexp.MustCompile(`(?s)` + strings.Join([]string{
 	`  (deaths|files|health|mounts|sockets) +List [^\n]*\n`,
 	`  why +Tell [^\n]*\n`,
 	`  timeline +Show [^\n]*\n`,
+	`  watch +Watch [^\n]*\n`,
 	`  trace +Follow [^\n]*\n`,
 	`      --log-denials .*?"why" to tell\n`,
 	`      --blackbox .*?its\s+end\n`,

@@ -92,6 +92,7 @@ func verbs(b system.Build) []verb {
 		{"unpause", containers.NewUnpause},
 		{"update", containers.NewUpdate},
 		{"wait", containers.NewWait},
+		{"watch", containers.NewWatch},
 		{"whois", system.NewWhois},
 		{"why", containers.NewWhy},
 

@@ -286,6 +286,43 @@ func TestTerminalLoneKey(t *testing.T) {
 	}
 }
 
+// (Row 32 of what hurts: docs/design/records.md.) Ctrl-C in watch, and whatever is typed there, does nothing to the
+// container, and its terminal stays as it is.
+func TestTerminalWatch(t *testing.T) {
+	testenv.NeedsRoot(t)
+	begin(t)
+	cli := daemon.Program("porthole")
+	const program = "trap 'echo signal; exit 9' INT TERM QUIT WINCH; while :; do echo tick; sleep 0.1; done"
+	for name, flag := range map[string]string{"plain": "-i", "tty": "-it"} {
+		porthole(t, "run", "-d", flag, "--name", name, "busybox", "sh", "-c", program)
+		p := openTerminal(t, cli, "watch", name)
+		p.expect(`tick`)
+		p.typeIn("x\x10\x11") // no keys detach, and none get there
+		p.expect(`tick`)
+		p.typeIn("\x03")
+		if code := p.ends(); code != 130 {
+			t.Errorf("%s: watch ended with %d, want 130", name, code)
+		}
+		out := porthole(t, "logs", name)
+		if strings.Contains(out, "x") || strings.Contains(out, "signal") {
+			t.Errorf("%s: it got what was typed, or a signal:\n%s", name, out)
+		}
+		if state := porthole(t, "inspect", "-f", "{{.State.Running}}", name); state != "true" {
+			t.Errorf("%s: running: %s", name, state)
+		}
+		p = openTerminal(t, cli, "watch", name)
+		p.expect(`tick`)
+		porthole(t, "kill", name)
+		if code := p.ends(); code != 137 {
+			t.Errorf("%s: watch of one that is killed ended with %d, want 137", name, code)
+		}
+		porthole(t, "rm", name)
+	}
+	if _, err := daemon.Porthole(t.Context(), "watch", "plain"); err == nil || !strings.Contains(err.Error(), "No such container") {
+		t.Errorf("watch of none: %v", err)
+	}
+}
+
 func TestTerminalIsRestored(t *testing.T) {
 	eachCLI(t, func(t *testing.T, cli string) {
 		// A shell on the terminal survives the client, whatever becomes of it.

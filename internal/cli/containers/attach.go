@@ -14,7 +14,27 @@ import (
 
 type attachOptions struct {
 	noStdin, sigProxy bool
-	detachKeys        string
+	// look leaves the container's terminal as it is.
+	look       bool
+	detachKeys string
+}
+
+// NewWatch returns "watch".
+func NewWatch(a *command.App) *cobra.Command {
+	o := attachOptions{noStdin: true, look: true}
+	cmd := &cobra.Command{
+		Use:   "watch CONTAINER",
+		Short: "Watch what a running container prints, and touch nothing: Ctrl-C ends only the watching",
+		Long: `Watch what a running container prints, from now until it ends. Unlike "attach", nothing that is typed gets there, no
+signal is passed on, and its terminal keeps its size: Ctrl-C ends only the watching. What was printed before is in "logs".`,
+		Args: command.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return o.run(cmd.Context(), a, args[0])
+		},
+		ValidArgsFunction:     a.CompleteContainers(1, command.Running),
+		DisableFlagsInUseLine: true,
+	}
+	return command.Common(cmd, 0, "container watch", "watch")
 }
 
 // NewAttach returns "attach".
@@ -77,6 +97,10 @@ func (o *attachOptions) run(ctx context.Context, a *command.App, name string) er
 	if err != nil {
 		return err
 	}
+	if !o.look && info.Config.Tty && a.OutIsTerminal() {
+		redraw(ctx, a, c, name)
+		followSize(ctx, a, c, name)
+	}
 	if err := at.wait(ctx); err != nil {
 		return err
 	}
@@ -105,18 +129,13 @@ func connect(ctx context.Context, c *client.Client, name string, config *contain
 	}
 }
 
-// attachNow copies the streams of a running container and lets it redraw its
-// terminal.
+// attachNow copies the streams of a running container.
 func attachNow(ctx context.Context, a *command.App, c *client.Client, name string, config *container.Config, resp mobyclient.ContainerAttachResult, stdin bool, keys string) (*attachment, error) {
 	// A container that stopped since it was looked at would never end the
 	// stream.
 	if _, err := attachable(ctx, c, name); err != nil {
 		resp.HijackedResponse.Close()
 		return nil, err
-	}
-	if config.Tty && a.OutIsTerminal() {
-		redraw(ctx, a, c, name)
-		followSize(ctx, a, c, name)
 	}
 	session := newSession(a, resp.HijackedResponse, config.Tty)
 	session.DetachKeys = keys

@@ -14,6 +14,6 @@ func NewGroup(a *command.App) *cobra.Command {
 		command.Also(NewPs(a), "ls [OPTIONS]", "ps", "list"),
 		NewPause(a), NewPort(a), newPrune(a), NewRename(a), NewRestart(a),
 		command.Also(NewRm(a), "", "remove"),
-		NewRun(a), NewSockets(a), NewStart(a), NewStats(a), NewStop(a), NewTimeline(a), NewTop(a), NewTrace(a), NewUnpause(a), NewUpdate(a), NewWait(a), NewWhy(a),
+		NewRun(a), NewSockets(a), NewStart(a), NewStats(a), NewStop(a), NewTimeline(a), NewTop(a), NewTrace(a), NewUnpause(a), NewUpdate(a), NewWait(a), NewWatch(a), NewWhy(a),
 	)
 }
