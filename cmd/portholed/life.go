@@ -48,9 +48,6 @@ func run(config *daemon.Config, started time.Time) (err error) {
 
 	// Modes that this program gives are what they say, whoever starts it.
 	unix.Umask(0o022)
-	if err := daemon.DropRights(); err != nil {
-		return err
-	}
 	// A closed pipe at the end of the log is an error to write, not the end.
 	signal.Ignore(syscall.SIGPIPE)
 	signals := make(chan os.Signal, 8)
