@@ -331,7 +331,7 @@ func keptText(claim ledger.Claim) string {
 		return "the journal of events"
 	case ledger.Removing:
 		return "on its way out"
-	case ledger.Image, ledger.Container, ledger.Volume, ledger.BuildCache, ledger.Deaths, ledger.Network, ledger.Unfinished, ledger.Orphan:
+	case ledger.Image, ledger.Container, ledger.Volume, ledger.BuildCache, ledger.Deaths, ledger.Cores, ledger.Network, ledger.Unfinished, ledger.Orphan:
 	}
 	return strings.TrimSuffix(strings.ReplaceAll(string(claim.Owner), "-", " ")+", "+claim.Part, ", ")
 }
