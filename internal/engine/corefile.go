@@ -45,7 +45,7 @@ func (e *Engine) coreOf(v *view, state coreState) *death.Core {
 	}
 	pattern := strings.TrimSuffix(string(text), "\n")
 	if pattern == "" {
-		pattern = "core" // with core_uses_pid, a number follows
+		return nil // with core_uses_pid it is a number alone, anywhere
 	}
 	if strings.HasPrefix(pattern, "|") || strings.HasPrefix(pattern, "@") {
 		return &death.Core{Handler: pattern}

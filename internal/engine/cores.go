@@ -83,7 +83,7 @@ func (e *Engine) takeCore(_ context.Context, p *coredump.Process) func(io.Reader
 	v := c.view()
 	rec := &core.Record{
 		Container: v.ID, Name: v.Name, Image: v.Config.Image, Run: v.Life.Run, Time: time.Now().UTC(),
-		PID: p.PID, Inside: p.Inside, First: p.Inside == 1 || p.PID == v.pid(), Process: p.Name, UID: p.UID,
+		PID: p.PID, Inside: p.Inside, First: p.PID == v.pid() || v.pid() == 0 && p.Inside == 1, Process: p.Name, UID: p.UID,
 	}
 	if v.pid() == 0 { // it has crashed before its start was noted
 		rec.Run++

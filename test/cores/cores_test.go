@@ -6,6 +6,7 @@ package cores
 import (
 	"debug/elf"
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -259,6 +260,26 @@ func testCoresOfOthers(t *testing.T) {
 		t.Errorf("it is no core: %v", err)
 	} else if info, err := os.Stat(filepath.Join(theirs, got[0])); err != nil || info.Sys().(*syscall.Stat_t).Uid != nobody || info.Mode() != 0o600 {
 		t.Errorf("%v, %v", info, err)
+	}
+	// What was readable for others is not what gets the next core.
+	old := filepath.Join(theirs, "core")
+	if err := os.WriteFile(old, []byte("of before"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.Chown(old, nobody, nobody), os.Chmod(old, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	reader, err := os.Open(old)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	crashHere(t, theirs, "unlimited", nobody)
+	if info, err := os.Stat(old); err != nil || info.Mode() != 0o600 || info.Size() < 1<<12 {
+		t.Errorf("%v, %v", info, err)
+	}
+	if text, err := io.ReadAll(reader); err != nil || string(text) != "of before" {
+		t.Errorf("who had the old file open reads %d bytes, %v", len(text), err)
 	}
 	if got := crashHere(t, dir(nobody), "0", nobody); len(got) != 0 {
 		t.Errorf("with a limit of 0 it left %q", got)

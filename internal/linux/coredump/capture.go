@@ -41,7 +41,9 @@ const (
 	probeTime   = 15 * time.Second // until the kernel has shown that it connects
 	helloTime   = 10 * time.Second // until the kernel has said what it wants
 	slotTime    = 30 * time.Second // that a process waits for others to be dumped
-	dumpTime    = 5 * time.Minute  // of one core
+	dumpTime    = 5 * time.Minute  // of one core that the caller takes
+	stallTime   = time.Minute      // that a core for a file may stand still: a large one takes its time, as without us
+	closeTime   = 5 * time.Second  // for what is being dumped in the end, into a file system that may hang
 	dumpsAtOnce = 2
 )
 
@@ -51,7 +53,8 @@ type Capture struct {
 	log      *slog.Logger
 	pattern  string // ours
 	listener *net.UnixListener
-	slots    chan struct{}
+	slots    chan struct{} // of cores that the caller takes
+	files    chan struct{} // of others
 	work     sync.WaitGroup
 	ctx      context.Context //nolint:containedctx // of the capture's goroutines, which Close ends
 	end      context.CancelFunc
@@ -74,7 +77,7 @@ func Open(ctx context.Context, o Options) (*Capture, error) {
 	if err != nil {
 		return nil, fmt.Errorf("take cores: %w", err)
 	}
-	c := &Capture{opts: o, log: o.Logger, pattern: own, slots: make(chan struct{}, dumpsAtOnce)}
+	c := &Capture{opts: o, log: o.Logger, pattern: own, slots: make(chan struct{}, dumpsAtOnce), files: make(chan struct{}, dumpsAtOnce)}
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
 	}
@@ -122,7 +125,16 @@ func (c *Capture) Close() error {
 		err = errors.Join(err, closed)
 	}
 	c.end()
-	c.work.Wait()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		c.work.Wait()
+	}()
+	select {
+	case <-ended:
+	case <-time.After(closeTime):
+		err = errors.Join(err, errors.New("a core is being written to a file system that does not answer"))
+	}
 	return err
 }
 
@@ -187,6 +199,9 @@ func (c *Capture) probe(ctx context.Context) error {
 // crash.
 func (c *Capture) meet(conn *net.UnixConn, expected int) bool {
 	p, err := processOf(conn)
+	if err == nil {
+		defer p.close()
+	}
 	if err == nil && p.PID == expected {
 		defer conn.Close()
 		if err := c.hello(conn); err == nil {
@@ -227,6 +242,7 @@ func (c *Capture) handle(conn *net.UnixConn) {
 		c.log.Warn("a connection for cores was not the kernel's", "err", err)
 		return
 	}
+	defer p.close()
 	if err := c.hello(conn); err != nil {
 		c.log.Warn("the kernel was not understood", "pid", p.PID, "err", err)
 		return
@@ -244,34 +260,45 @@ func (c *Capture) handle(conn *net.UnixConn) {
 // (ELF_EXEC_PAGESIZE).
 const smallest = 4096
 
-// dump reads a core and gives it to who has it.
+// dump reads a core and gives it to who has it. Containers and the rest of the
+// machine do not wait for one another.
 func (c *Capture) dump(conn *net.UnixConn, p *Process) error {
+	take := c.opts.Take(c.ctx, p)
+	slots := c.slots
+	if take == nil {
+		slots = c.files
+	}
 	timer := time.NewTimer(slotTime)
 	defer timer.Stop()
 	select {
-	case c.slots <- struct{}{}:
-		defer func() { <-c.slots }()
+	case slots <- struct{}{}:
+		defer func() { <-slots }()
 	case <-timer.C:
 		_ = answer(conn, ackReject|ackWait)
 		return fmt.Errorf("others were being dumped for %v", slotTime)
 	case <-c.ctx.Done():
 		return errors.New("the daemon ends")
 	}
-	take := c.opts.Take(c.ctx, p)
-	if take == nil {
-		file, err := openDefault(p)
-		if err != nil {
-			_ = answer(conn, ackReject|ackWait)
-			return err
-		}
-		defer file.Close()
-		take = func(core io.Reader) error { return fill(file, io.LimitReader(core, p.limit())) }
+	if take != nil {
+		return c.receive(conn, dumpTime, take)
 	}
-	if err := conn.SetDeadline(time.Now().Add(dumpTime)); err != nil {
+	opened := false
+	err := withDefault(p, func(file *os.File) error {
+		opened = true
+		return c.receive(conn, stallTime, func(core io.Reader) error {
+			return fill(file, io.LimitReader(&moving{c, conn, core}, p.fileBound()))
+		})
+	})
+	if !opened {
+		_ = answer(conn, ackReject|ackWait)
+	}
+	return err
+}
+
+// receive has the kernel send a core, within a time.
+func (c *Capture) receive(conn *net.UnixConn, within time.Duration, take func(io.Reader) error) error {
+	if err := c.deadline(conn, within); err != nil {
 		return err
-	}
-	if c.ctx.Err() != nil { // whose deadline this was
-		return errors.New("the daemon ends")
 	}
 	if err := answer(conn, ackKernel|ackWait); err != nil {
 		return err
@@ -284,6 +311,30 @@ func (c *Capture) dump(conn *net.UnixConn, p *Process) error {
 		return fmt.Errorf("the kernel takes our answer for wrong (COREDUMP_MARK %d)", n)
 	}
 	return take(conn)
+}
+
+func (c *Capture) deadline(conn *net.UnixConn, within time.Duration) error {
+	if err := conn.SetDeadline(time.Now().Add(within)); err != nil {
+		return err
+	}
+	if c.ctx.Err() != nil { // whose deadline this was
+		return errors.New("the daemon ends")
+	}
+	return nil
+}
+
+// moving gives each read of a core the time of one that does not stand still.
+type moving struct {
+	c    *Capture
+	conn *net.UnixConn
+	core io.Reader
+}
+
+func (m *moving) Read(p []byte) (int, error) {
+	if err := m.c.deadline(m.conn, stallTime); err != nil {
+		return 0, err
+	}
+	return m.core.Read(p)
 }
 
 // What an answer may ask for, and its size; include/uapi/linux/coredump.h.

@@ -23,7 +23,7 @@ func TestParseLimits(t *testing.T) {
 		{"cut off", head + "Max core file size", 0, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if got, err := parseLimits(tt.text); got != tt.want || (err != nil) != tt.bad {
+			if got, err := parseLimit(tt.text, "Max core file size"); got != tt.want || (err != nil) != tt.bad {
 				t.Errorf("%d, %v", got, err)
 			}
 		})
@@ -56,7 +56,7 @@ func TestFree(t *testing.T) {
 		free          bool
 	}{
 		{"the kernel's", "core", true},
-		{"nothing", "", true},
+		{"none at all", "", false},
 		{"ours", own, true},
 		{"of a daemon that is gone", gone, true},
 		{"another socket that is gone", filepath.Dir(gone) + "/other.sock", false},
@@ -81,7 +81,7 @@ func TestFree(t *testing.T) {
 	}
 }
 
-// TestCreate meets what may lie in a working directory under the name of a core.
+// TestCreate meets what may lie in a working directory under the name of a core: it is neither written to nor kept open.
 func TestCreate(t *testing.T) {
 	dir := t.TempDir()
 	precious := filepath.Join(dir, "precious")
@@ -90,6 +90,7 @@ func TestCreate(t *testing.T) {
 		"hard link": func(path string) error { return os.Link(precious, path) },
 		"pipe":      func(path string) error { return unix.Mkfifo(path, 0o600) },
 		"directory": func(path string) error { return os.Mkdir(path, 0o700) },
+		"readable":  func(path string) error { return os.WriteFile(path, []byte("of before"), 0o644) },
 	} {
 		if err := os.WriteFile(precious, []byte("precious"), 0o600); err != nil {
 			t.Fatal(err)
@@ -102,15 +103,24 @@ func TestCreate(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if f, err := create(fd, name, uint32(os.Getuid())); err == nil {
-			_ = f.Close()
-			t.Errorf("%s: it is written to", name)
+		former, _ := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+		f, err := create(fd, name, uint32(os.Getuid()))
+		if (err != nil) != (name == "directory") {
+			t.Errorf("%s: %v", name, err)
 		}
+		if err == nil {
+			now, err := f.Stat()
+			if was, err2 := former.Stat(); err != nil || err2 != nil || os.SameFile(was, now) || now.Mode() != 0o600 {
+				t.Errorf("%s: %v, %v, %v: it is the file that was there", name, now, err, err2)
+			}
+			_ = f.Close()
+		}
+		_ = former.Close()
 		if f, err := create(fd, "new "+name, uint32(os.Getuid()+1)); err == nil {
 			_ = f.Close()
 			t.Errorf("%s: a file of another user is written to", name)
 		}
-		f, err := create(fd, "fresh "+name, uint32(os.Getuid()))
+		f, err = create(fd, "fresh "+name, uint32(os.Getuid()))
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}

@@ -6,24 +6,25 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"runtime"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/portholehq/porthole/internal/linux/ns"
 	"github.com/portholehq/porthole/internal/sys"
 )
 
 // usesPIDFile tells whether cores are named with a number; see core(5).
 const usesPIDFile = "/proc/sys/kernel/core_uses_pid"
 
-// openDefault opens the file that the kernel would have written the core to, as it
+// withDefault opens the file that the kernel would have written the core to, as it
 // does (fs/coredump.c): in the working directory of the process, with its ids and
-// capabilities, over no link and into nothing but a file of its own.
-func openDefault(p *Process) (*os.File, error) {
+// capabilities, in place of what had the name. use runs with them as well, so that
+// quotas and what is reserved for root hold for what it writes.
+func withDefault(p *Process, use func(*os.File) error) error {
 	if p.rootOnly {
-		return nil, errors.New("only root may see it, and the working directory is anybody's")
+		return errors.New("only root may see it, and the working directory is anybody's")
 	}
 	name := kernelDefault
 	if text, err := os.ReadFile(usesPIDFile); err == nil && strings.TrimSpace(string(text)) != "0" {
@@ -32,34 +33,32 @@ func openDefault(p *Process) (*os.File, error) {
 	// A magic link: opened with our own rights, and only once.
 	dir, err := unix.Open(p.file("cwd"), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, fmt.Errorf("open its working directory: %w", err)
+		return fmt.Errorf("open its working directory: %w", err)
 	}
 	defer unix.Close(dir)
-	keeps := p.effective
-	if !p.sameUsers() {
-		keeps = 0
+	// It may have been killed meanwhile, and the directory be that of another with its number.
+	if err := p.alive(); err != nil {
+		return err
 	}
-	type result struct {
-		file *os.File
-		err  error
-	}
-	done := make(chan result)
-	go func() {
-		// The thread ends with the goroutine: nobody else runs with what it has become.
-		runtime.LockOSThread()
-		if err := p.become(keeps); err != nil {
-			done <- result{nil, err}
-			return
+	return ns.OnThread(func() error {
+		if err := p.become(); err != nil {
+			return err
 		}
 		file, err := create(dir, name, p.fsuid)
-		done <- result{file, err}
-	}()
-	r := <-done
-	return r.file, r.err
+		if err != nil {
+			return err
+		}
+		defer file.Close()
+		return use(file)
+	})
 }
 
 // become gives the calling thread the rights of the process in file systems.
-func (p *Process) become(keeps uint64) error {
+func (p *Process) become() error {
+	keeps := p.effective
+	if !p.sameUsers {
+		keeps = 0
+	}
 	if err := sys.Setgroups(p.groups); err != nil {
 		return fmt.Errorf("setgroups: %w", err)
 	}
@@ -77,10 +76,12 @@ func (p *Process) become(keeps uint64) error {
 	return nil
 }
 
-// create opens or makes the file. O_NONBLOCK is for a pipe of that name, which is
-// refused then.
+// create makes the file, in place of what had its name: a file that is there may
+// be open, or be readable by others. What is then there under the name and is no
+// new file of the process's own is refused.
 func create(dir int, name string, uid uint32) (*os.File, error) {
-	const flags = unix.O_CREAT | unix.O_RDWR | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_CLOEXEC
+	_ = unix.Unlinkat(dir, name, 0) // if it stays, the next call fails
+	const flags = unix.O_CREAT | unix.O_EXCL | unix.O_WRONLY | unix.O_NOFOLLOW | unix.O_CLOEXEC
 	fd, err := unix.Openat(dir, name, flags, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("make the file %q in its working directory: %w", name, err)
@@ -88,11 +89,8 @@ func create(dir int, name string, uid uint32) (*os.File, error) {
 	file := os.NewFile(uintptr(fd), name)
 	var st unix.Stat_t
 	err = unix.Fstat(fd, &st)
-	if err == nil && (st.Mode&unix.S_IFMT != unix.S_IFREG || st.Nlink != 1 || st.Uid != uid) {
+	if err == nil && (st.Mode&unix.S_IFMT != unix.S_IFREG || st.Mode&0o677 != 0o600 || st.Nlink != 1 || st.Uid != uid) {
 		err = errors.New("it is no file of the process's own")
-	}
-	if err == nil {
-		err = unix.Ftruncate(fd, 0)
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("the file %q in its working directory: %w", name, err), file.Close())

@@ -18,7 +18,8 @@ const SocketName = "porthole-cores.sock"
 // patternFile holds what becomes of cores; see core(5).
 const patternFile = "/proc/sys/kernel/core_pattern"
 
-// kernelDefault is what it holds if nobody has ever chosen. An empty text means the same.
+// kernelDefault is what it holds if nobody has ever chosen. An empty text is a
+// choice: there are no cores then, see core(5).
 const kernelDefault = "core"
 
 // longestPattern is what the kernel keeps of the text (CORENAME_MAX_SIZE, with the
@@ -29,6 +30,9 @@ const longestPattern = 127
 type TakenError struct{ Pattern string }
 
 func (e *TakenError) Error() string {
+	if e.Pattern == "" {
+		return fmt.Sprintf("there are to be no cores on this machine (%s is empty), which is respected", patternFile)
+	}
 	return fmt.Sprintf("cores of this machine go to %q already (%s), which is respected", e.Pattern, patternFile)
 }
 
@@ -57,7 +61,7 @@ func patternOf(socket string) (string, error) {
 // free reports nil if a pattern is nobody's: the kernel's own, that of the socket
 // itself, or of one like it behind which nobody is any more.
 func free(pattern, own string) error {
-	if pattern == "" || pattern == kernelDefault || pattern == own || abandoned(pattern) {
+	if pattern == kernelDefault || pattern == own || abandoned(pattern) {
 		return nil
 	}
 	return &TakenError{pattern}

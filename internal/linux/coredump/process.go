@@ -15,8 +15,9 @@ import (
 )
 
 // Process is a process of which the kernel is dumping the core. It and its threads
-// stand still.
+// stand still, unless somebody kills it; then its number may become another's.
 type Process struct {
+	pidfd  int
 	PID    int    // as the caller sees it
 	Inside int    // in its own pid namespace
 	Name   string // of the program, of at most 15 bytes, which the process chooses
@@ -31,33 +32,54 @@ type Process struct {
 	fsuid, fsgid uint32
 	groups       []uint32
 	effective    uint64 // capabilities, in its own user namespace
+	sameUsers    bool   // that namespace is our own, so that they mean what ours do
+	fileLimit    uint64 // RLIMIT_FSIZE, bytes of a file
 }
 
-// limit is for readers.
-func (p *Process) limit() int64 { return int64(min(p.Limit, math.MaxInt64)) }
+// fileBound is how many bytes of its core it may leave in a file.
+func (p *Process) fileBound() int64 { return int64(min(p.Limit, p.fileLimit, math.MaxInt64)) }
 
-// processOf tells who crashed on whose behalf the kernel has connected.
+func (p *Process) close() { _ = unix.Close(p.pidfd) }
+
+// alive fails if the number of the process can be another's by now.
+func (p *Process) alive() error {
+	if err := unix.PidfdSendSignal(p.pidfd, 0, nil, 0); err != nil {
+		return fmt.Errorf("process %d was killed while its core was dumped: %w", p.PID, err)
+	}
+	return nil
+}
+
+// processOf tells who crashed on whose behalf the kernel has connected. The caller closes it.
 func processOf(conn *net.UnixConn) (*Process, error) {
 	pidfd, err := peer(conn)
 	if err != nil {
 		return nil, fmt.Errorf("SO_PEERPIDFD: %w", err)
 	}
-	defer unix.Close(pidfd)
-	info := unix.PidfdInfo{Mask: unix.PIDFD_INFO_PID | unix.PIDFD_INFO_COREDUMP}
-	if err := unix.IoctlPidfdInfo(pidfd, &info); err != nil {
-		return nil, fmt.Errorf("PIDFD_GET_INFO: %w", err)
-	}
-	if info.Mask&unix.PIDFD_INFO_COREDUMP == 0 || info.Coredump_mask&unix.PIDFD_COREDUMPED == 0 {
-		return nil, fmt.Errorf("process %d is not being dumped", info.Tgid)
-	}
-	p := &Process{PID: int(info.Tgid), rootOnly: info.Coredump_mask&unix.PIDFD_COREDUMP_ROOT != 0}
-	if p.PID == 0 {
-		return nil, errors.New("the process is in no pid namespace below the daemon's")
-	}
-	if err := p.read(); err != nil {
+	p := &Process{pidfd: pidfd}
+	if err := p.identify(); err != nil {
+		p.close()
 		return nil, err
 	}
 	return p, nil
+}
+
+// identify reads what the kernel and /proc tell of it.
+func (p *Process) identify() error {
+	info := unix.PidfdInfo{Mask: unix.PIDFD_INFO_PID | unix.PIDFD_INFO_COREDUMP}
+	if err := unix.IoctlPidfdInfo(p.pidfd, &info); err != nil {
+		return fmt.Errorf("PIDFD_GET_INFO: %w", err)
+	}
+	if info.Mask&unix.PIDFD_INFO_COREDUMP == 0 || info.Coredump_mask&unix.PIDFD_COREDUMPED == 0 {
+		return fmt.Errorf("process %d is not being dumped", info.Tgid)
+	}
+	p.PID, p.rootOnly = int(info.Tgid), info.Coredump_mask&unix.PIDFD_COREDUMP_ROOT != 0
+	if p.PID == 0 {
+		return errors.New("the process is in no pid namespace below the daemon's")
+	}
+	if err := p.read(); err != nil {
+		return err
+	}
+	return p.alive() // so it was its own files that were read
 }
 
 func peer(conn *net.UnixConn) (fd int, err error) {
@@ -71,8 +93,7 @@ func peer(conn *net.UnixConn) (fd int, err error) {
 	return fd, err
 }
 
-// read fills in what /proc has. The process cannot end meanwhile: the kernel waits
-// for an answer.
+// read fills in what /proc has.
 func (p *Process) read() error {
 	const most = 1 << 20
 	// prlimit(2) would need a capability over the process.
@@ -80,7 +101,10 @@ func (p *Process) read() error {
 	if err != nil {
 		return err
 	}
-	if p.Limit, err = parseLimits(string(text)); err != nil {
+	if p.Limit, err = parseLimit(string(text), "Max core file size"); err == nil {
+		p.fileLimit, err = parseLimit(string(text), "Max file size")
+	}
+	if err != nil {
 		return fmt.Errorf("%s: %w", p.file("limits"), err)
 	}
 	if text, err = procfile.Read(p.file("cgroup"), most); err != nil {
@@ -90,15 +114,24 @@ func (p *Process) read() error {
 	if text, err = procfile.Read(p.file("status"), most); err != nil {
 		return err
 	}
+	theirs, err := os.Stat(p.file("ns/user"))
+	if err != nil {
+		return err
+	}
+	ours, err := os.Stat("/proc/self/ns/user")
+	if err != nil {
+		return err
+	}
+	p.sameUsers = os.SameFile(theirs, ours)
 	return p.parseStatus(string(text))
 }
 
 func (p *Process) file(name string) string { return "/proc/" + strconv.Itoa(p.PID) + "/" + name }
 
-// parseLimits takes the soft limit of cores from /proc/PID/limits.
-func parseLimits(text string) (uint64, error) {
+// parseLimit takes a soft limit from /proc/PID/limits.
+func parseLimit(text, name string) (uint64, error) {
 	for line := range strings.Lines(text) {
-		rest, ok := strings.CutPrefix(line, "Max core file size")
+		rest, ok := strings.CutPrefix(line, name)
 		if !ok {
 			continue
 		}
@@ -111,7 +144,7 @@ func parseLimits(text string) (uint64, error) {
 		}
 		return strconv.ParseUint(fields[0], 10, 64)
 	}
-	return 0, errors.New("it tells no limit of cores")
+	return 0, fmt.Errorf("it tells no %q", name)
 }
 
 // parseStatus takes what it needs from /proc/PID/status; see proc_pid_status(5).
@@ -156,12 +189,4 @@ func numbers(text string) (list []uint32, err error) {
 		list = append(list, uint32(n))
 	}
 	return list, nil
-}
-
-// sameUsers tells whether the process is in our own user namespace, so that its
-// capabilities mean what ours do.
-func (p *Process) sameUsers() bool {
-	theirs, err1 := os.Stat(p.file("ns/user"))
-	ours, err2 := os.Stat("/proc/self/ns/user")
-	return err1 == nil && err2 == nil && os.SameFile(theirs, ours)
 }

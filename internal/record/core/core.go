@@ -14,7 +14,9 @@
 //	ID.json  a Record; written last, so that a core without one is what a killed writer has left
 //
 // The store is bounded in each way: see [Options]. The oldest go first, and a
-// container that crashes over and over pushes out its own before those of others.
+// container that crashes over and over pushes out its own before those of others: it
+// has half of the room, and one core a quarter. Nothing is kept where the disk would
+// have less than [Spare] left.
 package core
 
 import (
@@ -34,6 +36,7 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sys/unix"
 
 	"github.com/portholehq/porthole/internal/atomicfile"
 )
@@ -185,7 +188,7 @@ func (s *Store) pack(rec *Record, r io.Reader, limit int64) error {
 		return err
 	}
 	defer file.Close()
-	disk := &bounded{w: file, room: s.options.MaxBytes}
+	disk := &bounded{w: file, room: s.options.MaxBytes / 4, spare: Spare}
 	enc, err := zstd.NewWriter(disk, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(1<<20))
 	if err != nil {
 		return err
@@ -193,14 +196,15 @@ func (s *Store) pack(rec *Record, r io.Reader, limit int64) error {
 	defer enc.Close()
 	head := &beginning{}
 	rec.Bytes, err = io.Copy(io.MultiWriter(enc, head), io.LimitReader(r, limit))
-	if err != nil {
+	broken := errors.Is(err, os.ErrDeadlineExceeded) && rec.Bytes > 0 // it took too long: what there is may do
+	if err != nil && !broken {
 		return err
 	}
 	var whole int64
 	if rec.Signal, whole, err = examine(head.bytes); err != nil {
 		return err
 	}
-	rec.Truncated = rec.Bytes < whole
+	rec.Truncated = rec.Bytes < whole || broken
 	if err := enc.Close(); err != nil {
 		return err
 	}
@@ -210,15 +214,29 @@ func (s *Store) pack(rec *Record, r io.Reader, limit int64) error {
 
 // bounded lets so many bytes through.
 type bounded struct {
-	w             io.Writer
+	w             *os.File
 	room, written int64
+	spare         int64
 }
 
-var errTooLarge = errors.New("packed, it is larger than all cores may be together")
+// Spare is how much of the disk, in bytes, is left to others.
+const Spare = 256 << 20
+
+var (
+	errTooLarge = errors.New("packed, it is larger than a quarter of what all cores may be together")
+	errFull     = errors.New("the disk has too little space left")
+)
 
 func (b *bounded) Write(p []byte) (int, error) {
 	if b.written+int64(len(p)) > b.room {
 		return 0, errTooLarge
+	}
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(int(b.w.Fd()), &st); err != nil {
+		return 0, err
+	}
+	if int64(st.Bavail)*st.Bsize < b.spare {
+		return 0, errFull
 	}
 	n, err := b.w.Write(p)
 	b.written += int64(n)
@@ -310,10 +328,12 @@ func (s *Store) unlink(id string) error {
 func (s *Store) prune(now time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	oldest, count, disk, of := now.Add(-s.options.MaxAge), 0, int64(0), map[string]int{}
+	oldest, count, disk, of, diskOf := now.Add(-s.options.MaxAge), 0, int64(0), map[string]int{}, map[string]int64{}
 	for _, r := range s.list {
-		if of[r.Container] < s.options.MaxPerContainer && count < s.options.MaxCount && disk+r.Disk <= s.options.MaxBytes && !r.Time.Before(oldest) {
+		own := of[r.Container] < s.options.MaxPerContainer && diskOf[r.Container]+r.Disk <= s.options.MaxBytes/2
+		if own && count < s.options.MaxCount && disk+r.Disk <= s.options.MaxBytes && !r.Time.Before(oldest) {
 			of[r.Container]++
+			diskOf[r.Container] += r.Disk
 			count++
 			disk += r.Disk
 			continue
