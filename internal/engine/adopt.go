@@ -433,7 +433,12 @@ func (e *Engine) finishRemoval(c *ctr) {
 	if v := c.view(); v.status() == container.StateRemoving {
 		e.saved(c, c.move(container.StateDead, nil))
 	}
-	e.removeLater(c, nil, forRm)
+	// Its volumes go only if somebody has said so.
+	o, by, ok := c.view().removalAtEnd()
+	if !ok {
+		o = RemoveOptions{Force: true}
+	}
+	e.removeLater(c, by, o)
 }
 
 // restartsAtBoot tells whether a container that does not run is started with the daemon: by policy always even if

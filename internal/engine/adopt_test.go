@@ -182,18 +182,32 @@ func TestRestartPoliciesAtBoot(t *testing.T) {
 	}
 }
 
+// TestInterruptedRemovalIsFinished: a removal that the daemon was in the midst of, or that has failed, is gone on with,
+// and takes the volumes only if that was asked for.
 func TestInterruptedRemovalIsFinished(t *testing.T) {
-	w := newWorld(t)
-	id := w.create("half", nil, "sleep")
-	c, err := w.registry.find(id)
-	if err != nil {
-		t.Fatal(err)
+	for name, volumes := range map[string]bool{"without volumes": false, "with volumes": true} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			id := w.create("half", nil, "sleep")
+			kept := len(w.deps.Volumes.List())
+			if kept == 0 {
+				t.Fatal("it has no volume")
+			}
+			w.images.failRemoval.Store(true)
+			if err := w.ContainerRemove(t.Context(), id, RemoveOptions{Volumes: volumes}); err == nil {
+				t.Fatal("it was removed")
+			}
+			w.images.failRemoval.Store(false)
+			if volumes {
+				kept = 0
+			}
+			w.restart()
+			eventually(t, "removal", func() bool { _, err := w.viewOf(id); return err != nil })
+			if left := w.deps.Volumes.List(); len(left) != kept {
+				t.Errorf("%d volumes are left, want %d", len(left), kept)
+			}
+		})
 	}
-	if err := c.move(container.StateRemoving, nil); err != nil {
-		t.Fatal(err)
-	}
-	w.restart()
-	eventually(t, "removal", func() bool { _, err := w.viewOf(id); return err != nil })
 }
 
 func TestLeftoversAreRemoved(t *testing.T) {

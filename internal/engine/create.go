@@ -93,7 +93,7 @@ func (n *creation) publish(ctx context.Context, c *ctr) error {
 	n.e.registry.add(c)
 	n.steps.Keep()
 	n.close()
-	n.e.emit(ctx, c.view(), events.ActionCreate, dangerous(n.e.surrenders(n.rec)))
+	n.e.emit(ctx, c.view(), events.ActionCreate, dangerous(n.e.surrenders(ctx, n.rec, n.e.preciousPlaces(ctx))))
 	return nil
 }
 

@@ -28,7 +28,6 @@ type Facts struct {
 
 	DataRoot, ExecRoot string
 	NoNewPrivileges    bool // of containers that do not say
-	Surrendered        []Surrender
 
 	Signals   witness.Counts // that were watched
 	NoSignals error          // why they are not; nil: they are
@@ -48,7 +47,7 @@ func (e *Engine) Facts() Facts {
 		NoUserNamespaces: e.noMapping, IDsPerContainer: idRangeSize, Seccomp: e.seccompProfile(), AppArmorProfile: host.AppArmorProfile,
 		CgroupNamespaces: host.CgroupNamespaces, CgroupMode: host.Cgroup.Mode.String(), CgroupParent: e.config.CgroupParent,
 		Journal: e.deps.Events.Stats(), JournalBounds: e.deps.Events.Bounds(), Log: logs.WithDefaults(),
-		DataRoot: e.config.DataRoot, ExecRoot: e.config.ExecRoot, NoNewPrivileges: host.NoNewPrivileges, Surrendered: e.surrendered(),
+		DataRoot: e.config.DataRoot, ExecRoot: e.config.ExecRoot, NoNewPrivileges: host.NoNewPrivileges,
 	}
 	f.Cores, f.NoCores = e.coreStatus()
 	if e.deps.Witness == nil {

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -418,6 +419,7 @@ type fakeImages struct {
 	root         map[string]bool
 	bare         bool // the image declares no volume
 	fail         error
+	failRemoval  atomic.Bool // of root filesystems
 }
 
 func (f *fakeImages) Resolve(_ context.Context, ref string) (image.Image, error) {
@@ -461,6 +463,9 @@ func (f *fakeImages) MountedImage(context.Context, string, string) (image.Layers
 }
 
 func (f *fakeImages) RemoveRootFS(_ context.Context, id string) error {
+	if f.failRemoval.Load() {
+		return unix.EBUSY
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.root, id)

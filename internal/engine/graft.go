@@ -57,7 +57,11 @@ func (e *Engine) ContainerGraft(ctx context.Context, ref string, g GraftSpec) (s
 		if err != nil {
 			return errors.Join(err, e.ungraft(v, done))
 		}
-		e.emit(ctx, v, events.Action("mount graft"), graftAttributes(done))
+		attributes := graftAttributes(done)
+		if option := e.preciousPlaces(ctx).graftOption(ctx, done); option != "" {
+			attributes[dangerousKey] = option
+		}
+		e.emit(ctx, v, events.Action("mount graft"), attributes)
 		return nil
 	})
 	return done, err

@@ -15,6 +15,7 @@ import (
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/mount"
 
+	"github.com/portholehq/porthole/internal/engine/state"
 	"github.com/portholehq/porthole/internal/event"
 )
 
@@ -170,7 +171,11 @@ func (e *Engine) endForRemoval(ctx context.Context, c *ctr) error {
 // destroy takes away what the container has on disk, and the container.
 func (e *Engine) destroy(ctx context.Context, c *ctr, o RemoveOptions) error {
 	if s := c.view().status(); s != container.StateRemoving {
-		if err := c.move(container.StateRemoving, nil); err != nil {
+		// A later daemon may have to go on with it.
+		err := c.move(container.StateRemoving, func(v *view) {
+			v.Life.Removal = &state.Removal{Volumes: o.Volumes, At: time.Now().UTC(), By: event.OriginOf(ctx)}
+		})
+		if err != nil {
 			return err
 		}
 	}

@@ -192,7 +192,7 @@ func (e *Engine) killHard(ctx context.Context, c *ctr, first *view) error {
 			return err
 		}
 	}
-	wait := groupWait
+	wait, killing := groupWait, groupWait
 	if err := e.signal(ctx, c, syscall.SIGKILL); err != nil && !errdefs.IsConflict(err) {
 		e.log.Warn("container was not killed by signal", "container", c.id, "err", err)
 		if errdefs.IsUnavailable(err) {
@@ -200,11 +200,11 @@ func (e *Engine) killHard(ctx context.Context, c *ctr, first *view) error {
 		}
 	} else if ended, stuck := e.awaitKilled(ctx, c, first); ended {
 		return nil
-	} else if len(stuck) > 0 {
-		return e.stuck(stuck)
+	} else if stuck {
+		wait, killing = stuckLook, stuckLook // for the others: the kernel ends them with the first process, which may never end
 	}
 	if task := c.view().task; task != nil {
-		bounded, cancel := context.WithTimeout(ctx, groupWait)
+		bounded, cancel := context.WithTimeout(ctx, killing)
 		defer cancel()
 		if err := task.Kill(bounded); err != nil {
 			e.log.Warn("processes of container were not killed", "container", c.id, "err", err)
@@ -213,8 +213,8 @@ func (e *Engine) killHard(ctx context.Context, c *ctr, first *view) error {
 	if e.awaitEnd(ctx, c, first, wait) {
 		return nil
 	}
-	if stuck := unreached(ctx, c.view().task); len(stuck) > 0 {
-		return e.stuck(stuck)
+	if list := unreached(ctx, c.view().task); len(list) > 0 {
+		return e.stuck(list)
 	}
 	if err := e.giveUpShim(ctx, c); err != nil {
 		e.log.Warn("container was not ended without its shim", "container", c.id, "err", err)

@@ -46,31 +46,40 @@ func (e *Engine) stuck(list []waits.Wait) error {
 
 // awaitKilled waits for the end of a run that was sent SIGKILL, up to killWait. It returns earlier if it is seen that a
 // process does not get the signal.
-func (e *Engine) awaitKilled(ctx context.Context, c *ctr, first *view) (ended bool, stuck []waits.Wait) {
+func (e *Engine) awaitKilled(ctx context.Context, c *ctr, first *view) (ended, stuck bool) {
+	ctx, cancel := context.WithTimeout(ctx, killWait)
+	defer cancel()
 	type sleeper struct{ thread, looks int }
 	var before map[sleeper]int
-	for waited := time.Duration(0); waited < killWait; waited += stuckLook {
-		if e.awaitEnd(ctx, c, first, stuckLook) {
-			return true, nil
+	for !e.awaitEnd(ctx, c, first, stuckLook) {
+		if ctx.Err() != nil {
+			return false, false
 		}
 		seen := map[sleeper]int{}
-		var long []waits.Wait
-		for _, w := range unreached(ctx, c.view().task) {
-			key := sleeper{w.Thread, w.Switches}
-			if seen[key] = before[key] + 1; seen[key] >= stuckLooks {
-				long = append(long, w)
+		for _, s := range waits.Sleepers(ctx, pidsOf(c.view().task)) {
+			key := sleeper{s.Thread, s.Switches}
+			if seen[key] = before[key] + 1; s.Killed && seen[key] >= stuckLooks {
+				return false, true
 			}
-		}
-		if len(long) > 0 {
-			return false, long
 		}
 		before = seen
 	}
-	return false, nil
+	return true, false
 }
 
 // unreached are the processes that SIGKILL was sent to and that sleep where it does not wake them up.
 func unreached(ctx context.Context, task Task) []waits.Wait {
+	var list []waits.Wait
+	for _, w := range waits.Find(ctx, pidsOf(task)) {
+		if w.Killed {
+			list = append(list, w)
+		}
+	}
+	return list
+}
+
+// pidsOf are the processes of a container; none if that is not known.
+func pidsOf(task Task) []int {
 	if task == nil {
 		return nil
 	}
@@ -78,13 +87,7 @@ func unreached(ctx context.Context, task Task) []waits.Wait {
 	if err != nil {
 		return nil
 	}
-	var list []waits.Wait
-	for _, w := range waits.Find(ctx, pids) {
-		if w.Killed {
-			list = append(list, w)
-		}
-	}
-	return list
+	return pids
 }
 
 // removeAtEnd has a container removed as soon as it ends, also by a later daemon. It gives up the claim of the removal

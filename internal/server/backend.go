@@ -49,6 +49,7 @@ type systemBackend interface {
 	Events(ctx context.Context, o engine.EventsOptions, fn engine.EventFunc) error
 	SystemDiskUsage(ctx context.Context, kinds []system.DiskUsageObject, verbose bool) (*system.DiskUsage, error)
 	Facts() engine.Facts
+	Surrendered(ctx context.Context) []engine.Surrender
 	Ledger(ctx context.Context) (*ledger.Ledger, error)
 	Residents() []engine.Resident
 	Claim(ctx context.Context, path string) (ledger.Claim, error)

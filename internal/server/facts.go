@@ -36,7 +36,7 @@ func (s *Server) facts(r *request) error {
 		out.Evidence.Signals, out.Evidence.SignalsSeen, out.Evidence.SignalsLost = "eBPF tracepoints", f.Signals.Seen, f.Signals.Failed
 		out.Evidence.DeedsSeen, out.Evidence.DeedsLost = f.Signals.Told, f.Signals.Dropped
 	}
-	out.Security = protection.Look(f)
+	out.Security = protection.Look(f, s.backend.Surrendered(r.ctx()))
 	if s.opts.Protection != nil {
 		out.Security.Checks = append(out.Security.Checks, s.opts.Protection()...)
 	}

@@ -87,6 +87,8 @@ func (f *fake) Facts() engine.Facts {
 	return engine.Facts{NoUserNamespaces: errors.New("no mapping"), IDsPerContainer: 65536, CgroupMode: "v2"}
 }
 
+func (f *fake) Surrendered(context.Context) []engine.Surrender { return nil }
+
 func (f *fake) Ledger(context.Context) (*ledger.Ledger, error) {
 	return &ledger.Ledger{Root: "/data"}, nil
 }

@@ -297,7 +297,7 @@ func untilOut(t *testing.T, pattern string, args ...string) string {
 func TestStuckInKernel(t *testing.T) {
 	begin(t)
 	dir, freeze, thaw := frozenDisk(t)
-	porthole(t, "run", "-d", "--name", "aa", "-v", dir+":/data", "busybox", "sh", "-c", "while :; do echo x > /data/log; done")
+	porthole(t, "run", "-d", "--name", "aa", "-v", dir+":/data", "busybox", "sh", "-c", "sleep 100000 & while :; do echo x > /data/log; done")
 	freeze()
 	out := untilOut(t, `stuck-in-kernel`, "why", "aa")
 	for _, want := range []string{
@@ -326,6 +326,10 @@ func TestStuckInKernel(t *testing.T) {
 	refused("cannot stop container: aa: ", "stop", "-t", "0", "aa")
 	if state := porthole(t, "inspect", "-f", "{{.State.Status}}", "aa"); state != "running" {
 		t.Errorf("after the stop that failed it is %s", state)
+	}
+	// The first process ends none of the others, since it does not end.
+	if out := porthole(t, "top", "aa", "-eo", "pid,args"); regexp.MustCompile(`(?m) sleep 100000$`).MatchString(out) || !strings.Contains(out, "echo x") {
+		t.Errorf("after the stop that failed there are: %s", out)
 	}
 	wait := background(t, "stop", "-t", "50", "aa")
 	underWay(t, "stop")

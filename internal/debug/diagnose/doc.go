@@ -13,7 +13,6 @@ package diagnose
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
 	"unicode"
 )
@@ -70,18 +69,6 @@ type Command struct {
 
 // quoted is something that a file says: with what cannot be seen made visible.
 func quoted(s string) string { return fmt.Sprintf("%q", s) }
-
-// plain are names that a shell takes as they are.
-var plain = regexp.MustCompile(`^[\w@%+=:,./-]+$`)
-
-// word is a name in a command for people to copy. Names are the image's, which
-// may try to have more executed than is meant.
-func word(s string) string {
-	if plain.MatchString(s) {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
-}
 
 // printable is a line that does nothing to a terminal.
 func printable(s string) string {

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+
+	"github.com/portholehq/porthole/internal/linux/shellword"
 )
 
 // Explain returns what keeps a command from being executed; the first is what the
@@ -142,7 +144,7 @@ func (x *explainer) lookUp(name string) (string, bool) {
 // shellHint tells of a command line that was meant for a shell.
 func (x *explainer) shellHint(name string) string {
 	if strings.ContainsAny(name, " \t;|&$<>") {
-		return "; it looks like a line for a shell: sh -c " + word(name)
+		return "; it looks like a line for a shell: sh -c " + shellword.Quote(name)
 	}
 	return ""
 }
@@ -217,14 +219,14 @@ func (x *explainer) program(p string, through []string) {
 }
 
 func (x *explainer) notExecutable(what, p string, info Info) {
-	f := Finding{Kind: NotExecutable, Path: p, Text: fmt.Sprintf("%s is not executable: its mode is %#o", what, info.Mode.Perm()), Fix: "RUN chmod +x " + word(p) + " in the Dockerfile, or COPY --chmod=755"}
+	f := Finding{Kind: NotExecutable, Path: p, Text: fmt.Sprintf("%s is not executable: its mode is %#o", what, info.Mode.Perm()), Fix: "RUN chmod +x " + shellword.Quote(p) + " in the Dockerfile, or COPY --chmod=755"}
 	if info.Mode.Perm()&0o111 != 0 {
 		f.Text = fmt.Sprintf("%s may not be executed: it is %s, the process is %s", what, Owner(info), x.id)
-		f.Fix = "RUN chmod a+rx " + word(p) + " in the Dockerfile, or run as its owner with --user"
+		f.Fix = "RUN chmod a+rx " + shellword.Quote(p) + " in the Dockerfile, or run as its owner with --user"
 	} else if head, err := readHead(x.root, p, headBytes); err == nil {
 		if line, ok := shebang(head); ok {
-			if interpreter := strings.TrimSpace(strings.TrimSuffix(line, "\r")); plain.MatchString(interpreter) {
-				f.Fix += fmt.Sprintf("; without a new image: %s %s", interpreter, word(p))
+			if interpreter := strings.TrimSpace(strings.TrimSuffix(line, "\r")); shellword.Quote(interpreter) == interpreter {
+				f.Fix += fmt.Sprintf("; without a new image: %s %s", interpreter, shellword.Quote(p))
 			}
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"path"
 	"strings"
+
+	"github.com/portholehq/porthole/internal/linux/shellword"
 )
 
 // headBytes are read of a program: more than the kernel's 256 for a #! line.
@@ -36,7 +38,7 @@ func (x *explainer) format(p string, head []byte, through []string) {
 			Fix:  "save the file as UTF-8 without BOM",
 		})
 	default:
-		x.add(Finding{Kind: NotAProgram, Path: p, Line: 1, Text: p + " is neither an ELF program nor a script with #! in line 1" + looksLike(head), Fix: "add a first line such as #!/bin/sh, or name the interpreter: sh " + word(p)})
+		x.add(Finding{Kind: NotAProgram, Path: p, Line: 1, Text: p + " is neither an ELF program nor a script with #! in line 1" + looksLike(head), Fix: "add a first line such as #!/bin/sh, or name the interpreter: sh " + shellword.Quote(p)})
 	}
 }
 
@@ -68,7 +70,7 @@ func (x *explainer) script(p, line string, through []string) {
 		x.add(Finding{
 			Kind: CarriageRet, Path: p, Line: 1,
 			Text: fmt.Sprintf("%s exists, but its line 1 ends in CR LF (as on Windows): the kernel looks for %s", p, quoted(interpreterWithCR(text, interpreter))),
-			Fix:  fmt.Sprintf("convert it before COPY: sed -i 's/\\r$//' %s, and keep it so with \"* text eol=lf\" in .gitattributes", word(path.Base(p))),
+			Fix:  fmt.Sprintf("convert it before COPY: sed -i 's/\\r$//' %s, and keep it so with \"* text eol=lf\" in .gitattributes", shellword.Quote(path.Base(p))),
 		})
 		return
 	}

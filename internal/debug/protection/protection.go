@@ -21,13 +21,13 @@ import (
 )
 
 // Look tells what protects the host. Nothing is changed by it, and nothing is waited for.
-func Look(f engine.Facts) api.InfoSecurity {
+func Look(f engine.Facts, surrendered []engine.Surrender) api.InfoSecurity {
 	out := api.InfoSecurity{Surrendered: []api.SecuritySurrender{}}
 	out.Checks = []api.SecurityCheck{
 		userNamespaces(f), seccomp(f), module(f), groups(f), cgroupNamespaces(f), newPrivileges(f), daemonRights("/proc/self/status"),
 		directory("data root", f.DataRoot), directory("exec root", f.ExecRoot),
 	}
-	for _, s := range f.Surrendered {
+	for _, s := range surrendered {
 		out.Surrendered = append(out.Surrendered, api.SecuritySurrender(s))
 	}
 	return out
@@ -110,7 +110,7 @@ func daemonRights(status string) api.SecurityCheck {
 	all := caps.Set(1)<<(last+1) - 1
 	without := all &^ effective
 	if without == 0 {
-		return check(name, api.SecurityPartly, fmt.Sprintf("all %d", last+1), "")
+		return check(name, api.SecurityOn, fmt.Sprintf("all %d, as it has to have", last+1), "")
 	}
 	return check(name, api.SecurityOn, fmt.Sprintf("%d of %d, without %s", bits.OnesCount64(uint64(effective&all)), last+1, strings.Join(without.Names(), " ")), "")
 }

@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"regexp"
 	"runtime/debug"
 	"slices"
-	"strings"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -27,6 +27,8 @@ func damaged(cause any) error {
 // ErrMissing is returned by Expect.
 var ErrMissing = errors.New("it is missing or empty")
 
+var wholeID = regexp.MustCompile(`^[0-9a-f]{64}$`)
+
 // Expect fails with [ErrMissing] if there is nothing in the file though dir has a directory of a container: a daemon that
 // went on would take all of them for leftovers.
 func Expect(path, dir string) error {
@@ -38,7 +40,7 @@ func Expect(path, dir string) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	list = slices.DeleteFunc(list, func(e fs.DirEntry) bool { return !e.IsDir() || strings.HasPrefix(e.Name(), ".") })
+	list = slices.DeleteFunc(list, func(e fs.DirEntry) bool { return !e.IsDir() || !wholeID.MatchString(e.Name()) })
 	if len(list) == 0 {
 		return nil
 	}

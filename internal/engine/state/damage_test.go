@@ -63,6 +63,7 @@ func TestDamagedFile(t *testing.T) {
 
 // TestExpect: that the records are gone is seen by the files of their containers.
 func TestExpect(t *testing.T) {
+	one, two := strings.Repeat("1a", 32), strings.Repeat("2b", 32)
 	for name, c := range map[string]struct {
 		file   string // its content; "-": there is none
 		there  []string
@@ -70,10 +71,10 @@ func TestExpect(t *testing.T) {
 	}{
 		"a first start":                {"-", nil, false},
 		"a first start that was cut":   {"", nil, false},
-		"records and containers":       {"records", []string{"aa", "bb"}, false},
-		"no file":                      {"-", []string{"aa"}, true},
-		"an empty file":                {"", []string{"aa", "bb"}, true},
-		"no file, and nothing of ours": {"-", []string{".hidden"}, false},
+		"records and containers":       {"records", []string{one, two}, false},
+		"no file":                      {"-", []string{one}, true},
+		"an empty file":                {"", []string{one, two}, true},
+		"no file, and nothing of ours": {"-", []string{".hidden", "lost+found"}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()

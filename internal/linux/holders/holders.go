@@ -186,11 +186,24 @@ func openFile(dir string, mount uint64) string {
 	}
 	want := fmt.Appendf(nil, "mnt_id:\t%d\n", mount)
 	for _, name := range names {
-		if text, err := os.ReadFile(filepath.Join(infos.Name(), name)); err == nil && bytes.Contains(text, want) {
+		if text, err := beginning(filepath.Join(infos.Name(), name)); err == nil && bytes.Contains(text, want) {
 			return name
 		}
 	}
 	return ""
+}
+
+// beginning is what a file of fdinfo has in front: pos, flags and mnt_id. Some have a line for each of many thousands
+// of things behind.
+func beginning(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	text := make([]byte, 256)
+	n, err := f.Read(text)
+	return text[:n], err
 }
 
 // mapped is a mapped file below a directory; empty: there is none.

@@ -206,10 +206,10 @@ func (w *Wait) Remedies() []string {
 	switch w.cause {
 	case frozenFS:
 		if at := w.stored().Host; at != "" {
-			return []string{"fsfreeze -u " + printable(at)}
+			return []string{"fsfreeze -u " + shown(at)}
 		}
 		if w.Mount.Point != "" {
-			return []string{fmt.Sprintf("nsenter -t %d -m fsfreeze -u %s", w.PID, printable(w.Mount.Point))}
+			return []string{fmt.Sprintf("nsenter -t %d -m fsfreeze -u %s", w.PID, shown(w.Mount.Point))}
 		}
 		return []string{"fsfreeze -u the file system"}
 	case fuse:
@@ -220,7 +220,7 @@ func (w *Wait) Remedies() []string {
 	case nfs, remote:
 		next := []string{"look whether the server can be reached"}
 		if w.Mount.Host != "" {
-			next = append(next, "umount -f "+printable(w.Mount.Host)+"   # its calls fail then")
+			next = append(next, "umount -f "+shown(w.Mount.Host)+"   # its calls fail then")
 		}
 		return next
 	case vfork:

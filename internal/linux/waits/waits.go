@@ -24,10 +24,12 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/portholehq/porthole/internal/linux/patient"
+	"github.com/portholehq/porthole/internal/linux/shellword"
 	"github.com/portholehq/porthole/internal/linux/syscalls"
 )
 
@@ -120,9 +122,30 @@ const maxFound = 16
 // 16 of them. It may be one that only passes through it.
 func Find(ctx context.Context, pids []int) []Wait {
 	var list []Wait
+	for _, s := range sleepers(ctx, pids) {
+		list = append(list, Look(ctx, s.PID, s.Thread))
+	}
+	return list
+}
+
+// Sleepers is Find without a look at what they wait for: only process, thread,
+// Killed and Switches are told. It never waits for the process.
+func Sleepers(ctx context.Context, pids []int) []Wait {
+	list := sleepers(ctx, pids)
+	for i := range list {
+		list[i].status(fmt.Sprintf("/proc/%d/task/%d/status", list[i].PID, list[i].Thread))
+	}
+	return list
+}
+
+func sleepers(ctx context.Context, pids []int) []Wait {
+	var list []Wait
 	for _, pid := range pids {
-		if tid := Uninterruptible(pid); tid != 0 && len(list) < maxFound {
-			list = append(list, Look(ctx, pid, tid))
+		if ctx.Err() != nil || len(list) == maxFound {
+			break
+		}
+		if tid := Uninterruptible(pid); tid != 0 {
+			list = append(list, Wait{PID: pid, Thread: tid})
 		}
 	}
 	return list
@@ -135,7 +158,7 @@ func look(ctx context.Context, pid, thread int, children bool) Wait {
 	w := Wait{PID: pid, Thread: thread}
 	dir := fmt.Sprintf("/proc/%d/task/%d", pid, thread)
 	if text, err := os.ReadFile(dir + "/comm"); err == nil {
-		w.Command = strings.TrimSpace(string(text))
+		w.Command = printable(strings.TrimSpace(string(text)))
 	}
 	if text, err := os.ReadFile(dir + "/wchan"); err == nil && string(text) != "0" {
 		w.Channel = string(text)
@@ -324,6 +347,16 @@ func child(ctx context.Context, pid, thread int) *Wait {
 		last = &w // the list is in the order of their birth
 	}
 	return last
+}
+
+// shown is a name in a command for people to copy; what would not show there has a stand-in.
+func shown(s string) string {
+	return shellword.Quote(strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, s))
 }
 
 // printable quotes what would not show.
