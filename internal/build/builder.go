@@ -97,8 +97,9 @@ type Builder struct {
 
 	closers undo.Stack
 
-	trimming sync.Mutex
-	trimmed  time.Time
+	trimming  sync.Mutex
+	trimmed   time.Time
+	untrimmed int // builds since then
 }
 
 // Open opens the builder in o.Root. The caller closes it.
@@ -160,10 +161,10 @@ func (b *Builder) trim() {
 	}
 	defer b.trimming.Unlock()
 	now := time.Now()
-	if now.Sub(b.trimmed) < trimInterval {
+	if b.untrimmed++; now.Sub(b.trimmed) < trimInterval && b.untrimmed < trimBuilds {
 		return
 	}
-	b.trimmed = now
+	b.trimmed, b.untrimmed = now, 0
 	if err := trimLogs(b.logsDir(), now); err != nil {
 		b.log.Warn("old logs of build steps stay", "err", err)
 	}

@@ -499,7 +499,7 @@ func fileChanges(t history.Take, now, then *history.Files) []api.BuildFileChange
 		switch ok = ok && was.takes(name); {
 		case !ok && !then.Cut:
 			list = append(list, api.BuildFileChange{Path: name, Change: "added"})
-		case ok && f.Mode != o.Mode && f.Size == o.Size && f.Whole == o.Whole:
+		case ok && f.Mode != o.Mode && f.Size == o.Size && !f.Whole && !o.Whole:
 			list = append(list, api.BuildFileChange{Path: name, Change: "mode"})
 		case ok && f.Whole != o.Whole:
 			// What is in it was listed in one of them only.
@@ -536,7 +536,7 @@ func filesText(c *api.BuildCause, cut bool) string {
 		text += fmt.Sprintf(" and %d more", more)
 	}
 	if cut {
-		text += fmt.Sprintf(" (of more than %d files: the largest directories are compared as a whole)", mostFiles)
+		text += fmt.Sprintf(" (of more than %d files: some directories are compared as a whole)", mostFiles)
 	}
 	return text
 }

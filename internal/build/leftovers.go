@@ -24,6 +24,8 @@ const (
 	mostLogs = 2000
 	// trimInterval is how often they are looked at, if there are new ones.
 	trimInterval = time.Hour
+	// trimBuilds is after how many builds they are looked at before that time.
+	trimBuilds = 50
 )
 
 // UseTempDir makes dir this process's directory for temporary files, and
