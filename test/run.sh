@@ -110,7 +110,7 @@ load() {
 
 uml() {
     test/images/make-images.sh -u "$images"
-    go test -count 1 -timeout 55m ./test/uml/...
+    go test -count 1 -timeout 45m ./test/uml/...
 }
 
 for name in "${parts[@]}"; do

@@ -23,13 +23,13 @@ import (
 var initScript string
 
 // limit is how long the whole machine may run.
-const limit = 52 * time.Minute
+const limit = 40 * time.Minute
 
 // runs are the test binaries, by package, with what they run.
 var runs = []struct{ name, pkg, args string }{
 	{"cgroup", "internal/linux/cgroup", "-test.timeout=3m"},
-	{"runtime", "internal/runtime", "-test.timeout=18m"},
-	{"script", "test/script", "-test.timeout=30m -test.run=^TestScript/(porthole|own)/core_|^TestTerminalRun/porthole|^TestMany$"},
+	{"runtime", "internal/runtime", "-test.timeout=15m"},
+	{"script", "test/script", "-test.timeout=20m -test.run=^TestScript/(porthole|own)/core_|^TestTerminalRun/porthole|^TestMany$"},
 }
 
 func TestUML(t *testing.T) {
