@@ -77,7 +77,7 @@ type machine struct {
 // startDaemon starts a daemon in a network of its own, which ends with the test, with further arguments.
 func startDaemon(t *testing.T, args ...string) *machine {
 	t.Helper()
-	dir, err := os.MkdirTemp(workRoot(), "porthole-cores-") //nolint:usetesting // on a disk, as users have it
+	dir, err := os.MkdirTemp(bed.WorkRoot(), "porthole-cores-") //nolint:usetesting // on a disk, as users have it
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,22 +107,6 @@ func (d *machine) porthole(t *testing.T, args ...string) string {
 	return out
 }
 
-// workRoot is where data roots are made: on a disk, as users have them.
-func workRoot() string {
-	if dir := os.Getenv("PORTHOLE_TEST_DIR"); dir != "" {
-		return dir
-	}
-	return "/var/tmp"
-}
-
-// imageDir is where `make test-images` puts the archives.
-func imageDir() string {
-	if dir := os.Getenv("PORTHOLE_TEST_IMAGES"); dir != "" {
-		return dir
-	}
-	return "/var/cache/porthole-test-images/images"
-}
-
 // TestCoreDumps takes the cores of the machine, and gives back what was there. core_pattern is
 // one for all.
 func TestCoreDumps(t *testing.T) {
@@ -140,7 +124,7 @@ func TestCoreDumps(t *testing.T) {
 	})
 	d := startDaemon(t, "--core-dumps")
 	d.coresTaken(t)
-	archive := filepath.Join(imageDir(), "debian_bookworm-slim.tar")
+	archive := bed.Archive("debian:bookworm-slim")
 	d.porthole(t, "load", "-q", "-i", archive)
 	t.Run("kept", d.testCoreKept)
 	t.Run("bounded", d.testCoreBounded)
@@ -243,7 +227,7 @@ func (d *machine) testCoreBounded(t *testing.T) {
 func testCoresOfOthers(t *testing.T) {
 	const nobody = 65534
 	dir := func(uid int) string {
-		dir, err := os.MkdirTemp(workRoot(), "porthole-cores-") //nolint:usetesting // which other users may enter
+		dir, err := os.MkdirTemp(bed.WorkRoot(), "porthole-cores-") //nolint:usetesting // which other users may enter
 		if err == nil {
 			err = errors.Join(os.Chown(dir, uid, uid), os.Chmod(dir, 0o755))
 		}

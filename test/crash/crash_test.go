@@ -49,11 +49,7 @@ var daemon *bed.Daemon
 
 func TestMain(m *testing.M) {
 	bed.Main(m, func() (func(), error) {
-		root := os.Getenv("PORTHOLE_TEST_DIR")
-		if root == "" {
-			root = "/var/tmp" // a disk, as users have it
-		}
-		dir, err := os.MkdirTemp(root, "porthole-crash-")
+		dir, err := os.MkdirTemp(bed.WorkRoot(), "porthole-crash-")
 		if err != nil {
 			return nil, err
 		}
@@ -163,11 +159,7 @@ func must(t *testing.T, args ...string) string {
 // prepare makes what all rounds need, and once each thing that the daemon makes once.
 func prepare(t *testing.T, host string) bed.Snapshot {
 	t.Helper()
-	images := os.Getenv("PORTHOLE_TEST_IMAGES")
-	if images == "" {
-		images = "/var/cache/porthole-test-images/images"
-	}
-	must(t, "load", "-q", "-i", filepath.Join(images, "busybox_latest.tar"))
+	must(t, "load", "-q", "-i", bed.Archive("busybox"))
 	must(t, "run", "--name", "maker", "busybox", "sh", "-c", "head -c 2000000 /dev/urandom >/big")
 	must(t, "commit", "maker", host+"/app:1")
 	must(t, "rm", "maker")

@@ -34,11 +34,7 @@ func TestMain(m *testing.M) {
 	bed.Main(m, func() (func(), error) {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 		defer cancel()
-		root := os.Getenv("PORTHOLE_TEST_DIR")
-		if root == "" {
-			root = "/var/tmp" // a disk, as users have it
-		}
-		dir, err := os.MkdirTemp(root, "porthole-hostile-")
+		dir, err := os.MkdirTemp(bed.WorkRoot(), "porthole-hostile-")
 		if err != nil {
 			return nil, err
 		}
@@ -57,11 +53,7 @@ func TestMain(m *testing.M) {
 			return nil, err
 		}
 		daemon = d
-		images := os.Getenv("PORTHOLE_TEST_IMAGES")
-		if images == "" {
-			images = "/var/cache/porthole-test-images/images"
-		}
-		if _, err := d.Porthole(ctx, "load", "-q", "-i", filepath.Join(images, "busybox_latest.tar")); err != nil {
+		if _, err := d.Porthole(ctx, "load", "-q", "-i", bed.Archive("busybox")); err != nil {
 			return nil, errors.Join(fmt.Errorf("load image (make test-images): %w", err), d.Close())
 		}
 		// What the daemon makes once, at its first container, is no leftover.

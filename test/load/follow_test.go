@@ -16,6 +16,7 @@ import (
 
 	portholeapi "github.com/portholehq/porthole/api"
 	"github.com/portholehq/porthole/client"
+	"github.com/portholehq/porthole/test/bed"
 )
 
 const (
@@ -59,7 +60,7 @@ func TestFollowers(t *testing.T) {
 	ready.Wait()
 	began := time.Now()
 	porthole(t, "exec", "source", "touch", "/go")
-	inParallel(t, starts, func(int) error {
+	bed.InParallel(t, starts, func(int) error {
 		_, err := daemon.Porthole(ctx, "run", "--rm", "--label", "load=event", "busybox", "true")
 		return err
 	})

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -33,11 +32,7 @@ func TestMain(m *testing.M) {
 	bed.Main(m, func() (func(), error) {
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 		defer cancel()
-		root := os.Getenv("PORTHOLE_TEST_DIR")
-		if root == "" {
-			root = "/var/tmp" // a disk, as users have it
-		}
-		dir, err := os.MkdirTemp(root, "porthole-load-")
+		dir, err := os.MkdirTemp(bed.WorkRoot(), "porthole-load-")
 		if err != nil {
 			return nil, err
 		}
@@ -46,11 +41,7 @@ func TestMain(m *testing.M) {
 		if err != nil {
 			return nil, err
 		}
-		images := os.Getenv("PORTHOLE_TEST_IMAGES")
-		if images == "" {
-			images = "/var/cache/porthole-test-images/images"
-		}
-		if _, err := d.Porthole(ctx, "load", "-q", "-i", filepath.Join(images, "busybox_latest.tar")); err != nil {
+		if _, err := d.Porthole(ctx, "load", "-q", "-i", bed.Archive("busybox")); err != nil {
 			return nil, errors.Join(fmt.Errorf("load image (make test-images): %w", err), d.Close())
 		}
 		// What the daemon makes once, at its first container, is no leftover.
@@ -141,27 +132,6 @@ func porthole(t *testing.T, args ...string) string {
 		t.Fatal(err)
 	}
 	return out
-}
-
-// inParallel calls fn for 0 to n-1, eight at a time, and reports its errors.
-func inParallel(t *testing.T, n int, fn func(i int) error) {
-	t.Helper()
-	var wg sync.WaitGroup
-	work := make(chan int)
-	for range 8 {
-		wg.Go(func() {
-			for i := range work {
-				if err := fn(i); err != nil {
-					t.Error(err)
-				}
-			}
-		})
-	}
-	for i := range n {
-		work <- i
-	}
-	close(work)
-	wg.Wait()
 }
 
 // quickest is the shortest time of a command out of five.

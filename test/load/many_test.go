@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/portholehq/porthole/test/bed"
 )
 
 // TestContainers has many containers run at once, and measures what a further
@@ -22,7 +24,7 @@ func TestContainers(t *testing.T) {
 	start := func(upTo int) {
 		first := running
 		began := time.Now()
-		inParallel(t, upTo-first, func(i int) error {
+		bed.InParallel(t, upTo-first, func(i int) error {
 			_, err := daemon.Porthole(t.Context(), "run", "-d", "--name", fmt.Sprint("load", first+i), "busybox", "sleep", "100000")
 			return err
 		})
@@ -83,7 +85,7 @@ func TestCycles(t *testing.T) {
 	begin(t)
 	n := size(t, "PORTHOLE_TEST_LOAD_CYCLES", 300)
 	cycles := func(count int) {
-		inParallel(t, count, func(int) error {
+		bed.InParallel(t, count, func(int) error {
 			_, err := daemon.Porthole(t.Context(), "run", "--rm", "busybox", "echo", "gone")
 			return err
 		})

@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/portholehq/porthole/internal/testenv"
+	"github.com/portholehq/porthole/test/bed"
 )
 
 // engine is a daemon that docker's command line speaks to.
@@ -41,7 +42,7 @@ func startDockerd(t *testing.T, docker string) engine {
 	t.Helper()
 	dockerd := testenv.NeedsProgram(t, "dockerd")
 	testenv.NeedsProgram(t, "containerd")
-	dir, err := os.MkdirTemp(workRoot(), "archive-docker-") //nolint:usetesting // may be on a tmpfs, where Docker has no overlay
+	dir, err := os.MkdirTemp(bed.WorkRoot(), "archive-docker-") //nolint:usetesting // may be on a tmpfs, where Docker has no overlay
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -31,7 +31,7 @@ type ownDaemon struct {
 func startDaemon(t *testing.T, args ...string) *ownDaemon {
 	t.Helper()
 	testenv.NeedsRoot(t)
-	dir, err := os.MkdirTemp(workRoot(), "porthole-disk-") //nolint:usetesting // on a disk, as users have it
+	dir, err := os.MkdirTemp(bed.WorkRoot(), "porthole-disk-") //nolint:usetesting // on a disk, as users have it
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,7 +148,7 @@ func TestDiskLedger(t *testing.T) {
 	empty := d.du()
 	d.agrees()
 
-	archive := filepath.Join(imageDir(), "busybox_latest.tar")
+	archive := filepath.Join(bed.ImageDir(), "busybox_latest.tar")
 	d.porthole("load", "-q", "-i", archive)
 	d.porthole("run", "-d", "--network", "none", "--name", "live", "-v", "data:/data", "busybox", "sh", "-c",
 		"dd if=/dev/zero of=/layer bs=1M count=3; dd if=/dev/zero of=/data/f bs=1M count=4; head -c 1500000 /dev/zero | tr '\\0' 'l' | fold -w 100; echo; echo ready; exec sleep 1000")

@@ -8,11 +8,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/portholehq/porthole/internal/testenv"
+	"github.com/portholehq/porthole/test/bed"
 )
 
 // howMany is the number of containers in TestMany, fewer on slow machines.
@@ -37,7 +37,7 @@ func TestMany(t *testing.T) {
 	ctx := t.Context()
 
 	began := time.Now()
-	inParallel(t, n, func(i int) error {
+	bed.InParallel(t, n, func(i int) error {
 		_, err := daemon.Porthole(ctx, "run", "-d", "--name", fmt.Sprint("many", i), "busybox", "sleep", "100000")
 		return err
 	})
@@ -60,7 +60,7 @@ func TestMany(t *testing.T) {
 		t.Errorf("%d different addresses, want %d", got, n)
 	}
 	// They are alive, each for itself.
-	inParallel(t, n, func(i int) error {
+	bed.InParallel(t, n, func(i int) error {
 		out, err := daemon.Porthole(ctx, "exec", fmt.Sprint("many", i), "sh", "-c", "cat /proc/1/cmdline | tr '\\000' ' '")
 		if err == nil && out != "sleep 100000 " {
 			err = fmt.Errorf("container %d runs %q", i, out)
@@ -82,27 +82,6 @@ func TestMany(t *testing.T) {
 	}
 }
 
-// inParallel calls fn for 0 to n-1, eight at a time.
-func inParallel(t *testing.T, n int, fn func(i int) error) {
-	t.Helper()
-	var wg sync.WaitGroup
-	work := make(chan int)
-	for range 8 {
-		wg.Go(func() {
-			for i := range work {
-				if err := fn(i); err != nil {
-					t.Error(err)
-				}
-			}
-		})
-	}
-	for i := range n {
-		work <- i
-	}
-	close(work)
-	wg.Wait()
-}
-
 // TestClientsGoAway starts things whose clients disappear, over and over: the
 // daemon keeps nothing of them.
 func TestClientsGoAway(t *testing.T) {
@@ -118,7 +97,7 @@ func TestClientsGoAway(t *testing.T) {
 	for _, args := range [][]string{
 		{"logs", "-f", "box"}, {"attach", "box"}, {"events"}, {"stats", "box"}, {"wait", "box"}, {"exec", "box", "sleep", "0.5"},
 	} {
-		inParallel(t, 8, func(int) error {
+		bed.InParallel(t, 8, func(int) error {
 			short, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
 			defer cancel()
 			cmd := exec.CommandContext(short, daemon.Program("porthole"), args...)
@@ -190,7 +169,7 @@ func TestExecs(t *testing.T) {
 	files, threads := countIn(t, shim, "fd"), countIn(t, shim, "task")
 	for name, program := range programs {
 		began := time.Now()
-		inParallel(t, manyExecs[name], func(int) error { return run(ctx, program, "true") })
+		bed.InParallel(t, manyExecs[name], func(int) error { return run(ctx, program, "true") })
 		t.Logf("%s: %d execs in %v", name, manyExecs[name], time.Since(began))
 	}
 	if err := settled(ctx, running); err != nil {

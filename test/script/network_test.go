@@ -18,6 +18,7 @@ import (
 
 	"github.com/portholehq/porthole/internal/linux/ns"
 	"github.com/portholehq/porthole/internal/testenv"
+	"github.com/portholehq/porthole/test/bed"
 )
 
 // porthole runs the command line and fails the test with it.
@@ -261,7 +262,7 @@ func TestManyNames(t *testing.T) {
 	begin(t)
 	const n = 100
 	porthole(t, "network", "create", "--subnet", "10.91.0.0/16", "crowd")
-	inParallel(t, n, func(i int) error {
+	bed.InParallel(t, n, func(i int) error {
 		_, err := daemon.Porthole(t.Context(), "run", "-d", "--name", fmt.Sprint("crowd", i), "--network", "crowd", "busybox", "sleep", "100000")
 		return err
 	})
@@ -275,7 +276,7 @@ func TestManyNames(t *testing.T) {
 		t.Fatalf("%d containers are on the network, want %d", len(want), n)
 	}
 	script := `i=0; while [ $i -lt 100 ]; do nslookup -type=a crowd$i | sed -n "s/^Address: \\(10\\..*\\)/crowd$i \\1/p"; i=$((i+1)); done`
-	inParallel(t, n/10, func(i int) error {
+	bed.InParallel(t, n/10, func(i int) error {
 		out, err := daemon.Porthole(t.Context(), "exec", fmt.Sprint("crowd", i*10), "sh", "-c", script)
 		if err != nil {
 			return err

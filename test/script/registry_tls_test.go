@@ -24,6 +24,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/registry"
 
 	"github.com/portholehq/porthole/internal/testenv"
+	"github.com/portholehq/porthole/test/bed"
 )
 
 // registryAddr is where the registries of these tests are: no loopback address, which would be asked without TLS.
@@ -45,7 +46,7 @@ func TestRegistryTLS(t *testing.T) {
 	d.addAddress(registryAddr)
 	ca := d.tlsRegistry(registryAddr + ":5000")
 	name := registryAddr + ":5000/team/busybox:1"
-	d.porthole("load", "-q", "-i", filepath.Join(imageDir(), "busybox_latest.tar"))
+	d.porthole("load", "-q", "-i", filepath.Join(bed.ImageDir(), "busybox_latest.tar"))
 	d.porthole("tag", "busybox", name)
 
 	// Nobody vouches for it.
@@ -131,7 +132,7 @@ func TestRegistryMirror(t *testing.T) {
 	server.Start()
 	t.Cleanup(server.Close)
 
-	d.porthole("load", "-q", "-i", filepath.Join(imageDir(), "busybox_latest.tar"))
+	d.porthole("load", "-q", "-i", filepath.Join(bed.ImageDir(), "busybox_latest.tar"))
 	d.porthole("tag", "busybox", at+"/library/mirrored:1")
 	d.porthole("push", "-q", at+"/library/mirrored:1")
 	d.porthole("rmi", at+"/library/mirrored:1")

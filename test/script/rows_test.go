@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/portholehq/porthole/test/bed"
 )
 
 // line64 is a line of 64 bytes with its newline.
@@ -98,7 +100,7 @@ func TestLargeLog(t *testing.T) {
 func TestShortLives(t *testing.T) {
 	begin(t)
 	began := time.Now()
-	inParallel(t, 1000, func(i int) error {
+	bed.InParallel(t, 1000, func(i int) error {
 		cmd := exec.CommandContext(t.Context(), daemon.Program("porthole"), "run", "--rm", "--network", "none", "busybox", "sh", "-c", "echo a; printf b")
 		cmd.Env = append(os.Environ(), "DOCKER_HOST="+daemon.Host())
 		out, err := cmd.Output()
@@ -123,7 +125,7 @@ func TestTopWithoutPrograms(t *testing.T) {
 	if !strings.Contains("\x00"+string(environ), "\x00PATH=\x00") {
 		t.Fatalf("the daemon's PATH is not empty: %q", environ)
 	}
-	d.porthole("load", "-q", "-i", filepath.Join(imageDir(), "busybox_latest.tar"))
+	d.porthole("load", "-q", "-i", filepath.Join(bed.ImageDir(), "busybox_latest.tar"))
 	d.porthole("run", "-d", "--name", "box", "busybox", "sleep", "100000")
 	for _, program := range []string{d.Program("porthole"), "docker"} {
 		out, err := d.Run(t.Context(), program, "top", "box", "-o", "pid,user,args")

@@ -43,7 +43,7 @@ func TestMain(m *testing.M) {
 		endAs(attach())
 	}
 	bed.Main(m, func() (func(), error) {
-		dir, err := os.MkdirTemp(workRoot(), "porthole-script-")
+		dir, err := os.MkdirTemp(bed.WorkRoot(), "porthole-script-")
 		if err != nil {
 			return nil, err
 		}
@@ -73,22 +73,6 @@ func TestMain(m *testing.M) {
 	})
 }
 
-// workRoot is where data roots are made: on a disk, as users have them.
-func workRoot() string {
-	if dir := os.Getenv("PORTHOLE_TEST_DIR"); dir != "" {
-		return dir
-	}
-	return "/var/tmp"
-}
-
-// imageDir is where `make test-images` puts the archives.
-func imageDir() string {
-	if dir := os.Getenv("PORTHOLE_TEST_IMAGES"); dir != "" {
-		return dir
-	}
-	return "/var/cache/porthole-test-images/images"
-}
-
 // loaded remembers which images the daemon has.
 var loaded sync.Map
 
@@ -97,12 +81,7 @@ func loadImage(ctx context.Context, name string) error {
 	if _, ok := loaded.Load(name); ok {
 		return nil
 	}
-	ref := name
-	if !strings.Contains(filepath.Base(name), ":") {
-		ref += ":latest"
-	}
-	archive := filepath.Join(imageDir(), strings.NewReplacer("/", "_", ":", "_").Replace(ref)+".tar")
-	if _, err := daemon.Porthole(ctx, "load", "-q", "-i", archive); err != nil {
+	if _, err := daemon.Porthole(ctx, "load", "-q", "-i", bed.Archive(name)); err != nil {
 		return fmt.Errorf("load image %s (make test-images): %w", name, err)
 	}
 	loaded.Store(name, true)
@@ -154,47 +133,13 @@ func begin(t *testing.T, images ...string) bed.Snapshot {
 			t.Fatal(err)
 		}
 	}
-	before, err := snapshot(t.Context())
+	before, err := daemon.Snapshot()
 	if err != nil {
 		t.Fatal(err)
 	}
 	logged := len(daemon.LogTail(1 << 30))
 	t.Cleanup(func() { tidy(t, before, logged) })
 	return before
-}
-
-// snapshot tells what there is, once the daemon watches what processes do: it has more descriptors then.
-func snapshot(ctx context.Context) (bed.Snapshot, error) {
-	if signalsWatched() != nil {
-		return daemon.Snapshot()
-	}
-	ctx, cancel := context.WithTimeout(ctx, settling)
-	defer cancel()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		if watches(daemon.Pid()) {
-			return daemon.Snapshot()
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return bed.Snapshot{}, errors.New("the daemon does not begin to watch what processes do")
-		}
-	}
-}
-
-// watches tells that the programs are attached by which a daemon watches.
-func watches(pid int) bool {
-	const programs = 4 // a fifth is only where the kernel has its tracepoint
-	found, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
-	n := 0
-	for _, fd := range found {
-		if what, err := os.Readlink(fd); err == nil && what == "anon_inode:bpf_link" {
-			n++
-		}
-	}
-	return n >= programs
 }
 
 // settled returns what is left after waiting for it to go.
@@ -278,7 +223,7 @@ var signalsWatched = sync.OnceValue(func() error {
 
 // setup prepares one script, and what is checked after it.
 func setup(t *testing.T, env *testscript.Env, cli string) error {
-	before, err := snapshot(t.Context())
+	before, err := daemon.Snapshot()
 	if err != nil {
 		return fmt.Errorf("%w\n%s", err, daemon.LogTail(4096))
 	}
@@ -291,7 +236,7 @@ func setup(t *testing.T, env *testscript.Env, cli string) error {
 	env.Setenv("DATAROOT", daemon.DataRoot())
 	env.Setenv("EXECROOT", daemon.ExecRoot())
 	env.Setenv("CGROUPPARENT", daemon.CgroupParent)
-	env.Setenv("IMAGES", imageDir())
+	env.Setenv("IMAGES", bed.ImageDir())
 	env.Setenv("PATH", daemon.Bin+":"+os.Getenv("PATH"))
 	env.Values[beforeKey{}] = before
 	logged := len(daemon.LogTail(1 << 30))
