@@ -79,6 +79,7 @@ func (e *Engine) exited(c *ctr, task Task, settled chan struct{}) {
 	if rec.Denials = c.denials.Load().take(); len(rec.Denials) > 0 {
 		rec.Rights = RightsOf(before.HostConfig)
 	}
+	c.awaitTold()
 	pending := e.deaths.begin(rec) // whoever is told of the end finds it
 	err := c.moveAnd(to, func(v *view) {
 		_, _, remove = v.removalAtEnd()

@@ -252,6 +252,8 @@ func (e *Engine) signal(ctx context.Context, c *ctr, sig syscall.Signal) error {
 	if v.task == nil || !v.live() {
 		return errNotRunning(c.id)
 	}
+	c.telling.Add(1)
+	defer c.telling.Add(-1)
 	if err := v.task.Signal(ctx, sig); err != nil {
 		if errdefs.IsNotFound(err) || errors.Is(err, syscall.ESRCH) || hasEnded(v.task) {
 			return errNotRunning(c.id)
@@ -268,6 +270,24 @@ func (e *Engine) signal(ctx context.Context, c *ctr, sig syscall.Signal) error {
 	}
 	e.emit(ctx, v, events.ActionKill, map[string]string{"signal": strconv.Itoa(int(sig))})
 	return nil
+}
+
+// awaitTold waits, for a moment, until the event of a signal has been told that may have ended the container: that
+// comes before the end.
+func (c *ctr) awaitTold() {
+	const tick, moment = time.Millisecond, 100 * time.Millisecond
+	if c.telling.Load() == 0 {
+		return
+	}
+	ticks := time.NewTicker(tick)
+	defer ticks.Stop()
+	for late := time.After(moment); c.telling.Load() > 0; {
+		select {
+		case <-ticks.C:
+		case <-late:
+			return
+		}
+	}
 }
 
 // hasEnded tells whether a task that did not take a signal has ended, or does so in the next moment: its shim goes a

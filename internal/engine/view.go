@@ -100,6 +100,7 @@ type ctr struct {
 	kills    oomKills
 	denials  atomic.Pointer[denialLog] // of the present or last run; nil: they are not logged
 	box      atomic.Pointer[blackBox]  // as denials; nil: it has none
+	telling  atomic.Int32              // signals that are being sent, whose events have not been told yet
 	step     *step.Step                // of a build, of which it is the container; nil: it is one by itself
 
 	mu      sync.Mutex // guards what follows, and writes of snap
