@@ -8,6 +8,7 @@
 #   make load         500 containers, 2,000 cycles, 200 clients that follow, and what each costs
 #   make soak         all kinds of work for 20 minutes; dist/soak.md tells what the daemon held
 #   make crash        kills the daemon 200 times under a load, and counts what is lost
+#   make fuzz         random bytes for all that reads such of others, FUZZTIME (10m) each, JOBS (2) at once
 #   make bpf          makes the eBPF objects anew, after a change of their C
 #   make lint unit e2e conform uml compose buildx oci test-images bench clean
 #   make release      archives for publication, with lists of their modules and checksums, in dist
@@ -37,7 +38,7 @@ GOBUILD := go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
 
 GOTOOL := go tool -modfile=tools/go.mod
 
-.PHONY: release reproducible vuln build toolbox install man demo test lint unit e2e conform uml hostile load soak crash bpf compose buildx delve oci test-images test-tools bench clean check-go FORCE
+.PHONY: release reproducible vuln build toolbox install man demo test lint unit e2e conform uml hostile load soak crash fuzz bpf compose buildx delve oci test-images test-tools bench clean check-go FORCE
 
 build: bin/porthole bin/porthole-build bin/portholed bin/porthole-shim bin/porthole-oci
 
@@ -98,6 +99,13 @@ test-images:
 
 release reproducible vuln: check-go
 	@bash tools/$@.sh
+
+FUZZTIME ?= 10m
+JOBS ?= 2
+
+# FUZZ picks targets by a regular expression, as internal/pcap.FuzzRead.
+fuzz: build
+	@bash tools/as-root.sh env FUZZTIME='$(FUZZTIME)' JOBS='$(JOBS)' FUZZ='$(FUZZ)' bash tools/fuzz.sh
 
 bench: build
 	@bash tools/as-root.sh bash bench/run.sh

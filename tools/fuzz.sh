@@ -1,0 +1,131 @@
+#!/bin/bash
+# fuzz.sh: runs every fuzz target of the tree for FUZZTIME (10m), JOBS (2) at a
+# time, and goes on when one has found something. FUZZ is a regular expression
+# that picks some, of names as internal/pcap.FuzzRead.
+#
+# What a target found goes to testdata/fuzz beside it, as Go does. So do inputs
+# that reach code which the committed ones do not reach: they are the start of
+# the next run, and each `go test` tries them. Go's own corpus, which is longer,
+# stays in its build cache.
+#
+# Ends with a table, and with 1 if anything was found.
+# shellcheck disable=SC2317 # functions are called by name
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export CGO_ENABLED=0 FUZZTIME=${FUZZTIME:-10m}
+jobs=${JOBS:-2}
+pick=${FUZZ:-.}
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cache=$(go env GOCACHE)/fuzz
+module=$(go list -m)
+export work cache module top=$PWD
+
+# A corpus is read by each `go test`, and lives in the repository for ever.
+export keep_files=50 keep_bytes=65536 keep_tried=300 keep_one=4096
+
+# Builds PACKAGE's tests twice: so that the fuzzer sees which edges an input
+# takes, and so that we see which blocks one reaches. Later changes of the tree
+# do not touch what is built.
+build() {
+    local package=$1 name=${1//\//_}
+    go test -c -vet=off -fuzz=. -o "$work/$name.fuzz" "./$package"
+    go test -c -vet=off -cover -coverpkg="./$package/..." -o "$work/$name.cover" "./$package"
+}
+
+# Prints the blocks of code that a run of the tests PATTERN reaches.
+reached() {
+    local binary=$1 pattern=$2 profile
+    profile=$(mktemp -p "$work")
+    "$binary" -test.run "$pattern" -test.coverprofile "$profile" >/dev/null 2>&1 || true
+    awk 'NR > 1 && $NF > 0 { print $1 }' "$profile" | sort -u
+    rm -f "$profile"
+}
+
+# Copies from the cache of TARGET what reaches further than its committed inputs,
+# the smallest first. Prints how many.
+keep() {
+    local binary=$1 target=$2 from=$3 to=testdata/fuzz/$2 kept=0 have=0 bytes=0 size file blocks new
+    if [[ -d $to ]]; then
+        have=$(find "$to" -type f | wc -l)
+        bytes=$(find "$to" -type f -printf '%s\n' | awk '{ n += $1 } END { print n + 0 }')
+    fi
+    blocks=$(mktemp -p "$work")
+    new=$(mktemp -p "$work")
+    reached "$binary" "^$target\$" >"$blocks"
+    while read -r size file; do
+        if ((have + kept >= keep_files || bytes + size > keep_bytes)); then
+            break
+        fi
+        [[ ! -e $to/$file ]] || continue
+        mkdir -p "$to"
+        cp "$from/$file" "$to/$file"
+        reached "$binary" "^$target\$/^$file\$" | comm -13 "$blocks" - >"$new"
+        if [[ -s $new ]]; then
+            sort -u -o "$blocks" "$blocks" "$new"
+            kept=$((kept + 1)) bytes=$((bytes + size))
+        else
+            rm "$to/$file"
+        fi
+    done < <(find "$from" -maxdepth 1 -type f -size "-${keep_one}c" -printf '%s %f\n' 2>/dev/null | sort -n | sed "${keep_tried}q")
+    rmdir -p --ignore-fail-on-non-empty "$to" 2>/dev/null || true
+    echo "$kept"
+}
+
+# Fuzzes one TARGET of PACKAGE by one thread, and adds its row to the table.
+one() {
+    local package=$1 target=$2 name=${1//\//_}
+    local log=$work/$name.$target.log status=ok kept=0 last execs new total failures=0
+    cd "$top/$package"
+    touch "$work/$name.$target.began"
+    GOMAXPROCS=1 nice -n 19 "$work/$name.fuzz" -test.run "^$target\$" -test.fuzz "^$target\$" -test.fuzztime "$FUZZTIME" -test.parallel 1 \
+        -test.fuzzcachedir "$cache/$module/$package" >"$log" 2>&1 || status=FAILED
+    last=$(grep -o 'execs: .*' "$log" | tail -n 1 || true)
+    execs=$(sed -nE 's/^execs: ([0-9]+).*/\1/p' <<<"$last")
+    new=$(sed -nE 's/.*new interesting: ([0-9]+).*/\1/p' <<<"$last")
+    total=$(sed -nE 's/.*\(total: ([0-9]+).*/\1/p' <<<"$last")
+    if [[ $status == FAILED ]]; then
+        failures=$(find "testdata/fuzz/$target" -type f -newer "$work/$name.$target.began" 2>/dev/null | wc -l)
+        sed "s|^|$package.$target: |" "$log" | grep -v 'fuzz: elapsed:' >&2
+    else
+        kept=$(keep "$work/$name.cover" "$target" "$cache/$module/$package/$target")
+    fi
+    # A target that has failed is a failure, also where it left no input that shows it.
+    [[ $status == ok || $failures -gt 0 ]] || failures=1
+    printf '%s.%s\t%s\t%s\t%s\t%s\t%s\n' "$package" "$target" "${execs:-0}" "${new:-0}" "${total:-0}" "$kept" "$failures" >>"$work/table"
+    echo "$(date +%T) $status $package.$target: ${last:-no executions}, $kept inputs kept"
+}
+export -f one keep reached
+
+# Builds what has targets that are picked, and prints them as soon as they can run.
+targets() {
+    local package
+    for package in $(git grep -lE '^func Fuzz[A-Z]\w*\(f \*testing\.F\)' -- '*_test.go' | xargs -n 1 dirname | sort -u); do
+        if ! git grep -hoE '^func Fuzz\w+' -- "$package/*_test.go" | sed "s|^func |$package.|" | grep -qE "$pick"; then
+            continue
+        fi
+        if ! build "$package"; then
+            printf '%s\t0\t0\t0\t0\t1\n' "$package" >>"$work/table"
+            continue
+        fi
+        (cd "$package" && "$work/${package//\//_}.fuzz" -test.list '^Fuzz') | sed "s|^|$package.|" | { grep -E "$pick" || true; } |
+            sed 's/\.\(Fuzz\)/ \1/'
+    done
+}
+
+touch "$work/table"
+echo "fuzz: $FUZZTIME for each target, $jobs at a time"
+targets | xargs -r -P "$jobs" -L 1 bash -c 'set -euo pipefail; one "$@"' one
+if [[ ! -s $work/table ]]; then
+    echo "fuzz: no target is called $pick" >&2
+    exit 1
+fi
+{
+    printf 'target\texecutions\tnew\tcorpus\tkept\tfailures\n'
+    sort "$work/table"
+} | column -t -s $'\t'
+if awk -F '\t' '$6 > 0 { bad = 1 } END { exit !bad }' "$work/table"; then
+    echo "fuzz: FAILED; inputs that show it are in testdata/fuzz of the package" >&2
+    exit 1
+fi
