@@ -25,11 +25,41 @@ var initScript string
 // limit is how long the whole machine may run.
 const limit = 40 * time.Minute
 
-// runs are the test binaries, by package, with what they run.
-var runs = []struct{ name, pkg, args string }{
+// suite is a test binary, by package, with its arguments.
+type suite struct{ name, pkg, args string }
+
+// suites are those that run, one after the other.
+var suites = []suite{
 	{"cgroup", "internal/linux/cgroup", "-test.timeout=3m"},
 	{"runtime", "internal/runtime", "-test.timeout=15m"},
 	{"script", "test/script", "-test.timeout=20m -test.run=^TestScript/(porthole|own)/core_|^TestTerminalRun/porthole|^TestMany$"},
+}
+
+// chosen returns the suites, or the one that PORTHOLE_TEST_UML_RUN names, with
+// the tests that it gives: script=TestScript/own/core_debug$.
+func chosen(t *testing.T) []suite {
+	t.Helper()
+	name, pattern, ok := strings.Cut(os.Getenv("PORTHOLE_TEST_UML_RUN"), "=")
+	if !ok && name != "" {
+		t.Fatalf("PORTHOLE_TEST_UML_RUN=%s: want SUITE=PATTERN", name)
+	}
+	var all []suite
+	for _, s := range suites {
+		if name != "" && s.name != name {
+			continue
+		}
+		if pattern != "" {
+			s.args += " -test.run=" + pattern
+		}
+		if testing.Verbose() {
+			s.args += " -test.v"
+		}
+		all = append(all, s)
+	}
+	if len(all) == 0 {
+		t.Fatalf("PORTHOLE_TEST_UML_RUN: there is no suite %q", name)
+	}
+	return all
 }
 
 func TestUML(t *testing.T) {
@@ -66,7 +96,7 @@ func TestUML(t *testing.T) {
 	if console := read(t, dir, "console"); console != "" {
 		t.Errorf("init.sh says:\n%s\nand the kernel:\n%s", console, tail(kernel.String(), 40))
 	}
-	for _, r := range runs {
+	for _, r := range chosen(t) {
 		t.Run(r.name, func(t *testing.T) { judge(t, dir, r.name) })
 	}
 	passOnSkips(t, dir)
@@ -76,6 +106,9 @@ func TestUML(t *testing.T) {
 func judge(t *testing.T, dir, name string) {
 	t.Helper()
 	out := read(t, dir, name+".out")
+	if testing.Verbose() {
+		t.Logf("\n%s", out)
+	}
 	switch code := strings.TrimSpace(read(t, dir, name+".code")); {
 	case code == "":
 		t.Errorf("did not come to its end:\n%s", tail(out, 100))
@@ -118,7 +151,7 @@ func machine(t *testing.T, root string) string {
 	script := strings.NewReplacer("@DIR@", dir, "@BIN@", bin, "@IMAGES@", images).Replace(initScript)
 	write(t, dir, "init", script, 0o755)
 	var plan strings.Builder
-	for _, r := range runs {
+	for _, r := range chosen(t) {
 		binary := filepath.Join(dir, r.name+".test")
 		run(t, root, "go", "test", "-c", "-o", binary, "./"+r.pkg)
 		link(t, filepath.Join(root, r.pkg), filepath.Join(dir, "src", r.name))
