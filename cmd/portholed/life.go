@@ -75,6 +75,9 @@ func run(config *daemon.Config, started time.Time) (err error) {
 		return err
 	}
 	p.listeners = listeners
+	if err := config.CloseExecRoot(listeners); err != nil {
+		return err
+	}
 	return p.serve(listeners, signals, started)
 }
 

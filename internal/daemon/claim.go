@@ -32,6 +32,9 @@ func Claim(c *Config) (*Hold, error) {
 			return nil, err
 		}
 	}
+	if err := closeRoot(c.DataRoot); err != nil {
+		return nil, err
+	}
 	lock, err := lockRoot(c.DataRoot)
 	if err != nil {
 		return nil, err
@@ -42,13 +45,13 @@ func Claim(c *Config) (*Hold, error) {
 	return &Hold{lock: lock, pidfile: c.Pidfile}, nil
 }
 
-// makeRoot makes a directory that others may pass through but not list. One that
-// is there is left as it is: it may be /run.
+// makeRoot makes a directory that is root's alone. One that is there is left as it
+// is: it may be /run.
 func makeRoot(dir string) error {
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 		return err
 	}
-	err := os.Mkdir(dir, 0o711)
+	err := os.Mkdir(dir, 0o700)
 	if errors.Is(err, fs.ErrExist) {
 		return nil
 	}

@@ -110,6 +110,71 @@ func TestListenUnix(t *testing.T) {
 	}
 }
 
+// TestCloseExecRoot: who may connect passes through the exec root, and nobody else.
+func TestCloseExecRoot(t *testing.T) {
+	type socket struct {
+		path string // below the test's folder
+		mode fs.FileMode
+		gid  int
+	}
+	group := socket{"exec/a.sock", 0o660, 7}
+	tests := map[string]struct {
+		was     fs.FileMode
+		sockets []socket
+		want    fs.FileMode
+		gid     int
+	}{
+		"a socket for a group":         {0o700, []socket{group}, 0o710, 7},
+		"as older daemons made it":     {0o711, []socket{group}, 0o710, 7},
+		"by a link":                    {0o711, []socket{{"link/a.sock", 0o660, 7}}, 0o710, 7},
+		"in a directory inside":        {0o711, []socket{{"exec/in/a.sock", 0o660, 7}}, 0o710, 7},
+		"two for one group":            {0o700, []socket{group, {"exec/b.sock", 0o660, 7}}, 0o710, 7},
+		"two for two groups":           {0o700, []socket{group, {"exec/b.sock", 0o660, 8}}, 0o711, 0},
+		"one more for root":            {0o700, []socket{group, {"exec/b.sock", 0o660, 0}}, 0o710, 7},
+		"for everybody":                {0o700, []socket{group, {"exec/b.sock", 0o666, 7}}, 0o711, 0},
+		"for root":                     {0o711, []socket{{"exec/a.sock", 0o600, 7}}, 0o700, 0},
+		"elsewhere":                    {0o711, []socket{{"a.sock", 0o666, 7}}, 0o700, 0},
+		"a directory with other modes": {0o755, []socket{group}, 0o755, 0},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			dir, err := os.MkdirTemp("", "exec") // the names of sockets are short
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = os.RemoveAll(dir) })
+			c := Defaults()
+			c.ExecRoot = filepath.Join(dir, "exec")
+			if err := errors.Join(os.MkdirAll(filepath.Join(c.ExecRoot, "in"), 0o711), os.Symlink("exec", filepath.Join(dir, "link")), os.Chmod(c.ExecRoot, tt.was)); err != nil {
+				t.Fatal(err)
+			}
+			var listeners []net.Listener
+			for _, s := range tt.sockets {
+				path := filepath.Join(dir, s.path)
+				l, err := new(net.ListenConfig).Listen(t.Context(), "unix", path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer l.Close()
+				if err := errors.Join(os.Chown(path, 0, s.gid), os.Chmod(path, s.mode)); err != nil {
+					t.Fatal(err)
+				}
+				listeners = append(listeners, l)
+			}
+			if err := c.CloseExecRoot(listeners); err != nil {
+				t.Fatal(err)
+			}
+			st, err := os.Stat(c.ExecRoot)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if gid := int(st.Sys().(*syscall.Stat_t).Gid); st.Mode().Perm() != tt.want || gid != tt.gid {
+				t.Errorf("mode %v, group %d; want %v, %d", st.Mode().Perm(), gid, tt.want, tt.gid)
+			}
+		})
+	}
+}
+
 func TestListenGroupMissing(t *testing.T) {
 	c := Defaults()
 	c.Hosts, c.Group = []string{"unix://" + filepath.Join(t.TempDir(), "s")}, "no-such-group"
@@ -307,7 +372,7 @@ func TestClaim(t *testing.T) {
 	if text, err := os.ReadFile(c.Pidfile); err != nil || string(text) != me {
 		t.Errorf("pid file %q, %v", text, err)
 	}
-	if st, err := os.Stat(c.DataRoot); err != nil || st.Mode().Perm() != 0o711 {
+	if st, err := os.Stat(c.DataRoot); err != nil || st.Mode().Perm() != 0o700 {
 		t.Errorf("data root %v, %v", st.Mode(), err)
 	}
 	want := fmt.Sprintf("data root %q is in use by another daemon, pid %s", c.DataRoot, me)
@@ -317,17 +382,19 @@ func TestClaim(t *testing.T) {
 	if err := h.Release(); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Chmod(c.DataRoot, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if h, err = Claim(c); err != nil {
-		t.Fatal(err)
-	}
-	if st, err := os.Stat(c.DataRoot); err != nil || st.Mode().Perm() != 0o755 {
-		t.Errorf("a directory that was there has changed: %v, %v", st.Mode(), err)
-	}
-	if err := h.Release(); err != nil {
-		t.Fatal(err)
+	for was, want := range map[fs.FileMode]fs.FileMode{0o711: 0o700, 0o755: 0o755, fs.ModeSticky | 0o711: fs.ModeSticky | 0o711} {
+		if err := os.Chmod(c.DataRoot, was); err != nil {
+			t.Fatal(err)
+		}
+		if h, err = Claim(c); err != nil {
+			t.Fatal(err)
+		}
+		if st, err := os.Stat(c.DataRoot); err != nil || st.Mode()&^fs.ModeDir != want {
+			t.Errorf("a data root with mode %v has %v afterwards, %v; want %v", was, st.Mode(), err, want)
+		}
+		if err := h.Release(); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if _, err := os.Stat(c.Pidfile); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("pid file is left: %v", err)

@@ -82,7 +82,9 @@ func New(ctx context.Context, deps Deps) (*Engine, error) {
 		e.config.StopTimeout = 10 * time.Second
 	}
 	e.life, e.end = context.WithCancelCause(context.WithoutCancel(ctx))
-	if err := os.MkdirAll(filepath.Join(e.config.DataRoot, containersDir), 0o711); err != nil {
+	containers := filepath.Join(e.config.DataRoot, containersDir)
+	// Older daemons let everybody pass.
+	if err := errors.Join(os.MkdirAll(containers, 0o700), os.Chmod(containers, 0o700)); err != nil {
 		return nil, err
 	}
 	if err := os.MkdirAll(e.trashDir(), 0o700); err != nil {

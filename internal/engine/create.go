@@ -339,7 +339,7 @@ func hostUserReason(h *container.HostConfig) string {
 func (n *creation) make(ctx context.Context) error {
 	e, rec := n.e, n.rec
 	dir := e.dir(rec.ID)
-	if err := os.Mkdir(dir, 0o710); err != nil {
+	if err := os.Mkdir(dir, 0o700); err != nil {
 		return err
 	}
 	n.steps.Add(func() error { return os.RemoveAll(dir) })

@@ -266,7 +266,7 @@ func (s *standIn) start(ctx context.Context, x *execution) (layers image.Layers,
 		return layers, err
 	}
 	s.steps.Add(func() error { return e.deps.Images.RemoveRootFS(context.WithoutCancel(ctx), id) }) // if it is still there
-	if err := os.MkdirAll(e.dir(id), 0o711); err != nil {
+	if err := os.MkdirAll(e.dir(id), 0o700); err != nil {
 		return layers, err
 	}
 	s.steps.Add(func() error { return os.RemoveAll(e.dir(id)) })

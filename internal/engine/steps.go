@@ -92,7 +92,7 @@ func (e *Engine) RunStep(ctx context.Context, s *step.Step, started func()) (exi
 	}
 	r.ctr = e.stepContainer(s, r.view)
 	cleanup.AddFunc(func() { e.ids.release(r.view.IDs) })
-	if err := os.MkdirAll(e.dir(s.ID), 0o711); err != nil {
+	if err := os.MkdirAll(e.dir(s.ID), 0o700); err != nil {
 		return exit, err
 	}
 	cleanup.Add(func() error { return os.RemoveAll(e.dir(s.ID)) })

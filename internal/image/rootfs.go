@@ -331,11 +331,11 @@ func (s *Store) makeRootFS(id string, links map[string]string, lower []string) (
 	if err := copyRootAttributes(lower[0], upper); err != nil {
 		return err
 	}
-	if err := os.Mkdir(filepath.Join(dir, "work"), 0o711); err != nil {
+	if err := os.Mkdir(filepath.Join(dir, "work"), 0o700); err != nil {
 		return fmt.Errorf("make writable layer: %w", err)
 	}
 	if len(links) > 1 {
-		if err := os.Mkdir(filepath.Join(dir, mountedDir), 0o711); err != nil {
+		if err := os.Mkdir(filepath.Join(dir, mountedDir), 0o700); err != nil {
 			return fmt.Errorf("make writable layer: %w", err)
 		}
 	}

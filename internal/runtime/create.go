@@ -69,7 +69,7 @@ func New(opts Options) (*Runtime, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(opts.ExecRoot, 0o711); err != nil {
+	if err := os.MkdirAll(opts.ExecRoot, 0o700); err != nil {
 		return nil, fmt.Errorf("make exec root: %w", err)
 	}
 	bin, err := sealedBinary(opts.ShimPath, sealedName, 0o111)

@@ -278,8 +278,8 @@ func (s *Store) make(m meta) (err error) {
 	if err := os.Mkdir(filepath.Join(tmp, "_data"), 0o755); err != nil {
 		return err
 	}
-	// Neither umask nor MkdirTemp may narrow what containers can enter.
-	if err := errors.Join(os.Chmod(filepath.Join(tmp, "_data"), 0o755), os.Chmod(tmp, 0o711)); err != nil {
+	// No umask may narrow what containers see. The directory around it is nobody's but ours: it is no part of what is mounted.
+	if err := os.Chmod(filepath.Join(tmp, "_data"), 0o755); err != nil {
 		return err
 	}
 	if err := writeMeta(tmp, m); err != nil {

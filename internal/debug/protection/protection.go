@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/bits"
 	"os"
 	"strconv"
@@ -25,7 +26,7 @@ func Look(f engine.Facts, surrendered []engine.Surrender) api.InfoSecurity {
 	out := api.InfoSecurity{Surrendered: []api.SecuritySurrender{}}
 	out.Checks = []api.SecurityCheck{
 		userNamespaces(f), seccomp(f), module(f), groups(f), cgroupNamespaces(f), newPrivileges(f), daemonRights("/proc/self/status"),
-		directory("data root", f.DataRoot), directory("exec root", f.ExecRoot),
+		directory("data root", f.DataRoot, 0o700), directory("exec root", f.ExecRoot, 0o711),
 	}
 	for _, s := range surrendered {
 		out.Surrendered = append(out.Surrendered, api.SecuritySurrender(s))
@@ -129,8 +130,9 @@ func effective(status string) (caps.Set, error) {
 	return 0, errors.New(status + " has no CapEff")
 }
 
-// directory tells whether a directory of the daemon's can be listed or changed by others than root.
-func directory(name, path string) api.SecurityCheck {
+// directory tells whether a directory of the daemon's can be listed or changed by others than root, or passed through where
+// nobody has to. widest is the mode that it may have at most.
+func directory(name, path string, widest fs.FileMode) api.SecurityCheck {
 	check := api.SecurityCheck{Name: name}
 	info, err := os.Stat(path)
 	if err != nil {
@@ -149,7 +151,10 @@ func directory(name, path string) api.SecurityCheck {
 		check.Try = "chmod go-w " + path
 	case mode&0o044 != 0:
 		check.State, check.Text = api.SecurityPartly, fmt.Sprintf("%s, mode %04o: others can list what is in it", path, mode)
-		check.Try = "chmod 0711 " + path
+		check.Try = fmt.Sprintf("chmod %04o %s", widest, path)
+	case mode&^widest != 0:
+		check.State, check.Text = api.SecurityPartly, fmt.Sprintf("%s, mode %04o: others can pass through it", path, mode)
+		check.Try = fmt.Sprintf("chmod %04o %s", widest, path)
 	}
 	return check
 }
