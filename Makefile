@@ -10,7 +10,8 @@
 #   make crash        kills the daemon 200 times under a load, and counts what is lost
 #   make fuzz         random bytes for all that reads such of others, FUZZTIME (10m) each, JOBS (2) at once
 #   make bpf          makes the eBPF objects anew, after a change of their C
-#   make lint unit e2e conform uml compose buildx oci test-images bench clean
+#   make bench        side by side with the newest Docker Engine; BENCH="-n 10 -only run -markdown" are options
+#   make lint unit e2e conform uml compose buildx oci test-images clean
 #   make release      archives for publication, with lists of their modules and checksums, in dist
 #   make reproducible makes the release twice, elsewhere, and compares
 #   make vuln         looks for known vulnerabilities; needs their database
@@ -108,7 +109,7 @@ fuzz: build
 	@bash tools/as-root.sh env FUZZTIME='$(FUZZTIME)' JOBS='$(JOBS)' FUZZ='$(FUZZ)' bash tools/fuzz.sh
 
 bench: build
-	@bash tools/as-root.sh bash bench/run.sh
+	@bash tools/as-root.sh bash bench/run.sh $(BENCH)
 
 clean:
 	rm -rf bin dist internal/toolbox/rootfs/bin

@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -25,18 +28,26 @@ type engine struct {
 	buildkit string
 	host     string
 	home     string
-	pid      int
+	// path is where the programs are looked for.
+	path string
+	pid  int
 	// shims is how its processes beside containers are called.
 	shims string
 	// helpers are further processes that the engine needs, by their names.
 	helpers []string
-	stop    func()
+	// start starts the daemon, which must not be running, and returns its pid,
+	// perhaps before it answers.
+	start func() (int, error)
+	// end ends the daemon by a signal and waits for it.
+	end func(unix.Signal) error
+	// stop ends the daemon for good and clears away what is left.
+	stop func()
 }
 
 // command returns a command line, not started.
 func (e *engine) command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, e.program, args...)
-	cmd.Env = []string{"DOCKER_HOST=" + e.host, "HOME=" + e.home, "PATH=" + os.Getenv("PATH"), "DOCKER_CLI_HINTS=false", "DOCKER_BUILDKIT=0"}
+	cmd.Env = []string{"DOCKER_HOST=" + e.host, "HOME=" + e.home, "PATH=" + e.path, "DOCKER_CLI_HINTS=false", "DOCKER_BUILDKIT=0"}
 	return cmd
 }
 
@@ -69,7 +80,18 @@ func startPorthole(ctx context.Context, dir, images string) (*engine, error) {
 		return nil, err
 	}
 	e := &engine{
-		name: "porthole", program: d.Program("porthole"), buildkit: d.Program("porthole"), host: d.Host(), home: dir, pid: d.Pid(), shims: "porthole-shim",
+		name: "porthole", program: d.Program("porthole"), buildkit: d.Program("porthole"), host: d.Host(), home: dir,
+		path: os.Getenv("PATH"), pid: d.Pid(), shims: "porthole-shim", helpers: []string{"porthole-forker", "porthole-keeper"},
+		start: func() (int, error) {
+			err := d.Start()
+			return d.Pid(), err
+		},
+		end: func(sig unix.Signal) error {
+			if sig == unix.SIGKILL {
+				return d.Kill()
+			}
+			return d.Stop()
+		},
 		stop: func() {
 			if err := d.Close(); err != nil {
 				fmt.Fprintln(os.Stderr, "bench:", err)
@@ -79,59 +101,51 @@ func startPorthole(ctx context.Context, dir, images string) (*engine, error) {
 	return e, e.quiet(ctx, "load", "-q", "-i", filepath.Join(images, "busybox_latest.tar"))
 }
 
-// startDocker starts the dockerd on the path.
-func startDocker(ctx context.Context, dir, images string) (*engine, error) {
-	if err := os.MkdirAll(dir, 0o711); err != nil {
-		return nil, err
+// answered is when the daemon first gives a list with n containers that run. It asks
+// without a command line, as that of Docker takes longer than ours to come up.
+func (e *engine) answered(ctx context.Context, n int) (time.Time, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, time.Minute, errors.New("the daemon does not answer"))
+	defer cancel()
+	client := e.client()
+	for {
+		var list []struct{} // of those that run
+		err := ask(ctx, client, "/containers/json", &list)
+		if err == nil && len(list) == n {
+			return time.Now(), nil
+		}
+		select {
+		case <-ctx.Done():
+			return time.Time{}, errors.Join(fmt.Errorf("%s: %w: %d containers run, want %d", e.name, context.Cause(ctx), len(list), n), err)
+		case <-time.After(time.Millisecond):
+		}
 	}
-	log, err := os.Create(filepath.Join(dir, "log"))
-	if err != nil {
-		return nil, err
-	}
-	defer log.Close()
-	// Not the settings of the machine's own daemon.
-	config := filepath.Join(dir, "daemon.json")
-	if err := os.WriteFile(config, []byte("{}\n"), 0o644); err != nil {
-		return nil, err
-	}
-	host := "unix://" + filepath.Join(dir, "docker.sock")
-	cmd := exec.Command("dockerd", "--data-root", filepath.Join(dir, "data"), "--exec-root", filepath.Join(dir, "exec"),
-		"--pidfile", filepath.Join(dir, "pid"), "--host", host, "--config-file", config)
-	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr = &unix.SysProcAttr{Setsid: true}
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
-	e := &engine{
-		name: "docker", program: "docker", host: host, home: dir, pid: cmd.Process.Pid,
-		shims: "containerd-shim", helpers: []string{"containerd"},
-		stop: func() {
-			_ = cmd.Process.Signal(unix.SIGTERM) // it may have ended
-			_ = cmd.Wait()
-		},
-	}
-	if err := e.waitUntilUp(ctx); err != nil {
-		text, _ := os.ReadFile(log.Name())
-		return nil, fmt.Errorf("%w\n%s", err, text[max(0, len(text)-2000):])
-	}
-	archive := filepath.Join(dir, "busybox.tar")
-	convert := exec.CommandContext(ctx, "skopeo", "--insecure-policy", "copy", "-q",
-		"oci-archive:"+filepath.Join(images, "busybox_latest.tar"), "docker-archive:"+archive+":busybox:latest")
-	if out, err := convert.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("convert image for docker: %w\n%s", err, out)
-	}
-	return e, e.quiet(ctx, "load", "-q", "-i", archive)
 }
 
-func (e *engine) waitUntilUp(ctx context.Context) error {
-	deadline := time.Now().Add(time.Minute)
-	for {
-		_, err := e.cli(ctx, "version")
-		if err == nil || time.Now().After(deadline) {
-			return err
-		}
-		time.Sleep(100 * time.Millisecond)
+// client returns a client for the engine's socket, with a connection for each request.
+func (e *engine) client() *http.Client {
+	return &http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", strings.TrimPrefix(e.host, "unix://"))
+		},
+	}}
+}
+
+// ask puts a daemon's answer to a GET into v.
+func ask(ctx context.Context, client *http.Client, path string, v any) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://engine"+path, http.NoBody)
+	if err != nil {
+		return err
 	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("GET %s: %s", path, resp.Status)
+	}
+	return json.NewDecoder(resp.Body).Decode(v)
 }
 
 // processes returns the pids of processes called name, cut to 15 bytes as the
@@ -147,7 +161,7 @@ func processes(name string) (pids []int, err error) {
 			continue
 		}
 		comm, err := os.ReadFile(filepath.Join("/proc", d.Name(), "comm"))
-		if err == nil && strings.HasPrefix(strings.TrimSpace(string(comm)), name[:min(len(name), 15)]) {
+		if err == nil && strings.TrimSpace(string(comm)) == name[:min(len(name), 15)] {
 			pids = append(pids, pid)
 		}
 	}

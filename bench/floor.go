@@ -33,7 +33,7 @@ type floorTable struct {
 }
 
 // measureFloor prints tables of the kernel's part, and of how much more we take.
-func measureFloor(ctx context.Context, s settings, e *engine) (err error) {
+func measureFloor(ctx context.Context, s settings, out *table, e *engine) (err error) {
 	dir, err := os.MkdirTemp("/var/tmp", "porthole-floor-")
 	if err != nil {
 		return err
@@ -72,7 +72,7 @@ func measureFloor(ctx context.Context, s settings, e *engine) (err error) {
 		}
 	}
 	for _, t := range tables {
-		t.print(e.name)
+		t.print(out, e.name)
 	}
 	return nil
 }
@@ -100,16 +100,15 @@ func (t *floorTable) round(ctx context.Context, e *engine, counts bool) error {
 	return nil
 }
 
-func (t *floorTable) print(engine string) {
-	const row = "%-42s %9s %9s\n"
+func (t *floorTable) print(out *table, engine string) {
 	show := func(name string, r result) {
-		fmt.Printf(row, name, fmt.Sprintf("%.2f ms", r.min()), fmt.Sprintf("%.2f ms", r.median()))
+		out.line(name, fmt.Sprintf("%.2f ms", r.min()), fmt.Sprintf("%.2f ms", r.median()))
 	}
-	fmt.Printf("\n"+row, fmt.Sprintf("the kernel alone: %s, %d times", t.title, len(t.ours)), "min", "median")
+	out.begin(fmt.Sprintf("the kernel alone: %s, %d times", t.title, len(t.ours)), "least", "median")
 	for _, name := range t.names {
-		show("  "+name, t.took[name])
+		show(name, t.took[name])
 	}
 	show(engine+" "+t.title, t.ours)
 	least := t.took[floor.Total]
-	fmt.Printf("%-42s %9.1f %9.1f\n", "times the kernel's", t.ours.min()/least.min(), t.ours.median()/least.median())
+	out.line("times the kernel's", fmt.Sprintf("%.1f", t.ours.min()/least.min()), fmt.Sprintf("%.1f", t.ours.median()/least.median()))
 }

@@ -1,13 +1,19 @@
 // Command bench measures Porthole side by side with a Docker Engine.
 //
-//	make bench                      everything, some minutes
-//	bench -n 10 -only run,exec      ten times, these alone
-//	bench -docker=false -only floor what the kernel alone takes for a container
+//	make bench                     everything, some ten minutes
+//	bench -n 10 -only run,exec     ten times, these alone
+//	bench -docker debian           beside the Docker on the path
+//	bench -docker none -only floor what the kernel alone takes for a container
 //
 // Both engines run in one world of their own (test/bed), take turns, and are
 // asked by their own command lines. For each thing the fastest and the middle
 // time are printed, and how many times faster Porthole is by the middle one.
-// The budgets are those of the design.
+// The budgets are those of the design. A second table tells what things cost
+// with more and more running containers.
+//
+// Docker is the newest that bench/docker pins, run as it comes: its own storage,
+// no user namespaces, docker-proxy and iptables for ports. Its containers outlive
+// the daemon, as ours do.
 package main
 
 import (
@@ -16,9 +22,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/portholehq/porthole/test/bed"
 )
@@ -39,18 +48,23 @@ func main() {
 
 // settings come from the command line.
 type settings struct {
-	n      int
-	only   string
-	images string
-	docker bool
+	n        int
+	only     string
+	images   string
+	docker   string
+	markdown bool
 }
+
+func (s settings) wants(name string) bool { return s.only == "" || contains(s.only, name) }
 
 func run() error {
 	var s settings
 	flag.IntVar(&s.n, "n", 20, "how often each thing is done")
 	flag.StringVar(&s.only, "only", "", "comma-separated names of what to measure; empty for all")
 	flag.StringVar(&s.images, "images", "/var/cache/porthole-test-images/images", "folder with the test images")
-	flag.BoolVar(&s.docker, "docker", true, "measure a Docker Engine as well")
+	flag.StringVar(&s.docker, "docker", onPath, "folder with the programs of a Docker Engine to measure as well, see bench/docker; "+
+		onPath+" for those on the path, "+noDocker+" for none")
+	flag.BoolVar(&s.markdown, "markdown", false, "print tables in Markdown")
 	flag.Parse()
 
 	ctx := context.Background()
@@ -65,51 +79,88 @@ func run() error {
 	}
 	defer porthole.stop()
 	engines := []*engine{porthole}
-	if s.docker {
-		docker, err := startDocker(ctx, filepath.Join(dir, "docker"), s.images)
+	version, err := porthole.cli(ctx, "version", "--format", "{{.Server.Version}}")
+	if err != nil {
+		return err
+	}
+	t := &table{out: os.Stdout, markdown: s.markdown}
+	t.say("porthole %s", strings.TrimSpace(version))
+	if s.docker != noDocker {
+		p := &peer{dir: filepath.Join(dir, "docker"), bin: s.docker}
+		if s.docker == onPath {
+			p.bin = ""
+		}
+		docker, err := startDocker(ctx, p, s.images)
 		if err != nil {
 			return err
 		}
 		defer docker.stop()
 		docker.buildkit = porthole.buildkit
-		engines = append(engines, docker)
-	}
-	for _, e := range engines {
-		version, err := e.cli(ctx, "version", "--format", "{{.Server.Version}}")
-		if err != nil {
+		if err := p.introduce(ctx, t, docker); err != nil {
 			return err
 		}
-		fmt.Printf("%s %s\n", e.name, strings.TrimSpace(version))
+		engines = append(engines, docker)
 	}
-	return measureAll(ctx, s, engines)
+	t.say("%s", machine())
+	return measureAll(ctx, s, t, engines)
+}
+
+// Words for -docker.
+const (
+	onPath   = "debian"
+	noDocker = "none"
+)
+
+// machine tells on what was measured, and how busy it was.
+func machine() string {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return err.Error()
+	}
+	load, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return err.Error()
+	}
+	return fmt.Sprintf("%d processors, Linux %s, %s, load %s before it", runtime.NumCPU(), unix.ByteSliceToString(u.Release[:]),
+		time.Now().Format(time.DateOnly), strings.Fields(string(load))[0])
 }
 
 // measureAll does everything that is wanted, and prints a line for each.
-func measureAll(ctx context.Context, s settings, engines []*engine) error {
-	fmt.Printf("\n"+row, "what", "porthole min", "median", "docker min", "median", "times", "budget")
-	failed := 0
+func measureAll(ctx context.Context, s settings, t *table, engines []*engine) error {
 	pull, done := pulls(s.images)
 	defer done()
-	dockerfile, err := os.MkdirTemp("", "bench-build-")
+	dir, err := os.MkdirTemp("/var/tmp", "porthole-bench-files-")
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dockerfile)
-	for _, b := range slices.Concat(benchmarks, builds(dockerfile), []benchmark{pull}) {
-		if s.only != "" && !contains(s.only, b.name) {
+	defer os.RemoveAll(dir)
+	failed := 0
+	head := true
+	for _, b := range slices.Concat(benchmarks, operations(dir), builds(dir), []benchmark{pull}, restarts()) {
+		if !s.wants(b.name) {
 			continue
+		}
+		if head {
+			t.begin(headings...)
+			head = false
 		}
 		results := make([]result, len(engines))
 		if err := b.measure(ctx, s, engines, results); err != nil {
-			fmt.Printf("%s: failed: %v\n", b.title, err)
+			t.say("%s: failed: %v", b.title, err)
 			failed++
 			continue
 		}
-		fmt.Printf(row, b.cells(results)...)
+		t.line(b.cells(results)...)
 	}
-	if s.only == "" || contains(s.only, floorName) {
-		if err := measureFloor(ctx, s, engines[0]); err != nil {
-			fmt.Printf("%s: failed: %v\n", floorName, err)
+	if s.wants(growthName) {
+		if err := measureGrowth(ctx, t, engines); err != nil {
+			t.say("%s: failed: %v", growthName, err)
+			failed++
+		}
+	}
+	if s.wants(floorName) {
+		if err := measureFloor(ctx, s, t, engines[0]); err != nil {
+			t.say("%s: failed: %v", floorName, err)
 			failed++
 		}
 	}
@@ -128,33 +179,47 @@ func contains(list, name string) bool {
 	return false
 }
 
-// row is a line of the table. Its widths are fixed, as a person waits for each.
-const row = "%-42s %12s %10s %12s %10s %6s  %s\n"
+// headings are those of the table of benchmarks.
+var headings = []string{"what", "porthole least, median", "docker least, median", "times", "budget"}
 
-// cells are the cells of a row.
-func (b benchmark) cells(results []result) []any {
-	f := []any{b.title, b.show(results[0].min()), b.show(results[0].median())}
-	verdict := "met"
-	if results[0].median() > b.budget {
-		verdict = "missed"
+// cells are the cells of a benchmark's line.
+func (b benchmark) cells(results []result) []string {
+	var missed []string
+	var budget []string
+	if b.budget < unlimited {
+		budget = append(budget, number(b.budget))
+		if results[0].median() > b.budget {
+			missed = append(missed, number(b.budget))
+		}
 	}
+	cells := []string{b.title, b.show(results[0]), "", ""}
 	if len(results) > 1 {
 		times := results[1].median() / results[0].median()
-		f = append(f, b.show(results[1].min()), b.show(results[1].median()), fmt.Sprintf("%.1f", times))
-		if b.times > 0 && times < b.times {
-			verdict = "missed"
+		cells[2], cells[3] = b.show(results[1]), fmt.Sprintf("%.1f", times)
+		if b.times > 0 {
+			factor := fmt.Sprintf("%g times", b.times)
+			budget = append(budget, factor)
+			if times < b.times {
+				missed = append(missed, factor)
+			}
 		}
-	} else {
-		f = append(f, "", "", "")
 	}
-	budget := ""
-	if b.budget < unlimited {
-		budget = b.show(b.budget)
+	verdict := ""
+	switch {
+	case len(missed) > 0:
+		verdict = strings.Join(missed, " and ") + " missed"
+	case len(budget) > 0:
+		verdict = strings.Join(budget, " and ") + " met"
 	}
-	if b.times > 0 {
-		budget = strings.TrimPrefix(budget+fmt.Sprintf(", %gx", b.times), ", ")
+	return append(cells, verdict)
+}
+
+// show shows the least and the middle of a result.
+func (b benchmark) show(r result) string {
+	if len(r) == 1 {
+		return number(r[0]) + " " + b.unit
 	}
-	return append(f, strings.TrimSpace(budget+" "+verdict))
+	return number(r.min()) + ", " + number(r.median()) + " " + b.unit
 }
 
 // timed calls fn and returns how long that took, in milliseconds.

@@ -7,6 +7,15 @@ images=${PORTHOLE_TEST_IMAGES:-/var/cache/porthole-test-images/images}
 
 bash tools/install-test-tools.sh
 test/images/make-images.sh -u "$images"
+if [[ " $*" != *\ -docker* && " $*" != *\ --docker* ]]; then
+    # What docker/build.sh needs.
+    if [[ ! -e /usr/include/seccomp.h || ! -x /usr/bin/gcc || ! -x /usr/bin/tini-static ]]; then
+        apt-get -q update >/dev/null
+        DEBIAN_FRONTEND=noninteractive apt-get -qy install --no-install-recommends gcc libc6-dev libseccomp-dev tini >/dev/null
+    fi
+    peer=$(sh bench/docker/build.sh)
+    set -- -docker "$peer" "$@"
+fi
 dir=$(mktemp -d -p /var/tmp)
 trap 'rm -rf "$dir"' EXIT
 CGO_ENABLED=0 go build -buildvcs=false -o "$dir/bench" ./bench
