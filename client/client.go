@@ -163,8 +163,10 @@ func newTransport(host string, opts *TLS) (*http.Transport, string, error) {
 		if err != nil {
 			return nil, "", err
 		}
-		if u.Scheme == "https" {
-			host = "tcp://" + strings.TrimPrefix(host, "https://")
+		// The library's dialer, which attach and our own endpoints use, takes the
+		// scheme for the name of a network.
+		if _, rest, found := strings.Cut(host, "://"); found {
+			host = "tcp://" + rest
 		}
 	case "ssh":
 		dial, err := sshDialer(host)

@@ -196,6 +196,7 @@ func TestHosts(t *testing.T) {
 		{name: "Docker's variable", env: map[string]string{"DOCKER_HOST": "tcp://a:1"}, want: "tcp://a:1", dialled: "tcp://a:1"},
 		{name: "ours wins", env: map[string]string{"DOCKER_HOST": "tcp://a:1", "PORTHOLE_HOST": "unix:///x"}, want: "unix:///x", dialled: "unix:///x"},
 		{name: "option wins", host: "tcp://b:2", env: map[string]string{"PORTHOLE_HOST": "unix:///x"}, want: "tcp://b:2", dialled: "tcp://b:2"},
+		{name: "http", host: "http://b:2", want: "http://b:2", dialled: "tcp://b:2"},
 		{name: "https", host: "https://b:2", want: "https://b:2", dialled: "tcp://b:2"},
 		{name: "ssh", host: "ssh://me@b", want: "ssh://me@b", dialled: "http://porthole.ssh.localhost"},
 		{name: "no protocol", host: "b:2", err: "unable to parse docker host `b:2`"},
