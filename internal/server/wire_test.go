@@ -291,6 +291,15 @@ func TestListForms(t *testing.T) {
 	}
 }
 
+// TestOnlyIDs has a list answer with ids alone, where they are all that is wanted.
+func TestOnlyIDs(t *testing.T) {
+	d := serve(t, &fake{})
+	_, body := d.ask(t, get, "/containers/json?only-ids=1", "")
+	if diff := cmp.Diff(`[{"Id":"`+fakeID+`"}]`, strings.TrimSpace(body)); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestCreateForms(t *testing.T) {
 	const mac = "02:42:ac:11:00:02"
 	tests := []struct {

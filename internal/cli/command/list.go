@@ -40,6 +40,9 @@ func (f *ListFlags) AddJSON(set *pflag.FlagSet) {
 	set.BoolVar(&f.json, "json", false, "Print the daemon's answer as a JSON array, for machines")
 }
 
+// WantsJSON tells whether --json was given.
+func (f *ListFlags) WantsJSON() bool { return f.json }
+
 // JSON prints items whole, as the daemon has sent them, when --json was given,
 // and tells whether it did.
 func (f *ListFlags) JSON(w io.Writer, items any) (done bool, err error) {

@@ -81,7 +81,7 @@ func (o *psOptions) run(ctx context.Context, a *command.App) error {
 	if err != nil {
 		return err
 	}
-	res, err := c.ContainerList(ctx, list)
+	res, err := o.list(ctx, c, list)
 	if err != nil {
 		return err
 	}
@@ -105,6 +105,19 @@ func (o *psOptions) run(ctx context.Context, a *command.App) error {
 		Format: formatter.NewContainerFormat(format, o.quiet, list.Size),
 		Trunc:  !o.noTrunc,
 	}, res.Items)
+}
+
+// list asks for the containers, and for no more of them than is shown.
+func (o *psOptions) list(ctx context.Context, c *client.Client, what mobyclient.ContainerListOptions) (mobyclient.ContainerListResult, error) {
+	if !o.quiet || o.WantsJSON() || what.Size {
+		return c.ContainerList(ctx, what)
+	}
+	ids, err := c.ContainerIDs(ctx, what)
+	res := mobyclient.ContainerListResult{Items: make([]container.Summary, len(ids))}
+	for i, id := range ids {
+		res.Items[i].ID = id
+	}
+	return res, err
 }
 
 // tellUnhealthy adds to the status of containers that are not healthy what their
