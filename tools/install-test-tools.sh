@@ -27,6 +27,7 @@ linux.uml user-mode-linux
 mkfs.ext4 e2fsprogs
 modprobe kmod
 setpriv util-linux
+systemd-analyze systemd
 END
 }
 
