@@ -69,6 +69,9 @@ func Write(name string, data []byte, perm fs.FileMode) (err error) {
 }
 
 func fill(f *os.File, data []byte, perm fs.FileMode) error {
+	if err := failpoint.Hit("atomicfile.write"); err != nil {
+		return err
+	}
 	if _, err := f.Write(data); err != nil {
 		return err
 	}

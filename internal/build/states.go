@@ -16,6 +16,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/portholehq/porthole/internal/failpoint"
 	"github.com/portholehq/porthole/internal/problem"
 )
 
@@ -172,7 +173,13 @@ func (b *buildStates) write() error {
 	if err != nil {
 		return err
 	}
+	if err := failpoint.Hit("build.write"); err != nil {
+		return err
+	}
 	if err := os.WriteFile(b.path+unfinishedStates, data, 0o600); err != nil {
+		return err
+	}
+	if err := failpoint.Hit("build.rename"); err != nil {
 		return err
 	}
 	return os.Rename(b.path+unfinishedStates, b.path)

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/portholehq/porthole/internal/failpoint"
 )
 
 // Pack compresses in to out, so that ReadOptions.Unpack can read it.
@@ -91,6 +93,9 @@ func compressSegment(ctx context.Context, dir *os.File, n int, quiet time.Durati
 		return err
 	}
 	// Whole on disk before the plain one goes.
+	if err := failpoint.Hit("crilog.pack"); err != nil {
+		return err
+	}
 	if err := out.Sync(); err != nil {
 		return err
 	}
@@ -100,6 +105,7 @@ func compressSegment(ctx context.Context, dir *os.File, n int, quiet time.Durati
 	if err := unix.Renameat(d, scratchName(n), d, compressedName(n)); err != nil {
 		return err
 	}
+	failpoint.Pass("crilog.packed")
 	return unix.Unlinkat(d, logName(n), 0)
 }
 

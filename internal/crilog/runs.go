@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/portholehq/porthole/internal/failpoint"
 )
 
 // The file runs tells where in the log each run of the container began, one
@@ -130,7 +132,9 @@ func noteRun(dir *os.File, run int, after uint64, now time.Time) error {
 	b = strconv.AppendUint(b, after, 10)
 	b = append(b, ' ')
 	b = append(appendStamp(b, now), '\n')
-	_, err = f.Write(b)
+	if err = failpoint.Hit("crilog.run"); err == nil {
+		_, err = f.Write(b)
+	}
 	return errors.Join(err, f.Close())
 }
 

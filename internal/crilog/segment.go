@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/portholehq/porthole/internal/failpoint"
 )
 
 // Names of the files that make up segment n.
@@ -132,6 +134,9 @@ func openAt(dir *os.File, name string, flags int) (*os.File, error) {
 
 // removeSegment unlinks all files of segment n; missing ones are no error.
 func removeSegment(dir *os.File, n int) error {
+	if err := failpoint.Hit("crilog.remove"); err != nil {
+		return err
+	}
 	var errs []error
 	for _, name := range []string{logName(n), compressedName(n), scratchName(n), indexName(n)} {
 		if err := unix.Unlinkat(int(dir.Fd()), name, 0); err != nil && err != unix.ENOENT {

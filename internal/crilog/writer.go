@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/portholehq/porthole/internal/failpoint"
 )
 
 // batchSize is how much formatted text is gathered before it is written. It is
@@ -258,7 +260,10 @@ func (w *Writer) flushBatch() {
 	if len(w.out) == 0 {
 		return
 	}
-	n, err := w.log.Write(w.out)
+	n, err := 0, failpoint.Hit("crilog.write")
+	if err == nil {
+		n, err = w.log.Write(w.out)
+	}
 	if err != nil {
 		w.dropBatch(n, err)
 		return
@@ -398,6 +403,10 @@ func (w *Writer) create(n int, t time.Time) error {
 		return err
 	}
 	header := indexHeader(w.line, t)
+	if err := failpoint.Hit("crilog.begin"); err != nil {
+		idx.Close()
+		return err
+	}
 	if _, err := idx.WriteAt(header, 0); err != nil {
 		idx.Close()
 		return err

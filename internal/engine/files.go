@@ -11,6 +11,7 @@ import (
 	mobynet "github.com/moby/moby/api/types/network"
 
 	"github.com/portholehq/porthole/internal/engine/netfiles"
+	"github.com/portholehq/porthole/internal/failpoint"
 	"github.com/portholehq/porthole/internal/image"
 	"github.com/portholehq/porthole/internal/network"
 )
@@ -176,7 +177,9 @@ func writeInPlace(path, text string) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.WriteString(text)
+	if err = failpoint.Hit("engine.write"); err == nil {
+		_, err = f.WriteString(text)
+	}
 	return errors.Join(err, f.Close())
 }
 

@@ -42,6 +42,8 @@ import (
 	"time"
 
 	"github.com/moby/moby/api/types/events"
+
+	"github.com/portholehq/porthole/internal/failpoint"
 )
 
 // ErrLagged ends a Read whose next event was removed before it came to it.
@@ -261,6 +263,9 @@ func (j *Journal) append(seq uint64, line []byte, now int64) error {
 	}
 	if j.torn {
 		line = append([]byte{'\n'}, line...)
+	}
+	if err := failpoint.Hit("event.write"); err != nil {
+		return err
 	}
 	n, err := j.write(j.active, line)
 	j.size += int64(n)

@@ -5,6 +5,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"github.com/portholehq/porthole/internal/failpoint"
 )
 
 // syncDelay bounds what a crash of the machine can take.
@@ -69,7 +71,10 @@ func (s *syncer) flush() {
 	s.files = files[len(files)-1:]
 	s.mu.Unlock()
 	for i, f := range files {
-		err := f.Sync()
+		err := failpoint.Hit("event.sync")
+		if err == nil {
+			err = f.Sync()
+		}
 		if i < len(files)-1 {
 			err = errors.Join(err, f.Close())
 		}

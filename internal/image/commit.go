@@ -18,6 +18,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
 
+	"github.com/portholehq/porthole/internal/failpoint"
 	"github.com/portholehq/porthole/internal/image/layers"
 	"github.com/portholehq/porthole/internal/linux/mount"
 	"github.com/portholehq/porthole/internal/tartree"
@@ -170,6 +171,9 @@ func finish(ctx context.Context, w content.Writer) (ocispec.Descriptor, error) {
 		return ocispec.Descriptor{}, fmt.Errorf("write layer: %w", err)
 	}
 	desc := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: w.Digest(), Size: status.Offset}
+	if err := failpoint.Hit("image.layer"); err != nil {
+		return ocispec.Descriptor{}, fmt.Errorf("write layer: %w", err)
+	}
 	if err := w.Commit(ctx, desc.Size, desc.Digest); err != nil && !errdefs.IsAlreadyExists(err) {
 		return ocispec.Descriptor{}, fmt.Errorf("write layer: %w", err)
 	}

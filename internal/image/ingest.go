@@ -10,6 +10,7 @@ import (
 	"github.com/moby/moby/api/types/jsonstream"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/portholehq/porthole/internal/failpoint"
 	"github.com/portholehq/porthole/internal/image/packed"
 )
 
@@ -58,6 +59,9 @@ func (in *ingester) Ingest(ctx context.Context, desc ocispec.Descriptor, r io.Re
 	}
 	if desc.Digest != "" && desc.Digest.Algorithm() != actual.Algorithm() {
 		return desc, failf(errdefs.ErrInvalidArgument, "digest algorithm %q is not supported", desc.Digest.Algorithm())
+	}
+	if err := failpoint.Hit("image.blob"); err != nil {
+		return desc, fmt.Errorf("write blob %s: %w", actual, err)
 	}
 	if err := w.Commit(ctx, n, actual); err != nil && !errdefs.IsAlreadyExists(err) {
 		return desc, fmt.Errorf("write blob %s: %w", actual, err)

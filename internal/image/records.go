@@ -15,6 +15,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"go.etcd.io/bbolt"
 
+	"github.com/portholehq/porthole/internal/failpoint"
 	"github.com/portholehq/porthole/internal/image/document"
 )
 
@@ -30,9 +31,16 @@ func (s *Store) transact(ctx context.Context, fn func(context.Context) error) er
 
 // transactLater is transact for a build, which waits for the disk at its end.
 func (s *Store) transactLater(ctx context.Context, fn func(context.Context) error) error {
-	return s.db.Update(func(tx *bbolt.Tx) error {
-		return fn(boltutil.WithTransaction(ctx, tx))
+	err := s.db.Update(func(tx *bbolt.Tx) error {
+		if err := fn(boltutil.WithTransaction(ctx, tx)); err != nil {
+			return err
+		}
+		return failpoint.Hit("image.commit")
 	})
+	if err == nil {
+		failpoint.Pass("image.committed")
+	}
+	return err
 }
 
 // setName makes name stand for target. An image that loses its last name by

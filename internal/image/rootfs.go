@@ -18,6 +18,8 @@ import (
 	"github.com/containerd/containerd/v2/core/leases"
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
+
+	"github.com/portholehq/porthole/internal/failpoint"
 )
 
 // Writable layers are not snapshots of containerd's. A prepare there costs two
@@ -344,6 +346,9 @@ func (s *Store) makeRootFS(id string, links map[string]string, lower []string) (
 			return fmt.Errorf("make writable layer: %w", err)
 		}
 	}
+	if err := failpoint.Hit("image.rootfs"); err != nil {
+		return fmt.Errorf("make writable layer: %w", err)
+	}
 	err = unix.Renameat2(unix.AT_FDCWD, dir, unix.AT_FDCWD, filepath.Join(s.rootfsDir(), id), unix.RENAME_NOREPLACE)
 	if errors.Is(err, syscall.EEXIST) {
 		return failf(errdefs.ErrAlreadyExists, "container %s has a root filesystem", id)
@@ -500,13 +505,16 @@ func (s *Store) RemoveRootFS(ctx context.Context, containerID string) error {
 	if err != nil {
 		s.logger.WarnContext(ctx, "writable layer with unknown mounts is removed", "container", containerID, "err", err)
 	}
-	err = os.Rename(filepath.Join(s.rootfsDir(), containerID), filepath.Join(s.trashDir(), rand.Text()))
+	if err = failpoint.Hit("image.trash"); err == nil {
+		err = os.Rename(filepath.Join(s.rootfsDir(), containerID), filepath.Join(s.trashDir(), rand.Text()))
+	}
 	if errors.Is(err, fs.ErrNotExist) { // another call was faster, and has released it
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("remove root filesystem of container %s: %w", containerID, err)
 	}
+	failpoint.Pass("image.trashed")
 	for _, key := range append(mounted, key) {
 		s.release(ctx, key)
 	}

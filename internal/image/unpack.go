@@ -25,6 +25,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
 
+	"github.com/portholehq/porthole/internal/failpoint"
 	"github.com/portholehq/porthole/internal/image/packed"
 )
 
@@ -95,6 +96,9 @@ func (s *Store) unpackLayer(ctx context.Context, layer ocispec.Descriptor, diffI
 	size, err := s.applyLayer(ctx, mounts, layer, diffID, progress)
 	if err != nil {
 		return err
+	}
+	if err := failpoint.Hit("image.unpack"); err != nil {
+		return fmt.Errorf("commit snapshot: %w", err)
 	}
 	err = s.snapshot.Commit(ctx, key, active, snapshots.WithLabels(map[string]string{labelSize: strconv.FormatInt(size, 10)}))
 	if errdefs.IsAlreadyExists(err) { // by another load of the same layer

@@ -16,6 +16,7 @@ import (
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
+	"github.com/portholehq/porthole/internal/failpoint"
 	"github.com/portholehq/porthole/internal/linux/cgroup"
 	"github.com/portholehq/porthole/internal/linux/ns"
 	"github.com/portholehq/porthole/internal/runtime/plan"
@@ -100,7 +101,13 @@ func (c *Container) save() error {
 		return fmt.Errorf("encode record: %w", err)
 	}
 	name := filepath.Join(c.runDir, recordName)
+	if err := failpoint.Hit("runtime.write"); err != nil {
+		return err
+	}
 	if err := os.WriteFile(name+".tmp", b, 0o600); err != nil {
+		return err
+	}
+	if err := failpoint.Hit("runtime.rename"); err != nil {
 		return err
 	}
 	return os.Rename(name+".tmp", name)

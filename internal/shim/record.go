@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/portholehq/porthole/internal/failpoint"
 	"github.com/portholehq/porthole/internal/shim/wire"
 )
 
@@ -38,6 +39,10 @@ func writeExit(dir *os.File, e wire.Exit, d durability) (*os.File, error) {
 		return nil, fmt.Errorf("write exit record: %w", err)
 	}
 	f := os.NewFile(uintptr(fd), scratch)
+	if err := failpoint.Hit("shim.write"); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("write exit record: %w", err)
+	}
 	if _, err := f.Write(append(b, '\n')); err != nil {
 		f.Close()
 		return nil, fmt.Errorf("write exit record: %w", err)
@@ -47,6 +52,10 @@ func writeExit(dir *os.File, e wire.Exit, d durability) (*os.File, error) {
 			f.Close()
 			return nil, fmt.Errorf("sync exit record: %w", err)
 		}
+	}
+	if err := failpoint.Hit("shim.rename"); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("publish exit record: %w", err)
 	}
 	if err := unix.Renameat(int(dir.Fd()), scratch, int(dir.Fd()), ExitFile); err != nil {
 		f.Close()

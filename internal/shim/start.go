@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/portholehq/porthole/internal/crilog"
+	"github.com/portholehq/porthole/internal/failpoint"
 	"github.com/portholehq/porthole/internal/shim/wire"
 )
 
@@ -297,6 +298,7 @@ func (s *Server) finish(p *process) {
 		s.note(err)
 	}
 	defer record.Close() // nil is fine
+	failpoint.Pass("shim.recorded")
 	s.mu.Lock()
 	s.exit = &p.exit
 	delete(s.procs, p.id)

@@ -10,6 +10,7 @@ import (
 	"os"
 
 	"github.com/portholehq/porthole/internal/atomicfile"
+	"github.com/portholehq/porthole/internal/failpoint"
 )
 
 // Log is a file of lines with checksums, one JSON object each, the oldest first,
@@ -62,6 +63,9 @@ func (l *Log[T]) Append(list ...T) error {
 	text, err := encodeLog(text, list)
 	if err != nil {
 		return fmt.Errorf("append to log %q: %w", l.path, err)
+	}
+	if err := failpoint.Hit("sumline.write"); err != nil {
+		return fmt.Errorf("append to log: %w", err)
 	}
 	if n, err := l.write(l.file, text); err != nil {
 		l.torn = l.torn || n > 0 // the next one must not join what a full disk has cut

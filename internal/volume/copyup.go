@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/portholehq/porthole/internal/failpoint"
 	"github.com/portholehq/porthole/internal/tartree"
 )
 
@@ -61,6 +62,9 @@ func (s *Store) fill(ctx context.Context, m meta, src, dst *os.File) error {
 		return fmt.Errorf("note that volume %s is filled: %w", m.Name, err)
 	}
 	err := copyTree(ctx, src, dst)
+	if err == nil {
+		err = failpoint.Hit("volume.fill")
+	}
 	if err == nil {
 		err = unix.Syncfs(int(dst.Fd()))
 	}

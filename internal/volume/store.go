@@ -181,6 +181,9 @@ func writeMeta(dir string, m meta) error {
 	if err := writeSynced(tmp, m); err != nil {
 		return err
 	}
+	if err := failpoint.Hit("volume.rename"); err != nil {
+		return err
+	}
 	if err := os.Rename(tmp, filepath.Join(dir, metaFile)); err != nil {
 		return err
 	}
@@ -285,6 +288,9 @@ func (s *Store) make(m meta) (err error) {
 	if err := writeMeta(tmp, m); err != nil {
 		return err
 	}
+	if err := failpoint.Hit("volume.place"); err != nil {
+		return err
+	}
 	if err := unix.Renameat2(unix.AT_FDCWD, tmp, unix.AT_FDCWD, filepath.Join(s.root, m.Name), unix.RENAME_NOREPLACE); err != nil {
 		return &os.LinkError{Op: "rename", Old: tmp, New: filepath.Join(s.root, m.Name), Err: err}
 	}
@@ -367,7 +373,10 @@ func (s *Store) Remove(name string) error {
 		return noSuchVolume(name)
 	}
 	gone := filepath.Join(s.root, removing+newName()[:16])
-	err := os.Rename(filepath.Join(s.root, name), gone)
+	err := failpoint.Hit("volume.remove")
+	if err == nil {
+		err = os.Rename(filepath.Join(s.root, name), gone)
+	}
 	if err == nil {
 		delete(s.volumes, name)
 	}
@@ -376,6 +385,7 @@ func (s *Store) Remove(name string) error {
 		return fmt.Errorf("remove volume %s: %w", name, err)
 	}
 	// From here on the volume is gone for everybody; Open would do the rest.
+	failpoint.Pass("volume.removed")
 	if err := errors.Join(syncDir(s.root), os.RemoveAll(gone)); err != nil {
 		return fmt.Errorf("remove volume %s: %w", name, err)
 	}

@@ -24,6 +24,7 @@ import (
 
 	"github.com/portholehq/porthole/api"
 	"github.com/portholehq/porthole/internal/atomicfile"
+	"github.com/portholehq/porthole/internal/failpoint"
 )
 
 const (
@@ -88,8 +89,14 @@ func (s *Store) Put(b *api.Build) error {
 // replace is an atomic write that does not wait for the disk.
 func replace(name string, text []byte) error {
 	next := name + nextSuffix
+	if err := failpoint.Hit("history.write"); err != nil {
+		return err
+	}
 	if err := os.WriteFile(next, text, 0o600); err != nil {
 		return errors.Join(err, os.Remove(next))
+	}
+	if err := failpoint.Hit("history.rename"); err != nil {
+		return err
 	}
 	return os.Rename(next, name)
 }

@@ -28,6 +28,8 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
+
+	"github.com/portholehq/porthole/internal/failpoint"
 )
 
 // ErrInUse is returned by Open when another process holds the file.
@@ -380,6 +382,9 @@ func (d *DB) apply(changes map[string][]byte) error {
 		return err
 	}
 	err := d.bolt.Update(func(tx *bolt.Tx) error {
+		if err := failpoint.Hit("state.commit"); err != nil {
+			return err
+		}
 		b := tx.Bucket(bucketContainers)
 		for id, value := range changes {
 			if value == nil {
@@ -397,6 +402,7 @@ func (d *DB) apply(changes map[string][]byte) error {
 	if err != nil {
 		return fmt.Errorf("write state file: %w", err)
 	}
+	failpoint.Pass("state.committed")
 	return nil
 }
 

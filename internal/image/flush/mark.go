@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/portholehq/porthole/internal/failpoint"
 )
 
 const (
@@ -142,6 +144,9 @@ func (m *mark) put(r record) error {
 		return fmt.Errorf("mark of %d bytes is too long", len(text))
 	}
 	text = append(text, make([]byte, slotSize-len(text))...)
+	if err := failpoint.Hit("flush.mark"); err != nil {
+		return err
+	}
 	if _, err := m.file.WriteAt(text, int64(r.Number%slots*slotSize)); err != nil {
 		return err
 	}

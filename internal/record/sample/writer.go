@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+
+	"github.com/portholehq/porthole/internal/failpoint"
 )
 
 // DefaultCapacity keeps two hours at one sample per second, which are 2.2 MiB. A
@@ -70,6 +72,9 @@ func (w *Writer) begin(capacity int) error {
 		return err
 	}
 	encodeHeader(&w.buf, capacity)
+	if err := failpoint.Hit("sample.begin"); err != nil {
+		return err
+	}
 	_, err := w.file.WriteAt(w.buf[:], 0)
 	return err
 }
@@ -77,6 +82,9 @@ func (w *Writer) begin(capacity int) error {
 // Append adds a sample, in place of the oldest if the ring is full.
 func (w *Writer) Append(s *Sample) error {
 	encode(&w.buf, w.seq+1, s)
+	if err := failpoint.Hit("sample.write"); err != nil {
+		return fmt.Errorf("append sample: %w", err)
+	}
 	if _, err := w.file.WriteAt(w.buf[:], slot(w.seq+1, w.capacity)); err != nil {
 		return fmt.Errorf("append sample: %w", err)
 	}

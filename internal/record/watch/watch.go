@@ -20,6 +20,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/portholehq/porthole/internal/failpoint"
 	"github.com/portholehq/porthole/internal/sumline"
 )
 
@@ -111,7 +112,10 @@ func (b *Book) Marked() time.Time {
 
 func (b *Book) mark(at time.Time) error {
 	b.last = at.UTC()
-	err := os.Chtimes(b.alive, at, at)
+	err := failpoint.Hit("watch.mark")
+	if err == nil {
+		err = os.Chtimes(b.alive, at, at)
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		if err = os.WriteFile(b.alive, nil, 0o600); err == nil {
 			err = os.Chtimes(b.alive, at, at)

@@ -32,6 +32,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/portholehq/porthole/internal/failpoint"
 	"github.com/portholehq/porthole/internal/linux/cgroup/enter"
 	"github.com/portholehq/porthole/internal/shim/wire"
 )
@@ -139,7 +140,7 @@ func Fork(path string, req Request, files []*os.File) (int, error) {
 	}
 	defer null.Close()
 	attr := &os.ProcAttr{
-		Env:   []string{"GOMAXPROCS=1"},
+		Env:   append([]string{"GOMAXPROCS=1"}, failpoint.Environ()...),
 		Files: append([]*os.File{null, null, null}, files[:own]...),
 		Dir:   "/",
 		Sys:   &syscall.SysProcAttr{Setsid: true},
