@@ -248,11 +248,12 @@ func (m *Manager) Remove(ctx context.Context, ref string) error {
 	return m.applyRules()
 }
 
-// takeBack undoes the removal of a network whose record is still there: the next
-// daemon would have it, and meanwhile another could take its name.
-func (m *Manager) takeBack(h *netlink.Handle, n *netw) (err error) {
-	if !m.store.hasRecord(n.ID) {
-		return nil
+// takeBack undoes the removal of a network whose record is not gone for good: the
+// next daemon might have it, and meanwhile another could take its name.
+func (m *Manager) takeBack(h *netlink.Handle, n *netw) error {
+	err := m.store.putBack(n.Record)
+	if err != nil {
+		return err // then it is gone, for this boot at least
 	}
 	n.link, err = m.ensureNetwork(h, n)
 	m.setNetwork(n)

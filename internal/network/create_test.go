@@ -258,14 +258,16 @@ func TestFailedSave(t *testing.T) {
 		}
 	}
 	id := create(t, m, network.CreateRequest{Name: "app"})
-	restore := failpoint.Fail("network.remove", unix.EIO)
-	err := m.Remove(t.Context(), "app")
-	restore()
-	if !errors.Is(err, unix.EIO) {
-		t.Fatalf("the removal says %v, want %v", err, unix.EIO)
-	}
-	if n := saved(); n != 1 {
-		t.Errorf("after a removal that failed there are %d records, want 1", n)
+	for _, point := range []string{"network.remove", "network.removed"} {
+		restore := failpoint.Fail(point, unix.EIO)
+		err := m.Remove(t.Context(), "app")
+		restore()
+		if !errors.Is(err, unix.EIO) {
+			t.Fatalf("%s: the removal says %v, want %v", point, err, unix.EIO)
+		}
+		if n := saved(); n != 1 {
+			t.Errorf("%s: after a removal that failed there are %d records, want 1", point, n)
+		}
 	}
 	// It is still one to be used, and to be removed.
 	if _, err := m.Attach(t.Context(), AttachSpec{ContainerID: "one", Network: "app", NetNS: testenv.NetNS(t)}); err != nil {

@@ -229,8 +229,9 @@ func (s *store) hasRecord(id string) bool {
 	return err == nil
 }
 
+// removeRecord returns once the removal is on disk. The record may be gone after an
+// error as well: then a power cut can bring it back.
 func (s *store) removeRecord(id string) error {
-	dir := filepath.Join(s.dir, "networks")
 	err := failpoint.Hit("network.remove")
 	if err == nil {
 		err = os.Remove(s.recordPath(id))
@@ -238,7 +239,22 @@ func (s *store) removeRecord(id string) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	return errors.Join(err, syncDir(dir))
+	if err == nil {
+		err = failpoint.Hit("network.removed")
+	}
+	if err != nil {
+		return err
+	}
+	return syncDir(filepath.Join(s.dir, "networks"))
+}
+
+// putBack has the record again that removeRecord could not remove for good. Nobody
+// waits for the disk: it has just failed, and has the record still.
+func (s *store) putBack(rec Record) error {
+	if s.hasRecord(rec.ID) {
+		return nil
+	}
+	return s.write(filepath.Join("networks", rec.ID+".json"), rec, false)
 }
 
 func (s *store) saveLease(l lease) error {
@@ -247,7 +263,10 @@ func (s *store) saveLease(l lease) error {
 }
 
 func (s *store) removeLease(l lease) error {
-	err := os.Remove(filepath.Join(s.dir, "leases", l.Endpoint.EndpointID+".json"))
+	err := failpoint.Hit("network.free")
+	if err == nil {
+		err = os.Remove(filepath.Join(s.dir, "leases", l.Endpoint.EndpointID+".json"))
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -290,7 +309,10 @@ func (s *store) saveSandbox(b *sandbox) error {
 }
 
 func (s *store) removeSandbox(container string) error {
-	err := os.Remove(filepath.Join(s.dir, "sandboxes", container+".json"))
+	err := failpoint.Hit("network.close")
+	if err == nil {
+		err = os.Remove(filepath.Join(s.dir, "sandboxes", container+".json"))
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -311,6 +333,9 @@ func (s *store) write(name string, v any, durable bool) error {
 		return err
 	}
 	defer os.Remove(tmp.Name()) // gone already after the rename
+	if err := failpoint.Hit("network.write"); err != nil {
+		return errors.Join(err, tmp.Close())
+	}
 	if _, err := tmp.Write(append(data, '\n')); err != nil {
 		return errors.Join(err, tmp.Close())
 	}

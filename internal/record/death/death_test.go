@@ -451,3 +451,20 @@ func TestKnown(t *testing.T) {
 		t.Errorf("full: %v since %v, %v, want two since %v", runs, since, err, want)
 	}
 }
+
+// TestKnownByBytes: so it is when the bound is that of all their bytes, which those of execs share.
+func TestKnownByBytes(t *testing.T) {
+	s := openStore(t, t.TempDir(), Options{MaxBytes: largest + 4000, MaxAge: 100 * 365 * 24 * time.Hour})
+	write(t, s, at(3, "c1", 1, "e1"))
+	write(t, s, at(5, "c1", 1, ""))
+	if _, since, err := s.Known(); err != nil || since.After(epoch) {
+		t.Errorf("with room for more: since %v, %v", since, err)
+	}
+	for n := range 30 {
+		write(t, s, at(10+n, "c2", n, ""))
+	}
+	_, since, err := s.Known()
+	if want := epoch.Add(3 * time.Second); err != nil || !since.Equal(want) {
+		t.Errorf("full: since %v, %v, want %v", since, err, want)
+	}
+}

@@ -246,13 +246,25 @@ func keyOf(r *Record) key {
 	return key{time: max(r.Finished.UnixNano(), 0), container: r.Container, run: r.Run, exec: r.Exec}
 }
 
+// largest is more than a record can have, see [Options].
+const largest = 128 << 10
+
 // Known returns the runs of containers that have a record, and the time before
 // which records may have been removed: for their age or, when there are as many as
-// there may be, to make room.
+// there may be or there may have been no room for one more, to make room.
 func (s *Store) Known() (runs map[Run]bool, since time.Time, err error) {
 	keys, err := s.keys() // newest first
 	runs, since = map[Run]bool{}, time.Now().Add(-s.options.MaxAge)
+	var bytes int64
+	var oldest time.Time // of all, if there may have been no room for another
 	for _, k := range keys {
+		if info, err := os.Stat(filepath.Join(s.dir, k.name())); err == nil {
+			bytes += info.Size()
+		}
+		// The oldest that is kept is the first before which one may be missing.
+		if ended := time.Unix(0, k.time); bytes > s.options.MaxBytes-largest && ended.After(since) {
+			oldest = ended
+		}
 		if k.exec != "" {
 			continue
 		}
@@ -260,6 +272,9 @@ func (s *Store) Known() (runs map[Run]bool, since time.Time, err error) {
 		if ended := time.Unix(0, k.time); len(runs) == s.options.MaxCount && ended.After(since) {
 			since = ended
 		}
+	}
+	if oldest.After(since) {
+		since = oldest
 	}
 	return runs, since, err
 }
