@@ -22,6 +22,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
 
+	"github.com/portholehq/porthole/internal/failpoint"
 	"github.com/portholehq/porthole/internal/problem"
 )
 
@@ -115,6 +116,9 @@ func (p *pull) fetch(ctx context.Context, desc ocispec.Descriptor, report func(j
 	transfer := func() error {
 		return p.store.try(ctx, report, func(ctx context.Context) error {
 			return from.attempt(ctx, func(ctx context.Context) error {
+				if err := failpoint.Hit("image.fetch"); err != nil {
+					return err
+				}
 				return remotes.Fetch(ctx, p.store.content, from, desc)
 			})
 		})
@@ -139,6 +143,7 @@ func (p *pull) fetch(ctx context.Context, desc ocispec.Descriptor, report func(j
 		return false, err
 	default:
 		fresh = true
+		failpoint.Pass("image.fetched")
 	}
 	_, err = p.source(ctx, desc)
 	return fresh, err
