@@ -177,6 +177,21 @@ func (e *Engine) takeBox(c *ctr) *blackbox.Kept {
 	return kept
 }
 
+// keepBox writes down what the black box of a run that has ended has kept, before anybody is told of the end: all there is
+// of it is in the kernel, and goes with the daemon. It returns what could not be written, for a later try.
+func (e *Engine) keepBox(c *ctr, rec *death.Record) *blackbox.Kept {
+	box := e.takeBox(c)
+	if box == nil || e.deaths.store == nil {
+		return nil
+	}
+	rec.Box = box.Summary()
+	if err := e.deaths.store.WriteCalls(rec, box); err != nil {
+		e.log.Warn("the black box is not written yet", "container", c.id, "err", err)
+		return box
+	}
+	return nil
+}
+
 // Recorded is what the black box of a run has kept.
 type Recorded struct {
 	ID, Name string

@@ -24,6 +24,13 @@ import (
 	"github.com/portholehq/porthole/internal/runtime/plan"
 )
 
+const (
+	// deathRetry is when records that could not be written, say to a full disk, are tried again.
+	deathRetry = time.Second
+	// deathsWaiting is how many may wait for that; the oldest are given up.
+	deathsWaiting = 200
+)
+
 // deathDelay lets the clients of a container that has ended go on before its record is written.
 const deathDelay = 50 * time.Millisecond
 
@@ -32,6 +39,7 @@ const deathDelay = 50 * time.Millisecond
 type deathLog struct {
 	store *death.Store // nil: none are kept
 	wake  chan struct{}
+	hurry chan struct{} // of capacity 1: do not wait any longer
 
 	mu      sync.Mutex
 	pending []*pendingDeath // the oldest first
@@ -41,12 +49,17 @@ type deathLog struct {
 // little later.
 type pendingDeath struct {
 	log  *deathLog
+	then []func()       // done once it is written, or could not be
 	rec  *death.Record  // not changed any more once done is closed
-	box  *blackbox.Kept // what its black box has kept; nil: it had none
+	box  *blackbox.Kept // what its black box has kept, if that is not written yet; set before anybody looks
 	done chan struct{}
+
+	failed bool // to be written; told once
 }
 
-func newDeathLog(s *death.Store) *deathLog { return &deathLog{store: s, wake: make(chan struct{}, 1)} }
+func newDeathLog(s *death.Store) *deathLog {
+	return &deathLog{store: s, wake: make(chan struct{}, 1), hurry: make(chan struct{}, 1)}
+}
 
 // begin takes a record that is still to be completed.
 func (d *deathLog) begin(r *death.Record) *pendingDeath {
@@ -81,47 +94,113 @@ func (d *deathLog) add(r *death.Record) { d.begin(r).complete(nil) }
 
 // run writes until ctx ends, and then what is left.
 func (d *deathLog) run(ctx context.Context, failed func(*death.Record, error)) {
+	var again <-chan time.Time
 	for ctx.Err() == nil {
+		delay := deathDelay
 		select {
 		case <-d.wake:
+		case <-again:
+			delay = 0
 		case <-ctx.Done():
 		}
-		delay := time.NewTimer(deathDelay)
+		timer := time.NewTimer(delay)
 		select {
-		case <-delay.C:
+		case <-timer.C:
+		case <-d.hurry:
 		case <-ctx.Done():
 		}
-		delay.Stop()
-		d.write(failed)
+		timer.Stop()
+		again = nil
+		if !d.write(failed) {
+			again = time.After(deathRetry)
+		}
 	}
 }
 
-// write writes all that is pending and complete. A record that cannot be written is given up: the next one may be luckier.
-func (d *deathLog) write(failed func(*death.Record, error)) {
+// write writes all that is pending and complete, and tells whether it could. What a full disk did not take stays, until
+// there is too much of it; whoever waits for it goes on.
+func (d *deathLog) write(failed func(*death.Record, error)) (all bool) {
+	tried := map[*pendingDeath]bool{}
 	for {
-		p := d.next()
+		p := d.next(tried)
 		if p == nil {
-			return
+			break
 		}
-		if p.box != nil {
-			if err := d.store.WriteCalls(p.rec, p.box); err != nil {
-				failed(p.rec, err)
-			}
-		}
-		if err := d.store.Write(p.rec); err != nil {
+		tried[p] = true
+		err := d.writeOne(p)
+		if err != nil && !p.failed {
+			p.failed = true
 			failed(p.rec, err)
 		}
 		d.mu.Lock()
-		d.pending = slices.DeleteFunc(slices.Clone(d.pending), func(q *pendingDeath) bool { return q == p })
+		if err == nil {
+			d.drop(p)
+		}
+		then := p.then
+		p.then = nil
 		d.mu.Unlock()
+		for _, f := range then {
+			f()
+		}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	waiting := 0
+	for _, p := range slices.Backward(d.pending) {
+		if !p.failed {
+			continue
+		}
+		if waiting++; waiting > deathsWaiting {
+			d.drop(p)
+		}
+	}
+	return waiting == 0
+}
+
+func (d *deathLog) writeOne(p *pendingDeath) error {
+	if p.box != nil {
+		if err := d.store.WriteCalls(p.rec, p.box); err != nil {
+			return err
+		}
+	}
+	return d.store.Write(p.rec)
+}
+
+// drop takes one from the list, of which readers have copies. The caller holds mu.
+func (d *deathLog) drop(p *pendingDeath) {
+	d.pending = slices.DeleteFunc(slices.Clone(d.pending), func(q *pendingDeath) bool { return q == p })
+}
+
+// after calls f once all records of a container that have begun are written, or could not be: at once, if there are none.
+func (d *deathLog) after(container string, f func()) {
+	d.mu.Lock()
+	for _, p := range slices.Backward(d.pending) { // they are written in their order
+		if p.rec.Container == container {
+			p.then = append(p.then, f)
+			d.mu.Unlock()
+			return
+		}
+	}
+	d.mu.Unlock()
+	f()
+}
+
+// rush has all be written now, for somebody who waits for it.
+func (d *deathLog) rush() {
+	select {
+	case d.hurry <- struct{}{}:
+	default:
 	}
 }
 
-// next is a record that can be written; nil: none.
-func (d *deathLog) next() *pendingDeath {
+// next is a record that can be written, but those that were tried; nil: none.
+func (d *deathLog) next(tried map[*pendingDeath]bool) *pendingDeath {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, p := range d.pending {
+		if tried[p] {
+			continue
+		}
 		select {
 		case <-p.done:
 			return p
@@ -238,7 +317,6 @@ type remains struct {
 	activity []activity.Entry
 	learned  *death.Learned
 	core     *death.Core
-	box      *blackbox.Kept
 }
 
 // gatherRemains reads it. It takes well below a millisecond, unless the container is to learn, and may go on while other things of the run are cleared away.
@@ -440,6 +518,9 @@ func (e *Engine) deathWithout(c *ctr, v *view, exit Exit, absent bool) {
 	rec := e.deathOf(v, exit)
 	left := e.gatherRemains(v, coreState(rec.Exit.Core))
 	rec.LastLines, rec.LastSamples, rec.Core = left.lines, left.samples, left.core
+	if box, err := e.deaths.store.Calls(rec); err == nil { // the last daemon came to that
+		rec.Box = box.Summary()
+	}
 	rec.OOMKills, rec.DaemonAbsent = c.kills.all(), absent
 	e.markFirst(rec.OOMKills, 0, exit)
 	e.deaths.add(rec)

@@ -14,6 +14,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 
 	"github.com/portholehq/porthole/internal/event"
+	"github.com/portholehq/porthole/internal/failpoint"
 	"github.com/portholehq/porthole/internal/record/death"
 )
 
@@ -139,6 +140,70 @@ func TestMissingDeathIsMadeUpFor(t *testing.T) {
 	if got := w.causes(DeathsOptions{}); len(got) != 1 {
 		t.Errorf("after another start: %v", got)
 	}
+}
+
+// TestDeathOfRemoved: a daemon that is killed right after the end of a container with --rm leaves its record to the next.
+func TestDeathOfRemoved(t *testing.T) {
+	w := newWorld(t)
+	w.runtime.programs["fail"] = func(t *fakeTask) { t.end(Exit{Code: 7, Observed: true}) }
+	blocked := make(chan struct{})
+	defer failpoint.Set(func(point string) error {
+		if point == "atomicfile.write" {
+			<-blocked // as long as the daemon "lives", no record is written
+		}
+		return nil
+	})()
+	id := w.create("web", func(r *container.CreateRequest) { r.HostConfig.AutoRemove = true }, "fail")
+	w.start(id)
+	w.wait(id, container.WaitConditionRemoved)
+	if err := w.deps.State.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if recs, _, err := w.deps.State.Containers(); err != nil || len(recs) != 1 || recs[0].Life.ExitCode != 7 {
+		t.Errorf("before its death is written, the records are %v, %v, want that of the container", recs, err)
+	}
+	close(blocked)
+	if _, err := w.registry.find(id); err == nil { // nobody finds it meanwhile
+		t.Error("the container that was removed is found")
+	}
+	w.close()
+	w.open()
+	if diff := cmp.Diff([]string{"web 1 failed"}, w.causes(DeathsOptions{Container: "web"})); diff != "" {
+		t.Errorf("records (-want +got):\n%s", diff)
+	}
+	if recs, _, err := w.deps.State.Containers(); err != nil || len(recs) != 0 {
+		t.Errorf("at the end the records are %v, %v, want none", recs, err)
+	}
+}
+
+// TestDeathOnFullDisk: a record that the disk does not take is shown meanwhile, and written when there is room; a removal
+// does not wait for that.
+func TestDeathOnFullDisk(t *testing.T) {
+	w := newWorld(t)
+	w.runtime.programs["fail"] = func(t *fakeTask) { t.end(Exit{Code: 7, Observed: true}) }
+	restore := failpoint.Fail("atomicfile.write", syscall.ENOSPC)
+	defer restore()
+	id := w.create("web", nil, "fail")
+	w.start(id)
+	w.wait(id, container.WaitConditionNotRunning)
+	if err := w.ContainerRemove(t.Context(), id, RemoveOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"web 1 failed"}, w.causes(DeathsOptions{Container: "web"})); diff != "" {
+		t.Errorf("records while the disk is full (-want +got):\n%s", diff)
+	}
+	files := func() int {
+		found, err := filepath.Glob(filepath.Join(w.dir, "deaths", "*.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(found)
+	}
+	if n := files(); n != 0 {
+		t.Errorf("%d records are written to a full disk", n)
+	}
+	restore()
+	eventually(t, "writing of the record", func() bool { return files() == 1 })
 }
 
 // So it does when there are as many records as there may be, but not for one that was removed to make room.

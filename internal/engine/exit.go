@@ -79,8 +79,10 @@ func (e *Engine) exited(c *ctr, task Task, settled chan struct{}) {
 	if rec.Denials = c.denials.Load().take(); len(rec.Denials) > 0 {
 		rec.Rights = RightsOf(before.HostConfig)
 	}
+	box := e.keepBox(c, rec)
 	c.awaitTold()
 	pending := e.deaths.begin(rec) // whoever is told of the end finds it
+	pending.box = box
 	err := c.moveAnd(to, func(v *view) {
 		_, _, remove = v.removalAtEnd()
 		remove = remove && to == container.StateExited && (c.held == 0 || v.Life.Removal != nil)
@@ -97,17 +99,12 @@ func (e *Engine) exited(c *ctr, task Task, settled chan struct{}) {
 	left := make(chan remains, 1)
 	core := coreState(rec.Exit.Core)
 	go func() {
-		last := e.gatherRemains(before, core)
-		last.box = e.takeBox(c)
-		left <- last
+		left <- e.gatherRemains(before, core)
 	}()
 	e.disconnect(ctx, c, before)
 	last := <-left // before a removal takes away what it reads
 	pending.complete(func(r *death.Record) {
 		r.LastLines, r.LastSamples, r.Learned, r.Core, r.Activity = last.lines, last.samples, last.learned, last.core, last.activity
-		if last.box != nil {
-			r.Box, pending.box = last.box.Summary(), last.box
-		}
 	})
 	e.goWork(func() {
 		e.clear(c, task)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/portholehq/porthole/internal/engine/state"
 	"github.com/portholehq/porthole/internal/event"
+	"github.com/portholehq/porthole/internal/failpoint"
 )
 
 const removeTimeout = time.Minute
@@ -47,6 +48,15 @@ func (e *Engine) ContainerRemove(ctx context.Context, ref string, o RemoveOption
 	case <-ctx.Done():
 	}
 	// What a client was told to be gone must not come back with the next daemon.
+	select {
+	case <-c.erased:
+	default:
+		e.deaths.rush()
+		select {
+		case <-c.erased:
+		case <-ctx.Done():
+		}
+	}
 	e.saved(c, e.deps.State.Flush(ctx))
 	return nil
 }
@@ -198,11 +208,15 @@ func (e *Engine) destroy(ctx context.Context, c *ctr, o RemoveOptions) error {
 	if o.Volumes {
 		e.removeVolumes(ctx, v)
 	}
+	failpoint.Pass("engine.emptied")
 	c.mu.Lock()
 	c.deleted = true
-	err = e.deps.State.DeleteLater(c.id)
 	c.mu.Unlock()
-	e.saved(c, err)
+	// The next daemon makes up for a death that is not written by the container's record, so that goes last.
+	e.deaths.after(c.id, func() {
+		e.saved(c, e.deps.State.DeleteLater(c.id))
+		close(c.erased)
+	})
 	e.execs.forget(c.id)
 	e.registry.remove(c)
 	e.releaseIDs(v)
@@ -232,6 +246,9 @@ func (e *Engine) releaseIDs(v *view) {
 // dozen files from a busy disk takes longer than all else that an end costs.
 func (e *Engine) trash(id string) error {
 	gone := filepath.Join(e.trashDir(), id)
+	if err := failpoint.Hit("engine.trash"); err != nil {
+		return err
+	}
 	if err := os.Rename(e.dir(id), gone); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
@@ -244,6 +261,7 @@ func (e *Engine) trash(id string) error {
 
 // emptyTrash removes what was put there.
 func (e *Engine) emptyTrash(dir string) {
+	failpoint.Pass("engine.trashed")
 	if err := removeDir(dir); err != nil {
 		e.log.Warn("files of a removed container are left, the next start of the daemon tries again", "dir", dir, "err", err)
 	}

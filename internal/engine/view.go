@@ -86,6 +86,8 @@ type ctr struct {
 	snap atomic.Pointer[view]
 	turn turn
 	gone chan struct{} // closed when the container was removed
+	// erased is closed after that, when its record is about to go as well.
+	erased chan struct{}
 	// detail is what the streams of statistics share.
 	detail atomic.Pointer[statsDetail]
 	// adopted is closed once the shim that an earlier daemon may have left was asked, whether or not it has answered.
@@ -116,7 +118,7 @@ type ctr struct {
 }
 
 func newCtr(db *state.DB, rec *state.Container) *ctr {
-	c := &ctr{id: rec.ID, gone: make(chan struct{}), adopted: make(chan struct{}), booted: make(chan struct{}), db: db, turn: newTurn(), kills: oomKills{news: make(chan struct{}, 1)}}
+	c := &ctr{id: rec.ID, gone: make(chan struct{}), erased: make(chan struct{}), adopted: make(chan struct{}), booted: make(chan struct{}), db: db, turn: newTurn(), kills: oomKills{news: make(chan struct{}, 1)}}
 	settled := make(chan struct{})
 	close(settled)
 	c.snap.Store(&view{Container: rec, settled: settled, lastExit: rec.Life.ExitCode, next: make(chan struct{})})
