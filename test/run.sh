@@ -6,7 +6,8 @@
 #   e2e    test/script: the programs, by both command lines; test/cores: what is one for the machine
 #   conform  test/conform: the OCI's validation programs, against porthole-oci
 #   hostile  test/hostile: attacks on the engine
-#   crash  test/crash: kills the daemon 200 times under a load, or PORTHOLE_TEST_CRASH times; e2e does a few
+#   crash  test/crash: kills the daemon 200 times under a load, or PORTHOLE_TEST_CRASH times, and at each point of a
+#          durable write; e2e does a few of both
 #   uml    test/uml: the core of it on another kernel, with cgroup v2
 #   load   test/load: many containers, clients and works at once
 #
@@ -127,7 +128,8 @@ e2e() {
 
 crash() {
     test/images/make-images.sh -u "$images"
-    PORTHOLE_TEST_CRASH=${PORTHOLE_TEST_CRASH:-200} go test -v -count 1 -timeout 90m ./test/crash
+    PORTHOLE_TEST_CRASH=${PORTHOLE_TEST_CRASH:-200} PORTHOLE_TEST_POINTS=${PORTHOLE_TEST_POINTS:-1000} \
+        go test -v -count 1 -timeout 90m ./test/crash
 }
 
 conform() {

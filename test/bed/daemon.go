@@ -41,6 +41,7 @@ type Daemon struct {
 	Dir          string
 	Socket       string // path of the API socket
 	CgroupParent string
+	Env          []string // further environment of the next that is started
 	args         []string
 
 	mu   sync.Mutex
@@ -125,6 +126,7 @@ func (d *Daemon) Start() error {
 	defer log.Close()
 	cmd := d.Command()
 	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Env = append(os.Environ(), d.Env...)
 	cmd.SysProcAttr = &unix.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start daemon: %w", err)
@@ -170,6 +172,19 @@ func (d *Daemon) Pid() int {
 		return 0
 	default:
 		return d.cmd.Process.Pid
+	}
+}
+
+// Ended waits until the daemon has ended by itself, but no longer than ctx.
+func (d *Daemon) Ended(ctx context.Context) bool {
+	d.mu.Lock()
+	done := d.done
+	d.mu.Unlock()
+	select {
+	case <-done:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 

@@ -113,6 +113,7 @@ type round struct {
 	registry string      // host:port
 	context  string      // directory to build
 	dying    atomic.Bool // set before the daemon is killed
+	strike   *strike     // nil: it is killed from outside
 
 	mu         sync.Mutex
 	sum        *figures
@@ -129,10 +130,7 @@ func TestKills(t *testing.T) {
 	sum := new(figures)
 	t.Cleanup(func() { t.Logf("seed %d, %d rounds\n%v", seed, rounds, *sum) })
 
-	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
-	defer server.Close()
-	host := strings.TrimPrefix(server.URL, "http://")
-	before := prepare(t, host)
+	host, before := prepared(t)
 	for i := range rounds {
 		r := &round{t: t, number: i, registry: host, context: t.TempDir(), sum: sum, there: map[thing]bool{}}
 		r.run(seed)
@@ -154,6 +152,23 @@ func must(t *testing.T, args ...string) string {
 		t.Fatal(err)
 	}
 	return out
+}
+
+// base is what all tests have in common, once the first has prepared it.
+var base struct {
+	host   string // of the registry, with its port
+	before bed.Snapshot
+}
+
+func prepared(t *testing.T) (host string, before bed.Snapshot) {
+	t.Helper()
+	if base.host == "" {
+		server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0)))) // until the process ends
+		host := strings.TrimPrefix(server.URL, "http://")
+		base.before = prepare(t, host)
+		base.host = host
+	}
+	return base.host, base.before
 }
 
 // prepare makes what all rounds need, and once each thing that the daemon makes once.
@@ -200,7 +215,7 @@ func (r *round) run(seed uint64) {
 		c := &worker{round: r, id: i, random: rand.New(rand.NewPCG(seed, uint64(r.number)<<8+uint64(i)+1))}
 		all.Go(c.work)
 	}
-	r.await(enough)
+	r.worked(enough)
 	<-time.After(moment) // in the midst of whatever there is then
 	r.dying.Store(true)
 	if err := daemon.Kill(); err != nil {
@@ -217,8 +232,8 @@ func (r *round) run(seed uint64) {
 	r.sum.kills++
 }
 
-// await waits until the clients have done so much, however fast the machine is, but not for ever.
-func (r *round) await(operations int) {
+// worked waits until the clients have done so much, however fast the machine is, but not for ever.
+func (r *round) worked(operations int) {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for deadline := time.After(roundTime); ; {
@@ -246,24 +261,32 @@ type worker struct {
 
 // work does one thing after the other, until the daemon dies.
 func (w *worker) work() {
-	kinds := []func(){w.remove, w.remove, w.runRm, w.runDetached, w.runDetached, w.createAndStart, w.exec, w.logs, w.pull, w.build, w.volume, w.network}
+	kinds := w.kinds()
 	for !w.dying.Load() {
 		kinds[w.random.IntN(len(kinds))]()
 		w.count++
 	}
 }
 
+// kinds are all that a client does, what is quick several times.
+func (w *worker) kinds() []func() {
+	return []func(){
+		w.remove, w.remove, w.runRm, w.runDetached, w.runDetached, w.createAndStart, w.exec, w.logs, w.pull, w.build, w.volume, w.network,
+		w.rotate, w.commit, w.healthy,
+	}
+}
+
 func (w *worker) name() string { return fmt.Sprintf("c%d-%d-%d", w.number, w.id, w.count) }
 
-// ask runs a command. Disturbed tells that the daemon died meanwhile: then nobody knows what came of it, unless it was
-// successful.
+// ask runs a command. Disturbed tells that the daemon died meanwhile, or a step failed: then nobody knows what came of it,
+// unless it was successful.
 func (w *worker) ask(args ...string) (out string, code int, disturbed bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), hanging)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, daemon.Program("porthole"), args...)
 	cmd.Env = append(os.Environ(), "DOCKER_HOST="+daemon.Host(), "DOCKER_CONFIG="+daemon.Dir)
 	text, err := cmd.Output()
-	out, disturbed = string(text), w.dying.Load()
+	out, disturbed = string(text), w.dying.Load() || w.strike.done()
 	var exit *exec.ExitError
 	switch {
 	case ctx.Err() != nil:
@@ -287,8 +310,8 @@ func (w *worker) ask(args ...string) (out string, code int, disturbed bool) {
 // do is ask where only success is right, and tells whether there was it.
 func (w *worker) do(args ...string) bool {
 	out, code, disturbed := w.ask(args...)
-	if code != 0 && !disturbed {
-		w.t.Errorf("%q: code %d: %s", args, code, out)
+	if code != 0 && (!disturbed || strings.TrimSpace(out) == "") {
+		w.t.Errorf("%q: code %d: %q", args, code, out)
 	}
 	return code == 0
 }
@@ -305,6 +328,25 @@ func (w *worker) runRm() {
 	out, code, disturbed := w.ask(append([]string{"run", "--rm", "-v", "/data"}, program...)...)
 	if lost := missing(out, p.lines); !disturbed && (code != p.code || lost > 0) {
 		w.t.Errorf("run --rm of %d lines: code %d, want %d, %d lines are missing\n%s", p.lines, code, p.code, lost, out)
+	}
+}
+
+// rotate has the log begin anew many times, and go; the terminal gets each line all the same.
+func (w *worker) rotate() {
+	p, program := w.program()
+	args := []string{"run", "--name", p.name, "--log-opt", "max-size=1k", "--log-opt", "max-file=3"}
+	out, code, disturbed := w.ask(append(args, program...)...)
+	if lost := missing(out, p.lines); !disturbed && (code != p.code || lost > 0) {
+		w.t.Errorf("run of %d lines with a small log: code %d, want %d, %d lines are missing\n%s", p.lines, code, p.code, lost, out)
+	}
+}
+
+// healthy has probes noted, and files of the image copied into a volume.
+func (w *worker) healthy() {
+	p, program := w.program()
+	args := []string{"run", "-d", "--name", p.name, "-v", "/etc", "--health-cmd", "true", "--health-interval", "50ms"}
+	if w.do(append(args, program...)...) {
+		w.remember(p)
 	}
 }
 
@@ -411,6 +453,20 @@ func (w *worker) build() {
 	w.makeAndRemove(thing{"image", name}, []string{"build", "-q", "-t", name, w.context}, []string{"rmi", name})
 }
 
+// commit makes an image of a container, and has it once more from an archive.
+func (w *worker) commit() {
+	p, ok := w.take()
+	if !ok {
+		return
+	}
+	defer w.remember(p)
+	name := w.name() + ":committed"
+	file := filepath.Join(w.t.TempDir(), "image.tar")
+	if w.do("commit", p.name, name) && w.do("save", "-o", file, name) && w.do("rmi", name) {
+		w.makeAndRemove(thing{"image", name}, []string{"load", "-q", "-i", file}, []string{"rmi", name})
+	}
+}
+
 func (w *worker) volume() {
 	w.makeAndRemove(thing{"volume", w.name()}, []string{"volume", "create", w.name()}, []string{"volume", "rm", w.name()})
 }
@@ -440,16 +496,7 @@ func (r *round) look() {
 	for _, p := range r.known {
 		r.sum.containers++
 		r.sum.lines += p.lines
-		out, err := daemon.Porthole(r.t.Context(), "wait", p.name)
-		if err != nil || out != strconv.Itoa(p.code) {
-			r.sum.codesLost++
-			r.t.Errorf("%s: wait says %q, %v, want %d", p.name, out, err, p.code)
-		}
-		out, err = daemon.Porthole(r.t.Context(), "logs", p.name)
-		if lost := missing(out, p.lines); lost > 0 || err != nil {
-			r.sum.linesLost += lost
-			r.t.Errorf("%s: %d of %d lines are missing, %v:\n%s", p.name, lost, p.lines, err, out)
-		}
+		r.lookAt(p)
 		deaths, err := c.Deaths(r.t.Context(), client.DeathsOptions{Container: p.name})
 		if err != nil || len(deaths) != 1 {
 			r.sum.deathsLost++
@@ -467,6 +514,28 @@ func (r *round) look() {
 	if out := must(r.t, "exec", "keeper", "echo", "alive"); out != "alive" {
 		r.t.Errorf("the container that outlived the daemon: %q", out)
 	}
+}
+
+// lookAt sees whether a container has its exit code and its lines.
+func (r *round) lookAt(p promise) {
+	out, err := daemon.Porthole(r.t.Context(), "wait", p.name)
+	if err != nil {
+		r.t.Errorf("%s: wait says %v", p.name, err)
+	}
+	code := out == strconv.Itoa(p.code)
+	out, err = daemon.Porthole(r.t.Context(), "logs", p.name)
+	if err != nil {
+		r.t.Errorf("%s: logs says %v", p.name, err)
+	}
+	lost := missing(out, p.lines)
+	if code && lost == 0 || r.strike.excuses(p) {
+		return
+	}
+	if !code {
+		r.sum.codesLost++
+	}
+	r.sum.linesLost += lost
+	r.t.Errorf("%s: its code is right: %v; %d of %d lines are missing:\n%s", p.name, code, lost, p.lines, out)
 }
 
 // clear removes all that the clients have made, and sees that nothing else is left.

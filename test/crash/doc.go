@@ -10,6 +10,14 @@
 // the beginning: processes, mounts, cgroups, interfaces, files that belong to
 // nobody.
 //
+// TestPoints does the same at one point of the source after the other: wherever a
+// durable write is about to take a step (package failpoint), the process that comes
+// there dies of it, be it the daemon or a shim. TestFailingPoints has the step fail
+// instead, as on a full disk or one that breaks: clients are told so, the daemon
+// lives, and once the disk is well all goes on. The points are read out of the
+// source, and what the clients do has to come to each. The programs are built with
+// the tag failpoint for it; those that people get take nothing from the environment.
+//
 // A run prints its seed; PORTHOLE_TEST_SEED repeats the choices of the clients and
 // the moments of the deaths, though not what the kernel makes of them.
 package crash
