@@ -24,7 +24,7 @@ import (
 )
 
 // defaultPoints are how many points each run of all tests comes to, of either test. `make crash` has all.
-const defaultPoints = 4
+const defaultPoints = 3
 
 // point is a place in the source where a durable write may fail, or only end.
 type point struct {
