@@ -212,7 +212,7 @@ func count(t *testing.T, list []point, seed uint64) *counts {
 	for _, p := range list {
 		c.start[p.name] = r.strike.hits(p.name)
 	}
-	r.clients(seed)
+	r.clients(seed, 0)
 	r.await(func() bool {
 		return !slices.ContainsFunc(list, func(p point) bool { return r.strike.hits(p.name) == 0 })
 	})
@@ -259,10 +259,11 @@ func newPointRound(t *testing.T, s *strike, i int, sum *figures) *round {
 const afterwards = 2
 
 // clients has each client do all there is in an order of its own, until it has happened.
-func (r *round) clients(seed uint64) {
+func (r *round) clients(seed uint64, again int) {
 	var all sync.WaitGroup
 	for i := range clients {
-		w := &worker{round: r, id: i, random: rand.New(rand.NewPCG(seed, uint64(r.number)<<8+uint64(i)+1))}
+		w := &worker{round: r, id: i, random: rand.New(rand.NewPCG(seed+uint64(again), uint64(r.number)<<8+uint64(i)+1))}
+		w.count = again << 8 // names are not used twice
 		all.Go(func() {
 			kinds, after := w.kinds(), 0
 			w.random.Shuffle(len(kinds), func(i, j int) { kinds[i], kinds[j] = kinds[j], kinds[i] })
@@ -348,7 +349,7 @@ func (r *round) strikeAt(seed uint64) {
 		r.t.Fatal(err)
 	case err == nil:
 		for again := range 3 {
-			r.clients(seed + uint64(again))
+			r.clients(seed, again)
 			if r.await(s.done); s.done() {
 				break
 			}
