@@ -284,6 +284,38 @@ func TestFailedSave(t *testing.T) {
 	}
 }
 
+// TestStayingFiles: what a disk does not let go of is removed later, but not if it was written anew.
+func TestStayingFiles(t *testing.T) {
+	dir := t.TempDir()
+	s, err := openStore(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leased := func(id string) lease { return lease{Endpoint: Endpoint{EndpointID: id}} }
+	for _, id := range []string{"gone", "again", "last"} {
+		if err := s.saveLease(leased(id)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	restore := failpoint.Fail("network.forget", unix.EIO)
+	for _, id := range []string{"gone", "again"} {
+		if err := s.removeLease(leased(id)); !errors.Is(err, unix.EIO) {
+			t.Errorf("the removal says %v, want %v", err, unix.EIO)
+		}
+	}
+	restore()
+	if err := errors.Join(s.saveLease(leased("again")), s.removeLease(leased("last"))); err != nil {
+		t.Fatal(err)
+	}
+	left, err := filepath.Glob(filepath.Join(dir, "leases", "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{filepath.Join(dir, "leases", "again.json")}, left); diff != "" {
+		t.Errorf("files (-want +got):\n%s", diff)
+	}
+}
+
 // TestTornWrites has a daemon that was killed as it wrote: the next one removes the files.
 func TestTornWrites(t *testing.T) {
 	dir := t.TempDir()

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/portholehq/porthole/internal/failpoint"
@@ -74,6 +75,9 @@ type Endpoint struct {
 type store struct {
 	dir    string
 	bootID string
+
+	mu      sync.Mutex
+	staying map[string]bool // files that could not be removed, see forget
 }
 
 func openStore(dir string) (*store, error) {
@@ -92,7 +96,7 @@ func openStore(dir string) (*store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read boot id: %w", err)
 	}
-	return &store{dir: dir, bootID: strings.TrimSpace(string(boot))}, nil
+	return &store{dir: dir, bootID: strings.TrimSpace(string(boot)), staying: map[string]bool{}}, nil
 }
 
 // temporary begins the names of files that are being written.
@@ -263,14 +267,7 @@ func (s *store) saveLease(l lease) error {
 }
 
 func (s *store) removeLease(l lease) error {
-	err := failpoint.Hit("network.free")
-	if err == nil {
-		err = os.Remove(filepath.Join(s.dir, "leases", l.Endpoint.EndpointID+".json"))
-	}
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return err
+	return s.forget(filepath.Join("leases", l.Endpoint.EndpointID+".json"))
 }
 
 // loadSandboxes returns those of this boot. As with leases, others are removed.
@@ -309,9 +306,30 @@ func (s *store) saveSandbox(b *sandbox) error {
 }
 
 func (s *store) removeSandbox(container string) error {
-	err := failpoint.Hit("network.close")
+	return s.forget(filepath.Join("sandboxes", container+".json"))
+}
+
+// forget removes a file. What the disk does not let go of is tried again whenever
+// another file is removed.
+func (s *store) forget(name string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for again := range s.staying {
+		if s.unlink(again) == nil {
+			delete(s.staying, again)
+		}
+	}
+	err := s.unlink(name)
+	if err != nil {
+		s.staying[name] = true
+	}
+	return err
+}
+
+func (s *store) unlink(name string) error {
+	err := failpoint.Hit("network.forget")
 	if err == nil {
-		err = os.Remove(filepath.Join(s.dir, "sandboxes", container+".json"))
+		err = os.Remove(filepath.Join(s.dir, name))
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -350,7 +368,11 @@ func (s *store) write(name string, v any, durable bool) error {
 	if err := failpoint.Hit("network.rename"); err != nil {
 		return err
 	}
-	if err := os.Rename(tmp.Name(), path); err != nil {
+	s.mu.Lock()
+	delete(s.staying, name) // it is there again
+	err = os.Rename(tmp.Name(), path)
+	s.mu.Unlock()
+	if err != nil {
 		return err
 	}
 	if !durable {

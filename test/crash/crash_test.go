@@ -594,12 +594,16 @@ func (r *round) orphans() []string {
 	defer c.Close()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
+	var left []string
 	for {
 		l, err := c.DiskLedger(ctx)
+		if err != nil && len(left) > 0 {
+			return left // for as long as was waited
+		}
 		if err != nil {
 			r.t.Fatal(err)
 		}
-		var left []string
+		left = nil
 		for _, a := range l.Accounts {
 			// Of what is unfinished or going only the folders may stay.
 			if a.Owner == "orphan" || (a.Owner == "unfinished" || a.Owner == "removing") && a.Bytes > 64<<10 {
