@@ -270,15 +270,23 @@ func node(x specs.LinuxDevice) (plan.Node, error) {
 	return n, nil
 }
 
-// cgroupMount shows the container its own cgroup. With a cgroup namespace the
-// stage mounts the hierarchies, once it is in there; without, directories of
-// the host's mounts are bound.
+// cgroupMount shows the container its own cgroup. On v2, with a cgroup namespace,
+// the stage mounts the tree once it is in there. Else directories of the host's
+// mounts are bound. In a cgroup namespace of the container's own that is the same
+// as a mount of a v1 hierarchy, down to what mountinfo shows, and it takes as long
+// with a thousand containers as with one: to mount a v1 hierarchy the kernel goes
+// through all groups of the v2 tree (cgroup_lock_and_drain_offline, in
+// cgroup1_get_tree), and it would nine times for each container.
 func (c *compiler) cgroupMount(m specs.Mount, o mount.Options) error {
-	own := slices.ContainsFunc(c.b.Spec.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.CgroupNamespace }) ||
-		c.b.Join[specs.CgroupNamespace] != nil
+	joined, own := c.b.Join[specs.CgroupNamespace] != nil, false
+	for _, n := range c.b.Spec.Linux.Namespaces {
+		if n.Type == specs.CgroupNamespace {
+			joined, own = joined || n.Path != "", n.Path == ""
+		}
+	}
 	attributes := o.Attr.Set | o.RecursiveAttr.Set
 	if c.tree.Mode() == cgroup.V2 {
-		c.cgroups = append(c.cgroups, c.cgroupStep(m.Destination, own, "cgroup2", nil, c.tree.Unified(), attributes))
+		c.cgroups = append(c.cgroups, c.cgroupStep(m.Destination, joined || own, "cgroup2", nil, c.tree.Unified(), attributes))
 		return nil
 	}
 	readOnly := attributes & unix.MOUNT_ATTR_RDONLY
@@ -288,7 +296,7 @@ func (c *compiler) cgroupMount(m specs.Mount, o mount.Options) error {
 	for _, h := range c.tree.Hierarchies() {
 		target := path.Join(m.Destination, h.Name)
 		dir := c.group.DirIn(h, cgroup.App)
-		c.cgroups = append(c.cgroups, c.cgroupStep(target, own, "cgroup", h.Controllers, dir, attributes))
+		c.cgroups = append(c.cgroups, c.cgroupStep(target, joined, "cgroup", h.Controllers, dir, attributes))
 		for _, controller := range h.Controllers {
 			// Mounted together, but found under each of the names.
 			if controller != h.Name && !strings.Contains(controller, "=") {
@@ -302,9 +310,11 @@ func (c *compiler) cgroupMount(m specs.Mount, o mount.Options) error {
 	return nil
 }
 
-func (c *compiler) cgroupStep(target string, own bool, fs string, options []string, dir string, attributes uint64) plan.Step {
+// cgroupStep mounts the filesystem if the container's processes see it as it is
+// to be seen, and else binds dir.
+func (c *compiler) cgroupStep(target string, mounted bool, fs string, options []string, dir string, attributes uint64) plan.Step {
 	pm := &plan.Mount{Target: target, Describe: "cgroup"}
-	if own {
+	if mounted {
 		pm.FS, pm.Source, pm.Options, pm.Attributes = fs, "cgroup", options, attributes
 	} else {
 		o := mount.Options{Bind: true, Attr: mount.Attr{Set: attributes, Propagation: unix.MS_PRIVATE}}

@@ -56,6 +56,12 @@ func TestView(t *testing.T) {
 			"cgroups of its own", `cat /proc/self/cgroup | cut -d: -f3 | sort -u; find /sys/fs/cgroup -name cgroup.procs | head -1 | grep -c cgroup.procs; echo 1 >/sys/fs/cgroup/x`, nil,
 			"/\n1\nsh: can't create /sys/fs/cgroup/x: Read-only file system\n",
 		},
+		{
+			// Whichever way it was mounted, a hierarchy begins at the container's group and belongs to the host.
+			"cgroup mounts", `set -- $(grep -E ' - cgroup2? ' /proc/self/mountinfo | cut -d' ' -f4,6 | sort -u); echo $#: $1 $2
+				for d in $(grep -E ' - cgroup2? ' /proc/self/mountinfo | cut -d' ' -f5); do grep -qx 1 $d/cgroup.procs || echo $d; touch $d/x 2>/dev/null; mkdir $d/y 2>/dev/null && echo $d; done`, nil,
+			"2: / ro,nosuid,nodev,noexec,relatime\n",
+		},
 		{"read-only root", `echo x >/x; echo y >/dev/shm/y && cat /dev/shm/y; test -d /made/later && pwd`, func(b *Bundle) {
 			b.Spec.Root.Readonly = true
 			b.Spec.Process.Cwd = "/made/later"

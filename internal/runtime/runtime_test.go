@@ -19,6 +19,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/portholehq/porthole/internal/linux/cgroup"
+	"github.com/portholehq/porthole/internal/runtime/plan"
 )
 
 // with is the same world for a subtest.
@@ -636,5 +637,22 @@ func TestShimID(t *testing.T) {
 	}
 	if gone := identify(1 << 30); gone != (shimID{}) {
 		t.Errorf("identify() of no process = %+v", gone)
+	}
+}
+
+// To mount a v1 hierarchy takes as long as there are groups in the v2 tree: no
+// start may do it, only one into a cgroup namespace that is there already.
+func TestCgroupMountsAreBound(t *testing.T) {
+	w := newWorld(t)
+	tree, err := cgroup.Current()
+	w.must(err)
+	for _, s := range w.start(w.bundle("sleep", "100000")).Plan().Steps {
+		switch {
+		case s.Op != plan.OpMount || s.Mount.Describe != "cgroup":
+		case tree.Mode() == cgroup.V2 && s.Mount.FS != "cgroup2":
+			t.Errorf("%s: is a mount of %q, want cgroup2", s.Name, s.Mount.FS)
+		case tree.Mode() != cgroup.V2 && s.Mount.FS != "":
+			t.Errorf("%s: is a mount of %q, want a bind", s.Name, s.Mount.FS)
+		}
 	}
 }
