@@ -278,10 +278,7 @@ func TestMountTargetRace(t *testing.T) {
 			}
 		})
 	}
-	rounds := 40
-	if os.Getenv("PORTHOLE_TEST_UML") != "" {
-		rounds = 12 // of 3 s each; each way of mounting is taken in each of them
-	}
+	rounds := orSlow(40, 12)
 	started := 0
 	for range rounds {
 		b := w.shell("ls /vol/target/new 2>/dev/null; cat /proc/keys /proc/timer_list | wc -c; test -e /proc/self/status && echo proc")

@@ -95,6 +95,15 @@ func newWorld(t testing.TB) *world {
 	return w
 }
 
+// orSlow is how often something is done: the first number, or the second in the
+// machine of test/uml, where a container takes seconds.
+func orSlow(n, there int) int {
+	if os.Getenv("PORTHOLE_TEST_UML") != "" {
+		return there
+	}
+	return n
+}
+
 type testWriter struct{ t testing.TB }
 
 func (w testWriter) Write(p []byte) (int, error) {
