@@ -101,8 +101,8 @@ unit() {
     go list ./... | grep -v '/porthole/test/' | xargs go test -count 1 -p 1 -timeout 15m
 }
 
-# The scripts that both command lines run, which need half the time of test/script.
-clients='^TestScript$/^(porthole|docker)$'
+# Half of the work of test/script: scripts that both command lines run, and of real images.
+clients='^TestScript$/^(porthole|docker|real)$'
 clients() { script run "$clients"; }
 
 # script FLAG PATTERN: tests of test/script that the flag and its pattern leave
@@ -118,7 +118,7 @@ e2e() {
     local status=0
     go test -c -o "$scratch/script.test" ./test/script
     begin clients
-    echo "== scripts of one command line, and what is no script"
+    echo "== the other half of test/script"
     script skip "$clients" || status=$?
     finish clients || status=$?
     go test -count 1 -timeout 5m ./test/crash || status=$?
