@@ -66,11 +66,11 @@ part() {
 # begin PART [NICE]: starts it beside what follows. What it says is kept for finish.
 declare -A job=()
 begin() {
-    local name=$1 nice=${2-0}
+    local name=$1 nicer=${2-0}
     # A process group of its own, which can be ended as a whole.
     set -m
     {
-        renice -n "$nice" "$BASHPID" >/dev/null
+        renice -n "$(($(nice) + nicer))" "$BASHPID" >/dev/null
         "$name"
     } >"$scratch/$name" 2>&1 </dev/null &
     set +m
