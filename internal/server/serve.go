@@ -227,7 +227,7 @@ func asciiJSON(text string) string {
 	var out strings.Builder
 	for _, r := range text {
 		switch {
-		case r < 0x80:
+		case r < 0x7f: // DEL is no byte of a header either, and JSON leaves it as it is
 			out.WriteRune(r)
 		case r > 0xffff:
 			r -= 0x10000
