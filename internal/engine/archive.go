@@ -179,12 +179,15 @@ func (f *containerFS) owner(spec string) (*tartree.Owner, error) {
 	return &tartree.Owner{UID: u.Uid, GID: u.Gid}, nil
 }
 
-// pathError words what is wrong with a path as Docker does.
+// pathError words what is wrong with a path as Docker does. That no path can be
+// written like that is the client's fault.
 func pathError(err error, name, ref string) error {
 	var at *os.PathError
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return notFound("Could not find the file %s in container %s", name, ref)
+	case errors.As(err, &at) && (errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENAMETOOLONG)):
+		return invalid("lstat %s: %v", absolute(name), at.Err)
 	case errors.As(err, &at):
 		return internal("lstat %s: %v", absolute(name), at.Err)
 	}

@@ -597,5 +597,5 @@ func (e *Engine) ContainerExecResize(ctx context.Context, execID string, height,
 	if proc == nil || ended {
 		return conflict("exec command %s is not running", execID)
 	}
-	return proc.Resize(ctx, uint16(height), uint16(width))
+	return resizeError(proc.Resize(ctx, uint16(height), uint16(width)))
 }

@@ -2,11 +2,16 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
+	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/events"
 	mobynet "github.com/moby/moby/api/types/network"
+	"golang.org/x/sys/unix"
+
+	"github.com/portholehq/porthole/internal/problem"
 )
 
 // ContainerRename gives a container another name.
@@ -94,10 +99,18 @@ func (e *Engine) ContainerResize(ctx context.Context, ref string, height, width 
 		return errNoTask(v)
 	}
 	if err := v.task.Resize(ctx, uint16(height), uint16(width)); err != nil {
-		return err
+		return resizeError(err)
 	}
 	e.emit(ctx, v, events.ActionResize, map[string]string{"height": fmt.Sprint(height), "width": fmt.Sprint(width)})
 	return nil
+}
+
+// resizeError gives the class to what a process without a terminal answers.
+func resizeError(err error) error {
+	if errors.Is(err, unix.ENOTTY) {
+		return problem.WithClass(errdefs.ErrConflict, err)
+	}
+	return err
 }
 
 // ContainerTTY tells whether the container has a terminal, which decides the framing of its streams.
