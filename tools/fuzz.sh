@@ -23,15 +23,21 @@ module=$(go list -m)
 export work cache module top=$PWD
 
 # A corpus is read by each `go test`, and lives in the repository for ever.
-export keep_files=50 keep_bytes=65536 keep_tried=300 keep_one=4096
+export keep_files=50 keep_bytes=65536 keep_tried=200 keep_one=4096
 
-# Builds PACKAGE's tests twice: so that the fuzzer sees which edges an input
-# takes, and so that we see which blocks one reaches. Later changes of the tree
-# do not touch what is built.
+# Builds PACKAGE's tests so that the fuzzer sees which edges an input takes. Later
+# changes of the tree do not touch what is built.
 build() {
-    local package=$1 name=${1//\//_}
-    go test -c -vet=off -fuzz=. -o "$work/$name.fuzz" "./$package"
-    go test -c -vet=off -cover -coverpkg="./$package/..." -o "$work/$name.cover" "./$package"
+    go test -c -vet=off -fuzz=. -o "$work/${1//\//_}.fuzz" "./$1"
+}
+
+# Builds them so that we see which blocks an input reaches, if nobody has yet.
+build_cover() {
+    local package=$1 binary=$work/${1//\//_}.cover
+    (
+        flock 9
+        [[ -e $binary ]] || go test -c -vet=off -cover -coverpkg="./$package/..." -o "$binary" "./$package"
+    ) 9>"$binary.lock"
 }
 
 # Prints the blocks of code that a run of the tests PATTERN reaches.
@@ -89,6 +95,7 @@ one() {
         failures=$(find "testdata/fuzz/$target" -type f -newer "$work/$name.$target.began" 2>/dev/null | wc -l)
         sed "s|^|$package.$target: |" "$log" | grep -v 'fuzz: elapsed:' >&2
     else
+        (cd "$top" && build_cover "$package")
         kept=$(keep "$work/$name.cover" "$target" "$cache/$module/$package/$target")
     fi
     # A target that has failed is a failure, also where it left no input that shows it.
@@ -96,12 +103,18 @@ one() {
     printf '%s.%s\t%s\t%s\t%s\t%s\t%s\n' "$package" "$target" "${execs:-0}" "${new:-0}" "${total:-0}" "$kept" "$failures" >>"$work/table"
     echo "$(date +%T) $status $package.$target: ${last:-no executions}, $kept inputs kept"
 }
-export -f one keep reached
+export -f one keep reached build_cover
+
+# Prints the packages with targets, those first that need the least to be built.
+packages() {
+    git grep -lE '^func Fuzz[A-Z]\w*\(f \*testing\.F\)' -- '*_test.go' | xargs -n 1 dirname | sort -u | sed 's|^|./|' |
+        xargs go list -f '{{len .Deps}} {{.ImportPath}}' | sort -n | sed "s|.* $module/||"
+}
 
 # Builds what has targets that are picked, and prints them as soon as they can run.
 targets() {
     local package
-    for package in $(git grep -lE '^func Fuzz[A-Z]\w*\(f \*testing\.F\)' -- '*_test.go' | xargs -n 1 dirname | sort -u); do
+    for package in $(packages); do
         if ! git grep -hoE '^func Fuzz\w+' -- "$package/*_test.go" | sed "s|^func |$package.|" | grep -qE "$pick"; then
             continue
         fi
