@@ -108,16 +108,21 @@ func (e *Engine) ContainerExtract(ctx context.Context, ref, name string, archive
 			return err
 		}
 	}
-	err = f.as(func() error { return tartree.Unpack(ctx, archive, target) })
-	switch {
-	case err == nil:
-	case errors.Is(err, tartree.ErrOutside), errors.Is(err, tartree.ErrKind), errors.Is(err, tartree.ErrArchive), errors.Is(err, unix.ENOTDIR):
-		return invalid("%v", err)
-	default:
-		return fmt.Errorf("copy to container %s: %w", c.id, err)
+	if err := f.as(func() error { return tartree.Unpack(ctx, archive, target) }); err != nil {
+		return unpackError(err, c.id)
 	}
 	e.emit(ctx, c.view(), events.ActionExtractToDir, nil)
 	return nil
+}
+
+// unpackError tells what is wrong with an archive from what went wrong with us. A link to nothing is the archive's fault.
+func unpackError(err error, id string) error {
+	for _, theirs := range []error{tartree.ErrOutside, tartree.ErrKind, tartree.ErrArchive, unix.ENOTDIR, fs.ErrNotExist} {
+		if errors.Is(err, theirs) {
+			return invalid("%v", err)
+		}
+	}
+	return fmt.Errorf("copy to container %s: %w", id, err)
 }
 
 // extractionPoint finds the directory to unpack in and tells whether that is allowed.

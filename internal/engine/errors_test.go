@@ -26,6 +26,8 @@ func TestClientsFaults(t *testing.T) {
 		{"path too long", pathError(at(unix.ENAMETOOLONG), strings.Repeat("a", 5000), "web"), http.StatusBadRequest},
 		{"no such path", pathError(at(unix.ENOENT), "a", "web"), http.StatusNotFound},
 		{"broken disk", pathError(at(unix.EIO), "a", "web"), http.StatusInternalServerError},
+		{"link to nothing in an archive", unpackError(fmt.Errorf("unpack: %w", unix.ENOENT), "web"), http.StatusBadRequest},
+		{"full disk while unpacking", unpackError(fmt.Errorf("unpack: %w", unix.ENOSPC), "web"), http.StatusInternalServerError},
 		{"resize without a terminal", resizeError(fmt.Errorf("shim: %w", unix.ENOTTY)), http.StatusConflict},
 		{"resize that fails", resizeError(unix.EIO), http.StatusInternalServerError},
 	} {

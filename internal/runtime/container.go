@@ -358,14 +358,18 @@ func (c *Container) NetNS() (*os.File, error) { return c.namespace(ns.Net) }
 // namespace opens a namespace of the first process, and makes sure that it was
 // that process's and not one's that got its pid afterwards.
 func (c *Container) namespace(kind ns.Kind) (*os.File, error) {
+	notRunning := errdefs.ErrFailedPrecondition.WithMessage(fmt.Sprintf("container %s is not running", c.id))
 	f, err := ns.Open(c.pid, kind)
+	if errors.Is(err, fs.ErrNotExist) { // it has ended, and its shim has not told yet
+		return nil, notRunning
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open %s namespace of container %s: %w", kind, c.id, err)
 	}
 	select {
 	case <-c.done:
 		f.Close()
-		return nil, errdefs.ErrFailedPrecondition.WithMessage(fmt.Sprintf("container %s is not running", c.id))
+		return nil, notRunning
 	default:
 		return f, nil
 	}
