@@ -3,7 +3,8 @@
 #
 #   lint   tools/lint.sh
 #   unit   go test of all packages but those below test/
-#   e2e    test/script: the programs, by both command lines; test/cores: what is one for the machine
+#   e2e    test/script: the programs, by both command lines; test/cores: what is one for the machine;
+#          test/apifuzz: random requests
 #   conform  test/conform: the OCI's validation programs, against porthole-oci
 #   hostile  test/hostile: attacks on the engine
 #   crash  test/crash: kills the daemon 200 times under a load, or PORTHOLE_TEST_CRASH times, and at each point of a
@@ -123,6 +124,7 @@ e2e() {
     finish clients || status=$?
     go test -count 1 -timeout 5m ./test/crash || status=$?
     go test -count 1 -timeout 5m ./test/cores || status=$?
+    go test -count 1 -timeout 5m ./test/apifuzz || status=$?
     return "$status"
 }
 

@@ -1,7 +1,8 @@
 #!/bin/bash
 # fuzz.sh: runs every fuzz target of the tree for FUZZTIME (10m), JOBS (2) at a
 # time, and goes on when one has found something. FUZZ is a regular expression
-# that picks some, of names as internal/pcap.FuzzRead.
+# that picks some, of names as internal/pcap.FuzzRead. After them test/apifuzz asks
+# a daemon of its own for everything its API has, as long.
 #
 # What a target found goes to testdata/fuzz beside it, as Go does. So do inputs
 # that reach code which the committed ones do not reach: they are the start of
@@ -127,9 +128,21 @@ targets() {
     done
 }
 
+# Asks a daemon, and adds a row to the table.
+api() {
+    local log=$work/api.log failures=0 requests
+    PORTHOLE_TEST_API_FUZZ=$FUZZTIME go test -v -count 1 -timeout 0 -run '^TestAPI$' ./test/apifuzz >"$log" 2>&1 || failures=1
+    grep -vE '^(=== |ok )' "$log"
+    requests=$(sed -nE 's/.* operations of the API: ([0-9]+) requests.*/\1/p' "$log")
+    printf 'test/apifuzz.TestAPI\t%s\t-\t-\t-\t%s\n' "${requests:-0}" "$failures" >>"$work/table"
+}
+
 touch "$work/table"
 echo "fuzz: $FUZZTIME for each target, $jobs at a time"
 targets | xargs -r -P "$jobs" -L 1 bash -c 'set -euo pipefail; one "$@"' one
+if grep -qE "$pick" <<<test/apifuzz.TestAPI; then
+    api
+fi
 if [[ ! -s $work/table ]]; then
     echo "fuzz: no target is called $pick" >&2
     exit 1
