@@ -51,7 +51,7 @@ func Expect(path, dir string) error {
 
 // check reads all of a file, before it is opened for writing: bbolt then takes for granted that the pages are right, and
 // panics in a goroutine of its own if they are not. A file that does not exist, or is empty, is right.
-func check(path string) (err error) {
+func check(path string) error {
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() == 0 {
 		return nil
@@ -59,6 +59,17 @@ func check(path string) (err error) {
 	if err != nil {
 		return err
 	}
+	// First each page by itself, then what opening for writing looks at besides, as the order of the keys: that has a
+	// goroutine of its own read the pages.
+	if err := look(path, &bolt.Options{}); err != nil {
+		return err
+	}
+	return look(path, &bolt.Options{PreLoadFreelist: true})
+}
+
+// look opens a file for reading, and reads all of it.
+func look(path string, o *bolt.Options) (err error) {
+	o.Timeout, o.ReadOnly = time.Second, true
 	// A page that is wrong is a panic of bbolt, and one beyond the end of the file a SIGBUS.
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	var b *bolt.DB
@@ -70,7 +81,7 @@ func check(path string) (err error) {
 			err = errors.Join(err, b.Close())
 		}
 	}()
-	b, err = bolt.Open(path, 0o600, &bolt.Options{Timeout: time.Second, ReadOnly: true})
+	b, err = bolt.Open(path, 0o600, o)
 	for _, bad := range []error{bolterrors.ErrInvalid, bolterrors.ErrVersionMismatch, bolterrors.ErrChecksum} {
 		if errors.Is(err, bad) {
 			return damaged(err)
