@@ -142,7 +142,11 @@ func parseLimit(text, name string) (uint64, error) {
 		if fields[0] == "unlimited" {
 			return unix.RLIM_INFINITY, nil
 		}
-		return strconv.ParseUint(fields[0], 10, 64)
+		limit, err := strconv.ParseUint(fields[0], 10, 64)
+		if err != nil {
+			return 0, err // and not the largest number there is
+		}
+		return limit, nil
 	}
 	return 0, fmt.Errorf("it tells no %q", name)
 }
