@@ -14,6 +14,7 @@
 #   make lint unit e2e conform uml compose buildx oci test-images clean
 #   make release      archives for publication, with lists of their modules and checksums, in dist
 #   make reproducible makes the release twice, elsewhere, and compares
+#   make race         looks for data races in packages and programs; needs gcc, and hours
 #   make vuln         looks for known vulnerabilities; needs their database
 
 SHELL := /bin/bash
@@ -39,7 +40,7 @@ GOBUILD := go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
 
 GOTOOL := go tool -modfile=tools/go.mod
 
-.PHONY: release reproducible vuln build toolbox install man demo test lint unit e2e conform uml hostile load soak crash fuzz bpf compose buildx delve oci test-images test-tools bench clean check-go FORCE
+.PHONY: release reproducible vuln race build toolbox install man demo test lint unit e2e conform uml hostile load soak crash fuzz bpf compose buildx delve oci test-images test-tools bench clean check-go FORCE
 
 build: bin/porthole bin/porthole-build bin/portholed bin/porthole-shim bin/porthole-oci
 
@@ -98,7 +99,7 @@ test-tools:
 test-images:
 	@bash tools/as-root.sh test/images/make-images.sh -u '$(IMAGES)'
 
-release reproducible vuln: check-go
+release reproducible vuln race: check-go
 	@bash tools/$@.sh
 
 FUZZTIME ?= 10m
