@@ -28,7 +28,7 @@ type Death struct {
 	FinishedAt time.Time `json:"FinishedAt"`
 
 	// Cause is one of completed, failed, crashed, oom, stopped, timed-out, killed,
-	// not-started and lost; Text tells it in one line.
+	// shim-ended, not-started and lost; Text tells it in one line.
 	Cause string `json:"Cause"`
 	Text  string `json:"Text"`
 
@@ -45,7 +45,7 @@ type Death struct {
 	CoreID      string `json:"CoreID,omitempty"`
 	CoreBytes   int64  `json:"CoreBytes,omitempty"`
 	CoreHandler string `json:"CoreHandler,omitempty"`
-	// SignalFrom tells who sent the signal: client, oom-killer, itself, not-by-us.
+	// SignalFrom tells who sent the signal: client, engine, oom-killer, itself, not-by-us.
 	SignalFrom string `json:"SignalFrom,omitempty"`
 
 	StartedBy  *Actor           `json:"StartedBy,omitempty"`
@@ -55,9 +55,11 @@ type Death struct {
 	Stop    *DeathStop   `json:"Stop,omitempty"` // what the daemon was asked to do
 	// Sender is the process, other than the daemon's own, that sent the signal of
 	// the end, or one just before it; absent: nobody did, or it is not known.
-	Sender  *DeathSender `json:"Sender,omitempty"`
-	Denials []Denial     `json:"Denials,omitempty"` // system calls that were refused
-	Learned *Learned     `json:"Learned,omitempty"` // what it has written to (--read-only=learn)
+	Sender *DeathSender `json:"Sender,omitempty"`
+	// Shim is how the container's shim ended, if it did so before the container.
+	Shim    *DeathShim `json:"Shim,omitempty"`
+	Denials []Denial   `json:"Denials,omitempty"` // system calls that were refused
+	Learned *Learned   `json:"Learned,omitempty"` // what it has written to (--read-only=learn)
 	// Activity are the last things that happened to its processes and may tell why it
 	// ended: ends with an error, signals, connections that could not be opened.
 	Activity []DeathActivity `json:"Activity,omitempty"`
@@ -204,6 +206,14 @@ type DeathSender struct {
 	Signal        string    `json:"Signal"`
 	At            time.Time `json:"At"`
 	Source        string    `json:"Source"` // from what this is known
+}
+
+// DeathShim is the end of the process beside a container that should have told of the container's end.
+type DeathShim struct {
+	PID       int          `json:"Pid"`
+	Signal    string       `json:"Signal,omitempty"`    // absent: none was seen
+	OOMKilled bool         `json:"OOMKilled,omitempty"` // the kernel sent it for want of memory
+	Sender    *DeathSender `json:"Sender,omitempty"`    // absent: the kernel, or it is not known
 }
 
 // OOMKill is one process that the kernel killed for want of memory. Sizes are in

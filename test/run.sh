@@ -8,7 +8,7 @@
 #   conform  test/conform: the OCI's validation programs, against porthole-oci
 #   hostile  test/hostile: attacks on the engine
 #   crash  test/crash: kills the daemon 200 times under a load, or PORTHOLE_TEST_CRASH times, and at each point of a
-#          durable write; e2e does a few of both
+#          durable write; e2e does a few of both; test/exhaust: kills shims, too
 #   uml    test/uml: the core of it on another kernel, with cgroup v2
 #   load   test/load: many containers, clients and works at once
 #
@@ -123,6 +123,7 @@ e2e() {
     script skip "$clients" || status=$?
     finish clients || status=$?
     go test -count 1 -timeout 5m ./test/crash || status=$?
+    go test -v -count 1 -timeout 5m ./test/exhaust || status=$?
     go test -count 1 -timeout 5m ./test/cores || status=$?
     go test -count 1 -timeout 5m ./test/apifuzz || status=$?
     return "$status"
@@ -130,8 +131,11 @@ e2e() {
 
 crash() {
     test/images/make-images.sh -u "$images"
+    local status=0
+    go test -v -count 1 -timeout 5m ./test/exhaust || status=$?
     PORTHOLE_TEST_CRASH=${PORTHOLE_TEST_CRASH:-200} PORTHOLE_TEST_POINTS=${PORTHOLE_TEST_POINTS:-1000} \
-        go test -v -count 1 -timeout 90m ./test/crash
+        go test -v -count 1 -timeout 90m ./test/crash || status=$?
+    return "$status"
 }
 
 conform() {

@@ -385,6 +385,7 @@ func (e *Engine) deathOf(v *view, exit Exit) *death.Record {
 	rec.StartedBy, rec.Stop = v.startedBy(), stopForm(v.decisive(exit))
 	rec.OOMCount, rec.Signals = exit.OOMKills, (*death.SignalMasks)(exit.Signals)
 	rec.Restarts, rec.Limits = v.Life.RestartCount, limitsOf(v.HostConfig)
+	rec.Shim = e.shimEnd(exit, last.StartedAt)
 	if !last.StartedAt.IsZero() {
 		rec.Unwatched = e.gaps.Between(last.StartedAt, rec.Finished)
 	}
@@ -457,7 +458,7 @@ func (e *Engine) execDeath(ctx context.Context, x *execution, proc Process, star
 			rec.OOMKills = append(rec.OOMKills, k)
 		}
 	}
-	rec.Sender = e.senderOf(v.ID, proc.Pid(), started, exit)
+	rec.Sender, rec.Shim = e.senderOf(v.ID, proc.Pid(), started, exit), e.shimEnd(exit, v.Life.StartedAt)
 	return rec
 }
 

@@ -46,15 +46,25 @@ func (e *Engine) senderOf(id string, pid int, began time.Time, exit Exit) *death
 			since = recent
 		}
 	}
-	var last witness.Signal
+	last := e.lastSignal(pid, signals, since)
+	if last.Time.IsZero() || last.OOM || last.Kernel || e.ours(id, last.From) {
+		return nil
+	}
+	return e.senderForm(last, pid)
+}
+
+// lastSignal is the newest of those that a process got since a time; the zero value if it got none.
+func (e *Engine) lastSignal(pid int, signals []syscall.Signal, since time.Time) (last witness.Signal) {
 	for _, sig := range signals {
 		if s, ok := e.deps.Witness.Signal(pid, sig, since); ok && !s.Ignored && s.Time.After(last.Time) {
 			last = s
 		}
 	}
-	if last.Time.IsZero() || last.OOM || last.Kernel || e.ours(id, last.From) {
-		return nil
-	}
+	return last
+}
+
+// senderForm tells of the sender of a signal to a process.
+func (e *Engine) senderForm(last witness.Signal, pid int) *death.Sender {
 	f := last.From
 	s := &death.Sender{
 		PID: f.PID, UID: f.UID, Command: f.Command(), Source: byTracepoint, Signal: last.Signal, At: last.Time.UTC(),
@@ -64,6 +74,28 @@ func (e *Engine) senderOf(id string, pid int, began time.Time, exit Exit) *death
 		s.Container, s.ContainerName = e.containerOf(f.Group)
 	}
 	return s
+}
+
+// endShims are the signals that end a shim.
+var endShims = []syscall.Signal{
+	syscall.SIGKILL, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGABRT, syscall.SIGSEGV, syscall.SIGBUS,
+	syscall.SIGILL, syscall.SIGFPE, syscall.SIGSYS, syscall.SIGTRAP, syscall.SIGPIPE, syscall.SIGALRM, syscall.SIGUSR1, syscall.SIGUSR2,
+}
+
+// shimEnd is how the shim of a run ended that began then, if it ended before its container; else nil.
+func (e *Engine) shimEnd(exit Exit, began time.Time) *death.ShimEnd {
+	if exit.Shim == 0 {
+		return nil
+	}
+	end := &death.ShimEnd{PID: exit.Shim}
+	if e.deps.Witness == nil {
+		return end
+	}
+	last := e.lastSignal(exit.Shim, endShims, began.Add(-time.Second)) // of two clocks
+	if end.Signal, end.OOM = last.Signal, last.OOM; end.Signal != 0 && !last.OOM && !last.Kernel {
+		end.Sender = e.senderForm(last, exit.Shim)
+	}
+	return end
 }
 
 // ours tells that a process is this daemon or the shim of the container: they have sent what somebody asked for.

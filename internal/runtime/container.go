@@ -652,6 +652,7 @@ func (c *Container) shimEnded() {
 			c.finish(c.observed(e))
 			break
 		}
+		lost.Shim = c.shimProcess.PID
 		if !c.isDeleted() {
 			c.r.log.Warn("shim ended without an exit record", "container", c.id)
 			ctx, cancel := cleanup()

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -567,6 +568,9 @@ func setProcessLimits(pid int, raised []plan.Rlimit, score *int) error {
 	}
 	name := "/proc/" + strconv.Itoa(pid) + "/oom_score_adj"
 	have, err := os.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("process %d was killed before its program was started", pid)
+	}
 	if err != nil {
 		return fmt.Errorf("read OOM score of process %d: %w", pid, err)
 	}

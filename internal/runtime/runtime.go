@@ -140,6 +140,9 @@ type Exit struct {
 	// Observed is false when nobody saw the end (the shim was killed): then
 	// Code is 137 and At is when it was noticed.
 	Observed bool `json:"observed"`
+	// Shim is the process id of the shim, if that was there no more at the end and had not told of it: somebody has killed
+	// it, or it crashed, and what was left of the container was killed for that. Observed is false then. 0: it is not so.
+	Shim int `json:"shim,omitempty"`
 }
 
 // SignalMasks are the dispositions of a process's signals.

@@ -79,10 +79,11 @@ func deathForm(d *death.Record) api.Death {
 	for i := range d.Activity {
 		out.Activity = append(out.Activity, deathActivity(&d.Activity[i]))
 	}
-	if s := d.Sender; s != nil {
-		out.Sender = &api.DeathSender{
-			PID: s.PID, PIDInside: s.Inside, UID: s.UID, Command: s.Command, ContainerID: s.Container, ContainerName: s.ContainerName,
-			Itself: s.Itself, Parent: s.Parent, ParentName: s.ParentName, Signal: signalName(s.Signal), At: s.At, Source: s.Source,
+	out.Sender = deathSender(d.Sender)
+	if s := d.Shim; s != nil {
+		out.Shim = &api.DeathShim{PID: s.PID, OOMKilled: s.OOM, Sender: deathSender(s.Sender)}
+		if s.Signal != 0 {
+			out.Shim.Signal = signalName(s.Signal)
 		}
 	}
 	if m := d.Signals; m != nil {
@@ -163,4 +164,14 @@ func signalNames(mask uint64) []string {
 		}
 	}
 	return out
+}
+
+func deathSender(s *death.Sender) *api.DeathSender {
+	if s == nil {
+		return nil
+	}
+	return &api.DeathSender{
+		PID: s.PID, PIDInside: s.Inside, UID: s.UID, Command: s.Command, ContainerID: s.Container, ContainerName: s.ContainerName,
+		Itself: s.Itself, Parent: s.Parent, ParentName: s.ParentName, Signal: signalName(s.Signal), At: s.At, Source: s.Source,
+	}
 }

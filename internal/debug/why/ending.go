@@ -101,6 +101,8 @@ func ending(e *evidence) []api.Verdict {
 		return stopped(e)
 	case death.Killed:
 		return killed(e)
+	case death.ShimEnded:
+		return shimEnded(e)
 	case death.Lost:
 		return lost(e)
 	case death.NotStarted:
@@ -387,6 +389,24 @@ func askedNote(d *death.Record) []string {
 		return nil
 	}
 	return []string{fmt.Sprintf("%s before, it got %s: %s (%s)", d.Finished.Sub(s.At).Abs().Round(time.Millisecond), signalName(s.Signal), s.Text(), s.Source)}
+}
+
+// shimEnded is a container that the engine has ended because its shim was there no more: nobody would have written its log, and told of its end.
+func shimEnded(e *evidence) []api.Verdict {
+	s := e.death.Shim
+	evidence := []string{
+		fmt.Sprintf("the shim, process %d, was gone without a word; the engine then killed what was left of the container", s.PID),
+		fmt.Sprintf("code %d is that of this kill: nobody was there to read another", e.death.Exit.Code),
+	}
+	next := "find out on the host what ends the processes porthole-shim: journalctl --since …, oomd, earlyoom, a service that stops its processes"
+	if s.Signal == 0 {
+		e.unknown = append(e.unknown, "what ended the shim: no signal to it was recorded; porthole info tells whether signals are watched here")
+	}
+	if s.Sender != nil {
+		evidence = append(evidence, fmt.Sprintf("%s, %s before", s.Sender.Source, e.death.Finished.Sub(s.Sender.At).Abs().Round(time.Millisecond)))
+		next = "find out on the host what starts this command"
+	}
+	return verdict("shim-ended", api.Certain, s.Text(), evidence, next, e.logsCommand())
 }
 
 func lost(e *evidence) []api.Verdict {

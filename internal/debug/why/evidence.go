@@ -284,6 +284,8 @@ func (e *evidence) summary() string {
 	switch {
 	case d.StartError != nil:
 		text += fmt.Sprintf("did not start, %s (code %d)", when, d.Exit.Code)
+	case d.Shim != nil:
+		text += fmt.Sprintf("ended by the engine, as its shim was gone (code %d) %s, after %s", d.Exit.Code, when, ran(d))
 	case !d.Exit.Observed:
 		text += "ended unseen, at or before " + when
 	case d.Exit.Signal != 0:

@@ -24,6 +24,7 @@ const (
 	Stopped    Cause = "stopped"     // the engine was asked to end it
 	TimedOut   Cause = "timed-out"   // it was asked to end, did not, and was killed
 	Killed     Cause = "killed"      // by a signal that came from elsewhere
+	ShimEnded  Cause = "shim-ended"  // the shim beside it ended before it, and the engine ended it for that
 	NotStarted Cause = "not-started" // its program could not be started
 	Lost       Cause = "lost"        // nobody saw it end
 )
@@ -36,8 +37,10 @@ func Judge(r *Record) Cause {
 	switch {
 	case r.StartError != nil:
 		return NotStarted
-	case !r.Exit.Observed:
+	case !r.Exit.Observed && r.Shim == nil:
 		return Lost
+	case !r.Exit.Observed && r.Stop == nil:
+		return ShimEnded
 	case signal == syscall.SIGKILL && r.hitByOOM() && (r.Stop == nil || r.Stop.Signal != syscall.SIGKILL && !r.Stop.TimedOut):
 		return OutOfMem
 	case r.Stop != nil && r.Stop.TimedOut && signal == syscall.SIGKILL:
@@ -74,6 +77,7 @@ type From string
 const (
 	FromNobody  From = ""             // no signal ended it
 	FromClient  From = "client"       // the engine was asked to send it
+	FromEngine  From = "engine"       // nobody asked the engine: the container's shim had ended
 	FromOOM     From = "oom-killer"   // the kernel, for want of memory
 	FromItself  From = "itself"       // the kernel or the program, over an error in the program
 	FromOutside From = "not-by-us"    // neither the engine nor, as far as is known, the kernel
@@ -83,7 +87,7 @@ const (
 // SignalFrom says from where the signal came that ended the process.
 func (r *Record) SignalFrom() From {
 	switch {
-	case !r.Exit.Observed:
+	case !r.Exit.Observed && r.Shim == nil:
 		return FromUnknown
 	case r.Exit.Signal == 0:
 		return FromNobody
@@ -95,6 +99,8 @@ func (r *Record) SignalFrom() From {
 		return FromClient
 	case Crashed:
 		return FromItself
+	case ShimEnded:
+		return FromEngine
 	case Completed, Failed, Killed, NotStarted, Lost:
 	}
 	if r.Sender != nil && r.Sender.Itself {
@@ -123,6 +129,8 @@ func (r *Record) Text() string {
 			return "killed by " + unix.SignalName(r.Exit.Signal) + ", not by us: " + s.Text()
 		}
 		return "killed by " + unix.SignalName(r.Exit.Signal) + ", not by us"
+	case ShimEnded:
+		return r.Shim.Text()
 	case NotStarted:
 		return "not started: " + r.StartError.Message
 	case Lost:

@@ -18,6 +18,8 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/portholehq/porthole/internal/event"
 	"github.com/portholehq/porthole/internal/record/activity"
 	"github.com/portholehq/porthole/internal/record/blackbox"
@@ -64,6 +66,9 @@ type Record struct {
 	// Who wanted it to end.
 	Stop   *Stop   `json:"stop,omitempty"`   // what the engine was asked to do
 	Sender *Sender `json:"sender,omitempty"` // who sent the signal that ended it, or one just before, where the kernel told
+
+	// Shim is how the shim beside it ended, if that came first.
+	Shim *ShimEnd `json:"shim,omitempty"`
 
 	// Denials are the system calls that were refused, where that was to be logged.
 	Denials []Denial `json:"denials,omitempty"`
@@ -184,6 +189,28 @@ type Sender struct {
 	Itself        bool           `json:"itself,omitempty"`     // the process that ended
 	Parent        int            `json:"parent,omitempty"`
 	ParentName    string         `json:"parent_name,omitempty"`
+}
+
+// ShimEnd is the end of a shim that did not tell how its container had ended, since it ended before.
+type ShimEnd struct {
+	PID int `json:"pid"`
+	// Signal is what ended it, as far as the kernel told; 0: that is not known, or it crashed by itself.
+	Signal syscall.Signal `json:"signal,omitempty"`
+	OOM    bool           `json:"oom,omitempty"`    // the kernel sent that for want of memory
+	Sender *Sender        `json:"sender,omitempty"` // who sent it; nil: the kernel, or nobody knows
+}
+
+// Text tells in one line how it ended.
+func (s *ShimEnd) Text() string {
+	switch {
+	case s.Signal == 0:
+		return "its shim was killed or crashed"
+	case s.OOM:
+		return "its shim was killed by the kernel for want of memory"
+	case s.Sender == nil:
+		return "its shim was ended by " + unix.SignalName(s.Signal) + " from the kernel"
+	}
+	return "its shim was ended by " + unix.SignalName(s.Signal) + ": " + s.Sender.Text()
 }
 
 // UnknownContainer stands for a container of which only that it was one is known.

@@ -65,6 +65,8 @@ func TestJudge(t *testing.T) {
 		{"out of memory while stopping", Record{Exit: signal(syscall.SIGKILL), Stop: &Stop{Action: "stop", Signal: syscall.SIGTERM}, OOMKills: first}, OutOfMem},
 		{"not started", Record{StartError: &StartError{Errno: syscall.ENOENT}, Exit: code(127)}, NotStarted},
 		{"not seen", Record{}, Lost},
+		{"without its shim", Record{Shim: &ShimEnd{PID: 3}}, ShimEnded},
+		{"with its shim, which did not answer", Record{Shim: &ShimEnd{PID: 3}, Stop: &Stop{Action: "kill", Signal: syscall.SIGKILL}}, Stopped},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if got := Judge(&tt.record); got != tt.want {
