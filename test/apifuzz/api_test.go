@@ -221,7 +221,7 @@ func (r *run) removeAll() {
 		{[]string{"images", "-q", "--no-trunc", "--filter", "reference=*"}, []string{"rmi", "-f"}},
 	} {
 		var names []string
-		for _, name := range strings.Fields(must(t, step.list...)) {
+		for name := range strings.FieldsSeq(must(t, step.list...)) {
 			if !slices.Contains(names, name) {
 				names = append(names, name)
 			}

@@ -271,7 +271,7 @@ func (m *maker) make(op operation) request {
 		return url.PathEscape(name)
 	})
 	query := url.Values{}
-	header := ""
+	var header strings.Builder
 	share := pick(m, 1, 4, 16)
 	for _, p := range op.parameters {
 		if p.in == "path" || !m.one(share) {
@@ -282,7 +282,7 @@ func (m *maker) make(op operation) request {
 			value = m.text()
 		}
 		if p.in == "header" {
-			header += p.name + ": " + url.PathEscape(value) + "\r\n"
+			header.WriteString(p.name + ": " + url.PathEscape(value) + "\r\n")
 			continue
 		}
 		query.Add(p.name, value)
@@ -312,11 +312,11 @@ func (m *maker) make(op operation) request {
 	if m.one(20) {
 		kind = pick(m, "", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "application/json; charset=latin1", "x", ";")
 	}
-	header += "Host: porthole\r\nConnection: close\r\nContent-Type: " + kind + "\r\n"
+	header.WriteString("Host: porthole\r\nConnection: close\r\nContent-Type: " + kind + "\r\n")
 	if strings.Contains(op.path, "attach/ws") && !m.one(4) {
-		header += "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+		header.WriteString("Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n")
 	}
-	r.finish(m, target, header)
+	r.finish(m, target, header.String())
 	return r
 }
 

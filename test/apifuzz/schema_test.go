@@ -2,6 +2,7 @@ package apifuzz
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -56,9 +57,7 @@ func (d definitions) resolve(s schema) schema {
 	for _, part := range parts {
 		one, _ := part.(map[string]any)
 		properties, _ := d.resolve(one)["properties"].(map[string]any)
-		for name, p := range properties {
-			joined[name] = p
-		}
+		maps.Copy(joined, properties)
 	}
 	return schema{"type": "object", "properties": joined}
 }
