@@ -326,7 +326,7 @@ func (r *run) judge(q request, answer *http.Response, body []byte) {
 		if q.op.method == http.MethodHead {
 			_ = json.Unmarshal([]byte(answer.Header.Get(api.ErrorHeader)), &refusal) // none has no message
 		} else if err := json.Unmarshal(body, &refusal); err != nil || refusal.Message == "" {
-			if status == http.StatusBadRequest && (plain.MatchString(q.op.path) || old.MatchString(q.head)) {
+			if status < 500 && (plain.MatchString(q.op.path) || old.MatchString(q.head)) {
 				return
 			}
 			r.fault(q, "%s without a message (%v): %q", answer.Status, err, body[:min(len(body), 300)])

@@ -136,6 +136,9 @@ func ownAPI(t *testing.T, known []operation) []operation {
 	var parameters []parameter
 	var all []operation
 	for _, file := range files {
+		if strings.HasSuffix(file, "_test.go") {
+			continue
+		}
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
