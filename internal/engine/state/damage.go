@@ -94,6 +94,9 @@ func look(path string, o *bolt.Options) (err error) {
 		return tx.ForEach(func(_ []byte, bucket *bolt.Bucket) error {
 			var sum byte // has each byte read
 			return bucket.ForEach(func(key, value []byte) error {
+				if value == nil { // a bucket, which none of ours has in it
+					return damaged(fmt.Errorf("%q is no record", key))
+				}
 				for _, c := range value {
 					sum ^= c
 				}
