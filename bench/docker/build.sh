@@ -26,10 +26,10 @@ need /usr/bin/gcc
 need /usr/include/seccomp.h
 need /usr/bin/tini-static
 
-# part DIR TAGS LDFLAGS: builds the tools of DIR/go.mod.
+# part DIR TAGS LDFLAGS [OPTION]: builds the tools of DIR/go.mod.
 part() (
 	cd "$1"
-	GOFLAGS=-mod=readonly go build -trimpath -buildvcs=false -tags "netgo osusergo static_build $2" -ldflags "-s -w $3" -o "$tmp/" tool
+	GOFLAGS=-mod=readonly go build ${4:+"$4"} -trimpath -buildvcs=false -tags "netgo osusergo static_build $2" -ldflags "-s -w $3" -o "$tmp/" tool
 )
 # version DIR MODULE: the version that DIR/go.mod pins.
 version() (
@@ -47,7 +47,8 @@ part engine nri_no_wasm "-X github.com/moby/moby/v2/dockerversion.Version=$v"
 v=$(version containerd github.com/containerd/containerd/v2)
 part containerd urfave_cli_no_docs "-X github.com/containerd/containerd/v2/version.Version=$v"
 v=$(version cli github.com/docker/cli)
-part cli '' "-X github.com/docker/cli/cli/version.Version=${v%+incompatible}"
+# It has no go.mod, which Go takes for a program of Go 1.16.
+part cli '' "-X github.com/docker/cli/cli/version.Version=${v%+incompatible}" -gcflags=github.com/docker/cli/cmd/docker=-lang=go1.26
 install /usr/bin/tini-static "$tmp/docker-init"
 mv "$tmp" "$dir" 2>/dev/null || [ -d "$dir" ] # somebody else was faster
 echo "$dir"
