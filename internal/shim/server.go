@@ -53,6 +53,8 @@ const (
 type Server struct {
 	cfg  Config
 	quit chan struct{} // closed by end
+	// exitAsked receives when a state with the exit has been told.
+	exitAsked chan struct{}
 
 	// wg counts the goroutines that must be through before Serve returns.
 	wg sync.WaitGroup
@@ -85,10 +87,12 @@ type Server struct {
 // New makes a server; Serve runs it.
 func New(cfg Config) *Server {
 	return &Server{
-		cfg:   cfg,
-		quit:  make(chan struct{}),
-		conns: map[*net.UnixConn]*wire.Conn{},
-		procs: map[string]*process{},
+		cfg:  cfg,
+		quit: make(chan struct{}),
+		// One that is not waited for yet is kept.
+		exitAsked: make(chan struct{}, 1),
+		conns:     map[*net.UnixConn]*wire.Conn{},
+		procs:     map[string]*process{},
 	}
 }
 

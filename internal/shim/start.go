@@ -303,12 +303,38 @@ func (s *Server) finish(p *process) {
 	s.exit = &p.exit
 	delete(s.procs, p.id)
 	s.mu.Unlock()
-	if s.broadcast(wire.EventExited, wire.Exited{Process: p.id, Exit: p.exit}) == 0 && record != nil && durable != onDisk {
+	heard := s.broadcast(wire.EventExited, wire.Exited{Process: p.id, Exit: p.exit}) > 0
+	if !heard && record != nil && durable != onDisk {
 		if err := unix.Fdatasync(int(record.Fd())); err != nil {
 			s.note(fmt.Errorf("sync exit record: %w", err))
 		}
 	}
 	out.finish()
+	if !heard && record == nil {
+		s.keepExit(p.exit)
+	}
+}
+
+// exitRetry is how often an exit record is tried again that the disk did not take.
+const exitRetry = time.Second
+
+// keepExit stays for an exit that nobody was told and that could not be written, until it is on the disk or a daemon has asked for it.
+func (s *Server) keepExit(e wire.Exit) {
+	tick := time.NewTicker(exitRetry)
+	defer tick.Stop()
+	for {
+		select {
+		case <-s.exitAsked:
+			return
+		case <-s.quit:
+			return
+		case <-tick.C:
+		}
+		if record, err := writeExit(s.cfg.StateDir, e, onDisk); err == nil {
+			record.Close()
+			return
+		}
+	}
 }
 
 func decode(raw json.RawMessage, v any) error {

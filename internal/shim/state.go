@@ -11,8 +11,11 @@ import (
 
 // state tells all about the shim. It takes no lock that anybody holds for
 // long, so it answers whatever the container does.
-func (s *Server) state(*call) (any, error) {
+func (s *Server) state(c *call) (any, error) {
 	s.mu.Lock()
+	if s.exit != nil {
+		c.after = s.noteExitAsked
+	}
 	st := wire.State{Status: wire.StatusNone, Exit: s.exit, Exited: s.exit != nil, PlanFormat: s.cfg.PlanFormat}
 	if p := s.first; p != nil {
 		st.Status, st.PID, st.StartedAt, st.Steps = p.status.String(), p.pid, p.startedAt, p.steps
@@ -38,6 +41,14 @@ func (s *Server) state(*call) (any, error) {
 	}
 	s.look(&st.Self)
 	return st, nil
+}
+
+// noteExitAsked notes that a daemon has been told of the exit.
+func (s *Server) noteExitAsked() {
+	select {
+	case s.exitAsked <- struct{}{}:
+	default: // somebody has before
+	}
 }
 
 func (s *Server) look(d *wire.Diagnostics) {
