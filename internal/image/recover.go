@@ -11,6 +11,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sys/unix"
 )
 
 // recover brings the store into a known state at the start of a process.
@@ -30,7 +31,11 @@ func (s *Store) recover(ctx context.Context) error {
 		if err := s.clearStray(ctx); err != nil {
 			return err
 		}
-		if err := s.markDirty(ctx); err != nil {
+		// A full disk must not keep the daemon from starting: it is needed to make room.
+		if err := s.markDirty(ctx); isFull(err) {
+			s.unswept = true
+			s.logger.Warn("disk is full: what a killed daemon may have left of images is removed at a later start", "err", err)
+		} else if err != nil {
 			return err
 		}
 	}
@@ -45,12 +50,19 @@ func (s *Store) recover(ctx context.Context) error {
 	return nil
 }
 
+// isFull tells that a disk took no more.
+func isFull(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }
+
 // markUnclean tells whether the last process ended without Close and leaves
 // the mark for the next.
 func (s *Store) markUnclean() (bool, error) {
 	f, err := os.OpenFile(s.uncleanMark(), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if errors.Is(err, os.ErrExist) {
 		return true, nil
+	}
+	if isFull(err) {
+		s.logger.Warn("disk is full: should this daemon be killed, the next one does not know it of the image store", "err", err)
+		return s.flushes.Restored, nil
 	}
 	if err != nil {
 		return false, fmt.Errorf("mark store as open: %w", err)

@@ -93,6 +93,7 @@ type Store struct {
 	states atomic.Pointer[func(ctx context.Context, ref string) (string, bool, error)] // see UseStates
 
 	recovered  bool // Close may take the unclean mark away
+	unswept    bool // recover has left work for a later start, as the disk was full
 	background sync.WaitGroup
 	trash      sync.Mutex         // one at a time empties the trash
 	stop       context.CancelFunc // ends what runs in the background
@@ -227,7 +228,7 @@ func (s *Store) Close() error {
 	s.stop()
 	s.background.Wait()
 	err := errors.Join(s.flushes.Close(), s.overlay.Close(), s.db.Close())
-	if err == nil && s.recovered {
+	if err == nil && s.recovered && !s.unswept {
 		err = os.Remove(s.uncleanMark())
 	}
 	if err != nil {
