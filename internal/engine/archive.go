@@ -108,7 +108,11 @@ func (e *Engine) ContainerExtract(ctx context.Context, ref, name string, archive
 			return err
 		}
 	}
-	if err := f.as(func() error { return tartree.Unpack(ctx, archive, target) }); err != nil {
+	err = f.as(func() error { return tartree.Unpack(ctx, archive, target) })
+	if errors.Is(err, unix.EROFS) && e.fullDisk() != "" {
+		err = unix.ENOSPC // overlayfs could not make its work directory, and is read-only for that
+	}
+	if err != nil {
 		return unpackError(err, c.id)
 	}
 	e.emit(ctx, c.view(), events.ActionExtractToDir, nil)

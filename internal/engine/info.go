@@ -250,11 +250,33 @@ func (e *Engine) warnings() []string {
 			list = append(list, w.text)
 		}
 	}
+	if text := e.fullDisk(); text != "" {
+		list = append(list, "WARNING: "+text)
+	}
 	list = append(list, e.slowOperations()...)
 	if e.noMapping != nil {
 		list = append(list, "WARNING: Containers have no user namespaces of their own: "+e.noMapping.Error())
 	}
 	return list
+}
+
+// fullDisk tells that the disk below the data root takes no more; empty: it does, or that is not known.
+func (e *Engine) fullDisk() string {
+	const fewBytes, fewInodes = 1 << 20, 16
+	var st unix.Statfs_t
+	if err := unix.Statfs(e.config.DataRoot, &st); err != nil {
+		return ""
+	}
+	what := ""
+	switch {
+	case st.Bavail*uint64(st.Bsize) < fewBytes:
+		what = "is full"
+	case st.Files > 0 && st.Ffree < fewInodes: // 0: that file system has no fixed number of inodes
+		what = "has no inodes left"
+	default:
+		return ""
+	}
+	return "The disk of the data root " + what + ": nothing new can be made, and lines that containers print are dropped (porthole system df -v)"
 }
 
 // Version tells what this build is. The API versions are filled in by the server.

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -121,7 +122,8 @@ func failedBuild(r *request, out jsonStream, err error) error {
 		return err
 	}
 	return out.write(streamError{
-		Detail: &jsonstream.Error{Code: failure.Code, Message: failure.Message}, Error: failure.Message, Hint: problem.Hint(err),
+		Detail: &jsonstream.Error{Code: failure.Code, Message: failure.Message}, Error: failure.Message,
+		Hint: cmp.Or(problem.Hint(err), scarceHint(failure.Message)),
 	})
 }
 

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -243,7 +244,7 @@ func (r *request) fail(out jsonStream, err error) error {
 	}
 	r.log.Debug("error in stream", "err", err)
 	return out.write(streamError{
-		Detail: &jsonstream.Error{Message: err.Error()}, Error: err.Error(), Hint: problem.Hint(err),
+		Detail: &jsonstream.Error{Message: err.Error()}, Error: err.Error(), Hint: cmp.Or(problem.Hint(err), scarceHint(err.Error())),
 	})
 }
 
