@@ -92,6 +92,16 @@ func (w *world) must(args ...string) string {
 	return out
 }
 
+// both runs a command that has to succeed, and returns both outputs.
+func (w *world) both(args ...string) string {
+	w.t.Helper()
+	out, err := w.try(args...)
+	if err != nil {
+		w.t.Fatalf("%q: %v\n%s", args, err, out)
+	}
+	return out
+}
+
 // until repeats a command until its output has a text.
 func (w *world) until(text string, args ...string) string {
 	w.t.Helper()

@@ -1,0 +1,207 @@
+package exhaust
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/portholehq/porthole/test/bed"
+)
+
+// filler is the file that takes what is left of a disk.
+const filler = "filler"
+
+// TestFullDisk fills the disk below the data root.
+func TestFullDisk(t *testing.T) {
+	for _, d := range []struct {
+		name  string
+		mount func(t *testing.T, dir string)
+	}{
+		{"ext4", mountExt4},
+		{"tmpfs", func(t *testing.T, dir string) { mount(t, "-t", "tmpfs", "-o", "size=64m", "tmpfs", dir) }},
+	} {
+		t.Run(d.name, func(t *testing.T) {
+			w := newWorld(t, bed.Options{}, func(dir string) {
+				data := filepath.Join(dir, "data")
+				if err := os.Mkdir(data, 0o711); err != nil {
+					t.Fatal(err)
+				}
+				d.mount(t, data)
+			})
+			w.must("run", "-d", "--name", "bystander", "busybox", "sh", "-c", "i=0; while sleep 0.05; do i=$((i+1)); echo $i; done")
+			before := w.snapshot()
+			fullDisk(t, w)
+			w.cleared(before, "bystander")
+		})
+	}
+}
+
+func mount(t *testing.T, args ...string) {
+	t.Helper()
+	if out, err := exec.CommandContext(t.Context(), "mount", args...).CombinedOutput(); err != nil {
+		t.Fatalf("mount %v: %v\n%s", args, err, out)
+	}
+}
+
+// mountExt4 mounts a new file system of 64 MiB.
+func mountExt4(t *testing.T, dir string) {
+	t.Helper()
+	image := dir + ".ext4"
+	if err := errors.Join(os.WriteFile(image, nil, 0o600), os.Truncate(image, 64<<20)); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.CommandContext(t.Context(), "mkfs.ext4", "-q", "-F", "-m", "0", image).CombinedOutput(); err != nil {
+		t.Fatalf("mkfs.ext4: %v\n%s", err, out)
+	}
+	mount(t, "-o", "loop", image, dir)
+}
+
+// fill takes all that is left of the disk.
+func (w *world) fill() {
+	w.t.Helper()
+	f, err := os.Create(filepath.Join(w.DataRoot(), filler))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer f.Close()
+	for size := 1 << 20; size > 0; {
+		if _, err := f.Write(make([]byte, size)); errors.Is(err, unix.ENOSPC) {
+			size /= 16
+		} else if err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	if err := f.Sync(); err != nil && !errors.Is(err, unix.ENOSPC) {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) empty() {
+	w.t.Helper()
+	if err := os.Remove(filepath.Join(w.DataRoot(), filler)); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// full is what users are told.
+const full = "no space left on device"
+
+func fullDisk(t *testing.T, w *world) {
+	attack(t, w, "all verbs on a full disk", func(w *world) string {
+		w.must("run", "--name", "old", "busybox", "seq", "10")
+		w.must("run", "--name", "removed", "busybox", "true")
+		w.must("run", "-d", "--name", "again", "busybox", "sleep", "1000")
+		context := t.TempDir()
+		if err := os.WriteFile(filepath.Join(context, "Dockerfile"), []byte("FROM busybox\nRUN dd if=/dev/urandom of=/big bs=1M count=1\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		w.fill()
+		refused := [][]string{
+			{"run", "--rm", "busybox", "echo", "ran"},
+			{"load", "-q", "-i", bed.Archive("broken/zombies")},
+			{"build", "-q", context},
+			{"commit", "old", "new"},
+			{"cp", w.Program("porthole-shim"), "old:/big"},
+			{"volume", "create", "v1"},
+			{"network", "create", "n1"},
+		}
+		for _, args := range refused {
+			out, err := w.try(args...)
+			if said(w.t, strings.ToLower(out), full); err == nil {
+				w.t.Errorf("%q succeeds: %s", args, out)
+			}
+			// What comes at the end of a stream has its hint in there, for clients that read it.
+			if !strings.Contains(out, "porthole system df -v") && args[0] != "build" && args[0] != "load" {
+				w.t.Errorf("%q gives no hint: %s", args, out)
+			}
+		}
+		out, err := w.try("exec", "bystander", "dd", "if=/dev/zero", "of=/x", "bs=1M", "count=1")
+		if said(w.t, strings.ToLower(out), full); err == nil {
+			w.t.Error("the container writes on")
+		}
+		// Until something is removed.
+		said(w.t, w.both("info"), "WARNING: The disk of the data root is full")
+		answered := [][]string{
+			{"ps", "-a"},
+			{"logs", "old"},
+			{"inspect", "old"},
+			{"stats", "--no-stream"},
+			{"system", "df"},
+			{"events", "--since", "10s", "--until", "0s"},
+			{"rename", "old", "older"},
+			{"stop", "-t", "0", "again"},
+			{"rm", "removed"},
+			{"image", "prune", "-f"},
+			{"builder", "prune", "-af"},
+			{"volume", "prune", "-f"},
+		}
+		for _, args := range answered {
+			w.must(args...)
+		}
+		w.empty()
+		w.must("start", "again")
+		if out := w.must("run", "--rm", "busybox", "echo", "ran"); out != "ran" {
+			w.t.Errorf("once there is room: %q", out)
+		}
+		if out := w.must("info"); strings.Contains(out, "is full") {
+			w.t.Error("info still says that the disk is full")
+		}
+		return fmt.Sprintf("%d verbs refused, %d went on", len(refused), len(answered))
+	})
+	// It prints on USR1, and ends with 7 on USR2.
+	const printer = `trap "seq 11 50000; touch /t/printed" USR1; trap "echo last; exit 7" USR2; seq 10; touch /t/ready; while :; do sleep 0.02; done`
+	start := func(w *world) {
+		w.must("run", "-d", "--name", "printer", "--tmpfs", "/t", "busybox", "sh", "-c", printer)
+		eventually(w.t, "it is ready", func() bool { _, err := w.try("exec", "printer", "test", "-e", "/t/ready"); return err == nil })
+	}
+	attack(t, w, "a container prints on a full disk", func(w *world) string {
+		start(w)
+		w.fill()
+		w.must("kill", "-s", "USR1", "printer")
+		eventually(w.t, "it has printed", func() bool { _, err := w.try("exec", "printer", "test", "-e", "/t/printed"); return err == nil })
+		w.empty()
+		w.must("kill", "-s", "USR2", "printer")
+		w.until("Exited (7)", "ps", "-a", "--filter", "name=printer")
+		out := w.both("logs", "printer")
+		there, dropped, total := 0, 0, 0
+		for line := range strings.Lines(out + "\n") {
+			// The part of a line that was written before the disk was full is there, and the line is counted as dropped.
+			if torn, rest, ok := strings.Cut(line, "porthole: "); ok {
+				if _, err := fmt.Sscanf(rest, "%d line", &dropped); err != nil {
+					w.t.Errorf("%q after %q: %v", rest, torn, err)
+				}
+				total += dropped
+			} else {
+				there++
+			}
+		}
+		if there+total != 50001 || total == 0 || !strings.HasSuffix(out, "last") {
+			w.t.Errorf("%d lines are there and %d are told to be dropped, want 50001 together; it ends so: %q", there, total, out[max(0, len(out)-100):])
+		}
+		return fmt.Sprintf("it never waited; of 50,001 lines %d are there, and %d told to be dropped", there, total)
+	})
+	attack(t, w, "a container ends on a full disk while no daemon runs", func(w *world) string {
+		start(w)
+		pid := w.pid("printer")
+		w.fill()
+		if err := w.Kill(); err != nil {
+			w.t.Fatal(err)
+		}
+		w.send(pid, unix.SIGUSR2)
+		gone(w.t, pid)
+		if err := w.Start(); err != nil {
+			w.t.Fatal(err)
+		}
+		w.until("Exited (7)", "ps", "-a", "--filter", "name=printer")
+		said(w.t, w.both("info"), "WARNING: The disk of the data root is full")
+		w.must("logs", "printer")
+		w.empty()
+		return "the next daemon starts on the full disk, and knows the exit code"
+	})
+}
