@@ -8,7 +8,8 @@
 #   conform  test/conform: the OCI's validation programs, against porthole-oci
 #   hostile  test/hostile: attacks on the engine
 #   crash  test/crash: kills the daemon 200 times under a load, or PORTHOLE_TEST_CRASH times, and at each point of a
-#          durable write; e2e does a few of both; test/exhaust: kills shims, too
+#          durable write; e2e does a few of both; test/exhaust: kills shims,
+#          fills the disk, takes the descriptors
 #   uml    test/uml: the core of it on another kernel, with cgroup v2
 #   load   test/load: many containers, clients and works at once
 #
