@@ -491,9 +491,23 @@ func (s *Store) RootFS(ctx context.Context, containerID string) (Layers, error) 
 // RemoveRootFS gives up the writable layer of a container, which nothing may
 // have mounted any more. Its files go in the background. It is no error when
 // there is none, nor when nobody can tell what it was on: then no snapshot is
-// let go with it, as Open counted none.
+// let go with it, as Open counted none. What cannot be removed is tried again
+// with the next one.
 func (s *Store) RemoveRootFS(ctx context.Context, containerID string) error {
 	ctx = s.in(ctx)
+	s.mu.Lock()
+	staying := s.staying
+	s.staying = nil
+	s.mu.Unlock()
+	for _, id := range staying {
+		if err := s.removeRootFS(ctx, id); err != nil {
+			s.logger.WarnContext(ctx, "writable layer still stays", "container", id, "err", err)
+		}
+	}
+	return s.removeRootFS(ctx, containerID)
+}
+
+func (s *Store) removeRootFS(ctx context.Context, containerID string) error {
 	key, err := s.base(containerID)
 	if errdefs.IsInvalidArgument(err) {
 		return err
@@ -512,6 +526,11 @@ func (s *Store) RemoveRootFS(ctx context.Context, containerID string) error {
 		return nil
 	}
 	if err != nil {
+		s.mu.Lock()
+		if !slices.Contains(s.staying, containerID) {
+			s.staying = append(s.staying, containerID)
+		}
+		s.mu.Unlock()
 		return fmt.Errorf("remove root filesystem of container %s: %w", containerID, err)
 	}
 	failpoint.Pass("image.trashed")

@@ -18,6 +18,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 
+	"github.com/portholehq/porthole/internal/failpoint"
 	"github.com/portholehq/porthole/internal/ledger"
 )
 
@@ -394,6 +395,28 @@ func BenchmarkRootFS(b *testing.B) {
 			}
 		}
 	})
+}
+
+// TestStayingRootFS: a writable layer that the disk does not let go of is removed with the next one.
+func TestStayingRootFS(t *testing.T) {
+	s := open(t)
+	load(t, s, ociArchive(t, "img", small(t, "x")))
+	for _, id := range []string{"c1", "c2", "c3"} {
+		createRootFS(t, s, id, "img")
+	}
+	restore := failpoint.Fail("image.trash", unix.EIO)
+	for _, id := range []string{"c1", "c1", "c2"} {
+		if err := s.RemoveRootFS(t.Context(), id); !errors.Is(err, unix.EIO) {
+			t.Errorf("the removal of %s says %v, want %v", id, err, unix.EIO)
+		}
+	}
+	restore()
+	if err := s.RemoveRootFS(t.Context(), "c3"); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := s.RootFSList(t.Context()); err != nil || len(left) != 0 {
+		t.Errorf("left: %v, %v", left, err)
+	}
 }
 
 // A writable layer that nobody understands can be removed all the same.

@@ -112,6 +112,8 @@ type Store struct {
 	// these snapshots have lost their image and live by the holding lease.
 	rootfs map[string]int
 	held   map[string]bool
+	// staying are the containers whose writable layers could not be removed.
+	staying []string
 	// broken are the leases of pulls that were killed, by id, with what they
 	// pulled.
 	broken map[string]string
