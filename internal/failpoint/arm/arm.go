@@ -13,7 +13,9 @@
 package arm
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -107,14 +109,37 @@ func (p plan) at(point string) error {
 // appended is the end of the own byte, however many write at once.
 func (p plan) count(point string) (int64, error) {
 	path := filepath.Join(p.dir, point)
-	fd, err := syscall.Open(path, syscall.O_WRONLY|syscall.O_APPEND|syscall.O_CREAT|syscall.O_CLOEXEC, 0o666)
+	fd, err := syscall.Open(path, syscall.O_WRONLY|syscall.O_APPEND|syscall.O_CLOEXEC, 0)
+	if errors.Is(err, syscall.ENOENT) {
+		if err := p.make(path); err != nil {
+			return 0, err
+		}
+		fd, err = syscall.Open(path, syscall.O_WRONLY|syscall.O_APPEND|syscall.O_CLOEXEC, 0)
+	}
 	if err != nil {
 		return 0, &os.PathError{Op: "open", Path: path, Err: err}
 	}
 	defer syscall.Close(fd)
-	_ = syscall.Fchmod(fd, 0o666) // whatever the umask; only who made it may
 	if _, err := syscall.Write(fd, []byte{'.'}); err != nil {
 		return 0, &os.PathError{Op: "write", Path: path, Err: err}
 	}
 	return syscall.Seek(fd, 0, 1)
+}
+
+// make makes a file that everybody may write to, whatever the umask. Who finds it
+// may: it is made aside, and whoever is first gives it its name.
+func (p plan) make(path string) error {
+	f, err := os.CreateTemp(p.dir, ".new-*")
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	err = f.Chmod(0o666)
+	if err == nil {
+		err = os.Link(f.Name(), path)
+	}
+	if errors.Is(err, fs.ErrExist) {
+		err = nil
+	}
+	return errors.Join(err, os.Remove(f.Name()))
 }
