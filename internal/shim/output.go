@@ -81,7 +81,8 @@ type source struct {
 	stream crilog.Stream
 	file   *os.File
 	pace   pace
-	end    time.Time // drain no longer than that
+	end    time.Time // drain no longer than that, but for what is in the pipe
+	late   int       // bytes that were read after end; only its pump touches it
 }
 
 // pace tells whether a stream is written faster than it should be read: a reader
@@ -249,7 +250,13 @@ func (o *output) pump(src *source) {
 			now := time.Now()
 			o.deliver(src, n, now)
 			draining := o.draining
+			late := draining && now.After(src.end)
 			o.mu.Unlock()
+			if late {
+				if src.late += n; src.late >= pipeSize {
+					return // somebody goes on writing
+				}
+			}
 			if src.pace.hot(n, now) && !draining {
 				sys.Nap(napTime)
 			}
@@ -269,7 +276,8 @@ func (o *output) pump(src *source) {
 
 // lockedReader returns a function that waits for output and reads it into buf.
 // If it got some, mu is held: what was read first is passed on first. At the
-// end of a pipe both results are zero. It allocates nothing, so that a
+// end of a pipe both results are zero, and when the time is over and there is
+// nothing the error is os.ErrDeadlineExceeded. It allocates nothing, so that a
 // container that writes all day causes no garbage.
 func (o *output) lockedReader(rc syscall.RawConn) func() (int, error) {
 	var n int
@@ -285,10 +293,21 @@ func (o *output) lockedReader(rc syscall.RawConn) func() (int, error) {
 		}
 		return !errors.Is(rerr, unix.EAGAIN)
 	}
+	once := func(fd uintptr) { attempt(fd) }
 	return func() (int, error) {
 		n, rerr = 0, nil
-		if err := rc.Read(attempt); err != nil {
-			return n, err
+		err := rc.Read(attempt)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			// Read does not look at the file once its time is over. The time may have
+			// passed while this process had no processor, or the log's disk was slow,
+			// with output in the pipe.
+			n, rerr = 0, nil
+			if err = rc.Control(once); errors.Is(rerr, unix.EAGAIN) {
+				return 0, os.ErrDeadlineExceeded
+			}
+		}
+		if err != nil {
+			return 0, err
 		}
 		return n, rerr
 	}

@@ -1,8 +1,13 @@
 package shim
 
 import (
+	"os"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/portholehq/porthole/internal/crilog"
+	"github.com/portholehq/porthole/internal/shim/wire"
 )
 
 func TestPace(t *testing.T) {
@@ -32,4 +37,69 @@ func TestPace(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What is in a pipe whose time is over is not lost: the time may have passed
+// while the shim had no processor.
+func TestPumpReadsWhatIsThere(t *testing.T) {
+	dir, err := os.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	log, err := crilog.OpenWriter(dir, crilog.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := newOutput(log, wire.StartSpec{}, func(err error) { t.Error(err) })
+	r, w, err := pipe("stdout")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close() // somebody outside has it open
+	if err := nonblocking(&r); err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	text := strings.Repeat("as long as a line is\n", 3*chunkSize/21)
+	if _, err := w.WriteString(text); err != nil {
+		t.Fatal(err)
+	}
+	o.draining = true
+	past := time.Now().Add(-time.Second)
+	if err := r.SetReadDeadline(past); err != nil {
+		t.Fatal(err)
+	}
+	o.pump(&source{stream: crilog.Stdout, file: r, end: past})
+	o.closeLog()
+	var got strings.Builder
+	err = crilog.Read(t.Context(), dir.Name(), crilog.ReadOptions{Stdout: true, Tail: -1}, nil, func(e crilog.Entry) error {
+		got.Write(e.Line)
+		return nil
+	})
+	if err != nil || got.String() != text {
+		t.Errorf("log has %d bytes, want %d; %v", got.Len(), len(text), err)
+	}
+}
+
+// But nobody outside keeps a container from ending, by writing on and on.
+func TestPumpEnds(t *testing.T) {
+	dir, err := os.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	log, err := crilog.OpenWriter(dir, crilog.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := newOutput(log, wire.StartSpec{}, func(err error) { t.Error(err) })
+	zero, err := os.Open("/dev/zero") // has always more
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer zero.Close()
+	o.draining = true
+	o.pump(&source{stream: crilog.Stdout, file: zero, end: time.Now().Add(-time.Second)})
+	o.closeLog()
 }
