@@ -56,7 +56,7 @@ func (m *maker) text() string {
 	case 1:
 		return strings.Repeat(pick(m, "a", "/", "ä", "../", "[", "\x00", "{\"a\":"), 1<<m.IntN(14))
 	case 2:
-		return pick(m, "\x00", "\xff\xfe", "a\nb", "../../etc", "%s%n", "‮", "😀", " ", "-", "--", "=", ":", "/", ".", "..", "a=b", "~", "$HOME", "\\", "\"", "null", "NaN")
+		return pick(m, "\x00", "\xff\xfe", "a\nb", "../../etc", "%s%n", "\u202e", "😀", " ", "-", "--", "=", ":", "/", ".", "..", "a=b", "~", "$HOME", "\\", "\"", "null", "NaN")
 	case 3:
 		return fmt.Sprint(m.number())
 	case 4:
