@@ -196,7 +196,7 @@ func (w *world) killStages() string {
 			switch {
 			case err == nil && out == "fine":
 			// Between the look at it and the kill a stage may have become the program, which is then ended by the signal.
-			case err != nil && (strings.Contains(out, "killed") || err.Error() == "exit status 137"):
+			case err != nil && (strings.Contains(out, "killed") || strings.Contains(out, "no such process") || err.Error() == "exit status 137"):
 				failed++
 			default:
 				w.t.Errorf("%v: %v, %s", args, err, out)
