@@ -57,7 +57,7 @@ func (p *peer) versions(ctx context.Context) (string, error) {
 // version is the word of a program's own words that is its version: the first
 // that begins with a digit, or with a v before it.
 func version(line string) string {
-	for _, word := range strings.Fields(line) {
+	for word := range strings.FieldsSeq(line) {
 		word = strings.TrimRight(strings.TrimPrefix(word, "v"), ",")
 		if word != "" && word[0] >= '0' && word[0] <= '9' {
 			return word
