@@ -34,20 +34,19 @@ const (
 	Over = "over"
 )
 
-// FromEnvironment sets the points that the environment asks for. A program that is
-// asked for what does not exist ends, with its reason: a test would otherwise prove
-// nothing.
-func FromEnvironment() {
+// FromEnvironment sets the points that the environment asks for. A program that
+// gets an error should end: a test would otherwise prove nothing.
+func FromEnvironment() error {
 	dir, text := os.Getenv(DirVariable), os.Getenv(Variable)
 	if dir == "" && text == "" {
-		return
+		return nil
 	}
 	p, err := parse(dir, text)
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "%s: %v\n", Variable, err)
-		os.Exit(125)
+		return fmt.Errorf("set fail point by %s: %w", Variable, err)
 	}
 	failpoint.SetIn([]string{DirVariable + "=" + dir, Variable + "=" + text}, p.at)
+	return nil
 }
 
 // plan is what is to happen.

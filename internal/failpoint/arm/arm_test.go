@@ -76,7 +76,9 @@ func TestErrors(t *testing.T) {
 // TestDeath has this binary run itself.
 func TestDeath(t *testing.T) {
 	if os.Getenv(Variable) != "" {
-		FromEnvironment()
+		if err := FromEnvironment(); err != nil {
+			t.Fatal(err)
+		}
 		for range 5 {
 			os.Stdout.WriteString("hit\n")
 			failpoint.Pass("a.b")
