@@ -81,7 +81,11 @@ func (c *Config) passers(l net.Listener) (mode fs.FileMode, gid int, err error) 
 	if err != nil {
 		return 0, 0, err
 	}
-	if rel, err := filepath.Rel(root, path); err != nil || !filepath.IsLocal(rel) {
+	rel, err := filepath.Rel(root, path)
+	if err != nil {
+		return 0, 0, err
+	}
+	if !filepath.IsLocal(rel) {
 		return 0o700, 0, nil
 	}
 	info, err := os.Stat(path)

@@ -138,7 +138,7 @@ func TestCloseExecRoot(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			dir, err := os.MkdirTemp("", "exec") // the names of sockets are short
+			dir, err := os.MkdirTemp("", "exec") //nolint:usetesting // the names of sockets are short
 			if err != nil {
 				t.Fatal(err)
 			}
