@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -202,5 +203,66 @@ func fullDisk(t *testing.T, w *world) {
 		w.must("logs", "printer")
 		w.empty()
 		return "the next daemon starts on the full disk, and knows the exit code"
+	})
+}
+
+// TestInodes takes all files that the file system of the data root can have.
+func TestInodes(t *testing.T) {
+	w := newWorld(t, bed.Options{}, func(dir string) {
+		data := filepath.Join(dir, "data")
+		if err := os.Mkdir(data, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		mount(t, "-t", "tmpfs", "-o", "size=64m,nr_inodes=4k", "tmpfs", data)
+	})
+	w.must("run", "-d", "--name", "bystander", "busybox", "sh", "-c", "i=0; while sleep 0.05; do i=$((i+1)); echo $i; done")
+	attack(t, w, "no file can be made any more", func(w *world) string {
+		w.must("run", "--name", "old", "busybox", "seq", "10")
+		w.must("run", "--name", "removed", "busybox", "true")
+		w.must("run", "-d", "--name", "again", "busybox", "sleep", "1000")
+		dir := filepath.Join(w.DataRoot(), filler)
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		made := 0
+		take := func() {
+			w.t.Helper()
+			for ; ; made++ {
+				f, err := os.Create(filepath.Join(dir, strconv.Itoa(made)))
+				if errors.Is(err, unix.ENOSPC) {
+					return
+				}
+				if err = errors.Join(err, f.Close()); err != nil {
+					w.t.Fatal(err)
+				}
+			}
+		}
+		take()
+		refused := [][]string{
+			{"run", "--rm", "busybox", "echo", "ran"},
+			{"load", "-q", "-i", bed.Archive("broken/zombies")},
+			{"commit", "old", "new"},
+			{"volume", "create", "more"},
+		}
+		for _, args := range refused {
+			take()
+			out, err := w.try(args...)
+			if said(w.t, strings.ToLower(out), full); err == nil {
+				w.t.Errorf("%q succeeds: %s", args, out)
+			}
+		}
+		take()
+		said(w.t, w.both("info"), "WARNING: The disk of the data root has no inodes left")
+		for _, args := range [][]string{{"ps", "-a"}, {"logs", "old"}, {"inspect", "old"}, {"stop", "-t", "0", "again"}, {"rm", "removed"}, {"image", "prune", "-f"}} {
+			w.must(args...)
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			w.t.Fatal(err)
+		}
+		w.must("start", "again")
+		if out := w.must("run", "--rm", "busybox", "echo", "ran"); out != "ran" {
+			w.t.Errorf("once there are files: %q", out)
+		}
+		return fmt.Sprintf("%d files took them all; %d verbs refused", made, len(refused))
 	})
 }
