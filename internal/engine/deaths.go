@@ -185,6 +185,13 @@ func (d *deathLog) after(container string, f func()) {
 	f()
 }
 
+// waiting tells whether there are such records.
+func (d *deathLog) waiting(container string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.ContainsFunc(d.pending, func(p *pendingDeath) bool { return p.rec.Container == container })
+}
+
 // rush has all be written now, for somebody who waits for it.
 func (d *deathLog) rush() {
 	select {

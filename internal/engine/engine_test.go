@@ -83,14 +83,14 @@ func (w *world) empty() {
 	if list := w.deps.Volumes.List(); len(list) != 0 {
 		w.t.Errorf("volumes are left: %v", list)
 	}
-	entries, err := os.ReadDir(filepath.Join(w.dir, "containers"))
-	if err != nil || len(entries) != 0 {
-		w.t.Errorf("directories are left: %v %v", entries, err)
-	}
 	if err := w.deps.State.Flush(context.Background()); err != nil {
 		w.t.Error(err)
 	}
 	// What is removed by itself goes once its death is written.
+	eventually(w.t, "removal of directories", func() bool {
+		entries, err := os.ReadDir(filepath.Join(w.dir, "containers"))
+		return err == nil && len(entries) == 0
+	})
 	eventually(w.t, "removal of records", func() bool {
 		recs, _, err := w.deps.State.Containers()
 		return err == nil && len(recs) == 0

@@ -198,7 +198,10 @@ func (e *Engine) destroy(ctx context.Context, c *ctr, o RemoveOptions) error {
 	} else if err = e.deps.Images.RemoveRootFS(ctx, c.id); errdefs.IsNotFound(err) {
 		err = nil
 	}
-	if err == nil {
+	// What the next daemon would make up from for a death that is not written yet goes last: the exit code that the
+	// shim has written beside the container's files, and the container's record, which on disk may be of before the start.
+	late := e.deaths.waiting(c.id)
+	if err == nil && !late {
 		err = e.trash(c.id)
 	}
 	if err != nil {
@@ -212,10 +215,15 @@ func (e *Engine) destroy(ctx context.Context, c *ctr, o RemoveOptions) error {
 	c.mu.Lock()
 	c.deleted = true
 	c.mu.Unlock()
-	// The next daemon makes up for a death that is not written by the container's record, so that goes last.
 	e.deaths.after(c.id, func() {
+		defer close(c.erased)
+		if late {
+			if err := e.trash(c.id); err != nil {
+				e.log.Error("the files of a removed container stay, the next start of the daemon removes them", "container", c.id, "err", err)
+				return
+			}
+		}
 		e.saved(c, e.deps.State.DeleteLater(c.id))
-		close(c.erased)
 	})
 	e.execs.forget(c.id)
 	e.registry.remove(c)
