@@ -107,8 +107,12 @@ unit() {
 clients='^TestScript$/^(porthole|docker|real)$'
 clients() { script run "$clients"; }
 
-# script FLAG PATTERN: tests of test/script that the flag and its pattern leave
-script() { (cd test/script && "$scratch/script.test" -test.timeout=40m "-test.$1=$2"); }
+# script FLAG PATTERN: tests of test/script that the flag and its pattern leave.
+# Scripts end what they have begun by SIGINT, which is ignored below a shell
+# that was itself begun with &; go test would see to that.
+script() {
+    (cd test/script && env --default-signal=INT,QUIT "$scratch/script.test" -test.timeout=40m "-test.$1=$2")
+}
 
 e2e() {
     test/images/make-images.sh -u "$images"
