@@ -65,6 +65,8 @@ func TestShims(t *testing.T) {
 		w.must("run", "-d", "--name", "again", "--restart", "always", "busybox", "sleep", "2000")
 		w.until("\n1000", "logs", "one")
 		pid, one, again := w.pid("one"), w.shim("one"), w.shim("again")
+		// A start is not waited for to be on disk, a creation is, with all that came before.
+		w.must("create", "--name", "later", "busybox")
 		if err := w.Kill(); err != nil {
 			w.t.Fatal(err)
 		}

@@ -200,6 +200,11 @@ func field(t *testing.T, text, name string) int64 {
 	return 0
 }
 
+// flat is whether wantFlat would not fail.
+func flat(before, after state, mere int64) bool {
+	return after.heap <= before.heap+mere && after.fds <= before.fds+slack && after.goroutines <= before.goroutines+slack
+}
+
 // wantFlat fails when the daemon holds more after some work than before the
 // last part of it. Mere is how much heap it may gain by itself.
 func wantFlat(t *testing.T, before, after state, mere int64) {

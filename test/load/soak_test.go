@@ -34,7 +34,7 @@ func TestSoak(t *testing.T) {
 	}
 	// What is made once, by the first work of each kind, is no leak.
 	s.client(0, len(s.kinds))
-	before := s.emptied()
+	before := s.emptied(min(ebbing, s.length/20), func(state) bool { return false })
 	s.began = time.Now()
 	s.until = s.began.Add(s.length)
 	var clients sync.WaitGroup
@@ -43,25 +43,31 @@ func TestSoak(t *testing.T) {
 	}
 	s.watch()
 	clients.Wait()
-	after := s.emptied()
+	after := s.emptied(ebbing, func(now state) bool { return flat(before, now, gain) })
 	rm(t, "keeper")
 	s.judge(before, after)
 	s.report(before, after)
 }
 
+// gain is how much heap the daemon may hold more when all is removed: it remembers
+// the last thousand deaths.
+const gain = 4 << 20
+
+// ebbing is how long things take at most to come to an end: BuildKit keeps a
+// build's progress for ten seconds, for those who ask late.
+const ebbing = 20 * time.Second
+
 // emptied is what the daemon holds when nothing is left of the works but their
-// records.
-func (s *soak) emptied() state {
+// records: the least of it, of some seconds, in which things come to an end.
+func (s *soak) emptied(most time.Duration, enough func(state) bool) state {
 	porthole(s.T, "builder", "prune", "-af")
 	porthole(s.T, "volume", "prune", "-af")
-	last := measure(s.T)
-	// BuildKit keeps a build's progress for ten seconds after its end, for those who ask late.
-	for end := time.Now().Add(min(20*time.Second, s.length/20)); time.Now().Before(end); time.Sleep(time.Second) {
-		if now := measure(s.T); now.heap < last.heap {
-			last = now
-		}
+	least := measure(s.T)
+	for end := time.Now().Add(most); !enough(least) && time.Now().Before(end); time.Sleep(time.Second) {
+		now := measure(s.T)
+		least = state{min(least.heap, now.heap), min(least.rss, now.rss), min(least.fds, now.fds), min(least.goroutines, now.goroutines)}
 	}
-	return last
+	return least
 }
 
 // duration is the one that an environment variable gives, or else normal.
@@ -161,8 +167,7 @@ func (s *soak) sum() (n int64) {
 func (s *soak) judge(before, after state) {
 	figure(s.T, "soak: after one work of each kind, all removed: %v", before)
 	figure(s.T, "soak: after %d works, all removed: %v", s.sum(), after)
-	// The daemon remembers the last thousand deaths.
-	wantFlat(s.T, before, after, 4<<20)
+	wantFlat(s.T, before, after, gain)
 	if len(s.seen) < 6 {
 		return
 	}
