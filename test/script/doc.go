@@ -17,7 +17,9 @@
 //	porthole ARGS..., docker ARGS...
 //	compose ARGS...          docker compose, see test/compose
 //	status CODE COMMAND...   the command must end with that code
-//	until PATTERN COMMAND... repeats the command until its output matches
+//	until [-ok] PATTERN COMMAND...
+//	                         repeats the command until its output matches;
+//	                         -ok: and it succeeds
 //	capture VAR COMMAND...   puts the command's output into a variable
 //	image NAME...            makes sure that the daemon has these test images
 //	daemon kill|stop|start|hup

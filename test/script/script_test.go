@@ -342,8 +342,12 @@ func cmdStatus(ts *testscript.TestScript, neg bool, args []string) {
 
 // cmdUntil waits for output that nothing announces.
 func cmdUntil(ts *testscript.TestScript, neg bool, args []string) {
+	succeeds := len(args) > 0 && args[0] == "-ok"
+	if succeeds {
+		args = args[1:]
+	}
 	if neg || len(args) < 2 {
-		ts.Fatalf("usage: until PATTERN COMMAND...")
+		ts.Fatalf("usage: until [-ok] PATTERN COMMAND...")
 	}
 	pattern := args[0]
 	re, err := regexp.Compile("(?m)" + pattern)
@@ -351,13 +355,13 @@ func cmdUntil(ts *testscript.TestScript, neg bool, args []string) {
 	args = resolve(ts, args[1:])
 	deadline := time.Now().Add(30 * time.Second)
 	for {
-		_ = ts.Exec(args[0], args[1:]...) // it may well fail at first
+		err := ts.Exec(args[0], args[1:]...) // it may well fail at first
 		out := ts.ReadFile("stdout") + ts.ReadFile("stderr")
-		if re.MatchString(out) {
+		if re.MatchString(out) && (err == nil || !succeeds) {
 			return
 		}
 		if time.Now().After(deadline) {
-			ts.Fatalf("never matched %q; at last it printed:\n%s", pattern, out)
+			ts.Fatalf("never matched %q; at last it ended with %v and printed:\n%s", pattern, err, out)
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
