@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -48,12 +49,16 @@ func ParseJournal(i *Info, socket string) (*Journal, error) {
 		j.fields = appendField(j.fields, name, []byte(value))
 	}
 	for name, value := range extra {
-		if _, ours := fields[name]; !ours && name != "" {
+		// A label of an image must not speak for the container, or for what it says.
+		if _, ours := fields[name]; !ours && name != "" && !slices.Contains(ofEntry, name) {
 			j.fields = appendField(j.fields, name, []byte(value))
 		}
 	}
 	return j, nil
 }
+
+// ofEntry are the fields that are not the same for all entries.
+var ofEntry = []string{"PRIORITY", "SYSLOG_TIMESTAMP", "CONTAINER_PARTIAL_MESSAGE", "MESSAGE"}
 
 // fieldName makes a name that the journal takes: capital letters, digits and
 // underscores, of which none stands first (journald-util.c, journal_field_valid).
@@ -120,18 +125,23 @@ func (k *journalSink) Close() error {
 	return k.err
 }
 
-func (k *journalSink) Send(m Message) error {
+// appendEntry writes one entry.
+func (j *Journal) appendEntry(b []byte, m Message) []byte {
 	severity := severityInfo
 	if m.Stderr {
 		severity = severityErr
 	}
-	b := append(k.buf[:0], k.j.fields...)
+	b = append(b, j.fields...)
 	b = appendField(b, "PRIORITY", strconv.AppendInt(nil, int64(severity), 10))
 	b = appendField(b, "SYSLOG_TIMESTAMP", m.Time.UTC().AppendFormat(nil, time.RFC3339Nano))
 	if m.Partial {
 		b = appendField(b, "CONTAINER_PARTIAL_MESSAGE", []byte("true"))
 	}
-	b = appendField(b, "MESSAGE", m.Line)
+	return appendField(b, "MESSAGE", m.Line)
+}
+
+func (k *journalSink) Send(m Message) error {
+	b := k.j.appendEntry(k.buf[:0], m)
 	k.buf = b
 	if err := k.conn.SetWriteDeadline(time.Now().Add(sendTimeout)); err != nil {
 		return err

@@ -197,5 +197,9 @@ func loadCursor(name string) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	return strconv.ParseUint(string(bytes.TrimSpace(b)), 10, 64)
+	number, err := strconv.ParseUint(string(bytes.TrimSpace(b)), 10, 64)
+	if err != nil {
+		return 0, err // of one that is too large there would be the largest
+	}
+	return number, nil
 }

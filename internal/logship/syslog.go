@@ -75,11 +75,16 @@ func ParseSyslog(i *Info) (*Syslog, error) {
 	if s.tag, err = i.Tag("{{.ID}}"); err != nil {
 		return nil, err
 	}
+	s.tag = endless.Replace(s.tag)
 	if s.hostname, err = os.Hostname(); err != nil {
 		return nil, err
 	}
 	return s, nil
 }
+
+// endless takes from a text, which may be a label of an image, what ends a message:
+// a NUL does for many receivers, and a newline for all by stream.
+var endless = strings.NewReplacer("\x00", "#000", "\n", "#012")
 
 func parseAddress(text string) (network, address string, err error) {
 	if text == "" {
@@ -228,7 +233,7 @@ func (s *Syslog) appendMessage(b []byte, m Message, part []byte) []byte {
 		severity = severityErr
 	}
 	priority, t, pid := s.facility<<3|severity, m.Time.Local(), os.Getpid()
-	// A NUL ends the message for many receivers, and a newline for all by stream.
+	// See endless; a line has no newline.
 	part = bytes.ReplaceAll(part, []byte{0}, []byte("#000"))
 	var text []byte
 	switch s.format {

@@ -16,6 +16,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -421,25 +422,111 @@ type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
 
-// No archive makes files outside of the root.
+// No archive makes or changes files outside of the root, by whichever links, its own
+// or those that are there.
+// modified is when a file in an archive was, of files and directories by their
+// names: nil if it has links, which make other names of them.
+func modified(data []byte) map[string]time.Time {
+	list := map[string]time.Time{}
+	for r := tar.NewReader(bytes.NewReader(data)); ; {
+		h, err := r.Next()
+		if err != nil {
+			return list
+		}
+		rel, _ := clean(h.Name)
+		switch h.Typeflag {
+		case tar.TypeReg, tar.TypeDir:
+			list[rel] = h.ModTime
+		case tar.TypeSymlink, tar.TypeLink:
+			return nil
+		case tar.TypeXGlobalHeader:
+		default:
+			delete(list, rel)
+		}
+	}
+}
+
+// FuzzUnpack holds that nothing outside of the root is touched, that files and
+// directories have the time of the last entry for them, and that what cannot be
+// unpacked is the archive's fault.
 func FuzzUnpack(f *testing.F) {
-	f.Add(archive(f, "a", "../x", "l->/", "l/x", "h=>../../x"))
-	f.Add([]byte{})
-	f.Fuzz(func(t *testing.T, data []byte) {
+	odd := func(headers ...tar.Header) []byte {
+		var b bytes.Buffer
+		w := tar.NewWriter(&b)
+		for i := range headers {
+			must(f, w.WriteHeader(&headers[i]))
+		}
+		must(f, w.Close())
+		return b.Bytes()
+	}
+	f.Add(archive(f, "a", "../x", "l->/", "l/x", "h=>../../x"), uint8(0))
+	f.Add(archive(f, "out", "up/x", "h=>up/outside", "in/", "in->..", "in/outside", "dir/file"), uint8(1))
+	f.Add(archive(f, "dir->up", "dir/outside", "up=>out", ".wh.dir", "./../a/./b"), uint8(2))
+	f.Add(odd(
+		tar.Header{Name: "x", Typeflag: tar.TypeReg, PAXRecords: map[string]string{"SCHILY.xattr.user.a": "b", "SCHILY.xattr.security.capability": "\x01\x00\x00\x02"}, Format: tar.FormatPAX},
+		tar.Header{Name: "dev", Typeflag: tar.TypeChar, Devmajor: 1, Devminor: 3}, tar.Header{Name: "pipe", Typeflag: tar.TypeFifo, Mode: 0o7777},
+		tar.Header{Name: strings.Repeat("long/", 60), Typeflag: tar.TypeDir, Mode: 0o755, ModTime: time.Unix(1, 5), Format: tar.FormatPAX},
+	), uint8(0))
+	f.Add(odd(tar.Header{Name: "out", Typeflag: tar.TypeDir, Mode: 0o700, Uid: 7}, tar.Header{Name: "up/outside", Typeflag: tar.TypeSymlink, Linkname: "x"}), uint8(4))
+	f.Add(odd(
+		tar.Header{Name: "d", Typeflag: tar.TypeDir, Mode: 0o755, ModTime: time.Unix(1, 0)}, tar.Header{Name: "d/d", Typeflag: tar.TypeDir, Mode: 0o700},
+		tar.Header{Name: "d", Typeflag: tar.TypeDir, Mode: 0o755, ModTime: time.Unix(2, 0)},
+		tar.Header{Name: "f", Typeflag: tar.TypeReg, ModTime: time.Unix(1<<34, 5), Format: tar.FormatPAX},
+	), uint8(0))
+	f.Add(archive(f, "h=>"), uint8(0))
+	f.Add(archive(f, "dir/", "h=>dir"), uint8(0))
+	f.Add(archive(f, strings.Repeat("long", 70)), uint8(0))
+	f.Add(archive(f, "a->b", "b->a", "a/x"), uint8(0))
+	f.Add(archive(f, "a->"), uint8(0))
+	f.Add([]byte{}, uint8(0))
+	f.Fuzz(func(t *testing.T, data []byte, flags uint8) {
 		if len(data) > 1<<16 || syscall.Geteuid() != 0 {
 			return
 		}
+		data = testenv.TarSums(data)
 		host := t.TempDir()
-		root := filepath.Join(host, "root")
+		root, outside := filepath.Join(host, "root"), filepath.Join(host, "outside")
 		must(t, os.Mkdir(root, 0o755))
+		must(t, os.Mkdir(filepath.Join(root, "dir"), 0o755))
+		must(t, os.WriteFile(outside, []byte("as it was"), 0o640))
+		must(t, os.Symlink("../outside", filepath.Join(root, "out")))
+		must(t, os.Symlink("..", filepath.Join(root, "up")))
+		before, err := os.Stat(outside)
+		must(t, err)
 		dir, err := os.Open(root)
 		must(t, err)
 		defer dir.Close()
-		_ = Unpack(t.Context(), bytes.NewReader(data), Target{Root: dir, Dir: "/"})
+		target := Target{Root: dir, Dir: "/", KeepKinds: flags&1 != 0, NoDevices: flags&2 != 0}
+		if flags&4 != 0 {
+			target.Owner = &Owner{UID: 5, GID: 6}
+		}
+		failed := Unpack(t.Context(), bytes.NewReader(data), target)
 		entries, err := os.ReadDir(host)
 		must(t, err)
-		if len(entries) != 1 {
+		if len(entries) != 2 {
 			t.Errorf("outside of the root: %v", entries)
+		}
+		after, err := os.Lstat(outside)
+		must(t, err)
+		is, was := after.Sys().(*syscall.Stat_t), before.Sys().(*syscall.Stat_t)
+		if is.Ino != was.Ino || is.Ctim != was.Ctim || is.Nlink != 1 || is.Size != was.Size {
+			t.Errorf("the file outside was %+v, is %+v", was, is)
+		}
+		if failed != nil {
+			if !Blames(failed) {
+				t.Errorf("it is not told to be the archive's fault: %v", failed)
+			}
+			return
+		}
+		for name, at := range modified(data) {
+			info, err := os.Lstat(filepath.Join(root, name))
+			if err != nil || name == "." || at.Unix() < 0 {
+				continue
+			}
+			const latest = 1<<31 - 1 // that all file systems have
+			if is := info.ModTime().Unix(); is != at.Unix() && (is > at.Unix() || is < latest) {
+				t.Errorf("%s is of %v, its last entry of %v", name, info.ModTime(), at)
+			}
 		}
 	})
 }

@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -50,6 +51,15 @@ var (
 	// ErrArchive is for what is no archive, or a broken one.
 	ErrArchive = errors.New("invalid archive")
 )
+
+// Blames tells that an error of [Unpack] is the archive's fault, or that of what is
+// there already, and not one of ours: as a link to nothing, a name that is too long, or a
+// file where a directory would have to be.
+func Blames(err error) bool {
+	return slices.ContainsFunc([]error{
+		ErrOutside, ErrKind, ErrArchive, unix.ENOENT, unix.ENOTDIR, unix.ENAMETOOLONG, unix.ELOOP, unix.EXDEV, unix.EMLINK,
+	}, func(theirs error) bool { return errors.Is(err, theirs) })
+}
 
 // Unpack makes files of an archive, which may be packed with gzip, bzip2, zstd,
 // or, if the machine has the program, xz. What is there already is replaced, but directories are merged. Neither
@@ -308,6 +318,9 @@ func (u *unpacker) create(dir *os.File, base string, head *tar.Header, data io.R
 	default:
 		return fmt.Errorf("%w: unhandled tar header type %d", ErrArchive, head.Typeflag)
 	}
+	if errors.Is(err, unix.EPERM) && head.Typeflag == tar.TypeChar && head.Devmajor == 0 && head.Devminor == 0 {
+		return fmt.Errorf("%w: it is what overlayfs marks with that a file is gone: %w", ErrArchive, err)
+	}
 	if err != nil {
 		return err
 	}
@@ -342,7 +355,13 @@ func (u *unpacker) link(dir *os.File, base, target string) error {
 		return fmt.Errorf("hard link to %q: %w", target, err)
 	}
 	defer from.Close()
-	if err := unix.Linkat(int(from.Fd()), path.Base(rel), int(dir.Fd()), base, 0); err != nil {
+	err = unix.Linkat(int(from.Fd()), path.Base(rel), int(dir.Fd()), base, 0)
+	if errors.Is(err, unix.EPERM) {
+		if there, statErr := statEntry(from, path.Base(rel)); statErr == nil && there.isDir {
+			err = fmt.Errorf("%w: it is a directory", ErrArchive)
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("hard link to %q: %w", target, err)
 	}
 	return nil
@@ -376,21 +395,24 @@ func (u *unpacker) dress(dir *os.File, base string, head *tar.Header) error {
 }
 
 func setTime(f *os.File, t time.Time) error {
-	ts := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, unix.NsecToTimespec(t.UnixNano())}
 	if t.IsZero() || t.Unix() < 0 {
 		return nil
 	}
+	at, err := unix.TimeToTimespec(t) // also what is too late for nanoseconds in 64 bits
+	if err != nil {
+		return err
+	}
+	ts := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, at}
 	if err := unix.UtimesNanoAt(int(f.Fd()), "", ts, unix.AT_EMPTY_PATH); err != nil {
 		return os.NewSyscallError("utimensat", err)
 	}
 	return nil
 }
 
-// times sets the times of directories, the deepest first: they are the last
-// thing that changes.
+// times sets the times of directories, when nothing changes in them any more. Of
+// several entries for one the last counts.
 func (u *unpacker) times() error {
-	for i := len(u.dirs) - 1; i >= 0; i-- {
-		d := u.dirs[i]
+	for _, d := range u.dirs {
 		f, err := mount.OpenInRoot(u.Root, path.Join(u.Dir, d.path), unix.O_PATH|unix.O_NOFOLLOW|unix.O_DIRECTORY, 0)
 		if err != nil {
 			continue // replaced or removed meanwhile

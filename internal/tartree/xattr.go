@@ -77,6 +77,9 @@ func (i IDs) writeXattrs(path string, records map[string]string) error {
 		}
 		err := unix.Setxattr(path, name, data, 0)
 		if err != nil && !errors.Is(err, unix.ENOTSUP) && !(errors.Is(err, unix.EPERM) && strings.HasPrefix(name, "user.")) {
+			if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ERANGE) || errors.Is(err, unix.E2BIG) { // what none can be
+				err = fmt.Errorf("%w: %w", ErrArchive, err)
+			}
 			return fmt.Errorf("set extended attribute %s: %w", name, err)
 		}
 	}

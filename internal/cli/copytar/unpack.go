@@ -79,6 +79,9 @@ type dirEntry struct {
 }
 
 func (u *unpacker) add(head *tar.Header, name string, content io.Reader) error {
+	if head.Typeflag == tar.TypeXGlobalHeader {
+		return nil // no file, whatever it is called
+	}
 	if parent := path.Dir(name); parent != "." {
 		if err := u.root.MkdirAll(parent, 0o777); err != nil {
 			return err
@@ -101,8 +104,6 @@ func (u *unpacker) add(head *tar.Header, name string, content io.Reader) error {
 		return u.root.Link(head.Linkname, name)
 	case tar.TypeBlock, tar.TypeChar, tar.TypeFifo:
 		return u.device(head, name)
-	case tar.TypeXGlobalHeader:
-		return nil
 	}
 	return fmt.Errorf("entry of unknown type %q", head.Typeflag)
 }
@@ -173,8 +174,16 @@ func (u *unpacker) chown(head *tar.Header, name string) error {
 	return u.root.Lchown(name, head.Uid, head.Gid)
 }
 
+// finish goes from the last entry to the first, as what is in a directory cannot
+// be reached any more when that has its mode. Of several entries for one directory
+// the last counts, as of those for a file.
 func (u *unpacker) finish() error {
+	done := map[string]bool{}
 	for n := len(u.dirs) - 1; n >= 0; n-- {
+		if done[u.dirs[n].name] {
+			continue
+		}
+		done[u.dirs[n].name] = true
 		if err := u.attributes(u.dirs[n].head, u.dirs[n].name); err != nil {
 			return err
 		}

@@ -72,7 +72,10 @@ func serve(ctx context.Context, a *command.App, conn io.ReadWriter) error {
 	s.ctx, s.cancel = context.WithCancel(ctx)
 	defer s.running.Wait()
 	defer s.cancel()
-	r := bufio.NewReader(conn)
+	return s.listen(bufio.NewReader(conn))
+}
+
+func (s *session) listen(r *bufio.Reader) error {
 	for {
 		m, err := dap.ReadProtocolMessage(r)
 		var unknown *dap.DecodeProtocolMessageFieldError
@@ -83,7 +86,7 @@ func serve(ctx context.Context, a *command.App, conn io.ReadWriter) error {
 			}})
 			continue
 		case errors.Is(err, io.EOF), s.ctx.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // the editor has gone, or the session is over
 		case err != nil:
 			return fmt.Errorf("read from the editor: %w", err)
 		}

@@ -171,7 +171,7 @@ func (w *Wait) childText() string {
 	if w.Child == nil {
 		return text
 	}
-	text = fmt.Sprintf("its child %s (pid %d on the host) has to execute a program or to end", printable(w.Child.Command), w.Child.PID)
+	text = fmt.Sprintf("its child %s (pid %d on the host) has to execute a program or to end", w.Child.Command, w.Child.PID)
 	switch {
 	case w.Child.cause != unknown:
 		text += ", and " + strings.Replace(w.Child.Text(), "it waits", "that waits", 1)

@@ -67,7 +67,7 @@ type Mount struct {
 }
 
 func (m *Mount) String() string {
-	text := m.Type
+	text := printable(m.Type) // of FUSE its second part is chosen by who mounts it
 	if m.Source != "" && m.Source != "none" && m.Source != m.Type {
 		text += " of " + printable(m.Source)
 	}

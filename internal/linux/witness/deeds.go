@@ -109,7 +109,7 @@ func (w *Witness) deed(b []byte) (*Deed, error) {
 }
 
 func (d *Deed) program(h *deedHead, data []byte) {
-	d.File = text(data[:min(int(h.File), len(data))])
+	d.File = text(data[:min(int(h.File), fileRoom, len(data))])
 	args := data[min(fileRoom, len(data)):]
 	args = bytes.TrimSuffix(args[:min(int(h.Args), len(args))], []byte{0})
 	d.Cut = int(h.ArgsTotal) > int(h.Args)

@@ -92,12 +92,18 @@ func (r Root) command(path string, args []string, depth int) (string, []string, 
 		return "", nil, err
 	}
 	if line, ok := strings.CutPrefix(head, "#!"); ok {
-		name, option, more := strings.Cut(strings.TrimSpace(line), " ")
+		line = strings.Trim(line, " \t\n")
+		end := strings.IndexAny(line+" ", " \t")
+		name, option := line[:end], strings.Trim(line[end:], " \t")
+		if name == "" {
+			return file, args, nil // the kernel will tell
+		}
 		argv := []string{name}
-		if option = strings.TrimSpace(option); more && option != "" {
+		if option != "" {
 			argv = append(argv, option)
 		}
-		return r.command(filepath.Join(string(r), name), append(append(argv, file), args[1:]...), depth+1)
+		// Rooted before it is joined, so that no ".." leads out.
+		return r.command(filepath.Join(string(r), filepath.Join("/", name)), append(append(argv, file), args[1:]...), depth+1)
 	}
 	loader, err := r.loader(f)
 	if err != nil || loader == "" {

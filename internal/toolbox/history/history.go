@@ -208,20 +208,27 @@ func Dial(path string) (*Client, []string) {
 		conn.Close()
 		return nil, nil
 	}
-	var list []string
+	list, err := receive(conn)
+	if err != nil {
+		conn.Close()
+		return nil, nil
+	}
+	return &Client{conn}, list
+}
+
+// receive reads the entries.
+func receive(conn io.Reader) (list []string, err error) {
 	for r := bufio.NewReader(conn); ; {
 		next, err := r.Peek(1)
 		if err != nil {
-			conn.Close()
-			return nil, nil
+			return nil, err
 		}
 		if string(next) == end {
-			return &Client{conn}, list
+			return list, nil
 		}
 		line, err := r.ReadString('\n')
 		if err != nil {
-			conn.Close()
-			return nil, nil
+			return nil, err
 		}
 		list = append(list, strings.TrimSuffix(line, "\n"))
 	}

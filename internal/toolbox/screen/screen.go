@@ -259,7 +259,8 @@ func decodeKey(b []byte) (key Key, n int) {
 	if b[1] != '[' && b[1] != 'O' {
 		return Escape, 1
 	}
-	for i := 2; i < len(b); i++ {
+	const longest = 17 // bytes of a sequence, whether they come at once or not
+	for i := 2; i < min(len(b), longest); i++ {
 		if c := b[i]; c >= 0x40 && c <= 0x7e {
 			if key, ok := sequences[string(b[1:i+1])]; ok {
 				return key, i + 1
@@ -267,7 +268,7 @@ func decodeKey(b []byte) (key Key, n int) {
 			return Unknown, i + 1
 		}
 	}
-	if len(b) > 16 {
+	if len(b) >= longest {
 		return Escape, 1
 	}
 	return 0, 0
