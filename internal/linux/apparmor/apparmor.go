@@ -10,9 +10,9 @@
 // A process enters a profile at exec, by writing its name into its own attr/exec
 // in /proc: package stage does that.
 //
-// What is here follows Docker's docker-default, rule by rule. The profile compiles
-// with apparmor_parser 3.0.8, but all else has been run against a parser and a
-// /sys of our own making only, not on a kernel that has AppArmor switched on.
+// What is here follows Docker's docker-default, rule by rule. Its tests have a parser
+// and a /sys of their own making; test/script has the real ones, where AppArmor is
+// on, as in the machine of test/stock.
 package apparmor
 
 import (

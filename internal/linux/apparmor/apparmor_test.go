@@ -162,7 +162,7 @@ func TestProfile(t *testing.T) {
 	}
 	// As Docker's, except that signals come from no other runtime.
 	want := []string{
-		"network,", "capability,", "file,", "umount,",
+		"network,", "deny network alg,", "capability,", "file,", "umount,",
 		"signal (receive) peer=unconfined,", "signal (send,receive) peer=p,",
 		"deny @{PROC}/* w,",
 		"deny @{PROC}/{[^1-9/],[^1-9/][^0-9/],[^1-9s/][^0-9y/][^0-9s/],[^1-9/][^0-9/][^0-9/][^0-9/]*}/** w,",

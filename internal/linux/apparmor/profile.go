@@ -22,6 +22,10 @@ profile {{.Name}} flags=(attach_disconnected,mediate_deleted) {
   #include <abstractions/base>
 {{end}}
   network,
+  # The kernel's crypto API has let users become root (https://copy.fail), and is
+  # within reach of 32-bit programs whatever seccomp filters: socketcall(2) has
+  # its arguments in memory.
+  deny network alg,
   capability,
   file,
   umount,

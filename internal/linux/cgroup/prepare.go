@@ -84,7 +84,13 @@ func (t *Tree) prepare(path string) error {
 		}
 	}
 	if t.mode == V2 {
-		return enableControllers(filepath.Join(t.v2, path))
+		if err := enableControllers(filepath.Join(t.v2, path)); err != nil {
+			return err
+		}
+	}
+	if bound, ok := t.pids[path]; ok {
+		_, err := lowerPids(bound.dir, bound.max)
+		return err
 	}
 	return nil
 }

@@ -71,6 +71,7 @@ type Tree struct {
 
 	mu       sync.Mutex
 	prepared map[string]bool // groups whose children can be made without more ado
+	pids     map[string]pidsBound
 }
 
 // Mode returns what the host has.
@@ -85,7 +86,7 @@ func Detect() (*Tree, error) {
 	if err != nil {
 		return nil, fmt.Errorf("look for cgroup mounts: %w", err)
 	}
-	t := &Tree{prepared: make(map[string]bool)}
+	t := &Tree{prepared: make(map[string]bool), pids: make(map[string]pidsBound)}
 	for _, m := range mounts {
 		t.add(m)
 	}
