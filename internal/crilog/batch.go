@@ -63,11 +63,19 @@ func ParseBatch(p []byte) (b Batch, count uint64, err error) {
 // Tap has fn called with each batch once it is in the segment; nil: no more.
 // It is called while the Writer is locked, so it must neither block nor call the
 // Writer, and the records are the Writer's again when it returns. The first call
-// comes before Tap returns and tells how far the log is.
+// comes before Tap returns and tells how far the log is. Before the first Write the
+// calls begin where OpenWriter has found the log, so that whoever has followed it up
+// to there misses nothing of what that has ended.
 func (w *Writer) Tap(fn func(Batch)) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.tap = fn
+	if fn != nil && !w.closed {
+		for _, b := range w.opened {
+			fn(b)
+		}
+		w.opened = nil
+	}
 	w.tell()
 }
 

@@ -68,7 +68,7 @@ func compressSegment(ctx context.Context, dir *os.File, n int, quiet time.Durati
 	if err != nil {
 		return err
 	}
-	if time.Since(st.ModTime()) < quiet {
+	if age := time.Since(st.ModTime()); age >= 0 && age < quiet { // below: the clock was set back
 		return errNotQuiet
 	}
 	d := int(dir.Fd())

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -17,8 +18,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/klauspost/compress/zstd"
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 
 	"github.com/portholehq/porthole/internal/crilog/seekzst"
+	"github.com/portholehq/porthole/internal/failpoint"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -622,6 +625,52 @@ func TestFullDiskIsCountedAsGap(t *testing.T) {
 	}
 	if st := w.Stats(); st.Lost != 5 || st.Err == nil {
 		t.Errorf("stats %+v", st)
+	}
+}
+
+// TestLineLostInParts: a line that comes in parts is one line of what is lost, however many of them are, also where it
+// is the first of the log.
+func TestLineLostInParts(t *testing.T) {
+	parts := []string{"a", "b", "c", "d\nwhole\n", "e"}
+	for name, c := range map[string]struct {
+		losing int // so many parts come while the disk is full
+		want   []got
+	}{
+		"its beginning":         {1, []got{{Line: "bcd\n", Dropped: 1}, {Line: "whole\n"}, {Line: "e\n"}, {Line: "next\n"}}},
+		"all but its end":       {3, []got{{Line: "d\n", Dropped: 1}, {Line: "whole\n"}, {Line: "e\n"}, {Line: "next\n"}}},
+		"all of it":             {4, []got{{Line: "e\n", Dropped: 2}, {Line: "next\n"}}},
+		"and all but a newline": {5, []got{{Line: "next\n", Dropped: 3}}},
+	} {
+		for _, before := range [][]got{nil, {{Line: "first\n"}}} {
+			t.Run(fmt.Sprintf("%s, after %d", name, len(before)), func(t *testing.T) {
+				dir := t.TempDir()
+				w := openWriter(t, dir, Options{})
+				for _, g := range before {
+					write(t, w, Stdout, epoch, g.Line)
+				}
+				goOn := failpoint.Fail("crilog.write", unix.ENOSPC)
+				defer goOn()
+				for i, p := range parts {
+					if i == c.losing {
+						goOn()
+					}
+					err := errors.Join(w.Write(Stdout, []byte(p), epoch), w.Flush())
+					if (err != nil) != (i < c.losing) {
+						t.Fatalf("part %d: %v", i, err)
+					}
+				}
+				goOn()
+				write(t, w, Stdout, epoch, "\nnext\n")
+				closeWriter(t, w)
+				var have []got
+				for _, g := range read(t, dir, all) {
+					have = append(have, got{Line: g.Line, Dropped: g.Dropped})
+				}
+				if diff := cmp.Diff(slices.Concat(before, c.want), have); diff != "" {
+					t.Errorf("(-want +got)\n%s", diff)
+				}
+			})
+		}
 	}
 }
 

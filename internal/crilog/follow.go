@@ -23,9 +23,10 @@ func (r *reader) follow(ctx context.Context, ended <-chan struct{}) error {
 	if err := f.watchUnless(ctx, on); err != nil {
 		return err
 	}
-	if err := r.locate(); err != nil {
+	if err := r.locate(ctx); err != nil {
 		return err
 	}
+	r.forgetEnd()
 	for {
 		if last, err := f.round(ctx, on, changed); err != nil || last {
 			return err
@@ -71,11 +72,16 @@ func (f *follower) round(ctx context.Context, on bool, changed <-chan struct{}) 
 		case <-ctx.Done():
 			return false, context.Cause(ctx)
 		case <-f.settled:
-			on = false
+			on, f.filesOnly = false, true
 		}
 	}
 	if !on {
-		if err := f.readAll(ctx); err != nil {
+		err := f.readAll(ctx)
+		if errors.Is(err, errBatchesCome) {
+			// They began to come after it was asked whether they do; wait finds that.
+			return false, f.flush(false)
+		}
+		if err != nil {
 			return false, err
 		}
 	}
@@ -86,7 +92,12 @@ func (f *follower) round(ctx context.Context, on bool, changed <-chan struct{}) 
 // wait returns nil when the log may have grown or has ended.
 func (f *follower) wait(ctx context.Context, on bool, changed <-chan struct{}) error {
 	if !on {
-		return f.watcher.wait()
+		select {
+		case <-changed:
+			return nil
+		default:
+			return f.watcher.wait()
+		}
 	}
 	select {
 	case <-ctx.Done():

@@ -85,8 +85,8 @@ func parseIndex(b []byte, size int64) index {
 			break
 		}
 		if m.offset == 0 {
-			// The segment may begin amidst a line.
-			ix.marks[0].open, ix.marks[0].time = m.open, m.time
+			// The segment may begin amidst a line, or after some that were lost.
+			ix.marks[0].open, ix.marks[0].time, ix.marks[0].line = m.open, m.time, m.line
 			continue
 		}
 		ix.marks = append(ix.marks, m)

@@ -2,6 +2,7 @@ package crilog
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -11,12 +12,11 @@ import (
 
 // locate finds where to begin and goes there. The log may be empty; then the
 // first segment that appears is read from its start.
-func (r *reader) locate() error {
-	list, err := listSegments(r.dir)
-	if err != nil {
+func (r *reader) locate(ctx context.Context) error {
+	list, err := r.findEnd(ctx)
+	if err != nil || r.newest == nil {
 		return err
 	}
-	list = readable(list)
 	if r.opts.Tail < 0 && r.opts.Since.IsZero() && r.after == 0 {
 		return nil // next begins with the oldest, and counts what is missing
 	}
@@ -48,10 +48,45 @@ func (r *reader) locate() error {
 		}
 		line.closeSource()
 	}
+	if at.short && r.opts.Tail < 0 {
+		at.closeSource() // all there is, and opts.Live may hold more than the files
+		return nil
+	}
 	if at.src == nil {
 		return nil
 	}
 	return r.begin(at)
+}
+
+// findEnd opens what is the newest segment now, so that it cannot be rotated away
+// before it is read, and lists those up to it. Without one the log is empty.
+func (r *reader) findEnd(ctx context.Context) ([]segmentFiles, error) {
+	for {
+		list, err := listSegments(r.dir)
+		if err != nil {
+			return nil, err
+		}
+		gone := false
+		for i, s := range slices.Backward(list) {
+			src, err := r.openSource(s.n)
+			if errors.Is(err, os.ErrNotExist) || errors.Is(err, errDamaged) {
+				gone = gone || s.plain
+				continue
+			}
+			if err != nil {
+				return nil, fmt.Errorf("read log: %w", err)
+			}
+			r.newest = src
+			r.end, err = src.size()
+			return list[:i+1], err
+		}
+		if !gone {
+			return nil, nil
+		}
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+	}
 }
 
 // begin starts to read at a mark in the middle of the log.
@@ -154,10 +189,10 @@ func (r *reader) seekTail(list []segmentFiles) (cursor, error) {
 		}
 		at.closeSource()
 		at = cursor{src: src}
-		end, err := src.size()
+		end, err := r.sizeOf(src)
 		if err != nil {
 			src.close()
-			return cursor{}, fmt.Errorf("read log: %w", err)
+			return cursor{}, err
 		}
 		marks := src.index.marks
 		for m := len(marks) - 1; m >= 0; m-- {
@@ -194,6 +229,7 @@ func (r *reader) count(at cursor, to int64, last bool) (uint64, error) {
 	from := at.src.index.marks[at.mark]
 	var heads [Stderr + 1][]byte
 	var open, cut [Stderr + 1]bool // cut: heads lacks what is before the mark
+	var here [Stderr + 1]bool      // some of an open line is behind the mark
 	for s := Stdout; s <= Stderr; s++ {
 		open[s] = from.open&openBit(s) != 0 && r.opts.wants(s)
 		cut[s] = open[s]
@@ -228,7 +264,7 @@ func (r *reader) count(at cursor, to int64, last bool) (uint64, error) {
 		if !r.opts.wants(rec.stream) {
 			return
 		}
-		open[rec.stream] = rec.partial
+		open[rec.stream], here[rec.stream] = rec.partial, rec.partial
 		if rec.partial {
 			if r.opts.Match != nil && len(heads[rec.stream]) < joinMax {
 				heads[rec.stream] = append(heads[rec.stream], rec.content...)
@@ -243,6 +279,11 @@ func (r *reader) count(at cursor, to int64, last bool) (uint64, error) {
 	if last {
 		line++
 		for s := Stdout; s <= Stderr; s++ {
+			if open[s] && !here[s] {
+				before, err := r.headBefore(at, s)
+				headErr = errors.Join(headErr, err)
+				open[s] = len(before) > 0 // else it was rotated away, and the rest has not come yet
+			}
 			if open[s] && !unwanted(s, nil) {
 				n++
 			}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -132,8 +133,13 @@ type reader struct {
 	limit  int     // segments behind it are not entered
 	buf    []byte
 
+	newest *source // that there was in the beginning; nil while following
+	end    int64   // what there was of it
+
 	batch uint64 // number of the last batch of opts.Live
 	fed   bool   // records are those of a batch
+	// filesOnly says that opts.Live is not waited for any more.
+	filesOnly bool
 
 	after    uint64 // lines up to this number are left out
 	last     uint64 // and those behind it
@@ -163,7 +169,16 @@ func (r *reader) close() {
 	if r.src != nil {
 		r.src.close()
 	}
+	r.forgetEnd()
 	r.dir.Close()
+}
+
+// forgetEnd has the log read on behind the end that it had in the beginning.
+func (r *reader) forgetEnd() {
+	if r.newest != nil {
+		r.newest.close()
+		r.newest = nil
+	}
 }
 
 // findRun learns where runs begin.
@@ -233,7 +248,7 @@ func (r *reader) once(ctx context.Context) error {
 	if r.opts.Tail == 0 {
 		return nil
 	}
-	if err := r.locate(); err != nil {
+	if err := r.locate(ctx); err != nil || r.newest == nil {
 		return err
 	}
 	if err := r.readAll(ctx); err != nil {
@@ -242,7 +257,8 @@ func (r *reader) once(ctx context.Context) error {
 	return r.flush(true)
 }
 
-// readAll reads to the present end of the log.
+// readAll reads to the present end of the log, or without following to the one
+// that it had in the beginning: its writer may be faster than its reader.
 func (r *reader) readAll(ctx context.Context) error {
 	for {
 		if err := r.reopen(); err != nil {
@@ -266,7 +282,11 @@ func (r *reader) next(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	for _, s := range readable(list) {
+	if r.newest != nil {
+		list = slices.DeleteFunc(list, func(s segmentFiles) bool { return s.n >= r.newest.n })
+		list = append(list, segmentFiles{n: r.newest.n})
+	}
+	for _, s := range list {
 		if r.src != nil && s.n <= r.src.n || s.n > r.limit {
 			continue
 		}
@@ -286,9 +306,43 @@ func (r *reader) next(ctx context.Context) (bool, error) {
 		if err != nil {
 			return false, fmt.Errorf("read log: %w", err)
 		}
-		return true, r.enter(src, src.index.marks[0], 0)
+		m := src.index.marks[0]
+		if !r.isNext(s.n) && src.index.known {
+			if err := r.torn(m.line, m.open); err != nil {
+				src.close()
+				return false, err
+			}
+		}
+		return true, r.enter(src, m, 0)
 	}
 	return false, nil
+}
+
+// isNext tells whether segment n begins where the reader is, once that has read all of the current one.
+func (r *reader) isNext(n int) bool {
+	if r.src == nil {
+		return n == 1
+	}
+	return !r.src.live && n == r.src.n+1
+}
+
+// torn is called where something may be missing before a line, and nothing but parts of lines if that is the next one.
+// Open tells which streams are amidst one behind it.
+func (r *reader) torn(line uint64, open uint8) error {
+	var wanted uint8
+	for s := Stdout; s <= Stderr; s++ {
+		if r.opts.wants(s) {
+			wanted |= openBit(s)
+		}
+	}
+	if line > r.line || open&wanted == 0 {
+		return nil // the numbers tell
+	}
+	err := r.endJoins()
+	if r.line >= r.after && r.line < r.last {
+		r.dropped++
+	}
+	return err
 }
 
 // enter makes src the current segment, from mark i on.
@@ -308,16 +362,31 @@ func (r *reader) arrive(line uint64) error {
 	if line <= r.line {
 		return nil
 	}
+	if err := r.learnRuns(); err != nil {
+		return err
+	}
 	err := r.endJoins()
 	r.drop(line - r.line)
 	return err
 }
 
+// sizeOf is how much of a segment is to be read.
+func (r *reader) sizeOf(src *source) (int64, error) {
+	if src == r.newest {
+		return r.end, nil
+	}
+	size, err := src.size()
+	if err != nil {
+		return 0, fmt.Errorf("read log: %w", err)
+	}
+	return size, nil
+}
+
 // readSource hands out what there is of the current segment.
 func (r *reader) readSource(ctx context.Context) error {
-	size, err := r.src.size()
+	size, err := r.sizeOf(r.src)
 	if err != nil {
-		return fmt.Errorf("read log: %w", err)
+		return err
 	}
 	if r.buf == nil {
 		r.buf = make([]byte, readSize)
@@ -334,6 +403,10 @@ func (r *reader) readSource(ctx context.Context) error {
 			}
 			return fmt.Errorf("read log: %w", err)
 		}
+		// A run is noted before its first line is written.
+		if err := r.learnRuns(); err != nil {
+			return err
+		}
 		used, err := r.records(r.buf[:n])
 		if err != nil {
 			return err
@@ -346,7 +419,7 @@ func (r *reader) readSource(ctx context.Context) error {
 		}
 		r.offset += int64(used)
 	}
-	return nil
+	return r.passMarks(r.offset)
 }
 
 // records takes all whole records from b and tells how much that was.
@@ -534,8 +607,11 @@ func (r *reader) flush(end bool) error {
 
 func (r *reader) unfinished(s Stream, end bool) error {
 	j := &r.joins[s]
-	if r.line < r.after || r.line >= r.last {
-		return nil // the line is not one of those wanted
+	if r.line < r.after || r.line >= r.last { // the line is not one of those wanted
+		if end {
+			j.head = j.head[:0]
+		}
+		return nil
 	}
 	if r.skip > 0 {
 		if r.matches(j, j.head) {

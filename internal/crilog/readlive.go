@@ -60,10 +60,8 @@ func (r *reader) takeBatch(ctx context.Context, b Batch, follows bool) error {
 		if err := r.readUpTo(ctx, b.Segment); err != nil {
 			return err
 		}
-		if r.isBefore(b) {
-			if err := r.endJoins(); err != nil {
-				return err
-			}
+		if err := r.skipTo(b); err != nil {
+			return err
 		}
 	}
 	if r.src != nil && (b.Segment < r.src.n || b.Segment == r.src.n && b.end() < r.offset) {
@@ -71,6 +69,11 @@ func (r *reader) takeBatch(ctx context.Context, b Batch, follows bool) error {
 	}
 	if r.src == nil || b.Segment > r.src.n {
 		if err := r.enter(liveSource(b.Segment), mark{offset: b.Offset}, 0); err != nil {
+			return err
+		}
+	}
+	if !follows { // as it does within a run
+		if err := r.learnRuns(); err != nil {
 			return err
 		}
 	}
@@ -87,15 +90,42 @@ func (r *reader) takeBatch(ctx context.Context, b Batch, follows bool) error {
 	return err
 }
 
+// errBatchesCome ends the reading of files, since what they do not hold any more may come as batches.
+var errBatchesCome = errors.New("batches come")
+
 // bridge is called before segment n is entered in its file. If others between
-// are gone, there may be batches of them by now; true: there were some.
+// are gone, or the one that was read by its batches was gone before its end was
+// known, there may be batches of them by now; true: there were some. The error is
+// errBatchesCome where there may be some later.
 func (r *reader) bridge(ctx context.Context, n int) (bool, error) {
-	if r.opts.Live == nil || r.limit < math.MaxInt || r.src != nil && n == r.src.n+1 {
+	if r.opts.Live == nil || r.limit < math.MaxInt || r.src != nil && !r.src.live && n == r.src.n+1 {
 		return false, nil
 	}
 	last := r.batch
-	err := r.readLive(ctx)
-	return r.batch != last, err
+	if err := r.readLive(ctx); err != nil || r.batch != last {
+		return r.batch != last, err
+	}
+	if on, _ := r.liveState(); on && !r.filesOnly {
+		return false, errBatchesCome
+	}
+	return false, nil
+}
+
+// skipTo ends lines whose ends are missing before b.
+func (r *reader) skipTo(b Batch) error {
+	if !r.isBefore(b) || b.Offset == 0 && r.isNext(b.Segment) {
+		return nil
+	}
+	var open uint8
+	for s := Stdout; s <= Stderr; s++ {
+		if j := &r.joins[s]; b.Offset > 0 || len(j.head) > 0 || j.begun {
+			open |= openBit(s)
+		}
+	}
+	if err := r.torn(b.Line, open); err != nil {
+		return err
+	}
+	return r.endJoins()
 }
 
 // isBefore tells whether there is something between the reader's place and b.
@@ -114,8 +144,8 @@ func (r *reader) readUpTo(ctx context.Context, n int) error {
 func liveSource(n int) *source {
 	return &source{
 		n: n, live: true, reader: bytes.NewReader(nil),
-		size:  func() (int64, error) { return 0, nil },
-		close: func() {},
+		size: func() (int64, error) { return 0, nil },
+		free: func() {},
 	}
 }
 

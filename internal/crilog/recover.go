@@ -46,7 +46,13 @@ func (w *Writer) open(now time.Time) error {
 	if err := w.prune(); err != nil {
 		return err
 	}
+	w.tap = func(b Batch) {
+		b.Records = bytes.Clone(b.Records)
+		w.opened = append(w.opened, b)
+	}
+	w.tell()
 	w.endLines(now) // of the run before
+	w.tap = nil
 	if w.failed == nil {
 		w.beginRun(now)
 	}
@@ -75,6 +81,12 @@ func (w *Writer) adopt(n int) error {
 		}
 	}
 	end, err := survey(log, ix.marks[len(ix.marks)-1], st.Size(), nil)
+	for err == nil && len(ix.marks) > 1 && !behindNewline(log, end.offset) {
+		// The last mark lies in what a crash has left, and the next record would
+		// be one with that.
+		ix.marks = ix.marks[:len(ix.marks)-1]
+		end, err = survey(log, ix.marks[len(ix.marks)-1], st.Size(), nil)
+	}
 	if err != nil {
 		return err
 	}
@@ -88,6 +100,16 @@ func (w *Writer) adopt(n int) error {
 		w.unfinished[s].open = end.open&openBit(s) != 0
 	}
 	return w.adoptIndex(n, ix)
+}
+
+// behindNewline tells whether a record may begin at an offset.
+func behindNewline(f io.ReaderAt, offset int64) bool {
+	var b [1]byte
+	if offset == 0 {
+		return true
+	}
+	_, err := f.ReadAt(b[:], offset-1)
+	return err == nil && b[0] == '\n'
 }
 
 // adoptIndex writes the index anew as it was understood.
@@ -155,21 +177,35 @@ func survey(f io.ReaderAt, from mark, size int64, emit func(mark)) (mark, error)
 	r := bufio.NewReaderSize(io.NewSectionReader(f, from.offset, size-from.offset), maxRecord)
 	var stamps stampReader
 	at, next := from, from.offset
+	var passed int64 // bytes since the last record that are none
+	var lost uint64  // lines among them
+	amidst := false  // something too long for a record
 	for {
 		line, err := r.ReadSlice('\n')
-		if errors.Is(err, bufio.ErrBufferFull) || errors.Is(err, io.EOF) {
+		if errors.Is(err, io.EOF) {
 			return at, nil // no whole record any more
 		}
-		if err != nil {
+		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
 			return at, fmt.Errorf("read log: %w", err)
 		}
 		rec, ok := parseRecord(bytes.TrimSuffix(line, []byte{'\n'}))
-		if !ok {
-			return at, nil
+		var t time.Time
+		if ok && err == nil {
+			t, ok = stamps.parse(rec.stamp)
 		}
-		t, ok := stamps.parse(rec.stamp)
-		if !ok {
-			return at, nil
+		if !ok || err != nil || amidst {
+			// Damage, if there is a record behind it, or else the end. Readers take it for one line, too.
+			amidst = err != nil
+			if !amidst {
+				lost++
+			}
+			passed += int64(len(line))
+			continue
+		}
+		if passed > 0 {
+			at.offset, at.line, at.open = at.offset+passed, at.line+lost, 0
+			passed, lost = 0, 0
+			next = at.offset
 		}
 		if emit != nil && at.offset >= next {
 			m := at

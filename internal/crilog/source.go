@@ -16,12 +16,28 @@ type source struct {
 	packed bool                  // an error of reader is damage
 	live   bool                  // it stands for batches, see liveSource
 	size   func() (int64, error) // grows while the segment is the active one
-	close  func()
+	free   func()
+	others int // users beside the first
+}
+
+// share lets somebody else use s; each of them closes it.
+func (s *source) share() *source {
+	s.others++
+	return s
+}
+
+func (s *source) close() {
+	if s.others--; s.others < 0 {
+		s.free()
+	}
 }
 
 // openSource opens segment n, compressed or not. The error is fs.ErrNotExist
 // when it has been dropped.
 func (r *reader) openSource(n int) (*source, error) {
+	if r.newest != nil && n == r.newest.n {
+		return r.newest.share(), nil
+	}
 	// The index is made before its segment and removed after it. Opened first,
 	// it is there also for a segment that is dropped this moment.
 	idx, err := openAt(r.dir, indexName(n), os.O_RDONLY)
@@ -47,7 +63,7 @@ func openPlain(dir *os.File, n int) (*source, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &source{n: n, reader: f, close: func() { f.Close() }}
+	s := &source{n: n, reader: f, free: func() { f.Close() }}
 	s.size = func() (int64, error) {
 		st, err := f.Stat()
 		if err != nil {
@@ -90,8 +106,8 @@ func openCompressed(dir *os.File, n int, unpack func(io.ReaderAt, int64) (Unpack
 	}
 	return &source{
 		n: n, reader: z, packed: true,
-		size:  func() (int64, error) { return z.Size(), nil },
-		close: func() { z.Close(); f.Close() },
+		size: func() (int64, error) { return z.Size(), nil },
+		free: func() { z.Close(); f.Close() },
 	}, nil
 }
 

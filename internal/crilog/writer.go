@@ -51,10 +51,12 @@ type Writer struct {
 
 	out      []byte // records not yet written
 	outLines uint64 // complete lines among them
+	outEnds  uint64 // those of them that are the end of a line which was counted as lost
 	marks    []byte // marks of records in out
 	nextMark int64  // offset from which on the next record gets a mark
 
-	tap func(Batch) // nil: nobody wants batches
+	tap    func(Batch) // nil: nobody wants batches
+	opened []Batch     // what there was at first, and how OpenWriter has ended it, for the first tap; nil once more was written
 
 	unfinished [Stderr + 1]unfinished
 	stamp      []byte // time of the records being made
@@ -64,6 +66,7 @@ type Writer struct {
 type unfinished struct {
 	head []byte // not yet made a record
 	open bool   // records with tag P were made
+	lost bool   // a part is lost, and the line counted for that; its end is a line of its own, or lost with it
 }
 
 // OpenWriter opens the log in dir, which stays the caller's but must stay
@@ -105,7 +108,7 @@ func (w *Writer) Write(stream Stream, p []byte, t time.Time) error {
 		return nil
 	}
 	w.begin(t)
-	if u := &w.unfinished[stream]; len(u.head) > 0 || u.open {
+	if u := &w.unfinished[stream]; len(u.head) > 0 || u.open || u.lost {
 		i := bytes.IndexByte(p, '\n')
 		if i < 0 {
 			w.keep(stream, p, t)
@@ -113,8 +116,10 @@ func (w *Writer) Write(stream Stream, p []byte, t time.Time) error {
 			return w.failed
 		}
 		w.keep(stream, p[:i], t)
-		w.record(stream, tagFull, u.head, t)
-		u.head, u.open = u.head[:0], false
+		if len(u.head) > 0 || u.open || !u.lost { // else only the newline is not lost
+			w.record(stream, tagFull, u.head, t)
+		}
+		u.head, u.open, u.lost = u.head[:0], false, false
 		p = p[i+1:]
 	}
 	w.keep(stream, w.lines(stream, p, t), t)
@@ -199,9 +204,10 @@ func (w *Writer) keep(stream Stream, p []byte, t time.Time) {
 // record adds one record to the batch; begin was called with t.
 func (w *Writer) record(stream Stream, tag string, content []byte, t time.Time) {
 	n := stampSize + len(" stdout ") + len(tag) + 1 + len(content) + 1
+	u := &w.unfinished[stream]
 	if !w.room(n, t) {
-		w.lose(1)
-		w.unfinished[stream].open = false
+		w.lose(u.lose())
+		u.lost = tag == tagPartial
 		return
 	}
 	b := append(w.out, w.stamp...)
@@ -213,11 +219,24 @@ func (w *Writer) record(stream Stream, tag string, content []byte, t time.Time) 
 	b = append(b, content...)
 	w.out = append(b, '\n')
 	if tag == tagPartial {
-		w.unfinished[stream].open = true
+		u.open = true
 		return
 	}
 	w.outLines++
 	w.line++
+	if u.lost {
+		w.outEnds++
+		u.lost = false
+	}
+}
+
+// lose notes that a part of the line is lost, and returns how many lines are to be counted for that.
+func (u *unfinished) lose() (lines uint64) {
+	if !u.lost {
+		lines = 1
+	}
+	u.open, u.lost = false, true
+	return lines
 }
 
 // room makes sure that a record of n bytes fits into batch and segment, and
@@ -270,9 +289,11 @@ func (w *Writer) flushBatch() {
 	}
 	if w.tap != nil {
 		w.tap(Batch{Segment: w.n, Offset: w.size, Line: w.line - w.outLines, Records: w.out})
+	} else {
+		w.opened = nil
 	}
 	w.size += int64(n)
-	w.out, w.outLines = w.out[:0], 0
+	w.out, w.outLines, w.outEnds = w.out[:0], 0, 0
 	if len(w.marks) > 0 {
 		// A missing mark costs a reader time and nothing else.
 		if n, err := w.idx.WriteAt(w.marks, w.idxEnd); err == nil {
@@ -284,21 +305,21 @@ func (w *Writer) flushBatch() {
 
 // dropBatch forgets a batch of which only written bytes came through: a log
 // has whole records only, so these go, too. A line of which a part was in the
-// batch is lost as well; what may still come of it is a line of its own.
+// batch is lost as well; what may still come of it is a line of its own, but is not
+// counted a second time if that is lost, too.
 func (w *Writer) dropBatch(written int, err error) {
 	if written > 0 {
 		err = errors.Join(err, w.log.Truncate(w.size))
 	}
 	w.fail(err)
-	lost := w.outLines
+	lost := w.outLines - w.outEnds
 	w.line -= w.outLines
 	for s := range w.unfinished {
 		if w.unfinished[s].open {
-			w.unfinished[s].open = false
-			lost++
+			lost += w.unfinished[s].lose()
 		}
 	}
-	w.out, w.outLines, w.marks = w.out[:0], 0, w.marks[:0]
+	w.out, w.outLines, w.outEnds, w.marks = w.out[:0], 0, 0, w.marks[:0]
 	w.lose(lost)
 }
 
@@ -339,10 +360,25 @@ func (w *Writer) Close() error {
 	if w.opts.Disabled {
 		return nil
 	}
-	w.endLines(time.Now())
-	err := errors.Join(w.failed, w.closeFiles())
+	now := time.Now()
+	w.endLines(now)
+	err := errors.Join(w.failed, w.markEnd(now), w.closeFiles())
 	w.out = nil
 	return err
+}
+
+// markEnd keeps the number of lines where the last ones were lost: no record shows
+// the jump, and the next run would give their numbers to others.
+func (w *Writer) markEnd(t time.Time) error {
+	if w.nextMark > 0 {
+		return nil
+	}
+	idx, err := openAt(w.dir, indexName(w.n), os.O_WRONLY)
+	if err != nil {
+		return err
+	}
+	_, err = idx.WriteAt(mark{offset: w.size, line: w.line, time: t.UnixNano()}.append(nil), w.idxEnd)
+	return errors.Join(err, idx.Close())
 }
 
 func (w *Writer) endLines(t time.Time) {
@@ -402,7 +438,8 @@ func (w *Writer) create(n int, t time.Time) error {
 	if err != nil {
 		return err
 	}
-	header := indexHeader(w.line, t)
+	// With a mark, so that whoever begins here knows which lines began before, also as long as there is no record.
+	header := mark{open: w.openStreams(), line: w.line, time: t.UnixNano()}.append(indexHeader(w.line, t))
 	if err := failpoint.Hit("crilog.begin"); err != nil {
 		idx.Close()
 		return err
@@ -417,7 +454,7 @@ func (w *Writer) create(n int, t time.Time) error {
 		return err
 	}
 	w.n, w.log, w.idx = n, log, idx
-	w.size, w.idxEnd, w.nextMark = 0, int64(len(header)), 0
+	w.size, w.idxEnd, w.nextMark = 0, int64(len(header)), markEvery
 	return nil
 }
 

@@ -80,10 +80,12 @@ func (e *Engine) feedFollowers(ctx context.Context, id string, task Task) {
 		}
 		return
 	}
+	// Before the program runs: a follower would take what it writes from the files, which may be gone by then.
+	pump := f.Connect(file)
 	e.goWork(func() {
 		stop := context.AfterFunc(f.life, func() { file.SetReadDeadline(time.Unix(1, 0)) })
 		defer stop()
-		if err := f.Pump(file); err != nil {
+		if err := pump(); err != nil {
 			e.log.Warn("followers of a log read its files only", "container", id, "err", err)
 		}
 	})

@@ -42,7 +42,7 @@ type Feed struct {
 	kept    []kept // oldest first
 	bytes   int    // of records in kept
 	last    uint64 // number of the newest batch
-	sources int    // calls of Pump
+	sources int    // what is connected
 	changed chan struct{}
 }
 
@@ -67,12 +67,19 @@ func (f *Feed) wake() {
 	f.changed = make(chan struct{})
 }
 
-// Pump takes batches from a shim's socket until its end, then closes it. The
-// error is that of a broken socket or message.
-func (f *Feed) Pump(file *os.File) error {
-	defer file.Close()
+// Connect has batches come from a shim's socket: whoever follows the log waits
+// for them from now on. Pump has to be called, takes them until the socket's end,
+// and closes it. The error is that of a broken socket or message.
+func (f *Feed) Connect(file *os.File) (pump func() error) {
 	f.connect(1)
-	defer f.connect(-1)
+	return func() error {
+		defer f.connect(-1)
+		return f.pump(file)
+	}
+}
+
+func (f *Feed) pump(file *os.File) error {
+	defer file.Close()
 	f.pumping.Lock()
 	defer f.pumping.Unlock()
 	var next uint64

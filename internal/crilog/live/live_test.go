@@ -32,6 +32,14 @@ type rig struct {
 // newRig makes a log whose batches reach the feed where keep says so.
 func newRig(t *testing.T, dir string, o crilog.Options, feed *Feed, keep func() bool) *rig {
 	t.Helper()
+	now := make(chan struct{})
+	close(now)
+	return newHeldRig(t, dir, o, feed, keep, now)
+}
+
+// newHeldRig makes one whose batches are taken from their socket once held is closed.
+func newHeldRig(t *testing.T, dir string, o crilog.Options, feed *Feed, keep func() bool, held <-chan struct{}) *rig {
+	t.Helper()
 	d, err := os.Open(dir)
 	if err != nil {
 		t.Fatal(err)
@@ -49,7 +57,8 @@ func newRig(t *testing.T, dir string, o crilog.Options, feed *Feed, keep func() 
 		t.Fatal(err)
 	}
 	pumped := make(chan error, 1)
-	go func() { pumped <- feed.Pump(os.NewFile(uintptr(pair[1]), "feed")) }()
+	pump := feed.Connect(os.NewFile(uintptr(pair[1]), "feed"))
+	go func() { <-held; pumped <- pump() }()
 	var count uint64
 	w.Tap(func(b crilog.Batch) {
 		count++
@@ -84,7 +93,7 @@ func (r *rig) write(text string) {
 }
 
 // follow reads until ended is closed, after go is.
-func follow(t *testing.T, dir string, feed *Feed, started chan<- struct{}, goOn, ended <-chan struct{}) (text string, dropped uint64) {
+func follow(t *testing.T, dir string, feed crilog.Live, started chan<- struct{}, goOn, ended <-chan struct{}) (text string, dropped uint64) {
 	t.Helper()
 	var out bytes.Buffer
 	o := crilog.ReadOptions{Stdout: true, Stderr: true, Tail: -1, Follow: true, Live: feed}
@@ -214,6 +223,81 @@ func TestRuns(t *testing.T) {
 	checkComplete(t, 0, <-got, 2000)
 }
 
+// lateFeed is a feed that a follower takes for one that nothing comes to when it asks for the first time. The second time
+// closes again.
+type lateFeed struct {
+	*Feed
+	asked int
+	again chan<- struct{}
+}
+
+func (f *lateFeed) State() (on bool, changed <-chan struct{}) {
+	f.asked++
+	switch f.asked {
+	case 1:
+		done := make(chan struct{})
+		close(done)
+		return false, done
+	case 2:
+		close(f.again)
+	}
+	return f.Feed.State()
+}
+
+// A run may write and rotate its whole log between a follower's question whether batches come and its look at the files.
+func TestRunThatBeginsMeanwhile(t *testing.T) {
+	dir, feed := t.TempDir(), New()
+	o := crilog.Options{MaxSize: 1 << 10, MaxFiles: 1}
+	held := make(chan struct{})
+	r := newHeldRig(t, dir, o, feed, always, held)
+	r.write(numbers(1, 300))
+	ended := make(chan struct{})
+	got := make(chan string, 1)
+	go func() {
+		text, _ := follow(t, dir, &lateFeed{Feed: feed, again: held}, nil, nil, ended)
+		got <- text
+	}()
+	<-held
+	r.end()
+	close(ended)
+	if text := <-got; text != numbers(1, 300) {
+		t.Errorf("got %q", text)
+	}
+}
+
+// Whoever follows over the ends of many runs misses nothing of the next ones, however soon they write.
+func TestRestarts(t *testing.T) {
+	dir, feed := t.TempDir(), New()
+	ended := make(chan struct{})
+	got := make(chan string, 1)
+	o := crilog.Options{MaxSize: 1 << 10, MaxFiles: 1}
+	const (
+		runs = 100
+		each = 500 // all of them are less than a feed keeps
+	)
+	for n := range runs {
+		r := newRig(t, dir, o, feed, always)
+		if n == 0 {
+			go func() {
+				text, _ := follow(t, dir, feed, nil, nil, ended)
+				got <- text
+			}()
+		}
+		r.write(numbers(n*each+1, (n+1)*each))
+		r.end()
+	}
+	close(ended)
+	text := <-got
+	checkComplete(t, 0, text, runs*each)
+	before := ""
+	for line := range strings.Lines(text) {
+		if strings.HasPrefix(line, "-") {
+			t.Errorf("after %q: %q are missing", before, line)
+		}
+		before = line
+	}
+}
+
 // A shim that is stuck with the feed open holds up no end.
 func TestFeedThatDoesNotEnd(t *testing.T) {
 	feed := New()
@@ -259,7 +343,7 @@ func TestPumpRefusesNonsense(t *testing.T) {
 		if err := errors.Join(unix.SetNonblock(pair[1], true), unix.Sendmsg(pair[0], []byte(message), nil, nil, 0)); err != nil {
 			t.Fatal(err)
 		}
-		if err := New().Pump(os.NewFile(uintptr(pair[1]), "feed")); err == nil {
+		if err := New().Connect(os.NewFile(uintptr(pair[1]), "feed"))(); err == nil {
 			t.Errorf("%s: taken", name)
 		}
 		unix.Close(pair[0])
