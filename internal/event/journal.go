@@ -44,6 +44,7 @@ import (
 	"github.com/moby/moby/api/types/events"
 
 	"github.com/portholehq/porthole/internal/failpoint"
+	"github.com/portholehq/porthole/internal/steady"
 )
 
 // ErrLagged ends a Read whose next event was removed before it came to it.
@@ -100,6 +101,7 @@ type Journal struct {
 	buf      []byte
 	backlog  backlog
 	write    func(f *os.File, line []byte) (int, error) // File.Write, but in tests
+	now      func() time.Time                           // time.Now, but in tests
 }
 
 // Open opens or creates the journal in dir.
@@ -107,14 +109,14 @@ func Open(dir string, o Options) (*Journal, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open event journal: %w", err)
 	}
-	j := &Journal{dir: dir, options: o.withDefaults(), grown: make(chan struct{}), write: (*os.File).Write}
+	j := &Journal{dir: dir, options: o.withDefaults(), grown: make(chan struct{}), write: (*os.File).Write, now: time.Now}
 	if err := j.load(); err != nil {
 		return nil, fmt.Errorf("open event journal %q: %w", dir, err)
 	}
 	j.sync = startSyncer(j.active)
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if err := j.expire(time.Now().UnixNano()); err != nil {
+	if err := j.expire(steady.Now().UnixNano()); err != nil {
 		return nil, errors.Join(fmt.Errorf("open event journal %q: %w", dir, err), j.close())
 	}
 	return j, nil
@@ -210,7 +212,7 @@ func (j *Journal) begin(segment uint64) error {
 func (j *Journal) Publish(m events.Message) (Record, error) { return j.PublishBy(nil, m) }
 
 // PublishBy appends an event, of which by says who asked for it, and wakes the followers. It sets the event's scope if
-// empty and its time, which is now or, should the clock have gone back, just after the last event's. The event is with the
+// empty and its time, which is now or, should the clock have gone back a little, just after the last event's. The event is with the
 // kernel when PublishBy returns, and on the disk within a second.
 func (j *Journal) PublishBy(by *Origin, m events.Message) (Record, error) {
 	j.mu.Lock()
@@ -218,7 +220,7 @@ func (j *Journal) PublishBy(by *Origin, m events.Message) (Record, error) {
 	if j.closed {
 		return Record{}, fmt.Errorf("append event: %w", os.ErrClosed)
 	}
-	now := max(time.Now().UnixNano(), j.last+1)
+	now := j.clock()
 	m.Time, m.TimeNano = now/1e9, now
 	if m.Scope == "" {
 		m.Scope = "local"
@@ -244,6 +246,19 @@ func (j *Journal) PublishBy(by *Origin, m events.Message) (Record, error) {
 	return rec, nil
 }
 
+// backMost is how far the clock may have gone back for events to go on with the time of the last one. Those who have set
+// theirs want to see the new time.
+const backMost = int64(2 * time.Second)
+
+// clock is the time of the next event.
+func (j *Journal) clock() int64 {
+	now := j.now().UnixNano()
+	if now <= j.last && j.last-now < backMost {
+		return j.last + 1
+	}
+	return now
+}
+
 // wake tells the followers that there is more.
 func (j *Journal) wake() {
 	close(j.grown)
@@ -256,10 +271,11 @@ func (j *Journal) append(seq uint64, line []byte, now int64) error {
 			return err
 		}
 	}
-	if now-j.expired >= int64(time.Minute) {
-		if err := j.expire(now); err != nil {
+	if since := now - j.expired; since >= int64(time.Minute) || since < 0 {
+		if err := j.expire(steady.Now().UnixNano()); err != nil {
 			return err
 		}
+		j.expired = now
 	}
 	if j.torn {
 		line = append([]byte{'\n'}, line...)

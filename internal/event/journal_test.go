@@ -7,9 +7,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"sync"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -454,7 +454,7 @@ func FuzzDecodeLine(f *testing.F) {
 	f.Add(line[sumline.Overhead-1:], uint16(0), byte(0))
 	f.Add([]byte("00000000 \n"), uint16(0), byte(0))
 	f.Fuzz(func(t *testing.T, b []byte, at uint16, change byte) {
-		if len(b) > 0 {
+		if b = bytes.Clone(b); len(b) > 0 { // which is the fuzzer's
 			b[int(at)%len(b)] ^= change
 		}
 		r, err := decodeLine(b)
@@ -471,7 +471,7 @@ func FuzzDecodeLine(f *testing.F) {
 	})
 }
 
-// FuzzOpen is best run with TMPDIR in memory, because a journal is forced to the disk when it is closed.
+// FuzzOpen holds that a journal whose segment holds anything takes events, and tells them.
 func FuzzOpen(f *testing.F) {
 	dir := f.TempDir()
 	j, err := Open(dir, Options{})
@@ -492,7 +492,7 @@ func FuzzOpen(f *testing.F) {
 	f.Add(whole[:len(whole)-1], uint16(0), byte(0))
 	f.Add([]byte("\n\n"), uint16(0), byte(0))
 	f.Fuzz(func(t *testing.T, b []byte, at uint16, change byte) {
-		if len(b) > 0 {
+		if b = bytes.Clone(b); len(b) > 0 { // which is the fuzzer's
 			b[int(at)%len(b)] ^= change
 		}
 		dir := t.TempDir()
@@ -511,54 +511,50 @@ func FuzzOpen(f *testing.F) {
 	})
 }
 
-// TestRate: 50,000 events are published and read within a second, and none is missing. Time of the processor counts, and of
-// a few tries the cheapest, since the machine has other work.
-func TestRate(t *testing.T) {
-	const count = 50_000
-	cpuTime := func() time.Duration {
-		var u syscall.Rusage
-		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+// TestManyEvents: of 50,000 events none is missing to who follows them. That they take no more than a second of a processor is
+// for BenchmarkPublish and BenchmarkRead to show; what is held to here is what they leave for the garbage collector.
+func TestManyEvents(t *testing.T) {
+	const (
+		count = 50_000
+		most  = 60 // allocations for each, of both sides
+	)
+	allocations := func() uint64 {
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.Mallocs
+	}
+	j := open(t, t.TempDir(), Options{})
+	reading := make(chan struct{})
+	done := make(chan error, 1)
+	enough := errors.New("enough")
+	var last uint64
+	go func() {
+		done <- j.Read(t.Context(), ReadOptions{}, func() { close(reading) }, func(r Record) error {
+			if r.Seq != last+1 {
+				return fmt.Errorf("event %d comes after %d", r.Seq, last)
+			}
+			if last = r.Seq; last == count {
+				return enough
+			}
+			return nil
+		})
+	}()
+	<-reading
+	before := allocations()
+	m := benchmarkMessage()
+	by := &Origin{UID: new(uint32(1000)), PID: 4242, Command: []string{"docker", "start", "web"}}
+	for range count {
+		if _, err := j.PublishBy(by, m); err != nil {
 			t.Fatal(err)
 		}
-		return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 	}
-	least := time.Hour
-	for range 3 {
-		j := open(t, t.TempDir(), Options{})
-		reading := make(chan struct{})
-		done := make(chan error, 1)
-		enough := errors.New("enough")
-		var last uint64
-		go func() {
-			done <- j.Read(t.Context(), ReadOptions{}, func() { close(reading) }, func(r Record) error {
-				if r.Seq != last+1 {
-					return fmt.Errorf("event %d comes after %d", r.Seq, last)
-				}
-				if last = r.Seq; last == count {
-					return enough
-				}
-				return nil
-			})
-		}()
-		<-reading
-		before := cpuTime()
-		m := benchmarkMessage()
-		by := &Origin{UID: new(uint32(1000)), PID: 4242, Command: []string{"docker", "start", "web"}}
-		for range count {
-			if _, err := j.PublishBy(by, m); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := <-done; !errors.Is(err, enough) {
-			t.Fatalf("after event %d: %v", last, err)
-		}
-		if least = min(least, cpuTime()-before); least < time.Second {
-			break
-		}
+	if err := <-done; !errors.Is(err, enough) {
+		t.Fatalf("after event %d: %v", last, err)
 	}
-	t.Logf("50,000 events took %v of a processor", least)
-	if !testenv.Race && least >= time.Second {
-		t.Errorf("50,000 events took %v of a processor", least)
+	each := float64(allocations()-before) / count
+	t.Logf("%.1f allocations an event", each)
+	if !testenv.Race && each > most {
+		t.Errorf("%.1f allocations an event, want %d at most", each, most)
 	}
 }
 

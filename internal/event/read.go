@@ -254,21 +254,19 @@ func (c *cursor) close() {
 	}
 }
 
-// drain hands over all events that exist. done tells that one was later than Until.
+// drain hands over all events that exist. done tells that the last one was later than Until. Another one need not be followed
+// by later ones only: the clock may have been set back.
 func (c *cursor) drain(o ReadOptions, fn func(Record) error) (done bool, err error) {
 	for {
 		rec, err := c.next()
 		if errors.Is(err, io.EOF) {
-			return false, nil
+			return done, nil
 		}
 		if err != nil {
 			return false, fmt.Errorf("read events: %w", err)
 		}
-		wanted, beyond := o.wants(&rec)
-		if beyond {
-			return true, nil
-		}
-		if !wanted {
+		var wanted bool
+		if wanted, done = o.wants(&rec); !wanted {
 			continue
 		}
 		if err := fn(rec); err != nil {

@@ -7,8 +7,8 @@
 // The point is followed by what happens there: kill ends the process by SIGKILL,
 // enospc and eio make the step fail, as a full or a broken disk does. It happens at
 // the third hit, of all processes with that directory together; without a number at
-// the first. A process dies of that once; errors go on until there is a file "over"
-// in the directory. Processes of other users may share a directory that they may
+// the first. A process dies of that once, and leaves its id in the file "died"; errors
+// go on until there is a file "over" in the directory. Processes of other users may share a directory that they may
 // write to.
 package arm
 
@@ -32,6 +32,8 @@ const (
 	DirVariable = "PORTHOLE_FAILPOINT_DIR"
 	// Over is the file in that directory that ends the errors.
 	Over = "over"
+	// Died is the file in there that has the id, and a newline, of the process that is about to die.
+	Died = "died"
 )
 
 // FromEnvironment sets the points that the environment asks for. A program that
@@ -96,6 +98,9 @@ func (p plan) at(point string) error {
 		return p.effect
 	}
 	if hit == p.first {
+		if err := os.WriteFile(filepath.Join(p.dir, Died), fmt.Appendln(nil, os.Getpid()), 0o644); err != nil {
+			return err
+		}
 		if err := syscall.Kill(os.Getpid(), syscall.SIGKILL); err != nil {
 			return err
 		}

@@ -2,6 +2,7 @@ package arm
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -95,6 +96,11 @@ func TestDeath(t *testing.T) {
 		if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 			status, ok := exit.Sys().(syscall.WaitStatus)
 			died = ok && status.Signaled() && status.Signal() == syscall.SIGKILL
+		}
+		if died {
+			if text, err := os.ReadFile(filepath.Join(dir, Died)); err != nil || string(text) != fmt.Sprintln(cmd.Process.Pid) {
+				t.Errorf("%q, %v has died, want %d", text, err, cmd.Process.Pid)
+			}
 		}
 		if got := strings.Join(strings.Fields(string(out)), " "); got != want || died != !strings.Contains(want, "over") {
 			t.Errorf("%q, %v, want %q", got, err, want)

@@ -39,6 +39,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/portholehq/porthole/internal/atomicfile"
+	"github.com/portholehq/porthole/internal/steady"
 )
 
 // ErrNotFound says that there is no such core.
@@ -108,7 +109,7 @@ func Open(dir string, o Options) (*Store, error) {
 	if err := s.load(); err != nil {
 		return nil, fmt.Errorf("open cores: %w", err)
 	}
-	return s, s.prune(time.Now())
+	return s, s.prune(steady.Now())
 }
 
 // load reads the records and removes what belongs to none.
@@ -178,7 +179,7 @@ func (s *Store) Keep(rec *Record, r io.Reader, limit int64) (err error) {
 	}
 	s.list = slices.Insert(slices.Clone(s.list), at, rec)
 	s.mu.Unlock()
-	return s.prune(time.Now())
+	return s.prune(steady.Now())
 }
 
 // pack writes the packed file.

@@ -50,6 +50,8 @@ type Record struct {
 	Created  time.Time `json:"created,omitzero"` // the container
 	Started  time.Time `json:"started,omitzero"` // zero: it did not come so far
 	Finished time.Time `json:"finished"`
+	// Ran is how long it ran, by a clock that nobody sets; 0: that is not known.
+	Ran time.Duration `json:"ran,omitempty"`
 
 	// How it ended.
 	Cause Cause `json:"cause"`
@@ -260,7 +262,8 @@ type Rights struct {
 	CapAdd     []string `json:"cap_add,omitempty"`
 	CapDrop    []string `json:"cap_drop,omitempty"`
 	Privileged bool     `json:"privileged,omitempty"`
-	Seccomp    string   `json:"seccomp,omitempty"` // the option, without the text of a profile; empty: none
+	Seccomp    string   `json:"seccomp,omitempty"`  // the option, without the text of a profile; empty: none
+	AppArmor   string   `json:"apparmor,omitempty"` // the profile, also the default one; empty: none
 }
 
 // MaxLearned are kept of a run, of each kind.
@@ -398,10 +401,18 @@ type Step struct {
 	Took time.Duration `json:"took"` // nanoseconds
 }
 
+// Lasted is how long it ran: by Ran or, where that is not known, by the clock, which may have been set meanwhile.
+func (r *Record) Lasted() time.Duration {
+	if r.Ran > 0 {
+		return r.Ran
+	}
+	return max(r.Finished.Sub(r.Started), 0)
+}
+
 // Limits are those that the container had. Zero means none.
 type Limits struct {
 	Memory     uint64  `json:"memory,omitempty"`
 	MemorySwap uint64  `json:"memory_swap,omitempty"` // together with memory
 	CPUs       float64 `json:"cpus,omitempty"`
-	Pids       uint64  `json:"pids,omitempty"`
+	Pids       uint64  `json:"pids,omitempty"` // the engine's, if it had none of its own
 }

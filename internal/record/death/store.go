@@ -16,6 +16,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/portholehq/porthole/internal/atomicfile"
+	"github.com/portholehq/porthole/internal/steady"
 )
 
 // ErrNotFound says that there is no such record.
@@ -71,7 +72,7 @@ func Open(dir string, o Options) (*Store, error) {
 	if err := s.removeTemporary(); err != nil {
 		return nil, fmt.Errorf("open death records: %w", err)
 	}
-	if _, err := s.Prune(time.Now()); err != nil {
+	if _, err := s.Prune(steady.Now()); err != nil {
 		return nil, err
 	}
 	return s, nil
@@ -164,7 +165,7 @@ func (s *Store) Write(r *Record) error {
 	}
 	s.mu.Unlock()
 	if due {
-		_, err = s.Prune(time.Now())
+		_, err = s.Prune(steady.Now())
 	}
 	return err
 }
@@ -254,7 +255,7 @@ const largest = 128 << 10
 // there may be or there may have been no room for one more, to make room.
 func (s *Store) Known() (runs map[Run]bool, since time.Time, err error) {
 	keys, err := s.keys() // newest first
-	runs, since = map[Run]bool{}, time.Now().Add(-s.options.MaxAge)
+	runs, since = map[Run]bool{}, steady.Now().Add(-s.options.MaxAge)
 	var bytes int64
 	var oldest time.Time // of all, if there may have been no room for another
 	for _, k := range keys {
