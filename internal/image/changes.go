@@ -11,7 +11,8 @@ import (
 
 	"github.com/containerd/errdefs"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
-	"github.com/moby/sys/signal"
+
+	"github.com/portholehq/porthole/internal/linux/signals"
 )
 
 // ApplyChanges changes an image configuration by Dockerfile instructions, as
@@ -245,7 +246,7 @@ func changeWorkdir(c *dockerspec.DockerOCIImageConfig, text string) error {
 }
 
 func changeStopSignal(c *dockerspec.DockerOCIImageConfig, text string) error {
-	if _, err := signal.ParseSignal(text); err != nil {
+	if _, err := signals.Parse(text); err != nil {
 		return err
 	}
 	c.StopSignal = text

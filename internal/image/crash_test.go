@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/containerd/errdefs"
 	"github.com/google/go-cmp/cmp"
 )
@@ -66,6 +67,11 @@ func crashLoop(dir string) {
 		}
 		if _, err := s.Remove(ctx, img.ID, RemoveOptions{Force: true}); err != nil && !errdefs.IsNotFound(err) {
 			fail("remove", err)
+		}
+		if n%3 == 2 {
+			if _, err := s.Prune(ctx, PruneOptions{Filters: Filters{"dangling": {"false"}}}); err != nil {
+				fail("prune", err)
+			}
 		}
 	}
 }
@@ -135,24 +141,111 @@ func TestPutBack(t *testing.T) {
 	if _, err := s.snapshot.Prepare(s.in(t.Context()), "after", ""); err != nil {
 		t.Fatal(err)
 	}
-	root := filepath.Join(t.TempDir(), "store")
-	if out, err := exec.Command("cp", "-a", old, root).CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
+	root := cutPower(t, old)
 	if err := errors.Join(end(), s.Close()); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Remove(filepath.Join(root, "unclean")); err != nil {
 		t.Fatal(err)
 	}
+	s = openPutBack(t, root)
+	if _, err := s.snapshot.Prepare(s.in(t.Context()), "again", ""); err != nil {
+		t.Errorf("make a layer: %v", err)
+	}
+}
+
+// cutPower copies a store that is open, so that the copy is as after a crash of the machine.
+func cutPower(t *testing.T, old string) (root string) {
+	t.Helper()
+	root = filepath.Join(t.TempDir(), "store")
+	if out, err := exec.Command("cp", "-a", old, root).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
 	changeBoot(t, filepath.Join(root, "flushed"))
-	s = openAt(t, root, Limits{})
-	defer s.Close()
+	return root
+}
+
+func openPutBack(t *testing.T, root string) *Store {
+	t.Helper()
+	s := openAt(t, root, Limits{})
+	t.Cleanup(func() { _ = s.Close() })
 	if !s.flushes.Restored {
 		t.Fatal("the databases were not put back")
 	}
-	if _, err := s.snapshot.Prepare(s.in(t.Context()), "again", ""); err != nil {
-		t.Errorf("make a layer: %v", err)
+	return s
+}
+
+// A layer that a crash brings back has its directory, also if it was removed just before.
+func TestPutBackRemoved(t *testing.T) {
+	old := filepath.Join(t.TempDir(), "store")
+	s := openAt(t, old, Limits{})
+	ctx := s.in(t.Context())
+	if _, err := s.snapshot.Prepare(ctx, "layer", "", snapshots.WithLabels(map[string]string{"containerd.io/gc.root": "yes"})); err != nil {
+		t.Fatal(err)
+	}
+	end := s.flushes.Begin()
+	if err := s.snapshot.Remove(ctx, "layer"); err != nil {
+		t.Fatal(err)
+	}
+	s.collect(ctx)
+	if list, err := os.ReadDir(filepath.Join(old, "layers", "overlay", "snapshots")); err != nil || len(list) != 0 {
+		t.Fatalf("%d layers are on disk after the removal, %v", len(list), err)
+	}
+	root := cutPower(t, old)
+	if err := errors.Join(end(), s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	s = openPutBack(t, root)
+	mounts, err := s.snapshot.Mounts(s.in(t.Context()), "layer")
+	if errdefs.IsNotFound(err) {
+		return // that it was removed was on disk
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(strings.Replace(mounts[0].Source, old, root, 1)); err != nil {
+		t.Errorf("the record is back, and not the directory: %v", err)
+	}
+}
+
+// cleaner is a snapshotter that calls during while it removes directories.
+type cleaner struct {
+	snapshots.Snapshotter
+	during func()
+}
+
+func (c cleaner) Remove(context.Context, string) error { return nil }
+
+func (c cleaner) Cleanup(context.Context) error {
+	c.during()
+	return nil
+}
+
+// While directories without a record are removed, a record goes only once all that was committed before is on disk: its
+// directory may go with them.
+func TestRemoveDuringCleanup(t *testing.T) {
+	old := filepath.Join(t.TempDir(), "store")
+	s := openAt(t, old, Limits{})
+	load(t, s, ociArchive(t, "a", small(t, "a")))
+	img := mustResolve(t, s, "a")
+	end := s.flushes.Begin()
+	var root string
+	snapshots := &flushedSnapshots{flushes: s.flushes}
+	snapshots.Snapshotter = cleaner{during: func() {
+		err := s.transactLater(s.in(t.Context()), func(ctx context.Context) error {
+			_, err := s.setNameIn(ctx, "docker.io/library/during:1", img.Target)
+			return err
+		})
+		if err := errors.Join(err, snapshots.Remove(t.Context(), "layer")); err != nil {
+			t.Error(err)
+		}
+		root = cutPower(t, old)
+	}}
+	if err := errors.Join(snapshots.Cleanup(t.Context()), end(), s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := openPutBack(t, root).Resolve(t.Context(), "during:1"); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/containerd/containerd/v2/core/snapshots/storage"
 	"github.com/containerd/containerd/v2/plugins/snapshots/overlay"
+	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	"go.etcd.io/bbolt"
 
@@ -26,6 +28,54 @@ import (
 type flushedContent struct {
 	content.Store
 	flushes *flush.Group
+	ingest  string           // the directory of what is being written
+	left    func(dir string) // is told of one in there that is not needed any more, and could not be removed
+}
+
+// Writer begins or goes on with a blob.
+func (c flushedContent) Writer(ctx context.Context, opts ...content.WriterOpt) (content.Writer, error) {
+	var o content.WriterOpts
+	for _, opt := range opts {
+		if err := opt(&o); err != nil {
+			return nil, err
+		}
+	}
+	w, err := c.Store.Writer(ctx, opts...)
+	if err != nil {
+		return nil, err
+	}
+	return ingestWriter{w, c.ingestDir(o.Ref), c.left}, nil
+}
+
+// ingestDir is where the content store has what is written under a name.
+func (c flushedContent) ingestDir(ref string) string {
+	return filepath.Join(c.ingest, digest.FromString(ref).Encoded())
+}
+
+// Abort removes what was written under a name.
+func (c flushedContent) Abort(ctx context.Context, ref string) error {
+	err := c.Store.Abort(ctx, ref)
+	if err != nil && !errdefs.IsNotFound(err) {
+		c.left(c.ingestDir(ref))
+	}
+	return err
+}
+
+// ingestWriter writes one blob. The store passes over a directory that it cannot remove then, and would not find it again.
+type ingestWriter struct {
+	content.Writer
+	dir  string
+	left func(dir string)
+}
+
+func (w ingestWriter) Commit(ctx context.Context, size int64, expected digest.Digest, opts ...content.Opt) error {
+	err := w.Writer.Commit(ctx, size, expected, opts...)
+	if err == nil || errdefs.IsAlreadyExists(err) {
+		if _, statErr := os.Lstat(w.dir); statErr == nil {
+			w.left(w.dir)
+		}
+	}
+	return err
 }
 
 // Delete removes a blob.
@@ -52,26 +102,44 @@ func (c flushedContent) WalkStatusRefs(ctx context.Context, fn func(ref string) 
 type flushedSnapshots struct {
 	snapshots.Snapshotter
 	flushes *flush.Group
+
+	// cleaning is how many look for directories without a record. It is set with mu held, which each removal of a record
+	// holds for reading.
+	mu       sync.RWMutex
+	cleaning int
 }
 
-// Remove takes a snapshot out of the snapshotter's own database.
-func (s flushedSnapshots) Remove(ctx context.Context, key string) error {
-	if err := s.flushes.Flush(); err != nil {
-		return err
+// Remove takes a snapshot out of the snapshotter's own database. Its directory stays, so that a crash which brings the
+// record back brings no harm, unless somebody removes directories at the time.
+func (s *flushedSnapshots) Remove(ctx context.Context, key string) error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.cleaning > 0 {
+		if err := s.flushes.Flush(); err != nil {
+			return err
+		}
 	}
 	return s.Snapshotter.Remove(ctx, key)
 }
 
 // Cleanup removes the directories of snapshots that were removed.
-func (s flushedSnapshots) Cleanup(ctx context.Context) error {
+func (s *flushedSnapshots) Cleanup(ctx context.Context) error {
 	cleaner, ok := s.Snapshotter.(snapshots.Cleaner)
 	if !ok {
 		return fmt.Errorf("snapshotter %T cannot clean up", s.Snapshotter)
 	}
+	s.count(1)
+	defer s.count(-1)
 	if err := s.flushes.Flush(); err != nil {
 		return err
 	}
 	return cleaner.Cleanup(ctx)
+}
+
+func (s *flushedSnapshots) count(more int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cleaning += more
 }
 
 // openSnapshots opens the snapshotter in dir, with its database among those that

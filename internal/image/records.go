@@ -19,6 +19,9 @@ import (
 	"github.com/portholehq/porthole/internal/image/document"
 )
 
+// transactor is transact or transactLater.
+type transactor func(ctx context.Context, fn func(context.Context) error) error
+
 // transact runs fn in one transaction of the metadata database: all that fn
 // does with the context that it gets is committed at once, and on disk then with
 // all that was committed before.
@@ -29,7 +32,7 @@ func (s *Store) transact(ctx context.Context, fn func(context.Context) error) er
 	return s.flushes.Flush()
 }
 
-// transactLater is transact for a build, which waits for the disk at its end.
+// transactLater is transact for a build and a prune, which wait for the disk at their end.
 func (s *Store) transactLater(ctx context.Context, fn func(context.Context) error) error {
 	err := s.db.Update(func(tx *bbolt.Tx) error {
 		if err := fn(boltutil.WithTransaction(ctx, tx)); err != nil {
@@ -106,10 +109,14 @@ func (s *Store) keepNameless(ctx context.Context, target ocispec.Descriptor) err
 // deleteRecords removes the records in one transaction. Writable layers keep
 // the layers that they need.
 func (s *Store) deleteRecords(ctx context.Context, records []images.Image) error {
+	return s.deleteRecordsBy(ctx, s.transact, records)
+}
+
+func (s *Store) deleteRecordsBy(ctx context.Context, transact transactor, records []images.Image) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var lost []*contents
-	err := s.transact(ctx, func(ctx context.Context) error {
+	err := transact(ctx, func(ctx context.Context) error {
 		lost = lost[:0]
 		for _, r := range records {
 			if err := s.images.Delete(ctx, r.Name); err != nil && !errdefs.IsNotFound(err) {

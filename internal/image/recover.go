@@ -33,7 +33,7 @@ func (s *Store) recover(ctx context.Context) error {
 		}
 		// A full disk must not keep the daemon from starting: it is needed to make room.
 		if err := s.markDirty(ctx); isFull(err) {
-			s.unswept = true
+			s.unswept.Store(true)
 			s.logger.Warn("disk is full: what a killed daemon may have left of images is removed at a later start", "err", err)
 		} else if err != nil {
 			return err

@@ -2,6 +2,7 @@ package image
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sort"
@@ -61,6 +62,8 @@ type removal struct {
 	entry *entry
 	opts  RemoveOptions
 	uses  []Use
+	// layers are the keys of its snapshots, topmost first, once deleteAll has looked.
+	layers []string
 }
 
 func (r *removal) byName(ctx context.Context, ref string) ([]image.DeleteResponse, error) {
@@ -176,27 +179,40 @@ func untagged(records []images.Image) []image.DeleteResponse {
 
 // removeAll removes the image with all its names.
 func (r *removal) removeAll(ctx context.Context) ([]image.DeleteResponse, error) {
-	s := r.store
-	c := r.entry.contents
-	keys, err := s.snapshotKeys(ctx, c.snapshot)
+	if err := r.deleteAll(ctx, r.store.transact); err != nil {
+		return nil, err
+	}
+	r.store.collect(ctx)
+	return r.deleted(ctx, map[string]bool{}), nil
+}
+
+// deleteAll deletes the records of the image; what they alone have kept goes with the next collection.
+func (r *removal) deleteAll(ctx context.Context, transact transactor) (err error) {
+	r.layers, err = r.store.snapshotKeys(ctx, r.entry.contents.snapshot)
 	if err != nil && !errdefs.IsNotFound(err) { // what has lost its layers can be removed, too
-		return nil, err
+		return err
 	}
-	if err := s.deleteRecords(ctx, r.entry.records); err != nil {
-		return nil, err
-	}
+	return r.store.deleteRecordsBy(ctx, transact, r.entry.records)
+}
+
+// deleted tells what has gone with that, and the collection after it. Layers that are told are not told again.
+func (r *removal) deleted(ctx context.Context, told map[string]bool) []image.DeleteResponse {
+	c := r.entry.contents
 	list := append(untagged(r.entry.records), image.DeleteResponse{Deleted: c.id()})
-	s.collect(ctx)
-	if len(keys) != len(c.chain) { // not unpacked, or not layer by layer
-		return list, nil
+	if len(r.layers) != len(c.chain) { // not unpacked, or not layer by layer
+		return list
 	}
-	for i, key := range keys {
-		if _, err := s.snapshot.Stat(ctx, key); !errdefs.IsNotFound(err) {
+	for i, key := range r.layers {
+		if told[key] {
+			break
+		}
+		if _, err := r.store.snapshot.Stat(ctx, key); !errdefs.IsNotFound(err) {
 			break // this layer and all below are used by others
 		}
+		told[key] = true
 		list = append(list, image.DeleteResponse{Deleted: c.chain[len(c.chain)-1-i].String()})
 	}
-	return list, nil
+	return list
 }
 
 // snapshotKeys are the keys of a snapshot and its parents, topmost first.
@@ -256,19 +272,22 @@ func (s *Store) Prune(ctx context.Context, opts PruneOptions) (image.PruneReport
 	}
 	s.pruneBroken(ctx)
 	report := image.PruneReport{ImagesDeleted: []image.DeleteResponse{}}
-	for _, e := range sorted(entries) {
-		if _, _, ok := f.match(e); !ok || s.isGone(ctx, e) || opts.Used != nil && len(opts.Used(e.contents.id())) > 0 {
-			continue
-		}
-		r := removal{store: s, entry: e}
-		list, err := r.removeAll(ctx)
-		if err != nil {
-			return report, err
-		}
+	flushed := s.flushes.Begin() // nobody waits for the disk until the end
+	removed, err := s.deleteUnused(ctx, sorted(entries), f, opts.Used)
+	s.collect(ctx)                // it looks at all there is: once, not for each
+	if e := flushed(); e != nil { // a crash would bring them back: nobody is told that they are gone
+		return report, errors.Join(err, fmt.Errorf("flush databases: %w", e))
+	}
+	told := map[string]bool{}
+	for _, r := range removed {
+		list := r.deleted(ctx, told)
 		report.ImagesDeleted = append(report.ImagesDeleted, list...)
 		if opts.Removed != nil {
-			opts.Removed(e.contents.asImage(""), list)
+			opts.Removed(r.entry.contents.asImage(""), list)
 		}
+	}
+	if err != nil {
+		return report, err
 	}
 	after, err := s.DiskUsage(ctx)
 	if err != nil {
@@ -278,6 +297,21 @@ func (s *Store) Prune(ctx context.Context, opts PruneOptions) (image.PruneReport
 		report.SpaceReclaimed = uint64(freed)
 	}
 	return report, nil
+}
+
+// deleteUnused deletes the records of images that match and nobody uses. The result is complete also with an error.
+func (s *Store) deleteUnused(ctx context.Context, entries []*entry, f *imageFilter, used func(imageID string) []Use) (removed []*removal, err error) {
+	for _, e := range entries {
+		if _, _, ok := f.match(e); !ok || s.isGone(ctx, e) || used != nil && len(used(e.contents.id())) > 0 {
+			continue
+		}
+		r := &removal{store: s, entry: e}
+		if err := r.deleteAll(ctx, s.transactLater); err != nil {
+			return removed, err
+		}
+		removed = append(removed, r)
+	}
+	return removed, nil
 }
 
 func sorted(entries map[string]*entry) []*entry {

@@ -499,9 +499,13 @@ func (s *Store) RemoveRootFS(ctx context.Context, containerID string) error {
 	staying := s.staying
 	s.staying = nil
 	s.mu.Unlock()
-	for _, id := range staying {
+	for i, id := range staying {
 		if err := s.removeRootFS(ctx, id); err != nil {
-			s.logger.WarnContext(ctx, "writable layer still stays", "container", id, "err", err)
+			s.logger.WarnContext(ctx, "writable layers still stay", "container", id, "more", len(staying)-i-1, "err", err)
+			s.mu.Lock()
+			s.staying = append(s.staying, staying[i+1:]...) // what this one met, they would meet as well
+			s.mu.Unlock()
+			break
 		}
 	}
 	return s.removeRootFS(ctx, containerID)

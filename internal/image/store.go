@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -28,9 +29,11 @@ import (
 	"go.etcd.io/bbolt"
 	"golang.org/x/sync/semaphore"
 
+	"github.com/portholehq/porthole/internal/boltcheck"
 	"github.com/portholehq/porthole/internal/image/flush"
 	"github.com/portholehq/porthole/internal/image/packed"
 	"github.com/portholehq/porthole/internal/image/remote"
+	"github.com/portholehq/porthole/internal/retry"
 )
 
 const (
@@ -92,8 +95,8 @@ type Store struct {
 
 	states atomic.Pointer[func(ctx context.Context, ref string) (string, bool, error)] // see UseStates
 
-	recovered  bool // Close may take the unclean mark away
-	unswept    bool // recover has left work for a later start, as the disk was full
+	recovered  bool        // Close may take the unclean mark away
+	unswept    atomic.Bool // there is work left for a later start, as the disk was full or broken
 	background sync.WaitGroup
 	trash      sync.Mutex         // one at a time empties the trash
 	stop       context.CancelFunc // ends what runs in the background
@@ -188,6 +191,11 @@ func (s *Store) openBackend() (err error) {
 	if s.flushes, err = flush.Open(filepath.Join(s.root, "flushed"), s.logger); err != nil {
 		return err
 	}
+	for _, dir := range []string{s.root, s.overlayDir()} {
+		if err := s.checkDatabase(filepath.Join(dir, "metadata.db")); err != nil {
+			return errors.Join(err, s.flushes.Close())
+		}
+	}
 	// The database comes first: its lock tells whether another process has
 	// the store open.
 	db, err := bbolt.Open(filepath.Join(s.root, "metadata.db"), 0o600, &bbolt.Options{
@@ -203,16 +211,19 @@ func (s *Store) openBackend() (err error) {
 	if err := s.flushes.Add(db); err != nil {
 		return fmt.Errorf("open metadata.db: %w", err)
 	}
+	if err := s.dropProbes(); err != nil {
+		return fmt.Errorf("open content: %w", err)
+	}
 	blobs, err := local.NewStore(filepath.Join(s.root, "content"))
 	if err != nil {
 		return fmt.Errorf("open content: %w", err)
 	}
-	if s.overlay, err = s.openSnapshots(filepath.Join(s.layersDir(), "overlay")); err != nil {
+	if s.overlay, err = s.openSnapshots(s.overlayDir()); err != nil {
 		return fmt.Errorf("open layers: %w", err)
 	}
 	closers = append(closers, s.overlay)
-	s.db = metadata.NewDB(db, flushedContent{blobs, s.flushes}, map[string]snapshots.Snapshotter{
-		snapshotterName: flushedSnapshots{s.overlay, s.flushes},
+	s.db = metadata.NewDB(db, flushedContent{blobs, s.flushes, filepath.Join(s.root, "content", "ingest"), s.removeAgain}, map[string]snapshots.Snapshotter{
+		snapshotterName: &flushedSnapshots{Snapshotter: s.overlay, flushes: s.flushes},
 	})
 	if err := s.db.Init(s.in(context.Background())); err != nil {
 		return fmt.Errorf("initialize metadata.db: %w", err)
@@ -224,14 +235,42 @@ func (s *Store) openBackend() (err error) {
 	return nil
 }
 
+// checkDatabase says what to do about a database of which bbolt cannot read all. There is nothing to go on with:
+// what is not named in it is removed.
+func (s *Store) checkDatabase(path string) error {
+	err := boltcheck.Check(path)
+	if errors.Is(err, boltcheck.ErrDamaged) {
+		return fmt.Errorf("%q: %w: put back a copy of all of %q; or move that directory away, but then the daemon starts without an image, "+
+			"and no container that there is can be started: save what they have written first, in layers/rootfs/ID", path, err, s.root)
+	}
+	return err
+}
+
+// removeAgain removes a directory that could not be removed, in the background.
+func (s *Store) removeAgain(dir string) {
+	s.unswept.Store(true) // should it stay until the end
+	s.background.Go(func() { retry.Until(s.stopped.Done(), func() error { return os.RemoveAll(dir) }) })
+}
+
+// dropProbes removes what the content store has left of a look at the file system during which the process was killed.
+func (s *Store) dropProbes() error {
+	left, err := filepath.Glob(filepath.Join(s.root, "content", ".fsverity-check-*"))
+	for _, dir := range left {
+		err = errors.Join(err, os.RemoveAll(dir))
+	}
+	return err
+}
+
 // Close waits for background work, which it tells to stop, and closes the
 // files. Removals that are not finished are taken up by the next Open.
 func (s *Store) Close() error {
 	s.stop()
 	s.background.Wait()
 	err := errors.Join(s.flushes.Close(), s.overlay.Close(), s.db.Close())
-	if err == nil && s.recovered && !s.unswept {
-		err = os.Remove(s.uncleanMark())
+	if err == nil && s.recovered && !s.unswept.Load() {
+		if err = os.Remove(s.uncleanMark()); errors.Is(err, fs.ErrNotExist) {
+			err = nil // a full disk did not take it, or somebody has removed it
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("close image store: %w", err)
@@ -274,6 +313,7 @@ func (s *Store) Backend() Backend {
 }
 
 func (s *Store) layersDir() string   { return filepath.Join(s.root, "layers") }
+func (s *Store) overlayDir() string  { return filepath.Join(s.layersDir(), "overlay") }
 func (s *Store) rootfsDir() string   { return filepath.Join(s.layersDir(), "rootfs") }
 func (s *Store) trashDir() string    { return filepath.Join(s.layersDir(), "trash") }
 func (s *Store) emptyDir() string    { return filepath.Join(s.layersDir(), "empty") }

@@ -3,6 +3,7 @@ package image
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"io/fs"
 	"os"
@@ -158,6 +159,32 @@ func TestReopenKeepsImages(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := s.CreateRootFS(t.Context(), "c", img); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestCloseWithoutMark: that the store was not closed is marked in a file; without one, as after a start on a full disk, it
+// closes as well.
+// TestProbeLeft has the content store be killed while it looks at the file system.
+func TestProbeLeft(t *testing.T) {
+	root := t.TempDir()
+	probe := filepath.Join(root, "content", ".fsverity-check-12")
+	if err := errors.Join(os.MkdirAll(probe, 0o700), os.WriteFile(filepath.Join(probe, "supported"), nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	openAt(t, root, Limits{})
+	if _, err := os.Stat(probe); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("what was left is there: %v", err)
+	}
+}
+
+func TestCloseWithoutMark(t *testing.T) {
+	s := openAt(t, t.TempDir(), Limits{})
+	s.background.Wait()
+	if err := os.Remove(s.uncleanMark()); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
 }

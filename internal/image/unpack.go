@@ -263,12 +263,14 @@ func (f *layerFilter) applyRoot(root string) error {
 	if err := unix.Chmod(root, uint32(f.root.Mode)&0o7777); err != nil {
 		return fmt.Errorf("set mode of layer root: %w", err)
 	}
-	mtime := f.root.ModTime
-	ts := []unix.Timespec{unix.NsecToTimespec(mtime.UnixNano()), unix.NsecToTimespec(mtime.UnixNano())}
-	if mtime.Unix() <= 0 {
+	if f.root.ModTime.Unix() <= 0 {
 		return nil
 	}
-	if err := unix.UtimesNanoAt(unix.AT_FDCWD, root, ts, 0); err != nil {
+	mtime, err := unix.TimeToTimespec(f.root.ModTime)
+	if err == nil {
+		err = unix.UtimesNanoAt(unix.AT_FDCWD, root, []unix.Timespec{mtime, mtime}, 0)
+	}
+	if err != nil {
 		return fmt.Errorf("set time of layer root: %w", err)
 	}
 	return nil

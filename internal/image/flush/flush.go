@@ -42,6 +42,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -59,8 +60,9 @@ const (
 	// wait for it.
 	Interval = 500 * time.Millisecond
 	// patience is how long a read transaction may take to open before bolt is
-	// taken to wait for the one that is held.
-	patience = 100 * time.Millisecond
+	// taken to wait for the one that is held. On a busy machine others take long as
+	// well, and outgrown is not for a database in the middle of a commit.
+	patience = 2 * time.Second
 	// growth is by how much a file grows that is smaller than its room. With all
 	// of it mapped, bolt would take 16 MiB at once.
 	growth = 256 << 10
@@ -195,22 +197,39 @@ func (g *Group) Begin() (end func() error) {
 }
 
 func (g *Group) putOff() error {
-	g.active.Store(true)
-	g.mu.Lock()
-	err := g.flushLocked(true)
-	g.mu.Unlock()
+	err := g.locked(func() error {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.active.Store(true)
+		err := g.flushLocked(true)
+		for _, m := range g.members {
+			m.db.NoSync = g.pinned(m) && (err == nil || g.noted())
+		}
+		return err
+	})
 	if err != nil {
 		return errors.Join(err, g.flushAllAgain())
 	}
-	// From here on: a writer that waits for what is held would be waited for.
 	g.stop = make(chan struct{})
 	g.ticking.Go(func() { g.tick(g.stop) })
-	for _, m := range g.members {
-		if err := g.setNoSync(m, true); err != nil {
-			return errors.Join(err, g.flushAllAgain())
-		}
-	}
 	return nil
+}
+
+// locked calls fn while nobody writes to any of the databases.
+//
+// While a database is held, none of its transactions may wait for the disk: if
+// bolt's flush of a root fails, it goes by that root all the same, and uses at once
+// what the transaction has freed, whoever still reads it. So what is held, and
+// marked, would be overwritten.
+func (g *Group) locked(fn func() error) (err error) {
+	for _, m := range g.members {
+		tx, beginErr := m.db.Begin(true)
+		if beginErr != nil {
+			return beginErr
+		}
+		defer func() { err = errors.Join(err, tx.Rollback()) }()
+	}
+	return fn()
 }
 
 // tick flushes now and then.
@@ -261,24 +280,24 @@ func (g *Group) flushAllAgain() error {
 	if !g.active.Load() {
 		return nil
 	}
-	var failures []error
-	for _, m := range g.members {
-		failures = append(failures, g.setNoSync(m, false))
-	}
-	// Not before: a writer that is waited for here may wait for what is held.
+	err := g.locked(g.flushAll)
+	// Not before: a writer that is waited for there may wait for what is held.
 	if g.stop != nil {
 		close(g.stop)
 		g.ticking.Wait()
 		g.stop = nil
 	}
-	if err := errors.Join(failures...); err != nil {
-		return err
-	}
+	return err
+}
+
+// flushAll has all on disk, and each transaction flushed from now on. Nobody writes meanwhile.
+func (g *Group) flushAll() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.failed != nil {
 		return g.failed
 	}
+	var failures []error
 	for _, m := range g.members {
 		if m.held == nil {
 			continue
@@ -289,12 +308,18 @@ func (g *Group) flushAllAgain() error {
 	}
 	if len(g.mark.last.Roots) > 0 {
 		if err := g.mark.write(nil); err != nil {
-			return g.fail(err)
+			err = g.fail(err)
+			for _, m := range g.members {
+				// Else they may count as whole at the next start, and have to be.
+				m.db.NoSync = g.pinned(m) && g.noted()
+			}
+			return err
 		}
 	}
 	g.active.Store(false)
 	for _, m := range g.members {
 		failures = append(failures, m.let())
+		m.db.NoSync = false
 	}
 	return errors.Join(failures...)
 }
@@ -377,6 +402,7 @@ func (g *Group) outgrown(m *member) error {
 		}
 	}
 	if err := g.mark.write(rest); err != nil {
+		m.db.NoSync = true
 		return g.fail(err)
 	}
 	return m.let()
@@ -405,6 +431,14 @@ func (g *Group) fail(err error) error {
 	return g.failed
 }
 
+// noted tells that the next Open puts back what is held, as the disk has failed.
+func (g *Group) noted() bool { return g.failed != nil && g.mark.last.Boot == "" }
+
+// pinned tells whether a moment of the database is held that the mark may name.
+func (g *Group) pinned(m *member) bool {
+	return m.held != nil || slices.ContainsFunc(g.doubtful, func(d *member) bool { return d.db == m.db && d.held != nil })
+}
+
 // taken flushes by fn until no signal interrupts it.
 func taken(fn func() error) error {
 	for {
@@ -418,8 +452,30 @@ func taken(fn func() error) error {
 	}
 }
 
-// Close ends all putting off. The databases may be closed then; the group is of
-// no use after it.
+// Release takes a database out of the group, which may be closed then. The others
+// stay as they are if the disk has failed: whoever writes to them until they are
+// closed, too, must not overwrite what the next Open puts back.
+func (g *Group) Release(db *bbolt.DB) error {
+	g.putting.Lock()
+	defer g.putting.Unlock()
+	err := g.flushAllAgain()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	failures := []error{err}
+	for _, m := range g.doubtful {
+		if m.db == db {
+			failures = append(failures, m.let())
+		}
+	}
+	if i := slices.IndexFunc(g.members, func(m *member) bool { return m.db == db }); i >= 0 {
+		failures = append(failures, g.members[i].let(), g.members[i].file.Close())
+		g.members = slices.Delete(g.members, i, i+1)
+	}
+	return errors.Join(failures...)
+}
+
+// Close ends all putting off. The databases have to be closed then; the group is
+// of no use after it.
 func (g *Group) Close() error {
 	g.putting.Lock()
 	defer g.putting.Unlock()
@@ -437,19 +493,6 @@ func (g *Group) Close() error {
 		failures = append(failures, m.let(), m.file.Close())
 	}
 	return errors.Join(append(failures, g.mark.file.Close())...)
-}
-
-// setNoSync decides whether the transactions of a database are flushed. One that
-// is not held is flushed always.
-func (g *Group) setNoSync(m *member, off bool) error {
-	tx, err := m.db.Begin(true) // nobody else writes meanwhile
-	if err != nil {
-		return err
-	}
-	g.mu.Lock()
-	m.db.NoSync = off && m.held != nil
-	g.mu.Unlock()
-	return tx.Rollback()
 }
 
 // errMapping: a database waits for its readers to map more of its file.

@@ -1,6 +1,7 @@
 package flush
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -20,7 +22,7 @@ import (
 
 // bed is a group with two databases.
 type bed struct {
-	t   *testing.T
+	t   testing.TB
 	dir string
 	g   *Group
 	dbs []*bbolt.DB
@@ -28,7 +30,7 @@ type bed struct {
 
 var names = []string{"a.db", "sub/b.db"}
 
-func newBed(t *testing.T, dir, boot string) *bed {
+func newBed(t testing.TB, dir, boot string) *bed {
 	t.Helper()
 	b := &bed{t: t, dir: dir}
 	if err := os.MkdirAll(filepath.Join(dir, "sub"), 0o700); err != nil {
@@ -134,7 +136,7 @@ func lasts(t *testing.T, dir string) []int {
 	return list
 }
 
-func read(t *testing.T, path string) []byte {
+func read(t testing.TB, path string) []byte {
 	t.Helper()
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -143,7 +145,7 @@ func read(t *testing.T, path string) []byte {
 	return data
 }
 
-func write(t *testing.T, path string, data []byte) {
+func write(t testing.TB, path string, data []byte) {
 	t.Helper()
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		t.Fatal(err)
@@ -372,6 +374,23 @@ func TestOutgrownRoom(t *testing.T) {
 	}
 }
 
+// awaitWriter waits until a goroutine is on its way to write to a database, and
+// waits for the transaction that does. Nothing but its stack tells so.
+func awaitWriter(t *testing.T) {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	stacks := make([]byte, 1<<20)
+	for deadline := time.Now().Add(30 * time.Second); ; <-tick.C {
+		if n := runtime.Stack(stacks, true); bytes.Contains(stacks[:n], []byte("bbolt.(*DB).beginRWTx")) {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("nobody waits for a transaction:\n%s", stacks[:runtime.Stack(stacks, true)])
+		}
+	}
+}
+
 // Begin and its end wait for the writer of a database, who may wait for what is
 // held.
 func TestOutgrownWhileWaitedFor(t *testing.T) {
@@ -400,8 +419,7 @@ func TestOutgrownWhileWaitedFor(t *testing.T) {
 			}
 			over := make(chan error, 2)
 			go func() { over <- wait() }()
-			// Nothing tells that it waits. If it does not by then, this case tries nothing.
-			<-time.After(100 * time.Millisecond)
+			awaitWriter(t)
 			go func() {
 				bucket, err := tx.CreateBucket([]byte("b"))
 				if err == nil {
@@ -515,6 +533,90 @@ func TestDiskThatFails(t *testing.T) {
 				t.Errorf("last transactions %v at the next daemon's start", got)
 			}
 		})
+	}
+}
+
+// While a database is held none of its transactions waits for the disk, and none comes between: bolt goes by a root that
+// the disk has not taken, and overwrites what it has replaced.
+func TestNoFlushedTransactionWhileHeld(t *testing.T) {
+	b := newBed(t, t.TempDir(), "one")
+	b.put(0)
+	flushed := b.g.sync
+	between := func(when string) {
+		b.g.sync = func(db *bbolt.DB) error {
+			for _, other := range b.dbs {
+				wrote := make(chan struct{})
+				go func() {
+					defer close(wrote)
+					_ = put(other, 50)
+				}()
+				t.Cleanup(func() { <-wrote })
+				select {
+				case <-wrote:
+					t.Errorf("%s: a transaction comes between", when)
+				case <-time.After(20 * time.Millisecond):
+				}
+			}
+			return flushed(db)
+		}
+	}
+	between("begin")
+	end := b.g.Begin()
+	b.g.sync = flushed
+	for _, db := range b.dbs {
+		if !db.NoSync {
+			t.Error("what is held is flushed by transaction")
+		}
+	}
+	between("end")
+	if err := end(); err != nil {
+		t.Fatal(err)
+	}
+	b.g.sync = flushed
+}
+
+// After the disk has failed, what is marked is left alone until the databases are closed, one after the other.
+func TestReleaseAfterFailure(t *testing.T) {
+	dir := t.TempDir()
+	b := newBed(t, dir, "one")
+	b.put(0)
+	end := b.g.Begin()
+	b.put(30)
+	if err := b.g.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	b.put(31)
+	b.g.sync = func(*bbolt.DB) error { return taken(func() error { return unix.EIO }) }
+	if err := end(); !errors.Is(err, unix.EIO) {
+		t.Fatalf("ended: %v", err)
+	}
+	for _, db := range b.dbs {
+		if !db.NoSync {
+			t.Error("what is held is flushed by transaction")
+		}
+	}
+	if err := b.g.Release(b.dbs[1]); !errors.Is(err, unix.EIO) {
+		t.Errorf("released: %v", err)
+	}
+	if err := b.dbs[1].Close(); err != nil {
+		t.Error(err)
+	}
+	for n := 32; n < 200; n++ { // the other one is written to yet
+		if err := put(b.dbs[0], n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := b.g.Close(); !errors.Is(err, unix.EIO) {
+		t.Errorf("closed: %v", err)
+	}
+	if err := b.dbs[0].Close(); err != nil {
+		t.Error(err)
+	}
+	if !reopen(t, dir, "one") {
+		t.Error("not put back")
+	}
+	if got := lasts(t, dir); !slices.Equal(got, []int{30, 30}) {
+		t.Errorf("last transactions %v", got)
 	}
 }
 

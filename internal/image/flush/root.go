@@ -25,11 +25,13 @@ import (
 //	    72  8      FNV-1a of offset 16 to 71
 const (
 	rootSize    = 80
+	offFlags    = 8
 	offMeta     = 16
 	offPageSize = 24
 	offTx       = 64
 	offSum      = 72
 	boltMagic   = 0xED0CDAED
+	metaPage    = 4
 )
 
 // errOtherRoot: the page has the root of another transaction.
@@ -49,6 +51,10 @@ func readRoot(r io.ReaderAt, tx, pageSize int) ([]byte, error) {
 
 func validRoot(root []byte) bool {
 	if len(root) != rootSize || binary.NativeEndian.Uint32(root[offMeta:]) != boltMagic {
+		return false
+	}
+	// The checksum does not cover the page's header: a page of meta data, with no more.
+	if binary.NativeEndian.Uint16(root[offFlags:]) != metaPage || !bytes.Equal(root[offFlags+2:offMeta], make([]byte, 6)) {
 		return false
 	}
 	sum := fnv.New64a()

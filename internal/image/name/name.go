@@ -10,7 +10,8 @@ import (
 )
 
 // ParseTag parses the name that an image is to get. Without a tag it is
-// latest; a digest is no name to give.
+// latest; a digest is no name to give, nor is one of Docker Hub whose short form,
+// which people are shown, is that of another registry: as docker.io/ghcr.io/app.
 func ParseTag(ref string) (reference.NamedTagged, error) {
 	named, err := reference.ParseNormalizedNamed(ref)
 	if err != nil {
@@ -25,6 +26,9 @@ func ParseTag(ref string) (reference.NamedTagged, error) {
 	tagged, ok := reference.TagNameOnly(named).(reference.NamedTagged)
 	if !ok {
 		return nil, problem.Errorf(errdefs.ErrInvalidArgument, "invalid reference format: %q has no tag", ref)
+	}
+	if shown, err := reference.ParseNormalizedNamed(reference.FamiliarString(tagged)); err != nil || shown.String() != tagged.String() {
+		return nil, problem.Errorf(errdefs.ErrInvalidArgument, "invalid reference format: %q would be shown as %q, which is another image", ref, reference.FamiliarString(tagged))
 	}
 	return tagged, nil
 }
