@@ -26,6 +26,8 @@ type Death struct {
 	CreatedAt  time.Time `json:"CreatedAt,omitzero"`
 	StartedAt  time.Time `json:"StartedAt,omitzero"` // absent: it did not come so far, or that was not saved
 	FinishedAt time.Time `json:"FinishedAt"`
+	// Ran is how long it ran, in nanoseconds, by a clock that nobody sets; absent: that is not known.
+	Ran time.Duration `json:"Ran,omitempty"`
 
 	// Cause is one of completed, failed, crashed, oom, stopped, timed-out, killed,
 	// shim-ended, not-started and lost; Text tells it in one line.

@@ -69,7 +69,8 @@ type Limit struct {
 	Name string `json:"Name"`
 	// Value is the lowest of all groups around; nil: there is none.
 	Value *uint64 `json:"Value"`
-	// From is the group whose limit that is; Own tells that it is the container's.
+	// From is the group whose limit that is, or "the engine" if it gave the container what it did not ask for; Own tells
+	// that it is the container's.
 	From string  `json:"From,omitempty"`
 	Own  bool    `json:"Own,omitempty"`
 	Use  *uint64 `json:"Use,omitempty"`

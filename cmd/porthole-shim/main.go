@@ -4,6 +4,7 @@
 //	porthole-shim serve            stand beside a container (internal/shim)
 //	porthole-shim stage            become a container's process (internal/runtime/stage)
 //	porthole-shim init -- CMD ARG  be the container's PID 1 and reap (internal/shim/reaper)
+//	porthole-shim limit LIMITS PATH ARG0 ARG  set limits and become PATH (init starts it)
 //	porthole-shim forker           fork shims for a large daemon (internal/runtime/forker)
 //	porthole-shim version
 //	porthole-shim create, start, state, kill, delete, ...  be an OCI runtime (cmd/porthole-oci)
@@ -15,6 +16,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"runtime"
 
 	"github.com/portholehq/porthole/internal/sys"
 )
@@ -31,13 +33,25 @@ var verbs = map[string]func(args []string) int{
 	"serve":   serve,
 	"stage":   runStage,
 	"init":    runInit,
+	"limit":   runLimit,
 	"forker":  runForker,
 	"version": printVersion,
 }
 
+func init() { //nolint:gochecknoinits // nothing else is certain to run on the main thread
+	// The main thread stands for the process in /proc: a stage that has put another one into its groups would be shown
+	// outside of them until exec, and no exec may change what is shown of a shim. The main goroutine is on it for certain
+	// while packages are initialized.
+	if isStage(os.Args) || len(os.Args) > 1 && os.Args[1] == "serve" {
+		runtime.LockOSThread()
+	}
+}
+
+func isStage(args []string) bool { return len(args) > 0 && args[0] == stageName }
+
 func main() {
 	// Nothing goes before this: each verb is a process in everybody's way.
-	if len(os.Args) > 0 && os.Args[0] == stageName {
+	if isStage(os.Args) {
 		os.Exit(runStage(os.Args[1:]))
 	}
 	if isOCI(os.Args[1:]) {

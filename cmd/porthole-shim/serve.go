@@ -5,7 +5,6 @@ import (
 	"net"
 	"os"
 	"os/signal"
-	"runtime"
 	"runtime/debug"
 	"strconv"
 	"syscall"
@@ -29,9 +28,6 @@ const gcPercent = 20
 
 // serve runs a shim until its container has ended.
 func serve(args []string) int {
-	// The main thread stands for the process in /proc and cannot be thrown
-	// away: no exec may change its namespaces.
-	runtime.LockOSThread()
 	// Signals meant for whoever started the daemon are not for the container.
 	// They are caught, not ignored: that would be inherited by the container.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM)

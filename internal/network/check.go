@@ -230,20 +230,30 @@ func (w *walk) ask(ctx context.Context, servers []netip.Addr, name string) (a ne
 				err = fmt.Errorf("%s says %s", at, dns.RcodeToString[resp.Rcode])
 				break
 			}
-			for _, rr := range resp.Answer {
-				switch rr := rr.(type) {
-				case *dns.A:
-					a, _ = netip.AddrFromSlice(rr.A.To4())
-					return a, at, nil
-				case *dns.AAAA:
-					a, _ = netip.AddrFromSlice(rr.AAAA)
-					return a, at, nil
-				}
+			if a, ok := addressIn(resp.Answer); ok {
+				return a, at, nil
 			}
 			err = fmt.Errorf("%s knows no address of it", at)
 		}
 	}
 	return netip.Addr{}, "", err
+}
+
+// addressIn is the first address of an answer. A record may be without one: whom a
+// container asks says what it likes.
+func addressIn(answer []dns.RR) (a netip.Addr, ok bool) {
+	for _, rr := range answer {
+		switch rr := rr.(type) {
+		case *dns.A:
+			a, ok = netip.AddrFromSlice(rr.A.To4())
+		case *dns.AAAA:
+			a, ok = netip.AddrFromSlice(rr.AAAA)
+		}
+		if ok {
+			return a, true
+		}
+	}
+	return netip.Addr{}, false
 }
 
 // longestFile is more than anybody has in a hosts file.

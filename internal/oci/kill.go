@@ -7,10 +7,10 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/moby/sys/signal"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/portholehq/porthole/internal/linux/signals"
 	"github.com/portholehq/porthole/internal/runtime"
 )
 
@@ -20,9 +20,8 @@ func ParseSignal(s string) (syscall.Signal, error) {
 	if s == "0" {
 		return 0, nil
 	}
-	const last = 64
-	sig, err := signal.ParseSignal(s)
-	if err != nil || sig < 0 || sig > last {
+	sig, err := signals.Parse(s)
+	if err != nil {
 		return 0, fmt.Errorf("unknown signal %q", s)
 	}
 	return sig, nil

@@ -35,6 +35,9 @@ func (e *NoAnswerError) Error() string {
 
 func (e *NoAnswerError) stopped() bool { return strings.HasPrefix(e.State, stopped) }
 
+// ended is the state of a process that has, and was not waited for.
+const ended = "has ended"
+
 // stopped is how the state of a process begins that SIGSTOP has stopped.
 const stopped = "is stopped"
 
@@ -70,7 +73,7 @@ func processState(pid int) string {
 	case "D":
 		return "waits in the kernel"
 	case "Z", "X":
-		return "has ended"
+		return ended
 	case "R":
 		return "runs"
 	}

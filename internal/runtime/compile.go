@@ -29,7 +29,7 @@ type compiled struct {
 	// that are there, and new ones that clone's flags are not for.
 	joined []joinedNS
 	fresh  []ns.Kind
-	// rlimits are those that only the daemon can set, because they raise a limit.
+	// rlimits are those whose hard limit only the daemon can set, because it raises one.
 	rlimits []plan.Rlimit
 }
 
@@ -133,7 +133,7 @@ func (c *compiler) compile() (*compiled, error) {
 	c.out.plan = &plan.Plan{ID: c.b.ID, Mode: plan.ModeCreate}
 	for _, part := range []func() error{
 		c.refuse, c.namespaces, c.readyEarly, c.rootfs, c.mounts, c.devices, c.terminal, c.hold, c.kernel, c.readyLate, c.paths,
-		c.pivot, c.limits, c.cgroupView, c.keep, c.process,
+		c.pivot, c.cgroupView, c.keep, c.process,
 	} {
 		if err := part(); err != nil {
 			return nil, err
@@ -253,15 +253,6 @@ func (c *compiler) rootfs() error {
 	return nil
 }
 
-// limits are set late, lest a low one gets in the way of other steps. Raising
-// one is for the daemon.
-func (c *compiler) limits() error {
-	steps, raised, err := rlimitSteps(c.b.Spec.Process.Rlimits, c.hardLimit)
-	c.before = append(c.before, steps...)
-	c.out.rlimits = raised
-	return err
-}
-
 var resources = map[string]int{
 	"RLIMIT_AS": unix.RLIMIT_AS, "RLIMIT_CORE": unix.RLIMIT_CORE, "RLIMIT_CPU": unix.RLIMIT_CPU,
 	"RLIMIT_DATA": unix.RLIMIT_DATA, "RLIMIT_FSIZE": unix.RLIMIT_FSIZE, "RLIMIT_LOCKS": unix.RLIMIT_LOCKS,
@@ -271,6 +262,17 @@ var resources = map[string]int{
 	"RLIMIT_SIGPENDING": unix.RLIMIT_SIGPENDING, "RLIMIT_STACK": unix.RLIMIT_STACK,
 }
 
+// WithoutHurtful leaves out limits that our own programs could not live with.
+func WithoutHurtful(limits []specs.POSIXRlimit) []specs.POSIXRlimit {
+	return slices.DeleteFunc(slices.Clone(limits), func(l specs.POSIXRlimit) bool {
+		resource, ok := resources[l.Type]
+		r := plan.Rlimit{Resource: resource, Soft: l.Soft, Hard: l.Hard}
+		return ok && r.HurtsGo()
+	})
+}
+
+// rlimitSteps are the steps that set limits, and the limits whose hard one is above hard's,
+// which the daemon has to raise before.
 func rlimitSteps(limits []specs.POSIXRlimit, hard func(int) uint64) (steps []plan.Step, raised []plan.Rlimit, err error) {
 	for _, l := range limits {
 		resource, ok := resources[l.Type]
@@ -280,7 +282,6 @@ func rlimitSteps(limits []specs.POSIXRlimit, hard func(int) uint64) (steps []pla
 		r := plan.Rlimit{Name: l.Type, Resource: resource, Soft: l.Soft, Hard: l.Hard}
 		if l.Hard > hard(resource) {
 			raised = append(raised, r)
-			continue
 		}
 		steps = append(steps, plan.Step{Name: "rlimit " + strings.ToLower(strings.TrimPrefix(l.Type, "RLIMIT_")), Op: plan.OpRlimit, Rlimit: &r})
 	}
@@ -437,8 +438,13 @@ func (c *compiler) process() error {
 	if c.b.bare != nil && len(c.b.Spec.Process.Args) == 0 {
 		return c.noProcess()
 	}
+	limits, raised, err := rlimitSteps(c.b.Spec.Process.Rlimits, c.hardLimit)
+	if err != nil {
+		return err
+	}
+	c.out.rlimits = raised
 	steps, err := processSteps(processInput{
-		process: c.b.Spec.Process, numbers: c.b.bare != nil, groups: c.b.GroupAdd, filters: c.filters,
+		process: c.b.Spec.Process, limits: limits, numbers: c.b.bare != nil, groups: c.b.GroupAdd, filters: c.filters,
 		seccomp: c.b.Spec.Linux.Seccomp, personality: c.b.Spec.Linux.Personality,
 	})
 	if err != nil {
@@ -455,6 +461,7 @@ func (c *compiler) process() error {
 type processInput struct {
 	process     *specs.Process
 	groups      []string
+	limits      []plan.Step
 	numbers     bool // the user is given by numbers, which are all it is
 	seccomp     *specs.LinuxSeccomp
 	filter      *plan.Seccomp // ready-made; wins over seccomp
@@ -505,6 +512,7 @@ func processSteps(in processInput) ([]plan.Step, error) {
 	if p.NoNewPrivileges {
 		steps = append(steps, plan.Step{Name: "no new privileges", Op: plan.OpNoNewPrivs})
 	}
+	steps = append(steps, in.limits...)
 	filter := in.filter
 	if filter == nil && in.seccomp != nil {
 		var err error

@@ -112,12 +112,12 @@ func (c *compiler) keep() error {
 	return nil
 }
 
-// meet puts the rendezvous before the last steps: the filter and exec.
+// meet puts the rendezvous before the last steps: limits, the filter and exec.
 func (c *compiler) meet(steps []plan.Step) []plan.Step {
 	if c.b.bare == nil {
 		return steps
 	}
-	at := slices.IndexFunc(steps, func(s plan.Step) bool { return s.Op == plan.OpSeccomp || s.Op == plan.OpExec })
+	at := slices.IndexFunc(steps, func(s plan.Step) bool { return s.Op.Last() })
 	if at < 0 {
 		at = len(steps)
 	}

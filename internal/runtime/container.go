@@ -483,9 +483,13 @@ func ReadExit(stateDir string) (Exit, error) {
 	return exitOf(e), nil
 }
 
+// ReadBegun reads in a state directory which run has begun, and when, whose end no shim has written. The error is
+// fs.ErrNotExist if there is none.
+func ReadBegun(stateDir string) (run int, at time.Time, err error) { return shim.ReadBegun(stateDir) }
+
 func exitOf(e wire.Exit) Exit {
 	return Exit{
-		Code: e.Code, Signal: e.Signal, Core: e.Core, At: e.At, Observed: true, WaitStatus: e.Status, Signals: e.Signals,
+		Code: e.Code, Signal: e.Signal, Core: e.Core, At: e.At, Ran: e.Ran, Observed: true, WaitStatus: e.Status, Signals: e.Signals,
 	}
 }
 
@@ -652,8 +656,8 @@ func (c *Container) shimEnded() {
 			c.finish(c.observed(e))
 			break
 		}
-		lost.Shim = c.shimProcess.PID
-		if !c.isDeleted() {
+		if !c.isDeleted() { // else it was ended by this daemon
+			lost.Shim = c.shimProcess.PID
 			c.r.log.Warn("shim ended without an exit record", "container", c.id)
 			ctx, cancel := cleanup()
 			defer cancel()

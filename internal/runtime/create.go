@@ -135,6 +135,9 @@ func (r *Runtime) Create(ctx context.Context, b Bundle) (*Container, error) {
 	}
 	cr, steps := r.begun(ctx, &b)
 	if err := cr.run(steps); err != nil {
+		if cr.shimEnded() || endedEarly(err) {
+			err = cr.c.shortOfPids(err)
+		}
 		cr.undo()
 		return nil, fmt.Errorf("create container %s: %w", b.ID, err)
 	}
@@ -213,9 +216,7 @@ func (cr *creation) undo() {
 	cr.close()
 }
 
-// close closes what only the creation needs, however it ended. The listener
-// above all: as long as this process has it open, too, a shim that has ended
-// could not be told from one that is slow.
+// close closes what only the creation needs, however it ended.
 func (cr *creation) close() {
 	closeFiles(cr.planFiles)
 	closeFiles(cr.dirs[:])
@@ -296,7 +297,7 @@ const socketName = "shim.sock"
 
 func (cr *creation) cgroup() error {
 	g := cr.c.group
-	warnings, err := g.Create(cr.b.Spec.Linux.Resources)
+	warnings, err := g.Create(cr.c.limited(cr.b.Spec.Linux.Resources))
 	if err != nil {
 		return &StartError{Step: "cgroup", Message: err.Error(), err: err}
 	}
@@ -309,6 +310,30 @@ func (cr *creation) cgroup() error {
 		return errors.Join(g.Kill(ctx), g.Destroy(ctx))
 	})
 	return g.Delegate(cr.b.IDs.Host, cr.b.IDs.Host)
+}
+
+// limited gives a container that has no limit of its processes that of the runtime.
+func (c *Container) limited(in *specs.LinuxResources) *specs.LinuxResources {
+	most := c.r.opts.Pids.Of(filepath.Dir(c.group.Path()), c.r.opts.CgroupParent)
+	if most == 0 || in != nil && in.Pids != nil && in.Pids.Limit != nil && *in.Pids.Limit > 0 {
+		return in
+	}
+	var out specs.LinuxResources
+	if in != nil {
+		out = *in
+	}
+	limit := int64(most)
+	out.Pids = &specs.LinuxPids{Limit: &limit}
+	return &out
+}
+
+// SetLimits changes the limits that are given, all or none of them, and returns how to take that back, which may be called
+// once. A limit of processes that is lifted becomes that of the runtime.
+func (c *Container) SetLimits(limits *specs.LinuxResources) (undo func() error, warnings []cgroup.Warning, err error) {
+	if limits.Pids != nil {
+		limits = c.limited(limits)
+	}
+	return c.group.Update(limits)
 }
 
 // cleanup is the context of what has to be taken back whatever happened.
@@ -337,6 +362,9 @@ func (cr *creation) startShim() error {
 	} else {
 		cr.shimPid, err = cr.forkShim(files)
 	}
+	// As long as this process has the listener open, too, a shim that has ended could not be told from one that is slow.
+	cr.listener.Close()
+	cr.listener = nil
 	pid := cr.shimPid
 	if pid != 0 {
 		cr.steps.Add(func() error {
@@ -551,11 +579,20 @@ func (cr *creation) limits() error {
 	return setProcessLimits(cr.c.pid, cr.compiled.rlimits, cr.b.Spec.Process.OOMScoreAdj)
 }
 
-// setProcessLimits raises resource limits and sets the OOM score. The score is
+func raiseHard(pid, resource int, hard uint64) error {
+	var have unix.Rlimit
+	if err := unix.Prlimit(pid, resource, nil, &have); err != nil {
+		return err
+	}
+	return unix.Prlimit(pid, resource, &unix.Rlimit{Cur: have.Cur, Max: hard}, nil)
+}
+
+// setProcessLimits raises hard resource limits and sets the OOM score. The soft ones are
+// for the stage, which has things to do before it can live with a low one. The score is
 // always set, since the stage has inherited the shim's.
 func setProcessLimits(pid int, raised []plan.Rlimit, score *int) error {
 	for _, l := range raised {
-		if err := unix.Prlimit(pid, l.Resource, &unix.Rlimit{Cur: l.Soft, Max: l.Hard}, nil); err != nil {
+		if err := raiseHard(pid, l.Resource, l.Hard); err != nil {
 			return &StartError{
 				Step: "rlimit " + l.Name, Op: plan.OpRlimit, Errno: errnoOf(err), err: err,
 				Message: fmt.Sprintf("error setting rlimit type %d: %v", l.Resource, err),

@@ -107,46 +107,75 @@ func TestStageCannotBeLookedInto(t *testing.T) {
 		c := w.start(b)
 		waiting, err := c.Exec(w.context(), ExecOptions{ID: "waiting", Process: execProcess("true")})
 		w.must(err)
-		w.lookInto(c, waiting.Pid())
+		w.lookInto(c, func(*Process) int { return waiting.Pid() })
 		w.must(waiting.Start(w.context()))
 		w.wait(waiting.Done())
-		w.must(c.ExpectExec(w.context()))
-		w.lookInto(c, w.expectedStage(c))
+		w.lookInto(c, func(attack *Process) int { return w.expectedStage(c, attack.Pid()) })
 	})
 }
 
-// expectedStage is the stage that waits for an exec.
-func (w *world) expectedStage(c *Container) int {
+// expectedStage is the stage that waits for an exec. The shim, which would end it
+// after a second, is stopped then. Others are processes of the container beside it
+// and the first.
+func (w *world) expectedStage(c *Container, others ...int) (stage int) {
 	w.t.Helper()
-	pids, err := c.Cgroup().Pids()
-	w.must(err)
-	pids = slices.DeleteFunc(pids, func(pid int) bool { return pid == c.Pid() })
-	if len(pids) != 1 {
+	w.eventually("a stage waits for an exec", func() bool {
+		w.must(c.ExpectExec(w.context()))
+		w.stopShim(c)
+		pids, err := c.Cgroup().Pids()
+		w.must(err)
+		pids = slices.DeleteFunc(pids, func(pid int) bool { return pid == c.Pid() || slices.Contains(others, pid) })
+		switch len(pids) {
+		case 0: // a second has passed
+			w.continueShim(c)
+			return false
+		case 1:
+			stage = pids[0]
+			return true
+		}
 		w.t.Fatalf("processes %v in the container beside the first, want the stage alone", pids)
-	}
-	return pids[0]
+		return false
+	})
+	return stage
 }
 
-// lookInto has the container try to look into one of its processes, which is a stage.
-func (w *world) lookInto(c *Container, stage int) {
+// lookInto has the container try to look into one of its processes, which is a
+// stage: find names it when the process that will try is ready.
+func (w *world) lookInto(c *Container, find func(attack *Process) int) {
 	w.t.Helper()
-	pid := w.innerPid(stage)
-	attack := execProcess("sh", "-c", fmt.Sprintf(`
-			cd /proc/%s || exit 9
+	script := execProcess("sh", "-c", `
+			read pid
+			cd /proc/$pid || exit 9
 			for f in environ maps mem; do head -c1 $f >/dev/null 2>&1 && echo "read $f"; done
 			for l in exe cwd root ns/mnt ns/user; do readlink $l && echo "read link $l"; done
 			for n in 0 1 2 3 4 5 6 7 8 9; do readlink fd/$n && echo "read link fd/$n"; head -c1 fdinfo/$n >/dev/null 2>&1 && echo "read fdinfo/$n"; (: <fd/$n) 2>/dev/null && echo "opened fd/$n"; done
 			ls root/ cwd/ 2>/dev/null
 			(echo x >mem) 2>/dev/null && echo "wrote mem"
-			echo tried`, pid))
+			[ -e ../$pid ] && echo tried`)
 	// In a user namespace of its own even all rights there are not
 	// enough. In the host's, all rights are the host's.
 	if c.IDs().Size > 0 {
-		allRights(w.t)(attack)
+		allRights(w.t)(script)
 	}
+	in, tell, err := os.Pipe()
+	w.must(err)
+	defer tell.Close()
+	out, outEnd, err := os.Pipe()
+	w.must(err)
+	defer out.Close()
 	// As a tool it does not take the stage that waits for an exec.
-	out, _ := w.execWith(c, ExecOptions{Process: attack, Tool: true})
-	if diff := cmp.Diff("tried\n", out); diff != "" {
+	attack, err := c.Exec(w.context(), ExecOptions{ID: "x" + randomName(), Process: script, Tool: true, Stdin: in, Stdout: outEnd, Stderr: outEnd})
+	in.Close()
+	outEnd.Close()
+	w.must(err)
+	w.must(attack.Start(w.context()))
+	_, err = io.WriteString(tell, w.innerPid(find(attack))+"\n")
+	w.must(err)
+	got, err := io.ReadAll(out)
+	w.must(err)
+	w.continueShim(c) // find may have stopped it
+	w.wait(attack.Done())
+	if diff := cmp.Diff("tried\n", string(got)); diff != "" {
 		w.t.Errorf("what the container got (-want +got):\n%s", diff)
 	}
 }

@@ -68,6 +68,9 @@ func (c *Container) Exec(ctx context.Context, o ExecOptions) (*Process, error) {
 	defer ex.steps.Run()
 	p, err := ex.run()
 	if err != nil {
+		if endedEarly(err) {
+			err = c.shortOfPids(err)
+		}
 		return nil, fmt.Errorf("exec in container %s: %w", c.id, err)
 	}
 	ex.steps.Keep()
@@ -149,7 +152,6 @@ func (ex *execution) compile() (*compiled, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.before = append(c.before, limits...)
 	c.step(plan.Step{Name: "wait for go", Op: plan.OpBarrier})
 	if err := c.enterCgroups(ex.sub()); err != nil {
 		return nil, err
@@ -158,7 +160,7 @@ func (ex *execution) compile() (*compiled, error) {
 	if o.NoSeccomp || o.Seccomp != nil {
 		filter = nil
 	}
-	in := processInput{process: o.Process, groups: o.GroupAdd, filter: filter, filters: &ex.c.r.filters}
+	in := processInput{process: o.Process, limits: limits, groups: o.GroupAdd, filter: filter, filters: &ex.c.r.filters}
 	if !o.NoSeccomp {
 		in.seccomp = o.Seccomp
 	}
@@ -336,9 +338,6 @@ func (p *Process) Pid() int { return p.pid }
 // PTY is the master end of the terminal, the caller's to close; nil without one.
 func (p *Process) PTY() *os.File { return p.pty }
 
-// Plan is what the stage was told to do; nil after Load.
-func (p *Process) Plan() *plan.Plan { return p.plan }
-
 // Start lets the program run. A failure is a [*StartError], after which the
 // process is gone.
 func (p *Process) Start(ctx context.Context) error {
@@ -349,8 +348,12 @@ func (p *Process) Start(ctx context.Context) error {
 		if p.plan != nil {
 			err = startError(p.plan, err)
 		}
+		if endedEarly(err) {
+			err = p.c.shortOfPids(err)
+		}
 		return fmt.Errorf("exec in container %s: %w", p.c.id, err)
 	}
+	p.plan = nil // it was for the error; some 20 KiB, as long as somebody may inspect the exec
 	return nil
 }
 

@@ -152,7 +152,6 @@ func (r *Runtime) compileBareExec(b *BareExec) (*compiled, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.before = append(c.before, limits...)
 	if err := c.keep(); err != nil {
 		return nil, err
 	}
@@ -160,7 +159,7 @@ func (r *Runtime) compileBareExec(b *BareExec) (*compiled, error) {
 	if err := c.enterCgroups(cgroup.App); err != nil {
 		return nil, err
 	}
-	in := processInput{process: &process, numbers: true, filters: &r.filters}
+	in := processInput{process: &process, limits: limits, numbers: true, filters: &r.filters}
 	if b.Spec.Linux != nil {
 		in.seccomp, in.personality = b.Spec.Linux.Seccomp, b.Spec.Linux.Personality
 	}

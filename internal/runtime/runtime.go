@@ -29,16 +29,19 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/portholehq/porthole/internal/crilog"
+	"github.com/portholehq/porthole/internal/linux/cgroup"
 	"github.com/portholehq/porthole/internal/runtime/plan"
 	"github.com/portholehq/porthole/internal/shim/wire"
 )
 
-// Options are what a [Runtime] needs. All of them but Logger are required.
+// Options are what a [Runtime] needs. All of them but Pids and Logger are required.
 type Options struct {
 	// ExecRoot is a directory on a tmpfs, below which each container has one.
 	ExecRoot string
 	// CgroupParent is absolute from the root of each hierarchy: "/porthole".
 	CgroupParent string
+	// Pids are how many processes a container can have whose document gives no limit. The zero value: any number.
+	Pids cgroup.PidsBounds
 	// ShimPath is the porthole-shim binary. It is read once, by New.
 	ShimPath string
 	// Logger defaults to one that discards.
@@ -130,6 +133,8 @@ type Exit struct {
 	Core      bool           `json:"core,omitempty"`
 	OOMKilled bool           `json:"oom_killed,omitempty"`
 	At        time.Time      `json:"at"`
+	// Ran is how long the program ran, by a clock that nobody sets; 0: that is not known. See [Exit.Lasted].
+	Ran time.Duration `json:"ran,omitempty"`
 	// OOMKills is how many processes of the container the kernel had killed for
 	// want of memory by then; 0 for an exec.
 	OOMKills uint64 `json:"oom_kills,omitempty"`
@@ -143,6 +148,32 @@ type Exit struct {
 	// Shim is the process id of the shim, if that was there no more at the end and had not told of it: somebody has killed
 	// it, or it crashed, and what was left of the container was killed for that. Observed is false then. 0: it is not so.
 	Shim int `json:"shim,omitempty"`
+}
+
+// Lasted is how long a process ran that was started at a time: by Ran or, where that is not known, by the clock, which may
+// have been set meanwhile.
+func (e *Exit) Lasted(started time.Time) time.Duration {
+	if e.Ran > 0 {
+		return e.Ran
+	}
+	return max(e.At.Sub(started), 0)
+}
+
+// Started is when the process was started by the clock that tells when it ended; zero: that is not known.
+func (e *Exit) Started() time.Time {
+	if e.Ran == 0 {
+		return time.Time{}
+	}
+	return e.At.Add(-e.Ran)
+}
+
+// Since is the earliest time that something of the process can have which was started at a time. If the clock was set back
+// meanwhile, that is before its start.
+func (e *Exit) Since(started time.Time) time.Time {
+	if now := e.At.Add(-e.Ran); e.Ran > 0 && now.Before(started) {
+		return now
+	}
+	return started
 }
 
 // SignalMasks are the dispositions of a process's signals.

@@ -254,7 +254,11 @@ func TestViewRefusesFalseProc(t *testing.T) {
 	c := w.start(b)
 	w.eventually("the container has mounted something", func() bool {
 		table, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", c.Pid()))
-		return err == nil && strings.Contains(string(table), " /proc/fs ")
+		if err != nil || !strings.Contains(string(table), " /proc/fs ") {
+			return false
+		}
+		_, err = os.Stat(fmt.Sprintf("/proc/%d/root/proc/fs/nfsd", c.Pid()))
+		return err == nil
 	})
 	p := execProcess("true")
 	_, err := c.Exec(w.context(), ExecOptions{ID: "tool", Process: p, Tool: true, View: &View{Tools: w.tools()}})

@@ -30,8 +30,19 @@ type client struct {
 	pending []byte
 }
 
-// attach connects a socket with the process and takes it over.
+// attach connects a socket with the process and takes it over. What the socket
+// does not get is in the log when attach returns, unfinished lines included.
 func (o *output) attach(f *os.File, spec wire.AttachSpec) error {
+	if err := o.join(f, spec); err != nil {
+		return err
+	}
+	if err := o.log.Flush(); err != nil {
+		o.note(err)
+	}
+	return nil
+}
+
+func (o *output) join(f *os.File, spec wire.AttachSpec) error {
 	if err := nonblocking(&f); err != nil {
 		return err
 	}

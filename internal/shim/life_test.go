@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -227,6 +228,20 @@ func TestExitIsRecordedWithoutADaemon(t *testing.T) {
 	if err != nil || e.Code != 4 {
 		t.Errorf("recorded %+v, %v", e, err)
 	}
+	if run, _, err := ReadBegun(r.stateDir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("run %d has begun and not ended, %v", run, err)
+	}
+}
+
+// TestBegunIsRecorded: should this shim be killed, there is who has begun.
+func TestBegunIsRecorded(t *testing.T) {
+	r := newRig(t)
+	before := time.Now().Add(-time.Second)
+	r.start(wire.StartSpec{Log: crilog.Options{Run: 3}}, "sleep", "100")
+	r.eventually("it is recorded", func() bool {
+		run, at, err := ReadBegun(r.stateDir)
+		return err == nil && run == 3 && at.After(before)
+	})
 }
 
 func TestDeafDaemonDelaysNobody(t *testing.T) {

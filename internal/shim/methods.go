@@ -17,8 +17,8 @@ type call struct {
 	payload []byte
 	files   []*os.File // closed when the method returns, unless taken
 
-	reply []*os.File // sent with the answer, then closed
-	after func()     // runs when the answer is out
+	reply []*os.File      // sent with the answer, then closed
+	after func(sent bool) // runs when the answer is out, or could not be sent
 }
 
 // decode reads the body into v.
@@ -84,8 +84,9 @@ func (s *Server) call(nc *net.UnixConn, conn *wire.Conn, req wire.Request, paylo
 		}
 	}
 	closeFiles(c.files)
+	sent := false
 	if c.after != nil {
-		defer c.after()
+		defer func() { c.after(sent) }()
 	}
 	defer closeFiles(c.reply)
 	raw, err := json.Marshal(reply)
@@ -93,7 +94,7 @@ func (s *Server) call(nc *net.UnixConn, conn *wire.Conn, req wire.Request, paylo
 		s.note(fmt.Errorf("encode reply to %s: %w", req.Method, err))
 		return
 	}
-	s.send(nc, conn, wire.Frame{Kind: wire.KindReply, JSON: raw}, c.reply...)
+	sent = s.send(nc, conn, wire.Frame{Kind: wire.KindReply, JSON: raw}, c.reply...)
 }
 
 func wireError(err error) *wire.Error {
@@ -179,7 +180,7 @@ func (s *Server) shutdown(c *call) (any, error) {
 	if len(s.procs) > 0 {
 		return nil, &wire.Error{Step: "shutdown", Errno: syscall.EBUSY, Message: fmt.Sprintf("shut down: %d processes are left", len(s.procs))}
 	}
-	c.after = func() {
+	c.after = func(bool) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.endLocked()

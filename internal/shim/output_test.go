@@ -39,19 +39,26 @@ func TestPace(t *testing.T) {
 	}
 }
 
+// outputTo is the output of a container whose log is in dir.
+func outputTo(t *testing.T) (o *output, dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	f, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	log, err := crilog.OpenWriter(f, crilog.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newOutput(log, wire.StartSpec{}, func(err error) { t.Error(err) }), dir
+}
+
 // What is in a pipe whose time is over is not lost: the time may have passed
 // while the shim had no processor.
 func TestPumpReadsWhatIsThere(t *testing.T) {
-	dir, err := os.Open(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer dir.Close()
-	log, err := crilog.OpenWriter(dir, crilog.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	o := newOutput(log, wire.StartSpec{}, func(err error) { t.Error(err) })
+	o, dir := outputTo(t)
 	r, w, err := pipe("stdout")
 	if err != nil {
 		t.Fatal(err)
@@ -73,7 +80,7 @@ func TestPumpReadsWhatIsThere(t *testing.T) {
 	o.pump(&source{stream: crilog.Stdout, file: r, end: past})
 	o.closeLog()
 	var got strings.Builder
-	err = crilog.Read(t.Context(), dir.Name(), crilog.ReadOptions{Stdout: true, Tail: -1}, nil, func(e crilog.Entry) error {
+	err = crilog.Read(t.Context(), dir, crilog.ReadOptions{Stdout: true, Tail: -1}, nil, func(e crilog.Entry) error {
 		got.Write(e.Line)
 		return nil
 	})
@@ -84,16 +91,7 @@ func TestPumpReadsWhatIsThere(t *testing.T) {
 
 // But nobody outside keeps a container from ending, by writing on and on.
 func TestPumpEnds(t *testing.T) {
-	dir, err := os.Open(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer dir.Close()
-	log, err := crilog.OpenWriter(dir, crilog.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	o := newOutput(log, wire.StartSpec{}, func(err error) { t.Error(err) })
+	o, _ := outputTo(t)
 	zero, err := os.Open("/dev/zero") // has always more
 	if err != nil {
 		t.Fatal(err)

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/portholehq/porthole/internal/racing"
 	"github.com/portholehq/porthole/internal/shim/wire"
 )
 
@@ -52,14 +53,16 @@ type process struct {
 	// partner in that sets it, and reads it.
 	endedEarly bool
 
-	exited  chan struct{} // closed when reaped; exit is set before
+	exited  chan struct{} // closed when reaped; exit and over are set before
 	exit    wire.Exit
+	over    time.Time     // has a reading of the clock that nobody sets, which times that are told have not
 	settled chan struct{} // closed when status is running or failed for good
 	told    chan struct{} // closed when the daemon knows how the start went
 
 	// Guarded by Server.mu.
 	status    status
 	startedAt time.Time
+	began     time.Time // startedAt, with such a reading
 	steps     []wire.Step
 	note      json.RawMessage // see wire.ExecSpec
 }
@@ -113,7 +116,7 @@ func (s *Server) fork(at birth) (*process, error) {
 		exited: make(chan struct{}), settled: make(chan struct{}), told: make(chan struct{}),
 	}
 	start := func() error {
-		return p.start(s.cfg.Executable, s.cfg.StageArgs, []*os.File{null, null, null, theirs}, at.attr())
+		return p.start(s.cfg.Executable, s.cfg.StageArgs, []*os.File{null, null, racing.Stderr(null), theirs}, at.attr())
 	}
 	switch {
 	case at.beside != nil && at.outside:
@@ -216,7 +219,7 @@ func (p *process) signal(sig syscall.Signal) error {
 // wait reaps the process.
 func (p *process) wait() error {
 	exit, err := reap(p.pid, p.pidfd)
-	p.exit = exit
+	p.exit, p.over = exit, time.Now()
 	p.pidfd.Close()
 	close(p.exited)
 	return err
@@ -389,7 +392,7 @@ func (p *process) diagnose(step string, err error) error {
 	select {
 	case <-p.exited:
 		p.endedEarly = true
-		return &wire.Error{Step: step, Message: fmt.Sprintf("%s: the stage ended early: %s", step, describe(p.exit))}
+		return &wire.Error{Step: step, Message: fmt.Sprintf("%s: %s: %s", step, wire.StageEnded, describe(p.exit))}
 	case <-time.After(time.Second):
 		return &wire.Error{Step: step, Message: fmt.Sprintf("%s: conversation with the stage: %v", step, err)}
 	}

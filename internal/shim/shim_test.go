@@ -310,6 +310,29 @@ func TestAttach(t *testing.T) {
 	}
 }
 
+// Who attaches finds in the log what was written before, also of a line that has no end yet.
+func TestAttachAmidLine(t *testing.T) {
+	r := newRig(t)
+	r.create(wire.StartSpec{OpenStdin: true}, "cat")
+	first := r.attach(wire.AttachSpec{Stdin: true, Stdout: true, CloseStdin: true})
+	r.call(wire.MethodGo, wire.ProcessRef{}, nil)
+	for i := range 5 { // the shim writes what has no end after a while, too
+		prompt := fmt.Sprintf("%d. Password: ", i)
+		if _, err := first.Write([]byte(prompt)); err != nil {
+			t.Fatal(err)
+		}
+		expect(t, first, prompt)
+		r.attach(wire.AttachSpec{Stdout: true})
+		if got := r.log(); !strings.Contains(got, prompt) {
+			t.Errorf("the log is %q, without %q", got, prompt)
+		}
+	}
+	shutdownWrite(t, first)
+	if e := r.exited(wire.Init); e.Code != 0 {
+		t.Errorf("exit %+v", e)
+	}
+}
+
 func shutdownWrite(t testing.TB, f *os.File) {
 	t.Helper()
 	rc, err := f.SyscallConn()

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/portholehq/porthole/internal/racing"
 	"github.com/portholehq/porthole/internal/shim/wire"
 )
 
@@ -34,7 +35,7 @@ func (s *Server) spawn(c *call) (any, error) {
 		return nil, fmt.Errorf("spawn: %w", err)
 	}
 	defer null.Close()
-	files := append([]*os.File{null, null, null}, given...)
+	files := append([]*os.File{null, null, racing.Stderr(null)}, given...)
 	pid, pidfd, err := startSession(path, s.cfg.ServeArgs, append(childEnv(), spec.Env...), files)
 	if err != nil {
 		return nil, fmt.Errorf("spawn: %w", err)

@@ -207,17 +207,26 @@ func (s *Server) goOn(c *call) (any, error) {
 		}
 		return nil, err
 	}
-	started := wire.Started{StartedAt: time.Now().UTC(), Steps: steps}
+	began := time.Now()
+	started := wire.Started{StartedAt: began.UTC(), Steps: steps}
 	s.mu.Lock()
-	p.status, p.startedAt, p.steps = running, started.StartedAt, steps
+	p.status, p.began, p.startedAt, p.steps = running, began, started.StartedAt, steps
 	s.settle(p)
 	s.mu.Unlock()
-	c.after = func() { close(p.told) }
+	c.after = func(bool) {
+		close(p.told)
+		if p.id == wire.Init {
+			spareThreads(spare)
+		}
+	}
 	return started, nil
 }
 
 // watch follows one process to its end and tells about it.
 func (s *Server) watch(p *process) {
+	if p.id == wire.Init {
+		s.makeRoom(p)
+	}
 	<-p.exited
 	s.mu.Lock()
 	s.settle(p)
@@ -225,6 +234,9 @@ func (s *Server) watch(p *process) {
 	<-p.settled
 	s.mu.Lock()
 	started := p.status == running
+	if started {
+		p.exit.Ran = max(p.over.Sub(p.began), 1) // 0 is for those who do not tell it
+	}
 	_, listed := s.procs[p.id]
 	listed = listed && s.procs[p.id] == p
 	first := s.first == p
@@ -250,6 +262,26 @@ func (s *Server) watch(p *process) {
 	}
 	s.broadcast(wire.EventExited, wire.Exited{Process: p.id, Exit: p.exit})
 	s.endIfDone()
+}
+
+// makeRoom has the end of a process that was started kept on a full disk, and
+// tells the next daemon that it has begun, should this one and the shim be killed
+// before that is saved. It is nothing that the start has to wait for.
+func (s *Server) makeRoom(p *process) {
+	select {
+	case <-p.told:
+	case <-p.exited:
+		return
+	}
+	s.mu.Lock()
+	started, run := p.status == running, s.spec.Log.Run
+	s.mu.Unlock()
+	if !started {
+		return
+	}
+	if err := makeExitRoom(s.cfg.StateDir, run); err != nil {
+		s.note(err)
+	}
 }
 
 // endedMost bounds what is remembered of one exec that has ended.

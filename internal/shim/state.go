@@ -43,8 +43,11 @@ func (s *Server) state(c *call) (any, error) {
 	return st, nil
 }
 
-// noteExitAsked notes that a daemon has been told of the exit.
-func (s *Server) noteExitAsked() {
+// noteExitAsked notes that a daemon has been told of the exit, if the answer was sent.
+func (s *Server) noteExitAsked(sent bool) {
+	if !sent {
+		return
+	}
 	select {
 	case s.exitAsked <- struct{}{}:
 	default: // somebody has before

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+
+	"github.com/portholehq/porthole/internal/racing"
 )
 
 // Client is the daemon's side. It starts the keeper when it is needed, and again
@@ -138,7 +140,7 @@ func (c *Client) start(ctx context.Context) error {
 	}
 	defer null.Close()
 	proc, err := os.StartProcess(c.o.Executable, []string{Name, c.o.Socket, c.o.Version}, &os.ProcAttr{
-		Dir: "/", Env: []string{"GOMAXPROCS=2", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"},
+		Dir: "/", Env: append([]string{"GOMAXPROCS=2", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"}, racing.Environ()...),
 		Files: []*os.File{null, null, os.Stderr},
 		Sys:   &syscall.SysProcAttr{Setsid: true},
 	})

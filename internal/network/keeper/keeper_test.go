@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -256,11 +257,13 @@ func TestThreads(t *testing.T) {
 		return len(list)
 	}
 	before := threads()
-	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	var wg sync.WaitGroup
+	var begun atomic.Int64
 	for range 10 * maxEntering {
 		wg.Go(func() {
+			begun.Add(1)
 			u := resolver.Upstream{Addr: netip.MustParseAddrPort("10.1.1.2:53"), Inside: true}
 			if conn, err := b.Dial(ctx, "tcp", u); err == nil {
 				_ = conn.Close()
@@ -268,16 +271,19 @@ func TestThreads(t *testing.T) {
 			}
 		})
 	}
-	most := 0
+	most, grows := 0, true
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for ctx.Err() == nil {
+	// Until all have come, and those that are let in connect in vain.
+	for ctx.Err() == nil && (begun.Load() < 10*maxEntering || most < maxEntering/2 || grows) {
 		select {
 		case <-tick.C:
-			most = max(most, threads()-before)
+			n := threads() - before
+			grows, most = n > most, max(most, n)
 		case <-ctx.Done():
 		}
 	}
+	cancel()
 	wg.Wait()
 	if most < maxEntering/2 || most > 2*maxEntering {
 		t.Errorf("%d threads, want some %d", most, maxEntering)

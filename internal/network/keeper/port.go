@@ -38,6 +38,14 @@ var cursor atomic.Uint32
 
 // hold opens the sockets of a port and serves them.
 func hold(p Port, b *box) (*openPort, error) {
+	if p.Proto != "tcp" && p.Proto != "udp" {
+		return nil, fmt.Errorf("ports of protocol %q are not passed on", p.Proto)
+	}
+	for _, ip := range p.HostIPs {
+		if !ip.IsValid() { // to which a socket would be bound as to all addresses
+			return nil, errors.New("a port has no address of the host")
+		}
+	}
 	first, last := uint32(p.First), uint32(max(p.First, p.Last))
 	if first == 0 {
 		low, high := ephemeral()

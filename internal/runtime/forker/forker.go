@@ -34,6 +34,7 @@ import (
 
 	"github.com/portholehq/porthole/internal/failpoint"
 	"github.com/portholehq/porthole/internal/linux/cgroup/enter"
+	"github.com/portholehq/porthole/internal/racing"
 	"github.com/portholehq/porthole/internal/shim/wire"
 )
 
@@ -96,9 +97,15 @@ type Answer struct {
 
 // Serve is the forker's life: it answers until the daemon has gone.
 func Serve(fd int) error {
+	return serve(fd, func(req Request, files []*os.File) (int, error) { return Fork("/proc/self/exe", req, files) })
+}
+
+func serve(fd int, fork func(Request, []*os.File) (int, error)) error {
 	unix.CloseOnExec(fd)
 	conn := wire.NewStageConn(fd)
 	defer conn.Close()
+	var forks sync.WaitGroup
+	defer forks.Wait()
 	for {
 		ev, files, err := conn.RecvEvent()
 		if err != nil {
@@ -109,10 +116,10 @@ func Serve(fd int) error {
 			closeAll(files)
 			return fmt.Errorf("%w: %q", wire.ErrMalformed, ev.Name)
 		}
-		go func() {
+		forks.Go(func() {
 			defer closeAll(files)
 			a := Answer{ID: req.ID}
-			pid, err := Fork("/proc/self/exe", req, files)
+			pid, err := fork(req, files)
 			if err != nil {
 				a.Error = err.Error()
 				errors.As(err, &a.Errno)
@@ -120,7 +127,7 @@ func Serve(fd int) error {
 			a.PID = pid
 			// A daemon that has gone ends the loop above.
 			_ = conn.SendEvent(eventForked, a)
-		}()
+		})
 	}
 }
 
@@ -141,7 +148,7 @@ func Fork(path string, req Request, files []*os.File) (int, error) {
 	defer null.Close()
 	attr := &os.ProcAttr{
 		Env:   append([]string{"GOMAXPROCS=1"}, failpoint.Environ()...),
-		Files: append([]*os.File{null, null, null}, files[:own]...),
+		Files: append([]*os.File{null, null, racing.Stderr(null)}, files[:own]...),
 		Dir:   "/",
 		Sys:   &syscall.SysProcAttr{Setsid: true},
 	}
@@ -197,7 +204,7 @@ func Start(shim *os.File) (*Client, error) {
 	}
 	defer null.Close()
 	proc, err := os.StartProcess("/proc/self/fd/"+strconv.Itoa(int(shim.Fd())), []string{"porthole-forker", Verb}, &os.ProcAttr{
-		Files: []*os.File{null, null, null, theirs}, Dir: "/", Sys: &syscall.SysProcAttr{Setsid: true},
+		Files: []*os.File{null, null, racing.Stderr(null), theirs}, Dir: "/", Sys: &syscall.SysProcAttr{Setsid: true},
 	})
 	if err != nil {
 		unix.Close(pair[0])

@@ -21,6 +21,8 @@ import (
 	"fmt"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // ToolsDir is where a process of ours finds its tools in a container: a
@@ -114,20 +116,18 @@ const (
 	OpLoopback Op = "loopback"
 	// OpKeyring joins a new session keyring named Value.
 	OpKeyring Op = "keyring"
-	// OpRlimit sets a limit: see [Rlimit].
-	OpRlimit Op = "rlimit"
 	// OpBarrier tells the shim "ready", so that the daemon sets limits and
 	// connects the network. The stage goes on meanwhile: steps that follow must
-	// not depend on that. It waits for "go" right before the last of them, the
-	// filter and exec; if one failed before, that is told after "go".
+	// not depend on that. It waits for "go" right before the last of them, those
+	// of [Op.Last]; if one failed before, that is told after "go".
 	OpBarrier Op = "barrier"
 	// OpHold tells the shim "hold" and waits for "go", with which hooks may come
 	// to be run. The container's root is in place and not yet the process's own.
 	OpHold Op = "hold"
 	// OpRendezvous is OpBarrier for a process whose creator does not stay: the
 	// stage says "ready" and waits at the listening socket File for the one who
-	// says "go", with which hooks may come. It comes last but for OpSeccomp and
-	// OpExec, without which there is nothing to start.
+	// says "go", with which hooks may come. It comes last but for those of
+	// [Op.Last], without which there is nothing to start.
 	OpRendezvous Op = "rendezvous"
 	// OpKeep has the program get the Count files from File on, as descriptors 3
 	// and following.
@@ -156,6 +156,10 @@ const (
 	OpAppArmor Op = "apparmor"
 	// OpNoNewPrivs sets no_new_privs.
 	OpNoNewPrivs Op = "no new privileges"
+	// OpRlimit sets a limit: see [Rlimit]. It comes right before OpSeccomp, when all
+	// that takes memory, descriptors or threads is done: the stage is a Go program,
+	// which would die of a limit of the container's.
+	OpRlimit Op = "rlimit"
 	// OpSeccomp loads a filter: see [Seccomp]. It comes right before OpExec,
 	// and all that OpExec does but execve itself is done before it.
 	OpSeccomp Op = "seccomp"
@@ -164,6 +168,10 @@ const (
 	// OpExec executes the program: see [Exec]. It is the last step.
 	OpExec Op = "exec"
 )
+
+// Last says whether a step of this kind is one of the last, with which the process
+// becomes the container's: after it none can follow that is not.
+func (o Op) Last() bool { return o == OpRlimit || o == OpSeccomp || o == OpExec }
 
 // Step is one step. Name is unique in its plan and stands in errors and timings.
 type Step struct {
@@ -230,6 +238,26 @@ type Rlimit struct {
 	Resource int    `json:"resource"`
 	Soft     uint64 `json:"soft"`
 	Hard     uint64 `json:"hard"`
+}
+
+// HurtsGo tells whether a program that is written in Go, as ours are, might die of the
+// limit: it reserves more memory than it uses, and starts threads when it wants them.
+func (r *Rlimit) HurtsGo() bool {
+	const fewFiles, smallStack = 64, 1 << 20 // enough for sure
+	switch r.Resource {
+	case unix.RLIMIT_NPROC:
+		return true
+	case unix.RLIMIT_NOFILE:
+		return r.Hard < fewFiles
+	case unix.RLIMIT_STACK:
+		return r.Soft < smallStack
+	}
+	return r.OfMemory()
+}
+
+// OfMemory tells whether the limit is one of memory that a process maps.
+func (r *Rlimit) OfMemory() bool {
+	return r.Resource == unix.RLIMIT_AS || r.Resource == unix.RLIMIT_DATA
 }
 
 // User says whose rights the process gets.

@@ -11,9 +11,9 @@ import (
 	"github.com/moby/moby/api/types/blkiodev"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
-	"github.com/moby/sys/signal"
 
 	"github.com/portholehq/porthole/internal/linux/caps"
+	"github.com/portholehq/porthole/internal/linux/signals"
 )
 
 // Validate checks a request as a client sent it, before it is merged with an
@@ -123,7 +123,7 @@ func (v *validator) config(c *container.Config, _ *container.HostConfig) error {
 		c.WorkingDir = path.Clean(c.WorkingDir)
 	}
 	if c.StopSignal != "" {
-		if _, err := signal.ParseSignal(c.StopSignal); err != nil {
+		if _, err := signals.Parse(c.StopSignal); err != nil {
 			return invalid("%v", err)
 		}
 	}

@@ -88,6 +88,7 @@ func TestValidateRefuses(t *testing.T) {
 
 		{"working directory", func(c *container.Config, _ *container.HostConfig) { c.WorkingDir = "srv" }, "the working directory 'srv' is invalid, it needs to be an absolute path"},
 		{"stop signal", func(c *container.Config, _ *container.HostConfig) { c.StopSignal = "SIGNOPE" }, "invalid signal: SIGNOPE"},
+		{"number of a stop signal", func(c *container.Config, _ *container.HostConfig) { c.StopSignal = "65" }, "the linux daemon does not support signal 65"},
 		{"environment", func(c *container.Config, _ *container.HostConfig) { c.Env = []string{"=x"} }, "invalid environment variable: =x"},
 		{"empty environment", func(c *container.Config, _ *container.HostConfig) { c.Env = []string{""} }, "invalid environment variable: "},
 		{"health interval", func(c *container.Config, _ *container.HostConfig) {

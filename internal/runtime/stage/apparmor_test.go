@@ -24,7 +24,7 @@ func TestExecProfile(t *testing.T) {
 	}{
 		{"several security modules", []string{current, older}, map[string]string{current: "exec mine", older: ""}, ""},
 		{"older kernel", []string{older}, map[string]string{older: "exec mine"}, ""},
-		{"no such thing", nil, nil, `apply apparmor profile "mine": open ` + older + ": no such file or directory"},
+		{"no such thing", nil, nil, `unable to apply apparmor profile: apparmor failed to apply profile "mine": open ` + older + ": no such file or directory"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			root := t.TempDir()
@@ -62,7 +62,7 @@ func TestExecProfileRefused(t *testing.T) {
 		tried++
 		return nil, &os.PathError{Op: "open", Path: name, Err: unix.EACCES}
 	})
-	if want := `apply apparmor profile "mine": open ` + current + ": permission denied"; message(err) != want || tried != 1 {
+	if want := `unable to apply apparmor profile: apparmor failed to apply profile "mine": open ` + current + ": permission denied"; message(err) != want || tried != 1 {
 		t.Errorf("error %q after %d attempts, want %q after one", message(err), tried, want)
 	}
 }

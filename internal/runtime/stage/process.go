@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/portholehq/porthole/internal/linux/mount"
 	"github.com/portholehq/porthole/internal/runtime/plan"
+	"github.com/portholehq/porthole/internal/shim/reaper"
 	"github.com/portholehq/porthole/internal/shim/wire"
 	"github.com/portholehq/porthole/internal/sys"
 )
@@ -43,21 +45,48 @@ func execProfile(profile string, open func(name string) (*os.File, error)) error
 		f, err = open("/proc/thread-self/attr/exec")
 	}
 	if err != nil {
-		return fmt.Errorf("apply apparmor profile %q: %w", profile, err)
+		return profileError(profile, err)
 	}
 	defer f.Close()
 	// In one piece: each write is a request.
 	if _, err := unix.Write(int(f.Fd()), []byte("exec "+profile)); err != nil {
-		return fmt.Errorf("apply apparmor profile %q: %w", profile, err)
+		return profileError(profile, &os.PathError{Op: "write", Path: f.Name(), Err: err})
 	}
 	return nil
 }
 
-func rlimit(r *plan.Rlimit) error {
-	if err := unix.Prlimit(0, r.Resource, &unix.Rlimit{Cur: r.Soft, Max: r.Hard}, nil); err != nil {
-		return fmt.Errorf("set rlimit %s to %d:%d: %w", r.Name, r.Soft, r.Hard, err)
+// profileError has Docker's words, and the profile's name.
+func profileError(profile string, err error) error {
+	return fmt.Errorf("unable to apply apparmor profile: apparmor failed to apply profile %q: %w", profile, err)
+}
+
+// limit sets the limits of steps. What is left to do after it needs little memory, and a
+// collection makes room for that: where memory is limited, Go's heap cannot grow any more.
+func (s *stage) limit(steps []plan.Step) error {
+	if slices.ContainsFunc(steps, func(st plan.Step) bool { return st.Rlimit.OfMemory() }) {
+		runtime.GC()
+	}
+	for i := range steps {
+		s.step = &steps[i]
+		r := steps[i].Rlimit
+		if err := unix.Prlimit(0, r.Resource, &unix.Rlimit{Cur: r.Soft, Max: r.Hard}, nil); err != nil {
+			return fmt.Errorf("set rlimit %s to %d:%d: %w", r.Name, r.Soft, r.Hard, err)
+		}
 	}
 	return nil
+}
+
+// withoutInits parts limits into those that an init can live with and those that it has
+// to set for its command.
+func withoutInits(limits []plan.Step) (forInit []plan.Step, forCommand []reaper.Limit) {
+	for _, st := range limits {
+		if r := st.Rlimit; r.HurtsGo() {
+			forCommand = append(forCommand, reaper.Limit{Resource: r.Resource, Soft: r.Soft, Hard: r.Hard})
+		} else {
+			forInit = append(forInit, st)
+		}
+	}
+	return forInit, forCommand
 }
 
 // enterCgroups moves the thread that will execute the program. The files are
@@ -189,8 +218,8 @@ func (s *stage) narrowCapabilities() error {
 	return nil
 }
 
-// finish does the last steps: a seccomp filter, if there is one, and exec. What
-// a filter might forbid (finding the program, telling the timings) comes
+// finish does the last steps: limits, a seccomp filter, if there is one, and exec. What
+// they might forbid (finding the program, telling the timings) comes
 // first. A filter needs CAP_SYS_ADMIN or no_new_privs: with the latter the
 // capabilities go before it, so that it may forbid capset.
 func (s *stage) finish(steps []plan.Step) error {
@@ -203,6 +232,11 @@ func (s *stage) finish(steps []plan.Step) error {
 			return errors.New("the container has no process to start")
 		}
 	}
+	n := slices.IndexFunc(steps, func(st plan.Step) bool { return st.Op != plan.OpRlimit })
+	if n < 0 {
+		return errors.New("the plan ends with limits")
+	}
+	limits, steps := steps[:n], steps[n:]
 	var filter *plan.Seccomp
 	if steps[0].Op == plan.OpSeccomp {
 		filter = steps[0].Seccomp
@@ -211,10 +245,15 @@ func (s *stage) finish(steps []plan.Step) error {
 	if len(steps) != 1 || steps[0].Op != plan.OpExec {
 		return errors.New("the plan has steps after the filter that are not exec")
 	}
-	x := steps[0].Exec
-	s.step = &steps[0]
+	last := &steps[0]
+	x := last.Exec
+	s.step = last
 	begin := time.Now()
-	program, args, err := s.program(x)
+	var forCommand []reaper.Limit
+	if x.Init {
+		limits, forCommand = withoutInits(limits)
+	}
+	program, args, err := s.program(x, forCommand)
 	if err != nil {
 		return err
 	}
@@ -240,11 +279,16 @@ func (s *stage) finish(steps []plan.Step) error {
 	if err := s.conn.SendWord(wire.StageTimings, wire.AppendSteps(nil, s.timings)); err != nil {
 		return err
 	}
+	env := s.environment(x.Env)
+	if err := s.limit(limits); err != nil {
+		return err
+	}
+	s.step = last
 	if err := s.confine(filter); err != nil {
 		return err
 	}
 	sys.DefaultSignals()
-	err = syscall.Exec(program, args, s.environment(x.Env))
+	err = syscall.Exec(program, args, env)
 	return execError(x, program, err)
 }
 
@@ -283,8 +327,9 @@ func (s *stage) environment(env []string) []string {
 	return append(slices.Clip(env), "HOME="+s.user.home)
 }
 
-// program finds what to execute and its arguments.
-func (s *stage) program(x *plan.Exec) (string, []string, error) {
+// program finds what to execute and its arguments. An init sets the limits forCommand for
+// its command.
+func (s *stage) program(x *plan.Exec, forCommand []reaper.Limit) (string, []string, error) {
 	if len(x.Args) == 0 || x.Args[0] == "" {
 		return "", nil, errors.New("no command specified")
 	}
@@ -294,7 +339,7 @@ func (s *stage) program(x *plan.Exec) (string, []string, error) {
 		if _, err := lookPath(x.Args[0], x.Env); err != nil {
 			return "", nil, err
 		}
-		args := append([]string{"porthole-init", "init", "--"}, x.Args...)
+		args := reaper.Arguments("porthole-init", forCommand, x.Args)
 		return "/proc/self/fd/" + strconv.Itoa(int(s.files[x.File].Fd())), args, nil
 	}
 	p, err := lookPath(x.Args[0], x.Env)

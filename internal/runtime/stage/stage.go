@@ -37,7 +37,7 @@ import (
 
 // Main is the whole life of a stage process. It does not return.
 func Main() {
-	runtime.LockOSThread()
+	runtime.LockOSThread() // the program has done that in an init, to be on the main thread
 	// Nobody may look into or trace this process, whatever its rights.
 	if err := sys.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		os.Exit(1)
@@ -93,15 +93,14 @@ func (s *stage) execute() error {
 		st := &s.plan.Steps[i]
 		s.step = st
 		begin := time.Now()
-		switch st.Op {
-		case plan.OpRendezvous, plan.OpSeccomp, plan.OpExec:
+		if st.Op == plan.OpRendezvous || st.Op.Last() {
 			return s.finish(s.plan.Steps[i:])
-		case plan.OpBarrier:
+		}
+		if st.Op == plan.OpBarrier {
 			if err := s.ready(st); err != nil {
 				return err
 			}
 			continue
-		default: // is done below
 		}
 		if err := s.do(st); err != nil {
 			return err
@@ -192,8 +191,6 @@ func (s *stage) do(st *plan.Step) error {
 		return ns.LoopbackUp()
 	case plan.OpKeyring:
 		return keyring(st.Value)
-	case plan.OpRlimit:
-		return rlimit(st.Rlimit)
 	case plan.OpUnshare:
 		return os.NewSyscallError("unshare", unix.Unshare(int(st.Flags)))
 	case plan.OpPersonality:
@@ -208,7 +205,7 @@ func (s *stage) do(st *plan.Step) error {
 		return s.appArmor(st.Value)
 	case plan.OpNoNewPrivs:
 		return os.NewSyscallError("prctl", sys.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
-	case plan.OpSeccomp, plan.OpExec, plan.OpBarrier, plan.OpRendezvous:
+	case plan.OpRlimit, plan.OpSeccomp, plan.OpExec, plan.OpBarrier, plan.OpRendezvous:
 		return fmt.Errorf("operation %q is none of these", st.Op) // execute does them
 	}
 	return fmt.Errorf("unknown operation %q", st.Op)

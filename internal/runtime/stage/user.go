@@ -10,6 +10,7 @@ import (
 	"github.com/moby/sys/user"
 	"golang.org/x/sys/unix"
 
+	"github.com/portholehq/porthole/internal/linux/account"
 	"github.com/portholehq/porthole/internal/linux/mount"
 	"github.com/portholehq/porthole/internal/runtime/plan"
 	"github.com/portholehq/porthole/internal/sys"
@@ -72,7 +73,7 @@ func (s *stage) identify(u *plan.User) (identity, error) {
 		// Numbers only: the files are asked for the home directory alone.
 		spec = strconv.Itoa(int(u.UID)) + ":" + strconv.Itoa(int(u.GID))
 	}
-	found, err := user.GetExecUser(spec, &user.ExecUser{Home: "/"}, passwd, group)
+	found, err := account.Find(spec, &user.ExecUser{Home: "/"}, passwd, group)
 	if err != nil {
 		return identity{}, err
 	}
@@ -104,7 +105,7 @@ func (s *stage) groups(names []string) ([]int, error) {
 	if err != nil {
 		return nil, err
 	}
-	return user.GetAdditionalGroups(names, group)
+	return account.Groups(names, group)
 }
 
 // addGroups takes no longer than its arguments are many, as an image may name

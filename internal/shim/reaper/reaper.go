@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -27,9 +28,15 @@ const (
 	statusSignalBase = 128
 )
 
-// Main runs "-- COMMAND [ARG...]" and returns the exit status to end with. The
-// "--" may be missing.
+// Main runs "[--limits=RESOURCE:SOFT:HARD,...] -- COMMAND [ARG...]" and returns the exit
+// status to end with. The "--" may be missing.
 func Main(args []string) int {
+	limits := ""
+	if len(args) > 0 {
+		if text, ok := strings.CutPrefix(args[0], "--limits="); ok {
+			limits, args = text, args[1:]
+		}
+	}
 	if len(args) > 0 && args[0] == "--" {
 		args = args[1:]
 	}
@@ -46,7 +53,7 @@ func Main(args []string) int {
 	// of others, and one token stands for any number of them.
 	children := make(chan os.Signal, 1)
 	signal.Notify(children, unix.SIGCHLD)
-	pid, err := start(args)
+	pid, err := start(limits, args)
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "init: %v\n", err)
 		return statusOf(err)
@@ -56,7 +63,7 @@ func Main(args []string) int {
 
 // start runs the command in a process group of its own and makes that the
 // terminal's foreground group.
-func start(args []string) (int, error) {
+func start(limits string, args []string) (int, error) {
 	path, err := exec.LookPath(args[0])
 	if err != nil {
 		return 0, err
@@ -70,6 +77,7 @@ func start(args []string) (int, error) {
 		// Foreground sets the process group itself, by the terminal at fd 0.
 		attr.Sys = &syscall.SysProcAttr{Foreground: true, Ctty: 0}
 	}
+	path, args = limited(limits, path, args)
 	pid, _, err := syscall.StartProcess(path, args, attr)
 	if err != nil {
 		return 0, &fs.PathError{Op: "exec", Path: path, Err: err}

@@ -65,6 +65,9 @@ type Error struct {
 	Message string        `json:"message"`
 }
 
+// StageEnded is in the message of an Error if the stage has ended and said nothing.
+const StageEnded = "the stage ended early"
+
 func (e *Error) Error() string {
 	if e.Message != "" {
 		return e.Message
@@ -212,6 +215,8 @@ type Exit struct {
 	Signal syscall.Signal `json:"signal,omitempty"`
 	Core   bool           `json:"core,omitempty"`
 	At     time.Time      `json:"at"`
+	// Ran is how long the program ran, by a clock that nobody sets; 0: it was not started, or the shim is older.
+	Ran time.Duration `json:"ran_nanoseconds,omitempty"`
 	// What the process and those of its children that it waited for used.
 	UserMicroseconds   int64 `json:"user_microseconds"`
 	SystemMicroseconds int64 `json:"system_microseconds"`
