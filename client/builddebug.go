@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -75,11 +74,8 @@ func (c *Client) BuildDebug(ctx context.Context, contextTar io.Reader, o BuildDe
 	if resp.StatusCode >= http.StatusMultipleChoices {
 		return c.refused(resp)
 	}
-	for dec := json.NewDecoder(resp.Body); ; {
-		var m jsonstream.Message
-		switch err := dec.Decode(&m); {
-		case errors.Is(err, io.EOF):
-			return nil
+	for m, err := range c.Messages(resp.Body) {
+		switch {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		case err != nil:
@@ -95,6 +91,7 @@ func (c *Client) BuildDebug(ctx context.Context, contextTar io.Reader, o BuildDe
 			fn(m, nil)
 		}
 	}
+	return nil
 }
 
 // BuildCommand tells a build that is debugged what to do. A verb that makes it go

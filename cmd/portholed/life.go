@@ -54,6 +54,7 @@ func run(config *daemon.Config, started time.Time) (err error) {
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGUSR1)
 	defer signal.Stop(signals)
 
+	daemon.TellFileLimit(p.log)
 	var steps undo.Stack
 	defer func() { err = errors.Join(err, steps.Run()) }()
 
@@ -76,7 +77,7 @@ func run(config *daemon.Config, started time.Time) (err error) {
 	}
 	p.listeners = listeners
 	if err := config.CloseExecRoot(listeners); err != nil {
-		return err
+		p.log.Warn("who may pass through the exec root is as before", "dir", config.ExecRoot, "err", err)
 	}
 	return p.serve(listeners, signals, started)
 }

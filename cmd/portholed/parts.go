@@ -50,6 +50,8 @@ type parts struct {
 	volumes    *volume.Store
 	keeper     *keeper.Client
 	network    *network.Manager
+	pids       cgroup.PidsBounds
+	noPids     error // why there are no such bounds
 	runtime    *runtime.Runtime
 	witness    *witness.Pending
 	engine     *engine.Engine
@@ -109,12 +111,14 @@ func open(ctx context.Context, p *process, steps *undo.Stack) (*parts, error) {
 	if out.volumes, err = volume.Open(filepath.Join(c.DataRoot, "volumes"), log); err != nil {
 		return nil, err
 	}
+	steps.Add(out.volumes.Close)
 	if err = out.openNetwork(ctx, c); err != nil {
 		return nil, err
 	}
 	steps.Add(out.network.Close)
+	out.boundPids(c.CgroupParent)
 	if out.runtime, err = runtime.New(runtime.Options{
-		ExecRoot: c.ExecRoot, CgroupParent: c.CgroupParent, ShimPath: shim, Logger: log,
+		ExecRoot: c.ExecRoot, CgroupParent: c.CgroupParent, Pids: out.pids, ShimPath: shim, Logger: log,
 	}); err != nil {
 		return nil, err
 	}
@@ -206,11 +210,11 @@ func (o *parts) openEngine(ctx context.Context, p *process) (*engine.Engine, err
 	if err != nil {
 		return nil, fmt.Errorf("gather facts about the host: %w", err)
 	}
-	appArmor := o.appArmor(ctx, &host)
+	appArmor, noAppArmor := o.appArmor(ctx, &host)
 	return engine.New(ctx, engine.Deps{
 		Logger: o.log,
 		Config: engine.Config{
-			DataRoot: c.DataRoot, ExecRoot: c.ExecRoot, CgroupParent: c.CgroupParent,
+			DataRoot: c.DataRoot, ExecRoot: c.ExecRoot, CgroupParent: c.CgroupParent, Pids: o.pids, NoPids: o.noPids, NoAppArmor: noAppArmor,
 			Version: version, GitCommit: commit, BuildTime: built,
 			Labels: p.labels, Debug: p.debug, Init: c.Init, LogConfig: logConfig(c), Warnings: c.Warnings(),
 			Sockets: c.Sockets(), AddressPools: addressPools(c), DNS: c.DNS, DNSSearch: c.DNSSearch, DNSOptions: c.DNSOptions,
@@ -237,6 +241,18 @@ func logConfig(c *daemon.Config) container.LogConfig {
 	return container.LogConfig{Type: c.LogDriver, Config: c.LogOptions}
 }
 
+// boundPids keeps containers from taking all processes of the host, and this one's threads with them. Where that cannot be
+// done they run all the same.
+func (o *parts) boundPids(parent string) {
+	tree, err := cgroup.Current()
+	if err == nil {
+		o.pids, err = tree.BoundPids(parent)
+	}
+	if o.noPids = err; err != nil {
+		o.log.Warn("containers can take all processes of the host", "err", err)
+	}
+}
+
 // containersGroup makes the group that all containers' groups are in, if there is
 // none, and tells its cgroup id.
 func containersGroup(parent string) func() (uint64, error) {
@@ -254,18 +270,18 @@ func containersGroup(parent string) func() (uint64, error) {
 
 // appArmor loads the profile for containers where AppArmor is on. Without it they
 // run all the same, with what else confines them. The result loads it again if
-// somebody has unloaded it.
-func (o *parts) appArmor(ctx context.Context, host *spec.Host) func(context.Context) error {
+// somebody has unloaded it; the error is why it could not be loaded.
+func (o *parts) appArmor(ctx context.Context, host *spec.Host) (func(context.Context) error, error) {
 	if !host.AppArmor {
-		return nil
+		return nil, nil
 	}
 	load := func(ctx context.Context) error { return apparmor.Host{}.Ensure(ctx, apparmor.DefaultProfile) }
 	if err := load(ctx); err != nil {
 		o.log.Warn("AppArmor is on, but containers run without a profile unless they name one", "profile", apparmor.DefaultProfile, "err", err)
-		return nil
+		return nil, err
 	}
 	host.AppArmorProfile = apparmor.DefaultProfile
-	return load
+	return load, nil
 }
 
 // registryOptions are the settings of registries.

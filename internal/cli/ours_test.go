@@ -2,7 +2,10 @@ package cli
 
 import (
 	"encoding/json"
+	"io"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -86,6 +89,31 @@ func TestHint(t *testing.T) {
 	got := porthole(t).run(t, newFakeAPI(t, mux).host, "kill", "web")
 	if want := "Error response from daemon: cannot kill container: web\nhint: porthole logs web\n"; got.Err != want || got.Code != 1 {
 		t.Errorf("got %s, want %q", got, want)
+	}
+}
+
+// TestHintOfStream: so is what comes in a stream of progress, with the error that it ends with.
+func TestHintOfStream(t *testing.T) {
+	mux := http.NewServeMux()
+	fails := func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, `{"status":"Unpacking"}`+"\r\n"+
+			`{"errorDetail":{"message":"unpack: no space left on device"},"error":"unpack: no space left on device","hint":"porthole system df -v"}`+"\r\n")
+	}
+	mux.HandleFunc("POST /images/{verb...}", fails)
+	mux.HandleFunc("POST /build", fails)
+	dir := t.TempDir()
+	archive := filepath.Join(dir, "Dockerfile")
+	if err := os.WriteFile(archive, []byte("FROM scratch\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	host := newFakeAPI(t, mux).host
+	for _, line := range []string{"pull b", "load -i " + archive, "import " + archive, "push b", "build " + dir, "build -q " + dir} {
+		got := porthole(t).run(t, host, words(line)...)
+		if want := "unpack: no space left on device\nhint: porthole system df -v\n"; got.Err != want || got.Code != 1 {
+			t.Errorf("%s: %s, want %q", line, got, want)
+		}
 	}
 }
 

@@ -495,7 +495,7 @@ func listText(value any) string {
 	return string(text)
 }
 
-// Warnings tells, in Docker's words, of settings by which others than root get at the daemon.
+// Warnings tells, in Docker's words, of settings by which others than root get at the daemon, and of few files that it may have open.
 func (c *Config) Warnings() []string {
 	const surface = `
          Access to the remote API is equivalent to root access on the host. Refer
@@ -512,5 +512,5 @@ func (c *Config) Warnings() []string {
 			list = append(list, "WARNING: API is accessible on https://"+addr+" without TLS client verification."+surface)
 		}
 	}
-	return list
+	return append(list, fileWarnings()...)
 }

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"net"
@@ -74,6 +75,9 @@ func (c *Config) passers(l net.Listener) (mode fs.FileMode, gid int, err error) 
 	}
 	// Who has opened the socket may have come by a link, /var/run for one.
 	path, err := filepath.EvalSymlinks(unix.Name)
+	if errors.Is(err, fs.ErrNotExist) { // somebody has removed it: no client comes by it
+		return 0o700, 0, nil
+	}
 	if err != nil {
 		return 0, 0, err
 	}

@@ -116,8 +116,9 @@ func TestCloseExecRoot(t *testing.T) {
 		path string // below the test's folder
 		mode fs.FileMode
 		gid  int
+		gone bool // removed before it is looked at
 	}
-	group := socket{"exec/a.sock", 0o660, 7}
+	group := socket{path: "exec/a.sock", mode: 0o660, gid: 7}
 	tests := map[string]struct {
 		was     fs.FileMode
 		sockets []socket
@@ -126,14 +127,15 @@ func TestCloseExecRoot(t *testing.T) {
 	}{
 		"a socket for a group":         {0o700, []socket{group}, 0o710, 7},
 		"as older daemons made it":     {0o711, []socket{group}, 0o710, 7},
-		"by a link":                    {0o711, []socket{{"link/a.sock", 0o660, 7}}, 0o710, 7},
-		"in a directory inside":        {0o711, []socket{{"exec/in/a.sock", 0o660, 7}}, 0o710, 7},
-		"two for one group":            {0o700, []socket{group, {"exec/b.sock", 0o660, 7}}, 0o710, 7},
-		"two for two groups":           {0o700, []socket{group, {"exec/b.sock", 0o660, 8}}, 0o711, 0},
-		"one more for root":            {0o700, []socket{group, {"exec/b.sock", 0o660, 0}}, 0o710, 7},
-		"for everybody":                {0o700, []socket{group, {"exec/b.sock", 0o666, 7}}, 0o711, 0},
-		"for root":                     {0o711, []socket{{"exec/a.sock", 0o600, 7}}, 0o700, 0},
-		"elsewhere":                    {0o711, []socket{{"a.sock", 0o666, 7}}, 0o700, 0},
+		"by a link":                    {0o711, []socket{{path: "link/a.sock", mode: 0o660, gid: 7}}, 0o710, 7},
+		"in a directory inside":        {0o711, []socket{{path: "exec/in/a.sock", mode: 0o660, gid: 7}}, 0o710, 7},
+		"two for one group":            {0o700, []socket{group, {path: "exec/b.sock", mode: 0o660, gid: 7}}, 0o710, 7},
+		"two for two groups":           {0o700, []socket{group, {path: "exec/b.sock", mode: 0o660, gid: 8}}, 0o711, 0},
+		"one more for root":            {0o700, []socket{group, {path: "exec/b.sock", mode: 0o660, gid: 0}}, 0o710, 7},
+		"for everybody":                {0o700, []socket{group, {path: "exec/b.sock", mode: 0o666, gid: 7}}, 0o711, 0},
+		"for root":                     {0o711, []socket{{path: "exec/a.sock", mode: 0o600, gid: 7}}, 0o700, 0},
+		"one that is removed":          {0o711, []socket{{path: "exec/a.sock", mode: 0o660, gid: 7, gone: true}, {path: "exec/b.sock", mode: 0o660, gid: 8}}, 0o710, 8},
+		"elsewhere":                    {0o711, []socket{{path: "a.sock", mode: 0o666, gid: 7}}, 0o700, 0},
 		"a directory with other modes": {0o755, []socket{group}, 0o755, 0},
 	}
 	for name, tt := range tests {
@@ -158,6 +160,11 @@ func TestCloseExecRoot(t *testing.T) {
 				defer l.Close()
 				if err := errors.Join(os.Chown(path, 0, s.gid), os.Chmod(path, s.mode)); err != nil {
 					t.Fatal(err)
+				}
+				if s.gone {
+					if err := os.Remove(path); err != nil {
+						t.Fatal(err)
+					}
 				}
 				listeners = append(listeners, l)
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"math"
 	"os"
+	"time"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -68,6 +69,10 @@ func (a runtimeAdapter) Discard(ctx context.Context, id string) error { return a
 
 func (a runtimeAdapter) ReadExit(stateDir string) (Exit, error) { return runtime.ReadExit(stateDir) }
 
+func (a runtimeAdapter) ReadBegun(stateDir string) (run int, at time.Time, err error) {
+	return runtime.ReadBegun(stateDir)
+}
+
 // taskAdapter is a runtime's container as a Task.
 type taskAdapter struct{ *runtime.Container }
 
@@ -104,7 +109,7 @@ func (t taskAdapter) Source(netns *os.File) (sampler.Source, error) {
 }
 
 func (t taskAdapter) SetLimits(r *specs.LinuxResources) (undo func() error, warnings []string, err error) {
-	undo, list, err := t.Cgroup().Update(r)
+	undo, list, err := t.Container.SetLimits(r)
 	for _, w := range list {
 		warnings = append(warnings, string(w))
 	}

@@ -363,6 +363,7 @@ func (e *Engine) noteExit(c *ctr, unrecorded Exit) bool {
 	v := c.view()
 	switch v.status() {
 	case container.StateRemoving, container.StateDead:
+		e.recordMissing(c) // of what was saved as removed before its death was written
 		e.finishRemoval(c)
 		return true
 	case container.StateCreated, container.StateRunning, container.StatePaused, container.StateRestarting, container.StateExited: // what became of it is seen below
@@ -373,7 +374,11 @@ func (e *Engine) noteExit(c *ctr, unrecorded Exit) bool {
 		e.log.Error("exit record cannot be read", "container", c.id, "err", err)
 	}
 	rests := !v.live() || v.status() == container.StateRestarting // as far as was saved
-	if rests && (!recorded || !exit.At.After(v.Life.FinishedAt)) {
+	began, begun := time.Time{}, false
+	if rests && !recorded {
+		began, begun = e.begunUnsaved(v)
+	}
+	if rests && !begun && (!recorded || !exit.At.After(v.Life.FinishedAt)) {
 		if v.live() {
 			// Its end is known already; the policy is looked at afterwards, as for all others. The restart that was waited
 			// for has been counted and did not come.
@@ -384,6 +389,7 @@ func (e *Engine) noteExit(c *ctr, unrecorded Exit) bool {
 		return false
 	}
 	if recorded {
+		began = exit.Started().UTC()
 		exit.OOMKills, exit.OOMKilled = unrecorded.OOMKills, unrecorded.OOMKilled
 	} else {
 		exit = unrecorded
@@ -392,17 +398,27 @@ func (e *Engine) noteExit(c *ctr, unrecorded Exit) bool {
 	if rests {
 		e.saved(c, c.updateSaved(func(v *view) {
 			if v.live() {
-				v.Life.Begin(state.RunPolicy, v.startedBy().Follows(), time.Time{})
+				v.Life.Begin(state.RunPolicy, v.startedBy().Follows(), began)
 			} else {
-				v.Life.Begin(state.RunUnknown, nil, time.Time{})
+				v.Life.Begin(state.RunUnknown, nil, began)
 			}
 			v.Life.Status = container.StateRunning
+			if !began.IsZero() {
+				v.Life.StartedAt = began
+			}
 		}))
 	}
 	settled := make(chan struct{})
 	c.update(func(v *view) { v.settled = settled })
 	e.exitedWithout(c, exit, settled)
 	return true
+}
+
+// begunUnsaved tells of a run that has begun when daemon and shim were killed, before the one could save that and the other
+// write down its end.
+func (e *Engine) begunUnsaved(v *view) (at time.Time, ok bool) {
+	run, at, err := e.deps.Runtime.ReadBegun(e.stateDir(v.ID))
+	return at.UTC(), err == nil && run > v.Life.Run
 }
 
 // exitedWithout is exited for a run that another daemon started and that has nothing left to clear away.

@@ -113,8 +113,11 @@ func TestExitsMeanwhileAreNoted(t *testing.T) {
 func TestUnsavedLifeIsTakenFromTheShim(t *testing.T) {
 	w := newWorld(t)
 	runs, ran := w.create("runs", nil, "sleep"), w.create("ran", nil, "sleep")
+	killed := w.create("killed", nil, "sleep")        // so was its shim
+	before := w.create("killed-before", nil, "sleep") // its shim, when that was noted
+	again := w.create("killed-again", nil, "sleep")   // the shim of its second run
 	records := map[string]*ctr{}
-	for _, id := range []string{runs, ran} {
+	for _, id := range []string{runs, ran, killed, before, again} {
 		c, err := w.registry.find(id)
 		if err != nil {
 			t.Fatal(err)
@@ -128,18 +131,49 @@ func TestUnsavedLifeIsTakenFromTheShim(t *testing.T) {
 	for _, c := range records { // what the file would say had the daemon died right after create
 		rec := *c.view().Container
 		rec.Life.Status, rec.Life.StartedAt = container.StateCreated, time.Time{}
+		switch c.id {
+		case killed:
+			rec.Life.Run, rec.Life.Runs = 0, nil
+		case before, again:
+			rec.Life.Status, rec.Life.ExitCode, rec.Life.FinishedAt = container.StateExited, 5, time.Now().UTC()
+		}
 		if err := w.deps.State.Put(t.Context(), &rec); err != nil {
 			t.Fatal(err)
 		}
 	}
 	w.close()
-	w.vanish(ran, 4, time.Now())
+	ended := time.Now().UTC()
+	w.vanish(ran, 4, ended)
+	w.runtime.mu.Lock()
+	for at, exit := range w.runtime.exits {
+		exit.Ran = time.Minute
+		w.runtime.exits[at] = exit
+	}
+	for id, run := range map[string]int{killed: 1, before: 1, again: 2} {
+		delete(w.runtime.tasks, id)
+		w.runtime.begun[filepath.Join(w.dir, "containers", id, "shim")] = run
+	}
+	w.runtime.mu.Unlock()
 	w.open()
 	if s := w.inspect(runs).State; !s.Running || s.StartedAt == "0001-01-01T00:00:00Z" {
 		t.Errorf("running container: %+v", s)
 	}
-	if s := w.inspect(ran).State; s.Status != container.StateExited || s.ExitCode != 4 {
-		t.Errorf("ended container: %+v", s)
+	began := ended.Add(-time.Minute)
+	if s := w.inspect(ran).State; s.Status != container.StateExited || s.ExitCode != 4 || s.StartedAt != began.Format(time.RFC3339Nano) {
+		t.Errorf("ended container: %+v, want it to have begun at %v", s, began)
+	}
+	c, err := w.registry.find(ran)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if last, _ := c.view().Life.Last(); !last.StartedAt.Equal(began) {
+		t.Errorf("its run began at %v, want %v", last.StartedAt, began)
+	}
+	for id, code := range map[string]int{killed: 137, before: 5, again: 137} {
+		s := w.inspect(id)
+		if s.State.Status != container.StateExited || s.State.ExitCode != code || code == 137 && s.State.StartedAt == "0001-01-01T00:00:00Z" {
+			t.Errorf("%s: %+v, want code %d", s.Name, s.State, code)
+		}
 	}
 }
 

@@ -15,9 +15,9 @@ import (
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
-	"github.com/moby/sys/user"
 	"golang.org/x/sys/unix"
 
+	"github.com/portholehq/porthole/internal/linux/account"
 	"github.com/portholehq/porthole/internal/linux/mount"
 	"github.com/portholehq/porthole/internal/tartree"
 )
@@ -119,12 +119,10 @@ func (e *Engine) ContainerExtract(ctx context.Context, ref, name string, archive
 	return nil
 }
 
-// unpackError tells what is wrong with an archive from what went wrong with us. A link to nothing is the archive's fault.
+// unpackError tells what is wrong with an archive from what went wrong with us.
 func unpackError(err error, id string) error {
-	for _, theirs := range []error{tartree.ErrOutside, tartree.ErrKind, tartree.ErrArchive, unix.ENOTDIR, fs.ErrNotExist} {
-		if errors.Is(err, theirs) {
-			return invalid("%v", err)
-		}
+	if tartree.Blames(err) {
+		return invalid("%v", err)
 	}
 	return fmt.Errorf("copy to container %s: %w", id, err)
 }
@@ -181,7 +179,7 @@ func (f *containerFS) owner(spec string) (*tartree.Owner, error) {
 	passwd, group := open("/etc/passwd"), open("/etc/group")
 	defer passwd.Close()
 	defer group.Close()
-	u, err := user.GetExecUser(spec, nil, io.LimitReader(passwd, maxAccounts), io.LimitReader(group, maxAccounts))
+	u, err := account.Find(spec, nil, io.LimitReader(passwd, maxAccounts), io.LimitReader(group, maxAccounts))
 	if err != nil {
 		return nil, invalid("find user %q of the container: %v", spec, err)
 	}

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -8,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -43,6 +45,7 @@ type deathLog struct {
 
 	mu      sync.Mutex
 	pending []*pendingDeath // the oldest first
+	rushed  bool            // somebody waits for what is pending, complete or not
 }
 
 // pendingDeath is a record that is not written yet. It is there before anybody is told of the death, and complete a
@@ -101,7 +104,12 @@ func (d *deathLog) run(ctx context.Context, failed func(*death.Record, error)) {
 		case <-d.wake:
 		case <-again:
 			delay = 0
+		case <-d.hurry:
+			delay = 0
 		case <-ctx.Done():
+		}
+		if d.hurried() {
+			delay = 0
 		}
 		timer := time.NewTimer(delay)
 		select {
@@ -143,27 +151,37 @@ func (d *deathLog) write(failed func(*death.Record, error)) (all bool) {
 			f()
 		}
 	}
+	return d.bound()
+}
+
+// bound gives up the oldest of too many that could not be written, and tells whether there are none of them.
+func (d *deathLog) bound() (none bool) {
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	waiting := 0
+	waiting, then := 0, []func(){}
 	for _, p := range slices.Backward(d.pending) {
 		if !p.failed {
 			continue
 		}
 		if waiting++; waiting > deathsWaiting {
+			then = append(then, p.then...)
 			d.drop(p)
 		}
+	}
+	d.rushed = d.rushed && slices.ContainsFunc(d.pending, func(p *pendingDeath) bool { return len(p.then) > 0 })
+	d.mu.Unlock()
+	for _, f := range then {
+		f()
 	}
 	return waiting == 0
 }
 
+// writeOne writes a record and what its black box has kept, each also if there is no room for the other.
 func (d *deathLog) writeOne(p *pendingDeath) error {
+	var err error
 	if p.box != nil {
-		if err := d.store.WriteCalls(p.rec, p.box); err != nil {
-			return err
-		}
+		err = d.store.WriteCalls(p.rec, p.box)
 	}
-	return d.store.Write(p.rec)
+	return errors.Join(err, d.store.Write(p.rec))
 }
 
 // drop takes one from the list, of which readers have copies. The caller holds mu.
@@ -171,33 +189,56 @@ func (d *deathLog) drop(p *pendingDeath) {
 	d.pending = slices.DeleteFunc(slices.Clone(d.pending), func(q *pendingDeath) bool { return q == p })
 }
 
-// after calls f once all records of a container that have begun are written, or could not be: at once, if there are none.
+// isRun tells whether it is of a run of the container, not of an exec in it.
+func (p *pendingDeath) isRun(container string) bool {
+	return p.rec.Container == container && p.rec.Exec == ""
+}
+
+// after calls f once all records of runs of a container that have begun are written, or could not be: at once, if there
+// are none. Nobody makes up for the record of an exec.
 func (d *deathLog) after(container string, f func()) {
+	var left atomic.Int32
 	d.mu.Lock()
-	for _, p := range slices.Backward(d.pending) { // they are written in their order
-		if p.rec.Container == container {
-			p.then = append(p.then, f)
-			d.mu.Unlock()
-			return
+	for _, p := range d.pending {
+		if !p.isRun(container) {
+			continue
 		}
+		left.Add(1)
+		p.then = append(p.then, func() {
+			if left.Add(-1) == 0 {
+				f()
+			}
+		})
 	}
+	none := left.Load() == 0
 	d.mu.Unlock()
-	f()
+	if none {
+		f()
+	}
 }
 
 // waiting tells whether there are such records.
 func (d *deathLog) waiting(container string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return slices.ContainsFunc(d.pending, func(p *pendingDeath) bool { return p.rec.Container == container })
+	return slices.ContainsFunc(d.pending, func(p *pendingDeath) bool { return p.isRun(container) })
 }
 
-// rush has all be written now, for somebody who waits for it.
+// rush has all that is waited for be written as soon as it is complete.
 func (d *deathLog) rush() {
+	d.mu.Lock()
+	d.rushed = true
+	d.mu.Unlock()
 	select {
 	case d.hurry <- struct{}{}:
 	default:
 	}
+}
+
+func (d *deathLog) hurried() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.rushed
 }
 
 // next is a record that can be written, but those that were tried; nil: none.
@@ -327,7 +368,7 @@ type remains struct {
 }
 
 // gatherRemains reads it. It takes well below a millisecond, unless the container is to learn, and may go on while other things of the run are cleared away.
-func (e *Engine) gatherRemains(v *view, core coreState) (r remains) {
+func (e *Engine) gatherRemains(v *view, exit Exit, core coreState) (r remains) {
 	r.activity = e.endActivity(v)
 	if e.deaths.store == nil {
 		return r
@@ -340,7 +381,7 @@ func (e *Engine) gatherRemains(v *view, core coreState) (r remains) {
 	ring, err := sample.Open(e.dir(v.ID, "samples"))
 	if err == nil {
 		defer ring.Close()
-		r.samples, err = ring.Range(v.Life.Began(), time.Time{})
+		r.samples, err = ring.Range(exit.Since(v.Life.Began()), time.Time{})
 		r.samples = r.samples[max(0, len(r.samples)-death.MaxSamples):]
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -351,8 +392,12 @@ func (e *Engine) gatherRemains(v *view, core coreState) (r remains) {
 
 // lastLines are the last lines of a run's output.
 func (e *Engine) lastLines(v *view) []death.Line {
-	o := crilog.ReadOptions{Stdout: true, Stderr: true, Since: v.Life.Began(), Tail: death.MaxLines}
+	o := crilog.ReadOptions{Stdout: true, Stderr: true, Run: v.Life.Run, Tail: death.MaxLines}
 	lines, err := linesOf(e.life, e.logDir(v.ID), o)
+	if errors.Is(err, crilog.ErrNoRun) { // of an older shim, or it came to none
+		o.Run, o.Since = 0, v.Life.Began()
+		lines, err = linesOf(e.life, e.logDir(v.ID), o)
+	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		e.log.Warn("last lines are not in the death record", "container", v.ID, "err", err)
 	}
@@ -388,10 +433,10 @@ func (e *Engine) deathOf(v *view, exit Exit) *death.Record {
 	run := v.asRun()
 	rec.Command, rec.TTY, rec.Removed = append([]string{run.Path}, run.Args...), run.Config.Tty, v.HostConfig.AutoRemove
 	last, _ := v.Life.Last()
-	rec.Started, rec.Finished, rec.Exit = last.StartedAt, exit.At.UTC(), exitForm(exit)
+	rec.Started, rec.Finished, rec.Ran, rec.Exit = last.StartedAt, exit.At.UTC(), exit.Ran, exitForm(exit)
 	rec.StartedBy, rec.Stop = v.startedBy(), stopForm(v.decisive(exit))
 	rec.OOMCount, rec.Signals = exit.OOMKills, (*death.SignalMasks)(exit.Signals)
-	rec.Restarts, rec.Limits = v.Life.RestartCount, limitsOf(v.HostConfig)
+	rec.Restarts, rec.Limits = v.Life.RestartCount, e.limitsOf(v.HostConfig)
 	rec.Shim = e.shimEnd(exit, last.StartedAt)
 	if !last.StartedAt.IsZero() {
 		rec.Unwatched = e.gaps.Between(last.StartedAt, rec.Finished)
@@ -438,14 +483,15 @@ func stopForm(a *state.Asked) *death.Stop {
 	return &death.Stop{Action: a.Action, Signal: a.Signal, At: a.At, Timeout: a.Timeout, TimedOut: !a.KilledAt.IsZero(), By: a.By}
 }
 
-func limitsOf(h *container.HostConfig) death.Limits {
+func (e *Engine) limitsOf(h *container.HostConfig) death.Limits {
 	const billion = 1e9
 	l := death.Limits{Memory: uint64(max(h.Memory, 0)), MemorySwap: uint64(max(h.MemorySwap, 0)), CPUs: float64(h.NanoCPUs) / billion}
 	if l.CPUs == 0 && h.CPUQuota > 0 && h.CPUPeriod > 0 {
 		l.CPUs = float64(h.CPUQuota) / float64(h.CPUPeriod)
 	}
-	if h.PidsLimit != nil {
-		l.Pids = uint64(max(*h.PidsLimit, 0))
+	l.Pids = e.config.Pids.Of(cmp.Or(h.CgroupParent, e.config.CgroupParent), e.config.CgroupParent)
+	if h.PidsLimit != nil && *h.PidsLimit > 0 {
+		l.Pids = uint64(*h.PidsLimit)
 	}
 	return l
 }
@@ -455,7 +501,7 @@ func (e *Engine) execDeath(ctx context.Context, x *execution, proc Process, star
 	exit, v := proc.Exit(), x.c.view()
 	rec := deathIn(v)
 	rec.Exec, rec.Command, rec.TTY = x.id, x.req.Cmd, x.req.Tty
-	rec.Started, rec.Finished, rec.Exit = started, exit.At.UTC(), exitForm(exit)
+	rec.Started, rec.Finished, rec.Ran, rec.Exit = started, exit.At.UTC(), exit.Ran, exitForm(exit)
 	rec.StartedBy, rec.Signals = event.OriginOf(ctx), (*death.SignalMasks)(exit.Signals)
 	rec.Unwatched = e.gaps.Between(started, rec.Finished)
 	kills := x.c.kills.all()
@@ -487,12 +533,12 @@ func (e *Engine) execEnded(ctx context.Context, x *execution, proc Process, star
 }
 
 // notStarted is the record of a start that failed.
-func notStarted(v *view, err error) *death.Record {
+func (e *Engine) notStarted(v *view, err error) *death.Record {
 	rec := deathIn(v)
 	run := v.asRun()
 	rec.Command, rec.TTY, rec.Removed = append([]string{run.Path}, run.Args...), run.Config.Tty, v.HostConfig.AutoRemove
 	rec.Finished, rec.Exit = time.Now().UTC(), death.Exit{Observed: true, Code: exitCodeOf(err)}
-	rec.StartedBy, rec.Restarts, rec.Limits = v.startedBy(), v.Life.RestartCount, limitsOf(v.HostConfig)
+	rec.StartedBy, rec.Restarts, rec.Limits = v.startedBy(), v.Life.RestartCount, e.limitsOf(v.HostConfig)
 	rec.StartError = &death.StartError{Message: err.Error()}
 	if se, ok := errors.AsType[*runtime.StartError](err); ok {
 		rec.StartError = &death.StartError{Step: se.Step, Path: se.Path, Errno: se.Errno, Message: se.Message}
@@ -524,7 +570,7 @@ func (e *Engine) deathWithout(c *ctr, v *view, exit Exit, absent bool) {
 		return
 	}
 	rec := e.deathOf(v, exit)
-	left := e.gatherRemains(v, coreState(rec.Exit.Core))
+	left := e.gatherRemains(v, exit, coreState(rec.Exit.Core))
 	rec.LastLines, rec.LastSamples, rec.Core = left.lines, left.samples, left.core
 	if box, err := e.deaths.store.Calls(rec); err == nil { // the last daemon came to that
 		rec.Box = box.Summary()
@@ -544,7 +590,7 @@ func (e *Engine) recordMissing(c *ctr) {
 		return
 	}
 	if run.StartedAt.IsZero() {
-		e.deaths.add(notStarted(v, errors.New(run.Error)))
+		e.deaths.add(e.notStarted(v, errors.New(run.Error)))
 		return
 	}
 	exit, err := e.deps.Runtime.ReadExit(e.stateDir(c.id))

@@ -22,7 +22,7 @@ func BenchmarkRemains(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		rec := w.deathOf(v, exit)
-		left := w.gatherRemains(v, false)
+		left := w.gatherRemains(v, Exit{}, false)
 		if len(left.lines) == 0 || rec.Container != id {
 			b.Fatal("nothing remains")
 		}

@@ -3,8 +3,10 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -116,6 +118,18 @@ func TestDeathWithoutADaemon(t *testing.T) {
 	}
 }
 
+// loseDeath removes the only death record, as if its daemon had been killed before.
+func (w *world) loseDeath() {
+	w.t.Helper()
+	files, err := filepath.Glob(filepath.Join(w.dir, "deaths", "*"))
+	if err != nil || len(files) != 1 {
+		w.t.Fatal(files, err)
+	}
+	if err := os.Remove(files[0]); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
 // A daemon that was killed before it wrote a record leaves that to the next.
 func TestMissingDeathIsMadeUpFor(t *testing.T) {
 	w := newWorld(t)
@@ -124,13 +138,7 @@ func TestMissingDeathIsMadeUpFor(t *testing.T) {
 	w.start(id)
 	w.wait(id, container.WaitConditionNotRunning)
 	w.close()
-	files, err := filepath.Glob(filepath.Join(w.dir, "deaths", "*"))
-	if err != nil || len(files) != 1 {
-		t.Fatal(files, err)
-	}
-	if err := os.Remove(files[0]); err != nil {
-		t.Fatal(err)
-	}
+	w.loseDeath()
 	w.open()
 	if diff := cmp.Diff([]string{"web 1 failed"}, w.causes(DeathsOptions{})); diff != "" {
 		t.Errorf("records (-want +got):\n%s", diff)
@@ -139,6 +147,27 @@ func TestMissingDeathIsMadeUpFor(t *testing.T) {
 	w.open()
 	if got := w.causes(DeathsOptions{}); len(got) != 1 {
 		t.Errorf("after another start: %v", got)
+	}
+}
+
+// So does one that was killed while it removed the container, and had saved that.
+func TestMissingDeathAmidRemoval(t *testing.T) {
+	w := newWorld(t)
+	w.runtime.programs["fail"] = func(t *fakeTask) { t.end(Exit{Code: 7, Observed: true}) }
+	id := w.create("web", nil, "fail")
+	w.start(id)
+	w.wait(id, container.WaitConditionNotRunning)
+	w.images.failRemoval.Store(true)
+	if err := w.ContainerRemove(t.Context(), id, RemoveOptions{}); err == nil {
+		t.Fatal("it was removed")
+	}
+	w.close()
+	w.images.failRemoval.Store(false)
+	w.loseDeath()
+	w.open()
+	eventually(t, "removal", func() bool { _, err := w.viewOf(id); return err != nil })
+	if diff := cmp.Diff([]string{"web 1 failed"}, w.causes(DeathsOptions{Container: "web"})); diff != "" {
+		t.Errorf("records (-want +got):\n%s", diff)
 	}
 }
 
@@ -174,6 +203,40 @@ func TestDeathOfRemoved(t *testing.T) {
 	if recs, _, err := w.deps.State.Containers(); err != nil || len(recs) != 0 {
 		t.Errorf("at the end the records are %v, %v, want none", recs, err)
 	}
+}
+
+// TestTrashIsTriedAgain: the files that such a container leaves on a full disk go once there is room.
+func TestTrashIsTriedAgain(t *testing.T) {
+	w := newWorld(t)
+	w.runtime.programs["fail"] = func(t *fakeTask) { t.end(Exit{Code: 7, Observed: true}) }
+	blocked := make(chan struct{})
+	var full atomic.Bool
+	var tries atomic.Int32
+	full.Store(true)
+	defer failpoint.Set(func(point string) error {
+		switch {
+		case point == "atomicfile.write":
+			<-blocked
+		case point == "engine.trash" && full.Load():
+			tries.Add(1)
+			return syscall.ENOSPC
+		}
+		return nil
+	})()
+	id := w.create("web", func(r *container.CreateRequest) { r.HostConfig.AutoRemove = true }, "fail")
+	w.start(id)
+	w.wait(id, container.WaitConditionRemoved)
+	close(blocked)
+	eventually(t, "a try to remove its files", func() bool { return tries.Load() > 0 })
+	dir := filepath.Join(w.dir, "containers", id)
+	if _, err := os.Stat(dir); err != nil {
+		t.Errorf("the files that could not be removed: %v", err)
+	}
+	full.Store(false)
+	eventually(t, "the end of its files", func() bool {
+		_, err := os.Stat(dir)
+		return errors.Is(err, fs.ErrNotExist)
+	})
 }
 
 // TestDeathOnFullDisk: a record that the disk does not take is shown meanwhile, and written when there is room; a removal

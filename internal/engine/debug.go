@@ -318,9 +318,11 @@ func (d *debugging) shape(o *runtime.ExecOptions) {
 	}
 	p.OOMScoreAdj = nil
 	if d.req.AsTarget {
+		p.Rlimits = runtime.WithoutHurtful(p.Rlimits)
 		return
 	}
 	o.NoSeccomp = true
+	p.Rlimits = nil // a container at its limits is what one looks into, and the tools need more than some allow
 	p.NoNewPrivileges, p.ApparmorProfile = false, ""
 	p.Capabilities = tracing(p.Capabilities)
 }

@@ -155,9 +155,9 @@ func (d *denialLog) end() {
 	})
 }
 
-// RightsOf are those that a container was given.
-func RightsOf(h *container.HostConfig) *death.Rights {
-	r := &death.Rights{CapAdd: h.CapAdd, CapDrop: h.CapDrop, Privileged: h.Privileged}
+// RightsOf are those that a container was given. profile is its AppArmor profile, empty if it has none.
+func RightsOf(h *container.HostConfig, profile string) *death.Rights {
+	r := &death.Rights{CapAdd: h.CapAdd, CapDrop: h.CapDrop, Privileged: h.Privileged, AppArmor: profile}
 	for _, o := range h.SecurityOpt {
 		if strings.HasPrefix(o, "seccomp") {
 			r.Seccomp = o

@@ -91,8 +91,8 @@ func TestNoDenials(t *testing.T) {
 }
 
 func TestRights(t *testing.T) {
-	got := RightsOf(&container.HostConfig{CapAdd: []string{"X"}, SecurityOpt: []string{"no-new-privileges", `seccomp={"defaultAction":"SCMP_ACT_ALLOW"}`}})
-	if diff := cmp.Diff(&death.Rights{CapAdd: []string{"X"}, Seccomp: "seccomp=FILE"}, got); diff != "" {
+	got := RightsOf(&container.HostConfig{CapAdd: []string{"X"}, SecurityOpt: []string{"no-new-privileges", `seccomp={"defaultAction":"SCMP_ACT_ALLOW"}`}}, "mine")
+	if diff := cmp.Diff(&death.Rights{CapAdd: []string{"X"}, Seccomp: "seccomp=FILE", AppArmor: "mine"}, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }

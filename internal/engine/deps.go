@@ -23,6 +23,7 @@ import (
 	"github.com/portholehq/porthole/internal/image"
 	"github.com/portholehq/porthole/internal/image/remote"
 	"github.com/portholehq/porthole/internal/ledger"
+	"github.com/portholehq/porthole/internal/linux/cgroup"
 	"github.com/portholehq/porthole/internal/linux/holders"
 	"github.com/portholehq/porthole/internal/network"
 	netkeeper "github.com/portholehq/porthole/internal/network/keeper"
@@ -73,12 +74,16 @@ type Config struct {
 	// Sockets are where the API is listened on, to tell who mounts them; those of systemd are not among them.
 	Sockets      []string
 	CgroupParent string // absolute from the hierarchy's root, e.g. /porthole
-	Version      string
-	GitCommit    string
-	BuildTime    string
-	Labels       func() []string // of the daemon, as they are now; nil: none
-	Debug        func() bool     // nil: off
-	StopTimeout  time.Duration   // 0: 10 s
+	// Pids are the bounds on processes that the group and the runtime have, and NoPids is why there are none.
+	Pids        cgroup.PidsBounds
+	NoPids      error
+	NoAppArmor  error // why Host.AppArmorProfile is empty although AppArmor is on
+	Version     string
+	GitCommit   string
+	BuildTime   string
+	Labels      func() []string // of the daemon, as they are now; nil: none
+	Debug       func() bool     // nil: off
+	StopTimeout time.Duration   // 0: 10 s
 	// UnstartedGrace is within what a container with --rm is started by who means to; 0: 10 s.
 	UnstartedGrace time.Duration
 	Init           bool // run an init in containers that do not say
@@ -112,6 +117,8 @@ type Runtime interface {
 	Discard(ctx context.Context, id string) error
 	// ReadExit reads the exit that a shim has recorded; errdefs.ErrNotFound when there is none.
 	ReadExit(stateDir string) (Exit, error)
+	// ReadBegun reads which run has begun, and when, whose end no shim has recorded; an error when there is none.
+	ReadBegun(stateDir string) (run int, at time.Time, err error)
 }
 
 // Bundle is a runtime's bundle whose namespaces may come from other tasks.

@@ -30,6 +30,15 @@ func (e *Engine) describe(v *view) (*specs.Spec, []string, error) {
 	})
 }
 
+// appArmorOf is the profile that a container runs under; empty: none.
+func (e *Engine) appArmorOf(v *view) string {
+	profile, err := spec.AppArmorProfile(e.deps.Host, v.HostConfig)
+	if err != nil || profile == "unconfined" { // with options that are wrong it could not be made
+		return ""
+	}
+	return profile
+}
+
 // loadAppArmor loads our profile into the kernel, if that is the one that a document names.
 func (e *Engine) loadAppArmor(ctx context.Context, document *specs.Spec) error {
 	if profile := document.Process.ApparmorProfile; profile == "" || profile != e.deps.Host.AppArmorProfile || e.deps.AppArmor == nil {

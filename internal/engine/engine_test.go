@@ -16,6 +16,8 @@ import (
 	"github.com/moby/moby/api/types/mount"
 	"go.uber.org/goleak"
 
+	"github.com/portholehq/porthole/internal/engine/state"
+	"github.com/portholehq/porthole/internal/problem"
 	"github.com/portholehq/porthole/internal/runtime"
 )
 
@@ -210,6 +212,28 @@ func TestBadCreateLeavesNothing(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestNoIDs gives all ranges of ids away.
+func TestNoIDs(t *testing.T) {
+	w := newWorld(t)
+	var taken []state.IDRange
+	for {
+		x, err := w.ids.allocate()
+		if err != nil {
+			break
+		}
+		taken = append(taken, x)
+	}
+	_, err := w.ContainerCreate(t.Context(), "name", container.CreateRequest{Config: &container.Config{Image: "busybox"}}, nil)
+	if !errdefs.IsResourceExhausted(err) || problem.ScarceHint(err.Error()) == "" {
+		t.Errorf("error %v, want one that no range is left, and a hint for it", err)
+	}
+	for _, x := range taken {
+		w.ids.release(x)
+	}
+	w.empty()
+	w.create("name", nil)
 }
 
 func TestNames(t *testing.T) {

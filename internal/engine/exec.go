@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -297,7 +298,7 @@ func (e *Engine) startExec(ctx context.Context, x *execution, v *view, o ExecSta
 			err = execFailure(err)
 			err = hinted(err, e.diagnoseExec(v, req, err))
 			x.mu.Lock()
-			x.hint = problem.Hint(err)
+			x.hint = cmp.Or(problem.Hint(err), problem.ScarceHint(err.Error()))
 			x.mu.Unlock()
 			x.finish(exitCodeOf(err))
 		}

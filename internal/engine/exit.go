@@ -77,7 +77,7 @@ func (e *Engine) exited(c *ctr, task Task, settled chan struct{}) {
 		rec.Sender = e.senderOf(c.id, task.Pid(), rec.Started, exit)
 	}
 	if rec.Denials = c.denials.Load().take(); len(rec.Denials) > 0 {
-		rec.Rights = RightsOf(before.HostConfig)
+		rec.Rights = RightsOf(before.HostConfig, e.appArmorOf(before))
 	}
 	box := e.keepBox(c, rec)
 	c.awaitTold()
@@ -99,7 +99,7 @@ func (e *Engine) exited(c *ctr, task Task, settled chan struct{}) {
 	left := make(chan remains, 1)
 	core := coreState(rec.Exit.Core)
 	go func() {
-		left <- e.gatherRemains(before, core)
+		left <- e.gatherRemains(before, exit, core)
 	}()
 	e.disconnect(ctx, c, before)
 	last := <-left // before a removal takes away what it reads
@@ -124,7 +124,7 @@ func (e *Engine) emitEnd(ctx context.Context, before *view, exit Exit) {
 	if exit.OOMKilled && !before.Life.OOMKilled {
 		e.emit(ctx, before, events.ActionOOM, nil)
 	}
-	ran := exit.At.Sub(before.Life.StartedAt)
+	ran := exit.Lasted(before.Life.StartedAt)
 	e.emit(ctx, before, events.ActionDie, map[string]string{
 		"exitCode":     strconv.Itoa(exit.Code),
 		"execDuration": strconv.Itoa(int(ran.Seconds())),
@@ -179,7 +179,7 @@ func (e *Engine) restartAfter(v *view, exit Exit) (again bool, delay time.Durati
 	default:
 		return false, 0
 	}
-	return true, restartDelay(v.restartDelay, exit.At.Sub(v.Life.StartedAt))
+	return true, restartDelay(v.restartDelay, exit.Lasted(v.Life.StartedAt))
 }
 
 // restartDelay doubles the last delay, within its bounds, or begins anew after a run that was long enough.

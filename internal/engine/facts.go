@@ -8,6 +8,7 @@ import (
 
 	"github.com/portholehq/porthole/internal/crilog"
 	"github.com/portholehq/porthole/internal/event"
+	"github.com/portholehq/porthole/internal/linux/cgroup"
 	"github.com/portholehq/porthole/internal/linux/witness"
 )
 
@@ -18,9 +19,12 @@ type Facts struct {
 	IDsPerContainer  int
 	Seccomp          string // builtin, custom or unconfined; empty: the kernel has none
 	AppArmorProfile  string // of containers that name none; empty: none
+	NoAppArmor       error  // why there is none although AppArmor is on
 	CgroupNamespaces bool
 	CgroupMode       string // as "cgroup v2" or "cgroup v1 hybrid"
 	CgroupParent     string
+	Pids             cgroup.PidsBounds // of all containers together, and of those without a limit of their own
+	NoPids           error             // why there are none
 
 	Journal       event.Stats
 	JournalBounds event.Options
@@ -44,8 +48,9 @@ func (e *Engine) Facts() Facts {
 		e.log.Error("default log options", "err", err) // CheckLogConfig has passed them
 	}
 	f := Facts{
-		NoUserNamespaces: e.noMapping, IDsPerContainer: idRangeSize, Seccomp: e.seccompProfile(), AppArmorProfile: host.AppArmorProfile,
+		NoUserNamespaces: e.noMapping, IDsPerContainer: idRangeSize, Seccomp: e.seccompProfile(), AppArmorProfile: host.AppArmorProfile, NoAppArmor: e.config.NoAppArmor,
 		CgroupNamespaces: host.CgroupNamespaces, CgroupMode: host.Cgroup.Mode.String(), CgroupParent: e.config.CgroupParent,
+		Pids: e.config.Pids, NoPids: e.config.NoPids,
 		Journal: e.deps.Events.Stats(), JournalBounds: e.deps.Events.Bounds(), Log: logs.WithDefaults(),
 		DataRoot: e.config.DataRoot, ExecRoot: e.config.ExecRoot, NoNewPrivileges: host.NoNewPrivileges,
 	}

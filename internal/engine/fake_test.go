@@ -43,6 +43,7 @@ type fakeRuntime struct {
 	programs map[string]func(t *fakeTask) // by the program's path; none: it lives until it is killed
 	failing  map[string]error             // by the program's path: its start fails
 	exits    map[string]Exit              // recorded by shims, by state directory
+	begun    map[string]int               // the run that has begun and not ended, by state directory
 	mute     map[string]bool              // containers whose shims do not answer
 	created  int
 	held     map[string]chan struct{} // by the program's path: its start waits until that is closed
@@ -51,7 +52,7 @@ type fakeRuntime struct {
 }
 
 func newFakeRuntime() *fakeRuntime {
-	return &fakeRuntime{tasks: map[string]*fakeTask{}, programs: map[string]func(*fakeTask){}, failing: map[string]error{}, exits: map[string]Exit{}, held: map[string]chan struct{}{}, mute: map[string]bool{}}
+	return &fakeRuntime{tasks: map[string]*fakeTask{}, programs: map[string]func(*fakeTask){}, failing: map[string]error{}, exits: map[string]Exit{}, begun: map[string]int{}, held: map[string]chan struct{}{}, mute: map[string]bool{}}
 }
 
 func (r *fakeRuntime) Create(_ context.Context, b Bundle) (Task, error) {
@@ -134,6 +135,15 @@ func (r *fakeRuntime) ReadExit(dir string) (Exit, error) {
 		return x, nil
 	}
 	return Exit{}, errdefs.ErrNotFound
+}
+
+func (r *fakeRuntime) ReadBegun(dir string) (run int, at time.Time, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if run, ok := r.begun[dir]; ok {
+		return run, time.Now(), nil
+	}
+	return 0, time.Time{}, errdefs.ErrNotFound
 }
 
 func (r *fakeRuntime) task(id string) *fakeTask {

@@ -163,7 +163,7 @@ func (e *Engine) onMounts(ctx context.Context, ref, verb string, fn func(*ctr, *
 // insideOf calls fn on a thread in a container's mount namespace, as its root, with that namespace's root directory. The
 // container's programs take no part in it, so that it works as well while they are paused.
 func (e *Engine) insideOf(v *view, fn func(root *os.File) error) error {
-	mnt, err := ns.Open(v.task.Pid(), ns.Mount)
+	mnt, err := namespaceOf(v, ns.Mount)
 	if err != nil {
 		return err
 	}
@@ -190,7 +190,7 @@ func (e *Engine) insideOf(v *view, fn func(root *os.File) error) error {
 func (e *Engine) graft(v *view, g GraftSpec) (done state.Graft, err error) {
 	var user *os.File
 	if v.IDs.Size > 0 {
-		if user, err = ns.Open(v.task.Pid(), ns.User); err != nil {
+		if user, err = namespaceOf(v, ns.User); err != nil {
 			return done, err
 		}
 		defer user.Close()

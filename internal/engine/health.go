@@ -57,14 +57,14 @@ func healthCheck(c *container.Config) (k check, ok bool) {
 		return k, false // NONE
 	}
 	or := func(d, fallback time.Duration) time.Duration {
-		if d == 0 {
+		if d < container.MinimumDuration { // not set, or by an image, which nobody has checked
 			return fallback
 		}
 		return d
 	}
 	k.interval, k.timeout = or(h.Interval, probeInterval), or(h.Timeout, probeTimeout)
 	k.startPeriod, k.startInterval = h.StartPeriod, or(h.StartInterval, probeStartInterval)
-	if k.retries = h.Retries; k.retries == 0 {
+	if k.retries = h.Retries; k.retries <= 0 {
 		k.retries = probeRetries
 	}
 	return k, true
@@ -166,10 +166,11 @@ func (c *ctr) stopProbes() {
 // probe looks at a container's health in intervals, until ctx ends. The first probe comes one interval after the start, or
 // after the last probe of the daemon before.
 func (e *Engine) probe(ctx context.Context, c *ctr, k check, past *health.Log) {
-	began := c.view().Life.StartedAt
+	// Both times may come from a file: whoever has set the clock back since then must not delay the checks.
+	began := time.Now().Add(-max(time.Since(c.view().Life.StartedAt), 0))
 	wait := k.next(c.view().health, time.Since(began))
 	if h := c.view().health; h != nil && len(h.Log) > 0 {
-		wait = max(wait-time.Since(h.Log[len(h.Log)-1].End), 0)
+		wait = max(wait-max(time.Since(h.Log[len(h.Log)-1].End), 0), 0)
 	}
 	timer := time.NewTimer(wait)
 	defer timer.Stop()

@@ -40,7 +40,7 @@ func (r *idRanges) allocate() (state.IDRange, error) {
 			return state.IDRange{Host: at, Size: idRangeSize}, nil
 		}
 	}
-	return state.IDRange{}, errdefs.ErrResourceExhausted.WithMessage("no free range of user ids is left: remove containers that are not needed")
+	return state.IDRange{}, errdefs.ErrResourceExhausted.WithMessage("no free range of user ids is left")
 }
 
 // share counts one more user of a range. The host's own, of size 0, is not counted.

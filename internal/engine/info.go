@@ -200,7 +200,7 @@ func filesystemName(magic int64) string {
 func (e *Engine) securityOptions() []string {
 	var options []string
 	host := e.deps.Host
-	if host.AppArmor {
+	if host.AppArmorProfile != "" { // with Docker, too, it takes a parser that can load it
 		options = append(options, "name=apparmor")
 	}
 	if profile := e.seccompProfile(); profile != "" {
@@ -256,6 +256,9 @@ func (e *Engine) warnings() []string {
 	list = append(list, e.slowOperations()...)
 	if e.noMapping != nil {
 		list = append(list, "WARNING: Containers have no user namespaces of their own: "+e.noMapping.Error())
+	}
+	if e.config.NoAppArmor != nil {
+		list = append(list, "WARNING: AppArmor is on, but containers run without a profile unless they name one: "+e.config.NoAppArmor.Error())
 	}
 	return list
 }

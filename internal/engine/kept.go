@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/portholehq/porthole/internal/engine/state"
+	"github.com/portholehq/porthole/internal/steady"
 )
 
 // keptFiles are the files of containers that have failed and were removed, with --rm as well: for a day, so that they can
@@ -203,7 +204,7 @@ func (e *Engine) trimRemains(ctx context.Context) {
 			e.log.Warn("size of a removed container's files is not known", "container", kept.Record.ID, "err", err)
 		}
 		bytes += size
-		if !full && i < remainsMost && bytes <= remainsBytes && time.Since(kept.Removed) < remainsAge {
+		if !full && i < remainsMost && bytes <= remainsBytes && steady.Now().Sub(kept.Removed) < remainsAge {
 			continue
 		}
 		if err := e.dropRemain(ctx, kept); err != nil {

@@ -72,7 +72,7 @@ func (k *logKeeper) sweep(ctx context.Context) {
 		if err != nil && !errors.Is(err, fs.ErrNotExist) && ctx.Err() == nil {
 			k.e.log.Warn("log was not compressed", "container", c.id, "err", err)
 		}
-		if left == 0 && time.Since(info.ModTime()) > logQuiet {
+		if age := time.Since(info.ModTime()); left == 0 && (age > logQuiet || age < 0) { // below: the clock was set back
 			seen[c.id] = info.ModTime() // also after an error: it is tried again once the log has rotated
 		}
 	}

@@ -31,6 +31,9 @@ func merge(user *container.Config, img image.Image) (*container.Config, error) {
 	}
 	c.Env = mergeEnv(c.Env, from.Env)
 	c.Labels = mergeMaps(from.Labels, c.Labels)
+	if len(from.Volumes) > maxImageVolumes {
+		return nil, invalid("the image has more than %d volumes", maxImageVolumes)
+	}
 	c.Volumes = mergeMaps(from.Volumes, c.Volumes)
 	ports, err := mergePorts(c.ExposedPorts, from.ExposedPorts)
 	if err != nil {
@@ -84,10 +87,18 @@ func mergeMaps[V any](base, over map[string]V) map[string]V {
 	return m
 }
 
+// What an image may ask for. It is a stranger's: a few bytes of its configuration name all ports of a protocol, whose
+// name they make up, and again, and each volume becomes a directory here.
+const (
+	maxImagePorts   = 3 << 16 // all of TCP, UDP and SCTP
+	maxImageVolumes = 1000
+)
+
 func mergePorts(user network.PortSet, img map[string]struct{}) (network.PortSet, error) {
 	if len(img) == 0 {
 		return user, nil
 	}
+	named := 0
 	ports := maps.Clone(user)
 	if ports == nil {
 		ports = network.PortSet{}
@@ -96,6 +107,9 @@ func mergePorts(user network.PortSet, img map[string]struct{}) (network.PortSet,
 		first, err := network.ParsePortRange(p)
 		if err != nil {
 			return nil, invalid("invalid exposed port %q of the image: %v", p, err)
+		}
+		if named += int(first.End()) - int(first.Start()) + 1; named > maxImagePorts {
+			return nil, invalid("the image exposes more than %d ports", maxImagePorts)
 		}
 		for port := range first.All() {
 			ports[port] = struct{}{}

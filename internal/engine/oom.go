@@ -168,6 +168,9 @@ func (e *Engine) appGroup(id string) string { return path.Join(e.config.CgroupPa
 // earlierKills gives a container that is adopted the kills of its present run that happened before.
 func (e *Engine) earlierKills(c *ctr) {
 	since := c.view().Life.StartedAt.Add(-time.Second) // the two clocks differ a little
+	if since.After(time.Now()) {
+		since = time.Time{} // the clock was set back
+	}
 	for _, kill := range e.kernel.earlier[c.id] {
 		if kill.Time.After(since) {
 			e.noteKill(c, kill)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -117,8 +118,18 @@ func (e *Engine) merge(ctx context.Context, f *containerFS, v *view, use fsUse) 
 	return fmt.Errorf("open files of container %s: %w", v.ID, err)
 }
 
+// namespaceOf opens a namespace of a container's first process, which may turn out to have ended although its shim has not
+// told so yet. The pid may have become somebody else's, until the task is seen not to be done.
+func namespaceOf(v *view, kind ns.Kind) (*os.File, error) {
+	f, err := ns.Open(v.task.Pid(), kind)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, errNotRunning(v.ID)
+	}
+	return f, err
+}
+
 func (e *Engine) openLive(v *view, use fsUse) (_ *containerFS, err error) {
-	mnt, err := ns.Open(v.task.Pid(), ns.Mount)
+	mnt, err := namespaceOf(v, ns.Mount)
 	if err != nil {
 		return nil, err
 	}
@@ -127,7 +138,7 @@ func (e *Engine) openLive(v *view, use fsUse) (_ *containerFS, err error) {
 	f := &containerFS{}
 	if v.IDs.Size > 0 {
 		f.ids = tartree.IDs{Host: v.IDs.Host, Size: v.IDs.Size}
-		if user, err = ns.Open(v.task.Pid(), ns.User); err != nil {
+		if user, err = namespaceOf(v, ns.User); err != nil {
 			return nil, err
 		}
 		defer user.Close()

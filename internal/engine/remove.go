@@ -18,6 +18,7 @@ import (
 	"github.com/portholehq/porthole/internal/engine/state"
 	"github.com/portholehq/porthole/internal/event"
 	"github.com/portholehq/porthole/internal/failpoint"
+	"github.com/portholehq/porthole/internal/retry"
 )
 
 const removeTimeout = time.Minute
@@ -219,8 +220,8 @@ func (e *Engine) destroy(ctx context.Context, c *ctr, o RemoveOptions) error {
 		defer close(c.erased)
 		if late {
 			if err := e.trash(c.id); err != nil {
-				e.log.Error("the files of a removed container stay, the next start of the daemon removes them", "container", c.id, "err", err)
-				return
+				e.log.Warn("the files of a removed container stay, that is tried again", "container", c.id, "err", err)
+				e.goWork(func() { e.trashAgain(c.id) })
 			}
 		}
 		e.saved(c, e.deps.State.DeleteLater(c.id))
@@ -267,12 +268,41 @@ func (e *Engine) trash(id string) error {
 	return nil
 }
 
+// trashRetry is when files that a full disk does not let go of are tried again.
+const trashRetry = time.Second
+
+// trashAgain is trash for a container that nobody knows any more, until it succeeds. The next daemon takes such files for
+// what they are.
+func (e *Engine) trashAgain(id string) {
+	tick := time.NewTicker(trashRetry)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-e.life.Done():
+			return
+		}
+		if e.trash(id) == nil {
+			return
+		}
+	}
+}
+
 // emptyTrash removes what was put there.
 func (e *Engine) emptyTrash(dir string) {
 	failpoint.Pass("engine.trashed")
-	if err := removeDir(dir); err != nil {
-		e.log.Warn("files of a removed container are left, the next start of the daemon tries again", "dir", dir, "err", err)
+	e.removeFiles(dir)
+}
+
+// removeFiles removes a directory of what is gone, now or, where the disk does not let go of it, once it does.
+func (e *Engine) removeFiles(dir string) {
+	err := removeDir(dir)
+	if err == nil {
+		return
 	}
+	e.log.Warn("files of what was removed stay for now", "dir", dir, "err", err)
+	// Without success the next daemon finds them.
+	e.goWork(func() { retry.Until(e.life.Done(), func() error { return removeDir(dir) }) })
 }
 
 // emptyOldTrash removes what an earlier daemon did not come to.

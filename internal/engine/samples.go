@@ -82,7 +82,8 @@ func (e *Engine) followSamples(ctx context.Context, c *ctr, last, until time.Tim
 			return nil // the run has ended, or nobody waits any more
 		}
 		seq = now.Seq
-		if !now.Time.After(last) {
+		// One that is much older is new: the clock was set back.
+		if ahead := last.Sub(now.Time); ahead >= 0 && ahead < sampleStale {
 			continue
 		}
 		if !until.IsZero() && now.Time.After(until) {

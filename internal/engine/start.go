@@ -26,6 +26,7 @@ import (
 	"github.com/portholehq/porthole/internal/network"
 	"github.com/portholehq/porthole/internal/problem"
 	"github.com/portholehq/porthole/internal/runtime"
+	"github.com/portholehq/porthole/internal/runtime/plan"
 	"github.com/portholehq/porthole/internal/undo"
 )
 
@@ -140,7 +141,7 @@ func (e *Engine) startOnce(ctx context.Context, c *ctr, cause state.RunCause, be
 		})
 		v.lastExit = v.Life.ExitCode
 	}))
-	rec := notStarted(c.view(), err)
+	rec := e.notStarted(c.view(), err)
 	rec.StartError.Finding = finding
 	e.deaths.add(rec)
 	return hinted(err, finding)
@@ -623,7 +624,11 @@ func startFailure(err error) error {
 		code = exitNotExecutable
 	}
 	message := "failed to create task for container: failed to create shim task: OCI runtime create failed: unable to start container process: error during container init: " + text + ": unknown"
-	return &startError{message: message, code: code, cause: errdefs.ErrInvalidArgument.WithMessage(message), step: se}
+	failure := &startError{message: message, code: code, cause: errdefs.ErrInvalidArgument.WithMessage(message), step: se}
+	if se.Op == plan.OpAppArmor && se.Errno == syscall.ENOENT {
+		return problem.WithHint(failure, "load the profile with: apparmor_parser -r FILE; see which there are with: aa-status")
+	}
+	return failure
 }
 
 func isMountStep(se *runtime.StartError) bool {

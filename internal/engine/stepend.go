@@ -49,7 +49,7 @@ func (e *Engine) emitOn(ctx context.Context, c *ctr, action events.Action, extra
 func (e *Engine) stepEnded(ctx context.Context, r *runningStep, started time.Time, x Exit) step.Exit {
 	out := step.Exit{Code: x.Code, Signal: x.Signal, OOMKilled: x.OOMKilled}
 	e.emitStep(ctx, r.step, actionStepDie, map[string]string{
-		"exitCode": strconv.Itoa(x.Code), "execDuration": strconv.Itoa(int(x.At.Sub(started).Seconds())),
+		"exitCode": strconv.Itoa(x.Code), "execDuration": strconv.Itoa(int(x.Lasted(started).Seconds())),
 	})
 	kills := e.stepKills(ctx, r, x)
 	for _, k := range kills {
@@ -82,7 +82,7 @@ func (e *Engine) stepEnded(ctx context.Context, r *runningStep, started time.Tim
 func (e *Engine) stepDeath(ctx context.Context, s *step.Step, v *view) *death.Record {
 	return &death.Record{
 		Container: s.ID, Name: s.ID[:12], Step: s.Name, Run: 1, Command: s.Process.Args, TTY: s.Process.Terminal,
-		StartedBy: event.OriginOf(ctx), Limits: limitsOf(v.HostConfig),
+		StartedBy: event.OriginOf(ctx), Limits: e.limitsOf(v.HostConfig),
 	}
 }
 

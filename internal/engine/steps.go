@@ -95,7 +95,7 @@ func (e *Engine) RunStep(ctx context.Context, s *step.Step, started func()) (exi
 	if err := os.MkdirAll(e.dir(s.ID), 0o700); err != nil {
 		return exit, err
 	}
-	cleanup.Add(func() error { return os.RemoveAll(e.dir(s.ID)) })
+	cleanup.AddFunc(func() { e.removeFiles(e.dir(s.ID)) })
 	if err := e.writeFiles(r.view); err != nil {
 		return exit, err
 	}

@@ -11,10 +11,10 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
-	"github.com/moby/sys/signal"
 
 	"github.com/portholehq/porthole/internal/engine/state"
 	"github.com/portholehq/porthole/internal/event"
+	"github.com/portholehq/porthole/internal/linux/signals"
 )
 
 // How long is waited after SIGKILL, and then after the kernel was told to kill the whole cgroup.
@@ -64,12 +64,9 @@ func stopSignal(v *view, name string) (syscall.Signal, error) {
 }
 
 func parseSignal(name string) (syscall.Signal, error) {
-	sig, err := signal.ParseSignal(name)
+	sig, err := signals.Parse(name)
 	if err != nil {
 		return 0, invalid("%s", err)
-	}
-	if sig == 0 {
-		return 0, invalid("invalid signal: %s", name)
 	}
 	return sig, nil
 }

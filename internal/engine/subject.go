@@ -16,9 +16,11 @@ import (
 // Subject is what is known of a container at one moment, for those who explain what it does. Nothing in it may be changed.
 type Subject struct {
 	*state.Container
+	AppArmor  string       // its profile; empty: none
 	Status    state.Status // as people see it
 	Pid       int          // of the first process, on the host; 0: it does not run
 	Pids      []int        // of all processes, on the host, without those that have ended
+	PidsLimit uint64       // how many there can be, by its own limit or the engine's; 0: any number
 	Published []network.Published
 	Health    *container.Health // nil: there are no checks
 	OOMKills  []death.OOMKill   // of the present run
@@ -36,7 +38,7 @@ func (e *Engine) Subject(ref string) (Subject, error) {
 	}
 	v := c.view()
 	s := Subject{
-		Container: v.Container, Status: v.shownStatus(), Pid: v.pid(), Published: v.published, Health: v.health,
+		Container: v.Container, AppArmor: e.appArmorOf(v), PidsLimit: e.limitsOf(v.HostConfig).Pids, Status: v.shownStatus(), Pid: v.pid(), Published: v.published, Health: v.health,
 		OOMKills: c.kills.all(), Denials: c.denials.Load().all(), Networks: slices.Sorted(maps.Keys(v.Container.Networks)), Unadopted: v.unadopted, Grafts: graftsOf(v),
 	}
 	if s.Pid == 0 {

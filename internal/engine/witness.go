@@ -39,7 +39,7 @@ func (e *Engine) senderOf(id string, pid int, began time.Time, exit Exit) *death
 	if e.deps.Witness == nil || pid <= 0 || !exit.Observed {
 		return nil
 	}
-	signals, since := []syscall.Signal{exit.Signal}, began.Add(-time.Second) // of two clocks
+	signals, since := []syscall.Signal{exit.Signal}, exit.Since(began).Add(-time.Second) // of two clocks
 	if exit.Signal == 0 {
 		signals = askedToEnd
 		if recent := exit.At.Add(-decisiveFor); recent.After(since) {

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"github.com/containerd/errdefs"
 )
@@ -43,6 +44,25 @@ func WithHint(err error, hint string) error {
 func Hint(err error) string {
 	if h, ok := errors.AsType[*hinted](err); ok {
 		return h.hint
+	}
+	return ""
+}
+
+// ScarceHint is for an error by which the machine is out of something, in the kernel's words; empty: it is not.
+func ScarceHint(text string) string {
+	switch text = strings.ToLower(text); {
+	case strings.Contains(text, "no space left on device"), strings.Contains(text, "disk quota exceeded"):
+		return "see what takes the space, or the inodes, below the data root with: porthole system df -v; make room with: porthole system prune"
+	case strings.Contains(text, "too many open files"):
+		return "the daemon may have no more files open: raise its limit (LimitNOFILE= of its unit), or see what it holds with: porthole debug daemon"
+	case strings.Contains(text, "all ports are allocated"):
+		return "name one that is free, or see who has the others with: porthole ps; they are those of net.ipv4.ip_local_port_range"
+	case strings.Contains(text, "no free range of user ids"):
+		return "see which containers are not needed with: porthole ps -a; remove those that have ended with: porthole container prune"
+	case strings.Contains(text, "error setting rlimit"):
+		return "nobody can have more than the daemon's own hard limit: ask for less with --ulimit, or raise it (LimitNOFILE= and the like of its unit)"
+	case strings.Contains(text, "resource temporarily unavailable"): // of fork(2) and clone(2): nothing else here waits for nobody
+		return "no further process can be started: see who has how many with: porthole stats --no-stream, and how many there can be with: porthole info --security"
 	}
 	return ""
 }

@@ -123,7 +123,7 @@ func failedBuild(r *request, out jsonStream, err error) error {
 	}
 	return out.write(streamError{
 		Detail: &jsonstream.Error{Code: failure.Code, Message: failure.Message}, Error: failure.Message,
-		Hint: cmp.Or(problem.Hint(err), scarceHint(failure.Message)),
+		Hint: cmp.Or(problem.Hint(err), problem.ScarceHint(failure.Message)),
 	})
 }
 

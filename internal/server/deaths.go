@@ -45,7 +45,7 @@ func (s *Server) deaths(r *request) error {
 func deathForm(d *death.Record) api.Death {
 	out := api.Death{
 		ContainerID: d.Container, Name: d.Name, Image: d.Image, ImageID: d.ImageID, Run: d.Run, ExecID: d.Exec,
-		Command: d.Command, Step: d.Step, Finding: (*api.FileFinding)(d.Finding), TTY: d.TTY, AutoRemove: d.Removed, CreatedAt: d.Created, StartedAt: d.Started, FinishedAt: d.Finished,
+		Command: d.Command, Step: d.Step, Finding: (*api.FileFinding)(d.Finding), TTY: d.TTY, AutoRemove: d.Removed, CreatedAt: d.Created, StartedAt: d.Started, FinishedAt: d.Finished, Ran: d.Ran,
 		Cause: string(d.Cause), Text: d.Text(), Observed: d.Exit.Observed, ExitCode: d.Exit.Code, WaitStatus: d.Exit.WaitStatus,
 		Signal: signalName(d.Exit.Signal), Core: d.Exit.Core, SignalFrom: string(d.SignalFrom()), StartedBy: actorOrNil(d.StartedBy),
 		OOMCount: d.OOMCount, Restarts: d.Restarts, WillRestart: d.WillRestart, DaemonAbsent: d.DaemonAbsent,

@@ -56,16 +56,5 @@ func (r *request) hint(path string, status int, err error) string {
 			return fmt.Sprintf(rule.hint, name)
 		}
 	}
-	return scarceHint(text)
-}
-
-// scarceHint is for what the machine is out of, in the kernel's words.
-func scarceHint(text string) string {
-	switch text = strings.ToLower(text); {
-	case strings.Contains(text, "no space left on device"), strings.Contains(text, "disk quota exceeded"):
-		return "see what takes the space, or the inodes, below the data root with: porthole system df -v; make room with: porthole system prune"
-	case strings.Contains(text, "too many open files"):
-		return "the daemon may have no more files open: raise its limit (LimitNOFILE= of its unit), or see what it holds with: porthole debug daemon"
-	}
-	return ""
+	return problem.ScarceHint(text)
 }

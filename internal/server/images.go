@@ -16,6 +16,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/portholehq/porthole/internal/engine"
+	"github.com/portholehq/porthole/internal/image/name"
 	"github.com/portholehq/porthole/internal/problem"
 )
 
@@ -165,9 +166,6 @@ func (s *Server) imageTag(r *request) error {
 	if dst == nil {
 		return invalid("invalid reference format: repository name cannot be empty")
 	}
-	if reference.FamiliarName(dst) == "sha256" {
-		return invalid("refusing to create an ambiguous tag using digest algorithm as name")
-	}
 	if err := s.backend.ImageTag(r.ctx(), r.name, reference.FamiliarString(dst)); err != nil {
 		return err
 	}
@@ -187,17 +185,11 @@ func repoTag(repo, tag string) (reference.NamedTagged, error) {
 		return nil, invalid("cannot import digest reference")
 	}
 	if tag != "" {
-		out, err := reference.WithTag(ref, tag)
-		if err != nil {
+		if ref, err = reference.WithTag(ref, tag); err != nil {
 			return nil, argumentError{err}
 		}
-		return out, nil
 	}
-	out, ok := reference.TagNameOnly(ref).(reference.NamedTagged)
-	if !ok {
-		return nil, invalid("unexpected reference: %q", ref.String())
-	}
-	return out, nil
+	return name.ParseTag(ref.String())
 }
 
 func (s *Server) imageRemove(r *request) error {
@@ -244,7 +236,7 @@ func (r *request) fail(out jsonStream, err error) error {
 	}
 	r.log.Debug("error in stream", "err", err)
 	return out.write(streamError{
-		Detail: &jsonstream.Error{Message: err.Error()}, Error: err.Error(), Hint: cmp.Or(problem.Hint(err), scarceHint(err.Error())),
+		Detail: &jsonstream.Error{Message: err.Error()}, Error: err.Error(), Hint: cmp.Or(problem.Hint(err), problem.ScarceHint(err.Error())),
 	})
 }
 

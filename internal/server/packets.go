@@ -35,7 +35,7 @@ func (s *Server) packets(r *request) error {
 	defer cancel()
 	control := http.NewResponseController(r.w)
 	if r.http.Method == http.MethodPost && r.http.ContentLength != 0 {
-		if err := control.EnableFullDuplex(); err != nil {
+		if err := r.fullDuplex(); err != nil {
 			return err
 		}
 		go func() {

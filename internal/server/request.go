@@ -38,6 +38,14 @@ type request struct {
 
 func (r *request) ctx() context.Context { return r.http.Context() }
 
+// fullDuplex has the answer not wait for the end of the request's body, which a client ends to say that it has enough.
+// The connection is closed afterwards: at a body that ends after its answer, net/http reads for the next request twice at
+// once, and panics (go.dev/issue/68560).
+func (r *request) fullDuplex() error {
+	r.w.Header().Set("Connection", "close")
+	return http.NewResponseController(r.w).EnableFullDuplex()
+}
+
 // before tells whether the client speaks an API older than 1.minor.
 func (r *request) before(minor int) bool { return r.version < v(minor) }
 

@@ -3,7 +3,6 @@ package server
 import (
 	"errors"
 	"io"
-	"net/http"
 	"strings"
 	"time"
 
@@ -15,7 +14,7 @@ import (
 // it by ending the body of its request, and gets the rest.
 func (s *Server) trace(r *request) error {
 	// First, so that a refusal does not wait for the end of the body.
-	if err := http.NewResponseController(r.w).EnableFullDuplex(); err != nil {
+	if err := r.fullDuplex(); err != nil {
 		return err
 	}
 	o, err := traceOptions(r)

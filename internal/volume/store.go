@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/portholehq/porthole/internal/failpoint"
+	"github.com/portholehq/porthole/internal/retry"
 )
 
 // AnonymousLabel marks volumes that got their name from us.
@@ -80,10 +81,13 @@ type Store struct {
 	volumes map[string]meta
 
 	mounts users
+
+	background sync.WaitGroup
+	stopped    chan struct{} // closed by Close
 }
 
 // Open reads the volumes below root, which is made if needed, and clears up
-// after a crash. log may be nil.
+// after a crash. log may be nil. The caller closes the store.
 func Open(root string, log *slog.Logger) (*Store, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
@@ -94,7 +98,7 @@ func Open(root string, log *slog.Logger) (*Store, error) {
 	if err := errors.Join(os.MkdirAll(root, 0o700), os.Chmod(root, 0o700)); err != nil {
 		return nil, fmt.Errorf("open volumes: %w", err)
 	}
-	s := &Store{root: root, log: log, volumes: make(map[string]meta)}
+	s := &Store{root: root, log: log, volumes: make(map[string]meta), stopped: make(chan struct{})}
 	entries, err := os.ReadDir(root)
 	if err != nil {
 		return nil, fmt.Errorf("open volumes: %w", err)
@@ -107,12 +111,20 @@ func Open(root string, log *slog.Logger) (*Store, error) {
 	return s, nil
 }
 
+// Close ends what goes on in the background. Volumes that are removed are removed on by the next Open.
+func (s *Store) Close() error {
+	close(s.stopped)
+	s.background.Wait()
+	return nil
+}
+
 // load takes up one entry of the root.
 func (s *Store) load(e fs.DirEntry) error {
 	path := filepath.Join(s.root, e.Name())
 	if strings.HasPrefix(e.Name(), unfinished) || strings.HasPrefix(e.Name(), removing) {
 		s.log.Info("removing what a crash left of a volume", "path", path)
-		return os.RemoveAll(path)
+		s.removeFiles(path)
+		return nil
 	}
 	if !e.IsDir() || !validName.MatchString(e.Name()) {
 		s.log.Warn("not a volume", "path", path)
@@ -386,10 +398,22 @@ func (s *Store) Remove(name string) error {
 	}
 	// From here on the volume is gone for everybody; Open would do the rest.
 	failpoint.Pass("volume.removed")
-	if err := errors.Join(syncDir(s.root), os.RemoveAll(gone)); err != nil {
+	if err := syncDir(s.root); err != nil {
+		s.removeFiles(gone)
 		return fmt.Errorf("remove volume %s: %w", name, err)
 	}
+	s.removeFiles(gone)
 	return nil
+}
+
+// removeFiles removes a directory of what is gone, now or, where the disk does not let go of it, once it does.
+func (s *Store) removeFiles(dir string) {
+	err := os.RemoveAll(dir)
+	if err == nil {
+		return
+	}
+	s.log.Warn("files of a removed volume stay for now", "path", dir, "err", err)
+	s.background.Go(func() { retry.Until(s.stopped, func() error { return os.RemoveAll(dir) }) })
 }
 
 // newName returns 64 random hexadecimal digits.

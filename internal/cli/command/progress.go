@@ -19,9 +19,12 @@ func (a *App) Progress(ctx context.Context, stream io.Reader, w io.Writer) error
 // ProgressAux is Progress with aux called for messages that are not for
 // display.
 func (a *App) ProgressAux(ctx context.Context, stream io.Reader, w io.Writer, aux func(jsonstream.Message)) error {
-	r := &contextReader{ctx: ctx, r: stream}
+	c, err := a.Client()
+	if err != nil {
+		return err
+	}
 	fd, isTerminal := term.GetFdInfo(w)
-	if err := jsonmessage.DisplayJSONMessagesStream(r, w, fd, isTerminal, aux); err != nil {
+	if err := jsonmessage.DisplayJSONMessages(c.Messages(&contextReader{ctx: ctx, r: stream}), w, fd, isTerminal, aux); err != nil {
 		return err
 	}
 	return ctx.Err()

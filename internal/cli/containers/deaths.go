@@ -117,7 +117,11 @@ func (r *deathRow) Ran() string {
 	if r.StartedAt.IsZero() {
 		return "-"
 	}
-	return r.FinishedAt.Sub(r.StartedAt).Round(time.Millisecond).String()
+	ran := r.Death.Ran
+	if ran == 0 {
+		ran = max(r.FinishedAt.Sub(r.StartedAt), 0)
+	}
+	return ran.Round(time.Millisecond).String()
 }
 
 // Code is the exit code, with a mark if it is a guess.

@@ -174,7 +174,7 @@ func execExit(ctx context.Context, a *command.App, c *client.Client, id string) 
 	if err != nil {
 		return err
 	}
-	if info.ExitCode == 126 || info.ExitCode == 127 {
+	if info.ExitCode >= 126 && info.ExitCode <= 128 {
 		// It may not have been executed. Where nothing can say why, as with another engine, there is nothing to add.
 		if hint, err := c.ExecHint(ctx, id); err == nil {
 			execHint(a, hint)

@@ -216,11 +216,11 @@ func (w *watch) add(ctx context.Context, name string, first *sync.WaitGroup) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, s := range w.sources {
-		if s.entry.Container == name {
+		if s.container == name {
 			return
 		}
 	}
-	s := &source{entry: statsEntry{Container: name}}
+	s := &source{container: name, entry: statsEntry{Container: name}}
 	w.sources = append(w.sources, s)
 	first.Add(1)
 	w.running.Go(func() {
@@ -235,7 +235,7 @@ func (w *watch) remove(id string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for n, s := range w.sources {
-		if s.entry.Container == id {
+		if s.container == id {
 			w.sources = append(w.sources[:n:n], w.sources[n+1:]...)
 			return
 		}

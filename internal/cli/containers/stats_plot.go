@@ -259,7 +259,7 @@ func (s *source) block() block {
 // recall takes what the daemon has sampled before, if it is one that does.
 func (s *source) recall(ctx context.Context, c *client.Client) {
 	var list points
-	err := c.Samples(ctx, s.get().Container, client.SamplesOptions{Last: maxPoints / 2}, func(sample *api.Sample) error {
+	err := c.Samples(ctx, s.container, client.SamplesOptions{Last: maxPoints / 2}, func(sample *api.Sample) error {
 		list.addSample(sample)
 		return nil
 	})

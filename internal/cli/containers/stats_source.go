@@ -20,7 +20,9 @@ const silence = 2 * time.Second
 
 // source collects the statistics of one container.
 type source struct {
-	mu    sync.Mutex
+	container string // as it was asked for
+
+	mu    sync.Mutex // guards the rest
 	entry statsEntry
 	err   error
 	// points are what a plot shows.
@@ -42,7 +44,7 @@ func (s *source) failure() error {
 func (s *source) set(e statsEntry) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e.Container = s.entry.Container
+	e.Container = s.container
 	s.points.add(s.entry, e)
 	s.entry, s.err = e, nil
 }
@@ -51,7 +53,7 @@ func (s *source) set(e statsEntry) {
 func (s *source) fail(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.entry = statsEntry{Container: s.entry.Container, Name: s.entry.Name, ID: s.entry.ID, Invalid: true}
+	s.entry = statsEntry{Container: s.container, Name: s.entry.Name, ID: s.entry.ID, Invalid: true}
 	s.err = err
 }
 
@@ -60,7 +62,7 @@ func (s *source) fail(err error) {
 // again.
 func (s *source) collect(ctx context.Context, c *client.Client, stream bool, first func()) {
 	defer first()
-	resp, err := c.ContainerStats(ctx, s.get().Container, mobyclient.ContainerStatsOptions{
+	resp, err := c.ContainerStats(ctx, s.container, mobyclient.ContainerStatsOptions{
 		Stream: stream, IncludePreviousSample: !stream,
 	})
 	if err != nil {

@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
-	"strconv"
 	"strings"
+
+	"github.com/moby/sys/user"
+
+	"github.com/portholehq/porthole/internal/linux/account"
 )
 
 // Identity is whom a process runs as, with the container's ids.
@@ -65,99 +68,49 @@ const (
 )
 
 // LookUpUser finds a user as the container's files have it: "", "1000", "app",
-// "app:staff". A name that is in none of them gives an [*UnknownError].
+// "app:staff", and as a start does. A name that is in none of them gives an
+// [*UnknownError].
 func LookUpUser(r Root, spec string) (Identity, error) {
-	name, group, hasGroup := strings.Cut(spec, ":")
-	if name == "" {
-		name = "0"
-	}
-	passwd, err := table(r, passwdFile)
+	passwd, err := database(r, passwdFile)
 	if err != nil {
 		return Identity{}, err
 	}
-	var id Identity
-	row := find(passwd, name)
-	number, numeric := parseID(name)
-	switch {
-	case row != nil:
-		id.UID, _ = parseID(row[2])
-		if len(row) > 3 {
-			id.GID, _ = parseID(row[3])
-		}
-	case numeric:
-		id.UID = number
-	default:
-		return id, &UnknownError{Name: name, File: passwdFile, Near: nearest(passwd, name)}
-	}
-	groups, err := table(r, groupFile)
+	group, err := database(r, groupFile)
 	if err != nil {
-		return id, err
+		return Identity{}, err
 	}
-	if hasGroup && group != "" {
-		number, numeric := parseID(group)
-		switch g := find(groups, group); {
-		case g != nil:
-			id.GID, _ = parseID(g[2])
-		case numeric:
-			id.GID = number
-		default:
-			return id, &UnknownError{Name: group, Group: true, File: groupFile, Near: nearest(groups, group)}
-		}
-		return id, nil
+	found, err := account.Find(spec, nil, bytes.NewReader(passwd), bytes.NewReader(group))
+	userName, groupName, _ := strings.Cut(spec, ":")
+	switch {
+	case errors.Is(err, user.ErrNoPasswdEntries):
+		return Identity{}, &UnknownError{Name: userName, File: passwdFile, Near: nearest(passwd, userName)}
+	case errors.Is(err, user.ErrNoGroupEntries):
+		return Identity{}, &UnknownError{Name: groupName, Group: true, File: groupFile, Near: nearest(group, groupName)}
+	case err != nil:
+		return Identity{}, err
 	}
-	for _, g := range groups {
-		if row != nil && len(g) > 3 && slices.Contains(strings.Split(g[3], ","), row[0]) {
-			if gid, ok := parseID(g[2]); ok {
-				id.Groups = append(id.Groups, gid)
-			}
-		}
+	id := Identity{UID: uint32(found.Uid), GID: uint32(found.Gid)}
+	for _, g := range found.Sgids {
+		id.Groups = append(id.Groups, uint32(g))
 	}
 	return id, nil
 }
 
-// table reads a file of lines with fields, three of them at least. A file that
-// is not there is empty.
-func table(r Root, name string) ([][]string, error) {
+// database reads a file of users or groups. One that is not there is empty.
+func database(r Root, name string) ([]byte, error) {
 	text, err := readHead(r, name, maxDB)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
-	if err != nil {
-		return nil, err
-	}
-	var rows [][]string
-	for line := range bytes.Lines(text) {
-		if f := strings.Split(strings.TrimSpace(string(line)), ":"); len(f) >= 3 {
-			rows = append(rows, f)
-		}
-	}
-	return rows, nil
-}
-
-func find(rows [][]string, key string) []string {
-	for _, r := range rows {
-		if r[0] == key {
-			return r
-		}
-	}
-	for _, r := range rows {
-		if r[2] == key {
-			return r
-		}
-	}
-	return nil
-}
-
-func parseID(s string) (uint32, bool) {
-	n, err := strconv.ParseUint(s, 10, 32)
-	return uint32(n), err == nil
+	return text, err
 }
 
 // nearest is a name that differs in case, or begins as the one that is looked for.
-func nearest(rows [][]string, name string) string {
-	for _, r := range rows {
-		if strings.EqualFold(r[0], name) || len(name) >= 3 && len(r[0]) >= 3 && (strings.HasPrefix(r[0], name) || strings.HasPrefix(name, r[0])) {
-			return r[0]
+func nearest(database []byte, name string) string {
+	for line := range bytes.Lines(database) {
+		row, _, ok := strings.Cut(strings.TrimSpace(string(line)), ":")
+		if ok && (strings.EqualFold(row, name) || len(name) >= 3 && len(row) >= 3 && (strings.HasPrefix(row, name) || strings.HasPrefix(name, row))) {
+			return row
 		}
 	}
 	return ""

@@ -58,6 +58,9 @@ func Isolation(ctx context.Context, src IsolationSource, ref string) (*api.Isola
 	}
 	out.Limits, err = limits(s.Pid)
 	note("limits", err)
+	if own := s.HostConfig.PidsLimit; own == nil || *own <= 0 {
+		fromEngine(out.Limits)
+	}
 	out.Rlimits, err = rlimits(proc)
 	note("limits of the process", err)
 	m, err := mounted.Look(ctx, src, mounted.Options{Container: s.ID, All: true})
@@ -151,6 +154,15 @@ func limits(pid int) ([]api.Limit, error) {
 		out = append(out, l)
 	}
 	return out, err
+}
+
+// fromEngine tells that a container has the limit of processes that the engine gives to those without one.
+func fromEngine(limits []api.Limit) {
+	for i := range limits {
+		if l := &limits[i]; l.Name == "pids" && l.Own {
+			l.Own, l.From = false, "the engine"
+		}
+	}
 }
 
 // rlimitLine is a line of /proc/PID/limits: a name of words, two values, a unit.

@@ -3,11 +3,14 @@ package look
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"slices"
 	"strings"
 
+	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
 	"github.com/portholehq/porthole/api"
@@ -25,6 +28,9 @@ func Sockets(ctx context.Context, src Source, ref string, all bool) (*api.Socket
 		return nil, err
 	}
 	list, unknown, err := dump(s.Pid)
+	if errors.Is(err, fs.ErrNotExist) { // it has ended, and its shim has not told yet
+		return nil, errdefs.ErrConflict.WithMessage(fmt.Sprintf("container %s is not running", s.Name))
+	}
 	if err != nil {
 		return nil, fmt.Errorf("sockets of container %s: %w", s.Name, err)
 	}

@@ -25,7 +25,7 @@ import (
 func Look(f engine.Facts, surrendered []engine.Surrender) api.InfoSecurity {
 	out := api.InfoSecurity{Surrendered: []api.SecuritySurrender{}}
 	out.Checks = []api.SecurityCheck{
-		userNamespaces(f), seccomp(f), module(f), groups(f), cgroupNamespaces(f), newPrivileges(f), daemonRights("/proc/self/status"),
+		userNamespaces(f), seccomp(f), module(f), groups(f), processes(f), cgroupNamespaces(f), newPrivileges(f), daemonRights("/proc/self/status"),
 		directory("data root", f.DataRoot, 0o700), directory("exec root", f.ExecRoot, 0o711),
 	}
 	for _, s := range surrendered {
@@ -64,6 +64,9 @@ func module(f engine.Facts) api.SecurityCheck {
 	if f.AppArmorProfile != "" {
 		return check(name, api.SecurityOn, "AppArmor, profile "+f.AppArmorProfile, "")
 	}
+	if f.NoAppArmor != nil {
+		return check(name, api.SecurityOff, "AppArmor is on, but containers have no profile unless they name one: "+f.NoAppArmor.Error(), "a daemon that is started again after that is mended")
+	}
 	active, err := os.ReadFile("/sys/kernel/security/lsm")
 	text := "the kernel has " + strings.TrimSpace(string(active)) + ", containers are not put under any of these"
 	if err != nil {
@@ -79,6 +82,15 @@ func groups(f engine.Facts) api.SecurityCheck {
 		return check(name, api.SecurityPartly, text+": release_agent is kept away by user namespaces alone", "boot with systemd.unified_cgroup_hierarchy=1")
 	}
 	return check(name, api.SecurityOn, text, "")
+}
+
+// processes tells whether containers can take the last process of the host, which ends whoever needs another thread.
+func processes(f engine.Facts) api.SecurityCheck {
+	const name = "processes"
+	if f.NoPids != nil {
+		return check(name, api.SecurityOff, "containers can take all that the host can have: "+f.NoPids.Error(), "--pids-limit, for each container")
+	}
+	return check(name, api.SecurityOn, fmt.Sprintf("all containers together can have %d, one without --pids-limit %d, with --cgroup-parent %d; the host %d, by %s", f.Pids.All, f.Pids.Each, f.Pids.Apart, f.Pids.Room, f.Pids.By), "")
 }
 
 func cgroupNamespaces(f engine.Facts) api.SecurityCheck {

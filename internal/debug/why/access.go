@@ -83,7 +83,12 @@ func deniedPath(e *evidence, line string) []api.Verdict {
 	case err != nil:
 		e.unknown = append(e.unknown, "owners and modes of the path: "+err.Error())
 	case len(found) == 0:
-		e.unknown = append(e.unknown, "why: mode, owner and mount of "+paths[0]+", as they are now, would allow it to its user; it may have become another one, or a security module, seccomp or a want of capabilities denied it")
+		module, next := "a security module", []string(nil)
+		if r := e.rights(); r != nil && r.AppArmor != "" {
+			module, next = "AppArmor profile "+r.AppArmor, profileCommands
+		}
+		e.unknown = append(e.unknown, "why: mode, owner and mount of "+paths[0]+", as they are now, would allow it to its user; it may have become another one, or "+module+", seccomp or a want of capabilities denied it")
+		return verdict(cause, api.Likely, text+": "+paths[0], nil, next...)
 	default:
 		return found
 	}

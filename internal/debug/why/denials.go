@@ -41,13 +41,22 @@ func missing(d death.Denial) string {
 	return ""
 }
 
+// byProfile tells that an AppArmor profile has refused a call: EACCES has other
+// reasons, but of these calls only modes of directories, which root passes.
+func byProfile(d death.Denial, r *death.Rights) bool {
+	if d.Seccomp || d.Errno != "EACCES" || r == nil || r.AppArmor == "" {
+		return false
+	}
+	return slices.Contains([]string{"mount", "umount2", "move_mount", "pivot_root"}, d.Call)
+}
+
 // telling are the denials that can be why a program gave up: of the kernel's own
-// those for which it asks for a capability; what is answered by ENOSYS programs
-// take for an older kernel, and go on.
-func telling(list []death.Denial) []death.Denial {
+// those for which it asks for a capability, or a profile; what is answered by
+// ENOSYS programs take for an older kernel, and go on.
+func telling(list []death.Denial, r *death.Rights) []death.Denial {
 	var out []death.Denial
 	for _, d := range list {
-		if d.Errno != "ENOSYS" && (d.Seccomp || missing(d) != "") {
+		if d.Errno != "ENOSYS" && (d.Seccomp || missing(d) != "" || byProfile(d, r)) {
 			out = append(out, d)
 		}
 	}
@@ -76,14 +85,18 @@ func deniedCall(e *evidence) []api.Verdict {
 func liveDenied(e *evidence) []api.Verdict { return e.refusedCalls(e.sub.Denials) }
 
 func (e *evidence) refusedCalls(all []death.Denial) []api.Verdict {
-	list := telling(all)
+	rights := e.rights()
+	list := telling(all, rights)
 	if len(list) == 0 {
 		return nil
 	}
 	d := list[0]
 	who := "the kernel"
-	if d.Seccomp {
+	switch {
+	case d.Seccomp:
 		who = "its seccomp profile"
+	case byProfile(d, rights):
+		who = "its AppArmor profile " + rights.AppArmor
 	}
 	need, next := e.remedy(d)
 	text := fmt.Sprintf("%s called %s%s, which %s refuses with %s", d.Program, d.Call, d.Args, who, d.Errno)
@@ -109,12 +122,21 @@ func denialText(d death.Denial) string {
 	return fmt.Sprintf("refused by %s: %s: %s%s = %s%s", by, d.Program, d.Call, d.Args, d.Errno, times)
 }
 
+// profileCommands are for what an AppArmor profile refuses.
+var profileCommands = []string{
+	"porthole run --security-opt apparmor=NAME …   # a profile of your own that allows it, loaded by apparmor_parser -r FILE",
+	"porthole run --security-opt apparmor=unconfined …   # only to try: without any profile",
+}
+
 // remedy is the capability that is missing, if it is known, and the smallest change
 // that lets the call through.
 func (e *evidence) remedy(d death.Denial) (need string, next []string) {
 	r := e.rights()
 	if r == nil {
 		return missing(d), nil
+	}
+	if byProfile(d, r) {
+		return "", profileCommands
 	}
 	has, custom := capabilitiesOf(r), r.Seccomp
 	if d.Seccomp && custom == "" {
@@ -147,7 +169,7 @@ func (e *evidence) rights() *death.Rights {
 	case e.death != nil && e.death.Rights != nil:
 		return e.death.Rights
 	case e.sub != nil:
-		return engine.RightsOf(e.sub.HostConfig)
+		return engine.RightsOf(e.sub.HostConfig, e.sub.AppArmor)
 	}
 	return nil
 }

@@ -47,6 +47,9 @@ func notStarted(e *evidence) []api.Verdict {
 	if f := se.Finding; f != nil {
 		return finding(f, evidence)
 	}
+	if se.Step == "apparmor" {
+		return verdict("start-failed", api.Certain, "it could not be started: "+se.Message, evidence, "apparmor_parser -r FILE   # loads the profile", "aa-status   # shows which are loaded")
+	}
 	e.unknown = append(e.unknown, "the files of the container tell nothing of the reason")
 	return verdict("start-failed", api.Certain, "it could not be started: "+se.Message, evidence, "porthole container inspect "+e.name)
 }

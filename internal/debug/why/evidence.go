@@ -313,7 +313,7 @@ func ran(d *death.Record) string {
 	if d.Started.IsZero() {
 		return "an unknown time"
 	}
-	t := d.Finished.Sub(d.Started)
+	t := d.Lasted()
 	if t < time.Minute {
 		return t.Round(time.Millisecond).String()
 	}

@@ -198,8 +198,8 @@ func (e *evidence) pidsLimit() uint64 {
 	switch {
 	case e.death != nil:
 		return e.death.Limits.Pids
-	case e.sub != nil && e.sub.HostConfig.PidsLimit != nil && *e.sub.HostConfig.PidsLimit > 0:
-		return uint64(*e.sub.HostConfig.PidsLimit)
+	case e.sub != nil:
+		return e.sub.PidsLimit
 	}
 	return 0
 }

@@ -6,12 +6,12 @@ import (
 	"io/fs"
 	"os"
 	"regexp"
-	"runtime/debug"
 	"slices"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
-	bolterrors "go.etcd.io/bbolt/errors"
+
+	"github.com/portholehq/porthole/internal/boltcheck"
 )
 
 // ErrDamaged is returned by Open for a file that cannot be read. It is left as it is.
@@ -49,62 +49,33 @@ func Expect(path, dir string) error {
 		"their files first", path, ErrMissing, dir, len(list))
 }
 
-// check reads all of a file, before it is opened for writing: bbolt then takes for granted that the pages are right, and
-// panics in a goroutine of its own if they are not. A file that does not exist, or is empty, is right.
+// check reads all of a file, before it is opened for writing: see [boltcheck]. A file that does not exist, or is empty, is right.
 func check(path string) error {
-	info, err := os.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() == 0 {
-		return nil
+	err := boltcheck.Check(path)
+	if errors.Is(err, boltcheck.ErrDamaged) {
+		return damaged(err)
 	}
+	if info, statErr := os.Stat(path); err != nil || statErr != nil || info.Size() == 0 {
+		if errors.Is(statErr, fs.ErrNotExist) {
+			statErr = nil
+		}
+		return errors.Join(err, statErr)
+	}
+	b, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: time.Second, ReadOnly: true})
 	if err != nil {
 		return err
 	}
-	// First each page by itself, then what opening for writing looks at besides, as the order of the keys: that has a
-	// goroutine of its own read the pages.
-	if err := look(path, &bolt.Options{}); err != nil {
-		return err
-	}
-	return look(path, &bolt.Options{PreLoadFreelist: true})
+	return errors.Join(b.View(onlyRecords), b.Close())
 }
 
-// look opens a file for reading, and reads all of it.
-func look(path string, o *bolt.Options) (err error) {
-	o.Timeout, o.ReadOnly = time.Second, true
-	// A page that is wrong is a panic of bbolt, and one beyond the end of the file a SIGBUS.
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	var b *bolt.DB
-	defer func() {
-		if cause := recover(); cause != nil {
-			err = damaged(cause)
-		}
-		if b != nil {
-			err = errors.Join(err, b.Close())
-		}
-	}()
-	b, err = bolt.Open(path, 0o600, o)
-	for _, bad := range []error{bolterrors.ErrInvalid, bolterrors.ErrVersionMismatch, bolterrors.ErrChecksum} {
-		if errors.Is(err, bad) {
-			return damaged(err)
-		}
-	}
-	if err != nil {
-		return err
-	}
-	return b.View(func(tx *bolt.Tx) error {
-		return tx.ForEach(func(_ []byte, bucket *bolt.Bucket) error {
-			var sum byte // has each byte read
-			return bucket.ForEach(func(key, value []byte) error {
-				if value == nil { // a bucket, which none of ours has in it
-					return damaged(fmt.Errorf("%q is no record", key))
-				}
-				for _, c := range value {
-					sum ^= c
-				}
-				for _, c := range key {
-					sum ^= c
-				}
-				return nil
-			})
+// onlyRecords looks for buckets in our buckets, which none has.
+func onlyRecords(tx *bolt.Tx) error {
+	return tx.ForEach(func(_ []byte, bucket *bolt.Bucket) error {
+		return bucket.ForEach(func(key, value []byte) error {
+			if value == nil {
+				return damaged(fmt.Errorf("%q is no record", key))
+			}
+			return nil
 		})
 	})
 }

@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 )
 
@@ -94,5 +96,32 @@ func TestExpect(t *testing.T) {
 				t.Errorf("Expect says %v, refusal wanted: %v", err, c.refuse)
 			}
 		})
+	}
+}
+
+// TestBeginAtOnce: of several that begin a file at once each has the one that has the name in the end.
+func TestBeginAtOnce(t *testing.T) {
+	for range 20 {
+		path := filepath.Join(t.TempDir(), "state.db")
+		var all sync.WaitGroup
+		var first atomic.Pointer[os.FileInfo]
+		for range 4 {
+			all.Go(func() {
+				if err := begin(path); err != nil {
+					t.Error(err)
+					return
+				}
+				info, err := os.Stat(path)
+				if err != nil {
+					t.Error(err)
+				} else if !first.CompareAndSwap(nil, &info) && !os.SameFile(*first.Load(), info) {
+					t.Error("the file was replaced")
+				}
+			})
+		}
+		all.Wait()
+		if list, err := filepath.Glob(filepath.Dir(path) + "/*"); err != nil || len(list) != 1 {
+			t.Errorf("there are %q, %v", list, err)
+		}
 	}
 }

@@ -22,12 +22,16 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
+	"golang.org/x/sys/unix"
 
 	"github.com/portholehq/porthole/internal/failpoint"
 )
@@ -70,9 +74,12 @@ type DB struct {
 // [ErrInUse]. A file that cannot be read as a whole is [ErrDamaged].
 func Open(path string) (*DB, error) {
 	err := check(path)
+	if err == nil {
+		err = begin(path)
+	}
 	var b *bolt.DB
 	if err == nil {
-		b, err = bolt.Open(path, 0o600, &bolt.Options{Timeout: time.Second, NoFreelistSync: true, FreelistType: bolt.FreelistMapType})
+		b, err = bolt.Open(path, 0o600, options())
 	}
 	if errors.Is(err, bolterrors.ErrTimeout) {
 		return nil, fmt.Errorf("open state file %q: %w", path, ErrInUse)
@@ -87,6 +94,44 @@ func Open(path string) (*DB, error) {
 	d := &DB{bolt: b, wake: make(chan struct{}, 1), done: make(chan struct{}), pending: map[string][]byte{}}
 	go d.write()
 	return d, nil
+}
+
+func options() *bolt.Options {
+	return &bolt.Options{Timeout: time.Second, NoFreelistSync: true, FreelistType: bolt.FreelistMapType}
+}
+
+// begin makes a file that does not exist, or is empty. It gets its name when it is on disk: one that was torn when the machine
+// went down would be a damaged one, and keep the daemon from starting.
+func begin(path string) (err error) {
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	// Of two daemons that begin at once the second must not put its file in the place of the first one's.
+	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX); err != nil {
+		return os.NewSyscallError("flock", err)
+	}
+	info, err := os.Stat(path)
+	if err == nil && info.Size() > 0 || err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	next := path + ".new"
+	if err := os.Remove(next); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	defer os.Remove(next) // which is there no more, if all goes well
+	b, err := bolt.Open(next, 0o600, options())
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(prepare(b), b.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(next, path); err != nil {
+		return err
+	}
+	return dir.Sync()
 }
 
 func prepare(b *bolt.DB) error {
