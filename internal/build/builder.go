@@ -38,6 +38,7 @@ import (
 	"github.com/moby/buildkit/util/db/boltutil"
 	"github.com/moby/buildkit/util/entitlements"
 	"github.com/moby/buildkit/util/grpcerrors"
+	"github.com/moby/buildkit/util/imageutil"
 	"github.com/moby/buildkit/util/leaseutil"
 	"github.com/moby/buildkit/util/network"
 	"github.com/moby/buildkit/worker"
@@ -51,6 +52,7 @@ import (
 	"github.com/portholehq/porthole/internal/build/step"
 	"github.com/portholehq/porthole/internal/image"
 	"github.com/portholehq/porthole/internal/image/flush"
+	"github.com/portholehq/porthole/internal/steady"
 	"github.com/portholehq/porthole/internal/undo"
 )
 
@@ -165,10 +167,12 @@ func (b *Builder) trim() {
 		return
 	}
 	b.trimmed, b.untrimmed = now, 0
-	if err := trimLogs(b.logsDir(), now); err != nil {
+	// BuildKit keeps what resolving an image has brought for builds that follow, and one function for each time.
+	b.recordings.whenIdle(imageutil.CancelCacheLeases)
+	if err := trimLogs(b.logsDir(), steady.Now()); err != nil {
 		b.log.Warn("old logs of build steps stay", "err", err)
 	}
-	if err := b.history.Trim(now); err != nil {
+	if err := b.history.Trim(steady.Now()); err != nil {
 		b.log.Warn("old records of builds stay", "err", err)
 	}
 }
@@ -180,7 +184,7 @@ const workerSnapshotter = "org.mobyproject.buildkit.worker.snapshotter"
 
 // openRecords opens the database of BuildKit's cache. After a crash of the machine
 // it is as old as the image store's are.
-func openRecords(path string, flushes *flush.Group) (*metadata.Store, error) {
+func (b *Builder) openRecords(path string, flushes *flush.Group) (*metadata.Store, error) {
 	if err := flush.MakeRoom(path); err != nil {
 		return nil, err
 	}
@@ -200,18 +204,21 @@ func openRecords(path string, flushes *flush.Group) (*metadata.Store, error) {
 	if err != nil {
 		return nil, errors.Join(err, md.Close())
 	}
+	b.closers.Add(md.Close)
+	b.closers.Add(func() error { return flushes.Release(db) }) // one that is held cannot be closed
 	return md, nil
 }
 
 // openWorker makes BuildKit's worker over the parts of the store.
 func (b *Builder) openWorker(ctx context.Context, o Options) (*buildWorker, error) {
 	s := o.Store
-	md, err := openRecords(filepath.Join(o.Root, "metadata.db"), s.Flushes)
+	if err := dropDamagedRecords(ctx, o.Logger, o.Root, s); err != nil {
+		return nil, err
+	}
+	md, err := b.openRecords(filepath.Join(o.Root, "metadata.db"), s.Flushes)
 	if err != nil {
 		return nil, err
 	}
-	b.closers.Add(md.Close)
-	b.closers.Add(s.Flushes.Close) // a database that is held cannot be closed
 	b.flushes = s.Flushes
 	contents := containerdsnapshot.NewContentStore(s.Content, s.Namespace)
 	opt := base.WorkerOpt{
@@ -272,6 +279,11 @@ func (b *Builder) openController(ctx context.Context, o Options, workers *worker
 	}
 	dockerfiles := recordedFrontend{
 		Frontend: forwarder.NewGatewayForwarder(workers.Infos(), dockerfile.Build), recordings: &b.recordings,
+	}
+	for _, name := range []string{"cache.db", "history.db"} {
+		if err := dropDamaged(o.Logger, filepath.Join(o.Root, name)); err != nil {
+			return nil, err
+		}
 	}
 	cache, err := bboltcachestorage.NewStore(filepath.Join(o.Root, "cache.db"))
 	if err != nil {

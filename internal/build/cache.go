@@ -2,6 +2,7 @@ package build
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/util/imageutil"
 	apibuild "github.com/moby/moby/api/types/build"
 	"github.com/moby/moby/api/types/events"
 
@@ -72,6 +74,7 @@ func (b *Builder) PruneCache(ctx context.Context, o order.Prune) (apibuild.Cache
 	if len(terms) > 0 {
 		info.Filter = []string{strings.Join(terms, ",")}
 	}
+	b.recordings.whenIdle(imageutil.CancelCacheLeases)
 	pruned := make(chan client.UsageInfo, 32)
 	done := make(chan struct{})
 	go func() {
@@ -81,9 +84,15 @@ func (b *Builder) PruneCache(ctx context.Context, o order.Prune) (apibuild.Cache
 			report.SpaceReclaimed += uint64(max(u.Size, 0))
 		}
 	}()
+	// A dozen transactions for each record, and nobody waits for any but the last.
+	flushed := b.flushes.Begin()
 	err := b.worker.Prune(ctx, pruned, info)
 	close(pruned)
 	<-done
+	collected := b.worker.GarbageCollect(ctx)
+	if e := flushed(); e != nil { // a crash would bring the records back
+		err = errors.Join(err, fmt.Errorf("flush databases: %w", e))
+	}
 	if err != nil {
 		return report, fmt.Errorf("prune the build cache: %w", err)
 	}
@@ -91,7 +100,7 @@ func (b *Builder) PruneCache(ctx context.Context, o order.Prune) (apibuild.Cache
 		b.log.Warn("states without files stay in the records", "err", err)
 	}
 	b.tell(ctx, events.BuilderEventType, events.ActionPrune, "", map[string]string{"reclaimed": strconv.FormatUint(report.SpaceReclaimed, 10)})
-	return report, b.worker.GarbageCollect(ctx)
+	return report, collected
 }
 
 func unusedFor(values []string) (time.Duration, error) {

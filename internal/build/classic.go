@@ -18,7 +18,6 @@ import (
 	solvererrors "github.com/moby/buildkit/solver/errdefs"
 	"github.com/moby/buildkit/util/entitlements"
 	"github.com/moby/moby/api/types/jsonstream"
-	"golang.org/x/sys/unix"
 
 	"github.com/portholehq/porthole/internal/build/history"
 	"github.com/portholehq/porthole/internal/build/order"
@@ -89,8 +88,7 @@ func (b *Builder) receive(ctx context.Context, contextTar io.Reader, o order.Opt
 		return dir, nil
 	}
 	_ = os.RemoveAll(dir)
-	// A link that leads nowhere in the context is the archive's fault as well.
-	if errors.Is(err, tartree.ErrOutside) || errors.Is(err, tartree.ErrArchive) || errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+	if tartree.Blames(err) {
 		return "", errdefs.ErrInvalidArgument.WithMessage("build context: " + err.Error())
 	}
 	return "", fmt.Errorf("unpack build context: %w", err)

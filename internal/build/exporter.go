@@ -13,13 +13,14 @@ import (
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/platforms"
-	"github.com/distribution/reference"
 	"github.com/moby/buildkit/cache"
 	"github.com/moby/buildkit/exporter"
 	"github.com/moby/buildkit/exporter/containerimage/exptypes"
 	"github.com/moby/buildkit/util/progress"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/portholehq/porthole/internal/image/name"
 )
 
 // storeExporter makes an image of a build's result. Its layers stay where the
@@ -70,15 +71,15 @@ func isTrue(attrs map[string]string, key string) bool {
 // imageNames makes whole names of what clients send.
 func imageNames(list string) ([]string, error) {
 	var names []string
-	for name := range strings.SplitSeq(list, ",") {
-		if name == "" {
+	for text := range strings.SplitSeq(list, ",") {
+		if text == "" {
 			continue
 		}
-		ref, err := reference.ParseNormalizedNamed(name)
+		ref, err := name.ParseTag(text)
 		if err != nil {
-			return nil, fmt.Errorf("invalid tag %q: %w", name, err)
+			return nil, fmt.Errorf("invalid tag %q: %w", text, err)
 		}
-		names = append(names, reference.TagNameOnly(ref).String())
+		names = append(names, ref.String())
 	}
 	return names, nil
 }

@@ -136,6 +136,15 @@ func (rs *recordings) remove(r *recording) {
 	}
 }
 
+// whenIdle calls f if no build is under way. None begins until it returns.
+func (rs *recordings) whenIdle(f func()) {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	if len(rs.list) == 0 {
+		f()
+	}
+}
+
 // all returns the builds under way.
 func (rs *recordings) all() []*recording {
 	rs.mu.Lock()

@@ -18,6 +18,7 @@ import (
 
 	"github.com/portholehq/porthole/internal/failpoint"
 	"github.com/portholehq/porthole/internal/problem"
+	"github.com/portholehq/porthole/internal/steady"
 )
 
 // A state is the file system that an instruction of a build has led to, or that
@@ -159,7 +160,7 @@ func (s *states) hold(b *buildStates) error {
 	kept := *b
 	kept.States = slices.Clone(b.States)
 	var failures []error
-	for _, old := range s.keep(&kept, time.Now()) {
+	for _, old := range s.keep(&kept, steady.Now()) {
 		if err := os.Remove(old.path); !errors.Is(err, os.ErrNotExist) { // it may not be written yet
 			failures = append(failures, err)
 		}
