@@ -6,8 +6,8 @@
 #
 # What a target found goes to testdata/fuzz beside it, as Go does. So do inputs
 # that reach code which the committed ones do not reach: they are the start of
-# the next run, and each `go test` tries them. Go's own corpus, which is longer,
-# stays in its build cache.
+# the next run, and each `go test` tries them; both belong to whoever has the
+# checkout. Go's own corpus, which is longer, stays in its build cache.
 #
 # Ends with a table, and with 1 if anything was found.
 # shellcheck disable=SC2317 # functions are called by name
@@ -16,12 +16,42 @@ cd "$(dirname "$0")/.."
 export CGO_ENABLED=0 FUZZTIME=${FUZZTIME:-10m}
 jobs=${JOBS:-2}
 pick=${FUZZ:-.}
+images=${PORTHOLE_TEST_IMAGES:-/var/cache/porthole-test-images/images}
+bin=${PORTHOLE_TEST_BIN:-$PWD/bin} # make fuzz has built it
+
+# What the daemon needs; a run of hours should not end for want of it.
+asks_daemon() { grep -qE "$pick" <<<test/apifuzz.TestAPI; }
+if asks_daemon; then
+    bash tools/install-test-tools.sh
+    test/images/make-images.sh -u "$images"
+fi
+
+# Where targets write their files: memory, if there is enough. On a disk those that sync
+# wait for it most of the time.
+enough=1048576 # KiB, more than two targets have taken
+memory=/dev/shm
+if [[ $(stat -fc %T "$memory" 2>/dev/null) != tmpfs ]] || (($(awk '/^MemAvailable/ { print $2 }' /proc/meminfo) < 2 * enough)) ||
+    (($(df --output=avail "$memory" | tail -n 1) < enough)); then
+    memory=${TMPDIR:-/tmp}
+    echo "fuzz: there is no room in memory: targets that write files will wait for $memory" >&2
+fi
 
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+files=$(mktemp -d -p "$memory")
+trap tidy EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
 cache=$(go env GOCACHE)/fuzz
 module=$(go list -m)
-export work cache module top=$PWD
+export work files cache module top=$PWD
+
+# We are root, by sudo, and what we add to the checkout is not to be.
+tidy() {
+    local owner
+    owner=$(stat -c %u:%g .)
+    find . -path ./.git -prune -o \( -name testdata -o -path '*/testdata/fuzz*' \) -user 0 -exec chown -h "$owner" {} +
+    rm -rf "$work" "$files"
+}
 
 # A corpus is read by each `go test`, and lives in the repository for ever.
 export keep_files=50 keep_bytes=65536 keep_tried=200 keep_one=4096
@@ -45,7 +75,7 @@ build_cover() {
 reached() {
     local binary=$1 pattern=$2 profile
     profile=$(mktemp -p "$work")
-    "$binary" -test.run "$pattern" -test.coverprofile "$profile" >/dev/null 2>&1 || true
+    TMPDIR=$files "$binary" -test.run "$pattern" -test.coverprofile "$profile" >/dev/null 2>&1 || true
     awk 'NR > 1 && $NF > 0 { print $1 }' "$profile" | sort -u
     rm -f "$profile"
 }
@@ -80,14 +110,17 @@ keep() {
     echo "$kept"
 }
 
-# Fuzzes one TARGET of PACKAGE by one thread, and adds its row to the table.
+# Fuzzes one TARGET of PACKAGE by one thread, and adds its row to the table. An input
+# that reaches further is made smaller by a hundred tries at most: Go would give it a
+# minute, and where what is reached differs from time to time, as with goroutines, it
+# would do little else and count none of it.
 one() {
     local package=$1 target=$2 name=${1//\//_}
     local log=$work/$name.$target.log status=ok kept=0 last execs new total failures=0
     cd "$top/$package"
     touch "$work/$name.$target.began"
-    GOMAXPROCS=1 nice -n 19 "$work/$name.fuzz" -test.run "^$target\$" -test.fuzz "^$target\$" -test.fuzztime "$FUZZTIME" -test.parallel 1 \
-        -test.fuzzcachedir "$cache/$module/$package" >"$log" 2>&1 || status=FAILED
+    TMPDIR=$files GOMAXPROCS=1 nice -n 19 "$work/$name.fuzz" -test.run "^$target\$" -test.fuzz "^$target\$" -test.fuzztime "$FUZZTIME" -test.fuzzminimizetime 100x \
+        -test.parallel 1 -test.fuzzcachedir "$cache/$module/$package" >"$log" 2>&1 || status=FAILED
     last=$(grep -o 'execs: .*' "$log" | tail -n 1 || true)
     execs=$(sed -nE 's/^execs: ([0-9]+).*/\1/p' <<<"$last")
     new=$(sed -nE 's/.*new interesting: ([0-9]+).*/\1/p' <<<"$last")
@@ -131,7 +164,8 @@ targets() {
 # Asks a daemon, and adds a row to the table.
 api() {
     local log=$work/api.log failures=0 requests
-    PORTHOLE_TEST_API_FUZZ=$FUZZTIME go test -v -count 1 -timeout 0 -run '^TestAPI$' ./test/apifuzz >"$log" 2>&1 || failures=1
+    PORTHOLE_TEST_STRICT=1 PORTHOLE_TEST_BIN=$bin PORTHOLE_TEST_IMAGES=$images PORTHOLE_TEST_API_FUZZ=$FUZZTIME \
+        go test -v -count 1 -timeout 0 -run '^TestAPI$' ./test/apifuzz >"$log" 2>&1 || failures=1
     grep -vE '^(=== |ok )' "$log"
     requests=$(sed -nE 's/.* operations of the API: ([0-9]+) requests.*/\1/p' "$log")
     printf 'test/apifuzz.TestAPI\t%s\t-\t-\t-\t%s\n' "${requests:-0}" "$failures" >>"$work/table"
@@ -140,7 +174,7 @@ api() {
 touch "$work/table"
 echo "fuzz: $FUZZTIME for each target, $jobs at a time"
 targets | xargs -r -P "$jobs" -L 1 bash -c 'set -euo pipefail; one "$@"' one
-if grep -qE "$pick" <<<test/apifuzz.TestAPI; then
+if asks_daemon; then
     api
 fi
 if [[ ! -s $work/table ]]; then
