@@ -7,14 +7,16 @@
 #   make hostile      attacks the engine in all known ways, and tells what came of it
 #   make load         500 containers, 2,000 cycles, 200 clients that follow, and what each costs
 #   make soak         all kinds of work for 20 minutes; dist/soak.md tells what the daemon held
-#   make crash        kills the daemon 200 times under a load, and counts what is lost
+#   make crash        kills the daemon 200 times under a load, ends or fails it at each point of a durable write, takes
+#                     what it lives on, and counts what is lost
 #   make fuzz         random bytes for all that reads such of others, FUZZTIME (10m) each, JOBS (2) at once
 #   make bpf          makes the eBPF objects anew, after a change of their C
 #   make bench        side by side with the newest Docker Engine; BENCH="-n 10 -only run -markdown" are options
+#   make stock        the core of it on Debian's kernel, with AppArmor, in QEMU; downloads the kernel, and needs long without KVM
 #   make lint unit e2e conform uml compose buildx oci test-images clean
 #   make release      archives for publication, with lists of their modules and checksums, in dist
 #   make reproducible makes the release twice, elsewhere, and compares
-#   make race         looks for data races in packages and programs; needs gcc, and hours
+#   make race         looks for data races in packages and programs; needs gcc, and hours; RACE=REGEXP picks parts
 #   make vuln         looks for known vulnerabilities; needs their database
 
 SHELL := /bin/bash
@@ -40,7 +42,7 @@ GOBUILD := go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
 
 GOTOOL := go tool -modfile=tools/go.mod
 
-.PHONY: release reproducible vuln race build toolbox install man demo test lint unit e2e conform uml hostile load soak crash fuzz bpf compose buildx delve oci test-images test-tools bench clean check-go FORCE
+.PHONY: release reproducible vuln race build toolbox install man demo test lint unit e2e conform uml stock hostile load soak crash fuzz bpf compose buildx delve oci test-images test-tools bench clean check-go FORCE
 
 build: bin/porthole bin/porthole-build bin/portholed bin/porthole-shim bin/porthole-oci
 
@@ -73,7 +75,7 @@ test: build
 lint: check-go
 	@bash tools/lint.sh
 
-unit e2e conform uml hostile crash: build
+unit e2e conform uml stock hostile crash: build
 	@bash test/run.sh $@
 
 load: export PORTHOLE_TEST_LOAD_CYCLES ?= 2000
@@ -99,8 +101,12 @@ test-tools:
 test-images:
 	@bash tools/as-root.sh test/images/make-images.sh -u '$(IMAGES)'
 
-release reproducible vuln race: check-go
+release reproducible vuln: check-go
 	@bash tools/$@.sh
+
+# RACE picks parts by a regular expression, as internal/network$ or test/script, and RUN tests of them.
+race: check-go
+	@RACE='$(value RACE)' RUN='$(value RUN)' bash tools/race.sh
 
 FUZZTIME ?= 10m
 JOBS ?= 2

@@ -9,8 +9,9 @@
 #   hostile  test/hostile: attacks on the engine
 #   crash  test/crash: kills the daemon 200 times under a load, or PORTHOLE_TEST_CRASH times, and at each point of a
 #          durable write; e2e does a few of both; test/exhaust: kills shims,
-#          fills the disk, takes the descriptors
+#          fills the disk, takes inodes, descriptors and processes
 #   uml    test/uml: the core of it on another kernel, with cgroup v2
+#   stock  test/stock: the core of it on Debian's kernel, with AppArmor; no part of all tests
 #   load   test/load: many containers, clients and works at once
 #
 # Asks for root by sudo. Where uml is one of several parts it runs beside the
@@ -19,6 +20,9 @@
 # Ends with a list of what was skipped, and why.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+# What runs may catch these and end by itself; we would go on with the next.
+trap 'exit 130' INT
+trap 'exit 143' TERM
 
 # Lints want no root, and no files of root in the user's caches.
 parts=("$@")
@@ -89,11 +93,22 @@ finish() {
     return "$status"
 }
 
-# Whatever was begun ends with the script.
+# Whatever was begun ends with the script, clears away what it has made, and has
+# the end of what it said shown.
 tidy() {
-    local name
+    local name tries
     for name in "${!job[@]}"; do
         kill -- "-${job[$name]}" 2>/dev/null || true
+    done
+    for name in "${!job[@]}"; do
+        # Its first process may end before those that clear away.
+        for ((tries = 0; tries < 300; tries++)); do
+            kill -0 -- "-${job[$name]}" 2>/dev/null || break
+            sleep 0.1
+        done
+        kill -KILL -- "-${job[$name]}" 2>/dev/null || true
+        echo "== $name was ended; the last that it said:"
+        tail -n 20 "$scratch/$name"
     done
     rm -rf "$scratch"
 }
@@ -128,7 +143,7 @@ e2e() {
     script skip "$clients" || status=$?
     finish clients || status=$?
     go test -count 1 -timeout 5m ./test/crash || status=$?
-    go test -v -count 1 -timeout 5m ./test/exhaust || status=$?
+    go test -v -count 1 -timeout 10m ./test/exhaust || status=$?
     go test -count 1 -timeout 5m ./test/cores || status=$?
     go test -count 1 -timeout 5m ./test/apifuzz || status=$?
     return "$status"
@@ -137,7 +152,7 @@ e2e() {
 crash() {
     test/images/make-images.sh -u "$images"
     local status=0
-    go test -v -count 1 -timeout 5m ./test/exhaust || status=$?
+    go test -v -count 1 -timeout 10m ./test/exhaust || status=$?
     PORTHOLE_TEST_CRASH=${PORTHOLE_TEST_CRASH:-200} PORTHOLE_TEST_POINTS=${PORTHOLE_TEST_POINTS:-1000} \
         go test -v -count 1 -timeout 90m ./test/crash || status=$?
     return "$status"
@@ -173,6 +188,13 @@ load() {
 uml() {
     test/images/make-images.sh -u "$images"
     go test -count 1 -timeout 45m ./test/uml/...
+}
+
+stock() {
+    test/images/make-images.sh -u "$images"
+    # Says which kernel it is, which tests that pass do not.
+    bash test/stock/kernel.sh >/dev/null
+    go test -count 1 -timeout 100m ./test/stock
 }
 
 if [[ ${#parts[@]} -gt 1 && " ${parts[*]} " == *" uml "* ]]; then

@@ -6,21 +6,34 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 // patience is how long the daemon may take to start or to stop.
-const patience = 30 * time.Second
+var patience = Patience(30 * time.Second)
+
+// Patience is a time to wait for what is to come, on this machine: one whose processor is emulated says by
+// PORTHOLE_TEST_SLOW how many times longer it takes.
+func Patience(d time.Duration) time.Duration {
+	n, err := strconv.Atoi(os.Getenv("PORTHOLE_TEST_SLOW"))
+	if err != nil || n < 1 {
+		n = 1
+	}
+	return time.Duration(n) * d
+}
 
 // Options say how a daemon is started.
 type Options struct {
@@ -42,23 +55,41 @@ type Daemon struct {
 	Socket       string // path of the API socket
 	CgroupParent string
 	Env          []string // further environment of the next that is started
-	args         []string
+	// Prepare, if it is set, is called with each daemon before it is started, and what it returns once it is.
+	Prepare func(*exec.Cmd) (after func() error, err error)
+	args    []string
 
 	mu   sync.Mutex
 	cmd  *exec.Cmd
 	done chan struct{} // closed when cmd has ended
 }
 
-// Start starts a daemon and waits until it answers.
+// started are those that were not closed yet.
+var started struct {
+	mu  sync.Mutex
+	all map[*Daemon]bool
+}
+
+// closeAll closes all that were started.
+func closeAll() {
+	started.mu.Lock()
+	all := slices.Collect(maps.Keys(started.all))
+	started.mu.Unlock()
+	for _, d := range all {
+		if err := d.Close(); err != nil {
+			fmt.Fprintln(os.Stderr, "clean up:", err)
+		}
+	}
+}
+
+// Start starts a daemon and waits until it answers. If it does not, nothing is
+// left of it, nor of Dir.
 func Start(o Options) (*Daemon, error) {
 	bin := o.Bin
 	if bin == "" {
-		bin = os.Getenv("PORTHOLE_TEST_BIN")
-	}
-	if bin == "" {
 		var err error
-		if bin, err = build(o.Dir); err != nil {
-			return nil, err
+		if bin, err = Programs(filepath.Join(o.Dir, "bin")); err != nil {
+			return nil, errors.Join(err, os.RemoveAll(o.Dir))
 		}
 	}
 	if err := os.MkdirAll(o.Dir, 0o711); err != nil {
@@ -73,12 +104,24 @@ func Start(o Options) (*Daemon, error) {
 	if !o.Quiet {
 		d.args = append([]string{"--debug"}, o.Args...)
 	}
-	return d, d.Start()
+	started.mu.Lock()
+	if started.all == nil {
+		started.all = make(map[*Daemon]bool)
+	}
+	started.all[d] = true
+	started.mu.Unlock()
+	if err := d.Start(); err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	return d, nil
 }
 
-// build makes the programs of the source tree that the test is part of.
-func build(dir string) (string, error) {
-	bin := filepath.Join(dir, "bin")
+// Programs is the directory with the programs: PORTHOLE_TEST_BIN, or else bin, into
+// which those are built of the source tree that the test is part of.
+func Programs(bin string) (string, error) {
+	if dir := os.Getenv("PORTHOLE_TEST_BIN"); dir != "" {
+		return dir, nil
+	}
 	root, err := exec.Command("go", "env", "GOMOD").Output()
 	if err != nil {
 		return "", fmt.Errorf("find source tree: %w", err)
@@ -128,9 +171,16 @@ func (d *Daemon) Start() error {
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Env = append(os.Environ(), d.Env...)
 	cmd.SysProcAttr = &unix.SysProcAttr{Setsid: true}
+	after := func() error { return nil }
+	if d.Prepare != nil {
+		if after, err = d.Prepare(cmd); err != nil {
+			return fmt.Errorf("prepare daemon: %w", err)
+		}
+	}
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start daemon: %w", err)
 	}
+	failed := after()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -139,6 +189,9 @@ func (d *Daemon) Start() error {
 	d.mu.Lock()
 	d.cmd, d.done = cmd, done
 	d.mu.Unlock()
+	if failed != nil {
+		return errors.Join(failed, d.Kill())
+	}
 	return d.waitUntilUp(done)
 }
 
@@ -173,6 +226,13 @@ func (d *Daemon) Pid() int {
 	default:
 		return d.cmd.Process.Pid
 	}
+}
+
+// LastPid is the process id of the daemon that was started last, whether it runs or not.
+func (d *Daemon) LastPid() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.cmd.Process.Pid
 }
 
 // Ended waits until the daemon has ended by itself, but no longer than ctx.
@@ -263,17 +323,33 @@ func (d *Daemon) Goroutines() (int, error) {
 	return strconv.Atoi(line[strings.LastIndexByte(line, ' ')+1:])
 }
 
+// panicked is set when a daemon was closed whose log tells of a panic or a race.
+var panicked atomic.Bool
+
 // Close stops the daemon and removes Dir and its cgroups. What the tests left
-// running is killed first.
+// running is killed first. If its log tells of a panic or a race, [Main] fails.
 func (d *Daemon) Close() error {
 	err := d.Stop()
+	if lines := d.Panics(0); len(lines) > 0 {
+		panicked.Store(true)
+		err = errors.Join(err, fmt.Errorf("the daemon has panicked, or a shim raced:\n%s", strings.Join(lines, "\n")))
+	}
+	started.mu.Lock()
+	delete(started.all, d)
+	started.mu.Unlock()
+	return errors.Join(err, Clear(d.CgroupParent, d.Dir))
+}
+
+// Clear takes away what an engine that has ended has left: it kills all that is in the cgroup parent, of which it removes what
+// can be, and removes dir with what is mounted in it.
+func Clear(parent, dir string) error {
 	for range 100 {
-		if killAll(d.CgroupParent) {
+		if killAll(parent) {
 			break
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
-	return errors.Join(err, unmountBelow(d.Dir), os.RemoveAll(d.Dir))
+	return errors.Join(unmountBelow(dir), os.RemoveAll(dir))
 }
 
 // Porthole runs the command line and returns what it printed.

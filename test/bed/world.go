@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"sync/atomic"
 	"testing"
 
 	"github.com/vishvananda/netlink"
@@ -17,31 +18,69 @@ const stageVar = "PORTHOLE_TEST_WORLD"
 
 // Main is TestMain for packages that need a world of their own. prepare runs in
 // it before the tests, may be nil, and returns what is to be done after them.
-// Without root the tests run where they are, and testenv skips them.
+// Without root the tests run where they are, and testenv skips them. Ended by
+// SIGINT or SIGTERM, they leave no daemon behind. Programs in PORTHOLE_TEST_BIN that
+// the race detector is built into have the tests fail for what they report, see [Races].
 func Main(m *testing.M, prepare func() (cleanup func(), err error)) {
 	if os.Geteuid() != 0 {
 		os.Exit(m.Run())
 	}
 	os.Exit(World(func() int {
-		if prepare == nil {
-			return m.Run()
-		}
-		cleanup, err := prepare()
-		if err != nil {
+		var after atomic.Pointer[func()]
+		go clearAtSignal(&after)
+		if err := watchRaces(); err != nil {
 			fmt.Fprintln(os.Stderr, "prepare tests:", err)
 			return 1
 		}
-		code := m.Run()
-		if cleanup != nil {
-			cleanup()
+		code := run(m, prepare, &after)
+		if clean := endRaces() && !panicked.Load(); !clean && code == 0 {
+			code = 1
 		}
 		return code
 	}))
 }
 
+// run runs the tests between prepare, if there is any, and what that returns.
+func run(m *testing.M, prepare func() (cleanup func(), err error), after *atomic.Pointer[func()]) int {
+	if prepare == nil {
+		return m.Run()
+	}
+	cleanup, err := prepare()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "prepare tests:", err)
+		return 1
+	}
+	if cleanup == nil {
+		return m.Run()
+	}
+	after.Store(&cleanup)
+	code := m.Run()
+	cleanup()
+	return code
+}
+
+// clearAtSignal waits for a signal that ends the tests, and clears away first: data
+// roots and cgroups do not go with a world.
+func clearAtSignal(after *atomic.Pointer[func()]) {
+	end := make(chan os.Signal, 1)
+	signal.Notify(end, unix.SIGINT, unix.SIGTERM)
+	sig := <-end
+	fmt.Fprintf(os.Stderr, "tests: %v\n", sig)
+	if os.Getenv("PORTHOLE_TEST_KEEP") == "" {
+		closeAll()
+		if cleanup := after.Load(); cleanup != nil {
+			(*cleanup)()
+		}
+		endRaces()
+	}
+	os.Exit(128 + int(sig.(unix.Signal)))
+}
+
 // World calls inside in new pid, mount and network namespaces: the program runs
 // itself again in them, with the same arguments, and World returns its exit
-// code. To be called at the beginning of main, by root.
+// code. SIGINT and SIGTERM are passed on to it, perhaps more than once, as a
+// terminal sends them to all of its processes. To be called at the beginning of
+// main, by root.
 func World(inside func() int) int {
 	switch os.Getenv(stageVar) {
 	case "":
@@ -59,7 +98,28 @@ func outer() int {
 		Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWNET,
 		Pdeathsig:  unix.SIGKILL,
 	}
+	// Not to die of them: all that is inside would, before it can clear away.
+	signals := caught()
+	if err := cmd.Start(); err != nil {
+		fmt.Fprintln(os.Stderr, "tests:", err)
+		return 1
+	}
+	go passOn(signals, cmd.Process)
 	return wait(cmd)
+}
+
+// caught is where signals come that are passed on.
+func caught() <-chan os.Signal {
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, unix.SIGINT, unix.SIGTERM)
+	return signals
+}
+
+// passOn sends a process what comes, until this one ends.
+func passOn(signals <-chan os.Signal, p *os.Process) {
+	for sig := range signals {
+		_ = p.Signal(sig) // it may have ended, as we will
+	}
 }
 
 // initProcess is process 1 of the world: it reaps, and ends with the tests.
@@ -78,12 +138,13 @@ func initProcess() int {
 		Env:   os.Environ(),
 		Files: []*os.File{os.Stdin, os.Stdout, os.Stderr},
 	}
+	signals := caught()
 	p, err := os.StartProcess("/proc/self/exe", os.Args, attr)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "start tests:", err)
 		return 1
 	}
-	signal.Ignore(unix.SIGINT, unix.SIGTERM) // meant for the tests, which get them as well
+	go passOn(signals, p)
 	for {
 		var status unix.WaitStatus
 		pid, err := unix.Wait4(-1, &status, 0, nil)
@@ -127,7 +188,7 @@ func again(stage string) *exec.Cmd {
 }
 
 func wait(cmd *exec.Cmd) int {
-	err := cmd.Run()
+	err := cmd.Wait()
 	var exit *exec.ExitError
 	switch {
 	case err == nil:

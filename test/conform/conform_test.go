@@ -37,7 +37,7 @@ func TestValidation(t *testing.T) {
 	prepare(t, programs, dir)
 	var mu sync.Mutex
 	check := func(program string) {
-		failures := validate(t, programs, program, runtime, dir)
+		failures, tap := validate(t, programs, program, runtime, dir)
 		mu.Lock()
 		defer mu.Unlock()
 		for _, f := range failures {
@@ -48,7 +48,7 @@ func TestValidation(t *testing.T) {
 				}
 			}
 			if !known {
-				t.Errorf("%s: %s: fails, and docs/design/oci.md does not say why", program, f)
+				t.Errorf("%s: %s: fails, and docs/design/oci.md does not say why:\n%s", program, f, tap)
 			}
 		}
 	}
@@ -152,8 +152,8 @@ func prepare(t *testing.T, programs, dir string) {
 	}
 }
 
-// validate runs one program and returns what failed.
-func validate(t *testing.T, programs, program, runtime, dir string) []string {
+// validate runs one program and returns what failed, and all that it said.
+func validate(t *testing.T, programs, program, runtime, dir string) (failures []string, tap string) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, filepath.Join(programs, program))
@@ -161,7 +161,7 @@ func validate(t *testing.T, programs, program, runtime, dir string) []string {
 	cmd.Dir, cmd.Stdout, cmd.Stderr, cmd.WaitDelay = dir, &out, &stderr, time.Second
 	cmd.Env = append(os.Environ(), "RUNTIME="+runtime, "TMPDIR="+dir) // not all of them clean up
 	err := cmd.Run()
-	failures := failed(out.String())
+	failures = failed(out.String())
 	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
 		failures = append(failures, exit.Error())
 	} else if err != nil {
@@ -170,7 +170,7 @@ func validate(t *testing.T, programs, program, runtime, dir string) []string {
 	if len(failures) > 0 {
 		t.Logf("%s: %q\n%s", program, failures, stderr.String())
 	}
-	return failures
+	return failures, out.String()
 }
 
 // failed lists the tests of a TAP stream that did not succeed. One that is about another

@@ -6,12 +6,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/portholehq/porthole/internal/linux/cgroup"
@@ -511,4 +513,79 @@ func read(t *testing.T, f *os.File) string {
 		t.Fatal(err)
 	}
 	return string(text)
+}
+
+// TestCreatedIsInItsGroups: a container's process is in all its control groups from create on.
+func TestCreatedIsInItsGroups(t *testing.T) {
+	b := newBed(t)
+	b.config(func(s *specs.Spec) {
+		s.Linux.CgroupsPath = ""
+		s.Linux.Namespaces = slices.DeleteFunc(s.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.CgroupNamespace })
+	})
+	check := func(id string) error {
+		if out, err := b.run("create", "--bundle", b.bundle, id); err != nil {
+			return fmt.Errorf("create: %w: %s", err, out)
+		}
+		var s specs.State
+		out, err := b.run("state", id)
+		if err == nil {
+			err = json.Unmarshal([]byte(out), &s)
+		}
+		if err != nil {
+			return fmt.Errorf("state: %w: %s", err, out)
+		}
+		groups, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", s.Pid))
+		if out, e := b.run("delete", "--force", id); e != nil {
+			return fmt.Errorf("delete: %w: %s", e, out)
+		}
+		for line := range strings.Lines(string(groups)) {
+			if !strings.Contains(line, id) {
+				return fmt.Errorf("container %s is in\n%s", id, groups)
+			}
+		}
+		return err
+	}
+	// It was not in one of twelve, with other work beside.
+	var creators errgroup.Group
+	for i := range 8 {
+		creators.Go(func() error {
+			for n := range 25 {
+				if err := check(fmt.Sprintf("created%d-%d", i, n)); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	if err := creators.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestMemoryLimits: a process whose memory may not grow comes to life all the same, with a
+// long list of accounts to be read on the way.
+func TestMemoryLimits(t *testing.T) {
+	b := newBed(t)
+	var accounts strings.Builder
+	for i := range 3000 {
+		fmt.Fprintf(&accounts, "user%d:x:%d:%d:a user:/home:/bin/sh\n", i, i, i)
+	}
+	if err := os.WriteFile(filepath.Join(b.bundle, "rootfs/etc/passwd"), []byte(accounts.String()), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	b.config(func(s *specs.Spec) {
+		s.Process.Args = []string{"sh", "-c", "sleep 1000"}
+		s.Process.Rlimits = []specs.POSIXRlimit{
+			{Type: "RLIMIT_AS", Soft: 256 << 20, Hard: 256 << 20}, {Type: "RLIMIT_DATA", Soft: 2 << 20, Hard: 2 << 20},
+		}
+	})
+	for i := range 30 { // it failed in one of five
+		id := fmt.Sprintf("memory-%d", i)
+		b.deleteLater(id)
+		out := b.must("create", "--bundle", b.bundle, id) + b.must("start", id)
+		if out != "" {
+			t.Fatalf("container %d: %s", i, out)
+		}
+		b.must("delete", "--force", id)
+	}
 }

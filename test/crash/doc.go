@@ -18,6 +18,11 @@
 // source, and what the clients do has to come to each. The programs are built with
 // the tag failpoint for it; those that people get take nothing from the environment.
 //
+// TestCalls and TestFailingCalls do the same at the system calls by which daemon and
+// shims change files below the data root (package calls), and so also within the
+// libraries: bbolt, containerd's content store and snapshotter. A write may be broken
+// off in its middle. What the clients come to in a first round is the list.
+//
 // A run prints its seed; PORTHOLE_TEST_SEED repeats the choices of the clients and
 // the moments of the deaths, though not what the kernel makes of them.
 package crash

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -89,9 +90,10 @@ func pointOf(n ast.Node) (p point, ok bool) {
 // strike is what is to happen to a round at one point. Its methods may be called on nil, to which nothing happens.
 type strike struct {
 	point
-	effect string // kill, enospc or eio; empty: hits are only counted
+	effect string // kill, torn, enospc, eio or short; empty: hits are only counted
 	hit    int
 	dir    string
+	watch  *watch // the point is a system call; nil: a place in the source
 
 	shim    bool // it was a shim that died, not the daemon
 	excused bool
@@ -100,6 +102,9 @@ type strike struct {
 func (s *strike) String() string { return fmt.Sprintf("%s=%s@%d", s.name, s.effect, s.hit) }
 
 func (s *strike) env() []string {
+	if s.watch != nil {
+		return nil
+	}
 	text := ""
 	if s.effect != "" {
 		text = s.String()
@@ -109,6 +114,9 @@ func (s *strike) env() []string {
 
 // hits is how often a point was come to. It is counted before anything comes of it.
 func (s *strike) hits(name string) int {
+	if s.watch != nil {
+		return s.watch.hits(name)
+	}
 	info, err := os.Stat(filepath.Join(s.dir, name))
 	if err != nil {
 		return 0
@@ -119,14 +127,64 @@ func (s *strike) hits(name string) int {
 // done tells whether it has happened.
 func (s *strike) done() bool { return s != nil && s.effect != "" && s.hits(s.name) >= s.hit }
 
+// died waits for the process that has died of it, and tells its id.
+func (s *strike) died(t *testing.T) int {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(settling); time.Now().Before(deadline); <-tick.C {
+		if s.watch != nil {
+			if pid := s.watch.victim(); pid != 0 {
+				return pid
+			}
+			continue
+		}
+		text, err := os.ReadFile(filepath.Join(s.dir, arm.Died))
+		if pid, ok := strings.CutSuffix(string(text), "\n"); ok {
+			n, err := strconv.Atoi(pid)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
+	}
+	t.Fatalf("%v: nobody has died", s)
+	return 0
+}
+
+// forgets tells whether the daemon keeps no image any more: once a disk has not taken what was written, nobody knows what
+// else it has not (image/flush).
+func (s *strike) forgets() bool {
+	file, call, _ := strings.Cut(s.name, " ")
+	return s.watch != nil && !s.kills() && (call == "fdatasync" || file == "images/flushed") && slices.Contains(flushed, file)
+}
+
+var flushed = []string{"images/flushed", "images/metadata.db", "images/layers/overlay/metadata.db", "build/metadata.db"}
+
+// end ends the failures.
+func (s *strike) end(t *testing.T) {
+	t.Helper()
+	if s.watch != nil {
+		s.watch.end()
+	} else if err := os.WriteFile(filepath.Join(s.dir, arm.Over), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// kills tells whether a process dies of it.
+func (s *strike) kills() bool { return s != nil && (s.effect == "kill" || s.effect == "torn") }
+
 // excuses tells whether a container may have lost lines and its code: the one whose shim has died, and those whose log
 // could not be written. Their clients can still ask for both.
 func (s *strike) excuses(promise) bool {
 	if s == nil || !s.done() {
 		return false
 	}
-	if s.effect != "kill" {
-		return strings.HasPrefix(s.name, "crilog.")
+	if !s.kills() {
+		return strings.HasPrefix(s.name, "crilog.") || strings.HasPrefix(s.name, "containers/*/logs")
 	}
 	first := !s.excused
 	s.excused = true
@@ -183,13 +241,19 @@ func buildTagged(t *testing.T, dir string) {
 	}
 }
 
-// restart ends the daemon and starts one with an environment.
-func restart(t *testing.T, env []string) error {
+// restart ends the daemon and starts one to which s happens; nil: nothing does.
+func restart(t *testing.T, s *strike) error {
 	t.Helper()
 	if err := daemon.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	daemon.Env = env
+	daemon.Env, daemon.Prepare = nil, nil
+	if s != nil {
+		daemon.Env = s.env()
+		if s.watch != nil {
+			daemon.Prepare = s.watch.prepare
+		}
+	}
 	return daemon.Start()
 }
 
@@ -206,7 +270,7 @@ func count(t *testing.T, list []point, seed uint64) *counts {
 	}
 	r := newPointRound(t, &strike{}, 0, new(figures))
 	c := &counts{start: map[string]int{}, end: map[string]int{}}
-	if err := restart(t, r.strike.env()); err != nil {
+	if err := restart(t, r.strike); err != nil {
 		t.Fatal(err)
 	}
 	for _, p := range list {
@@ -231,6 +295,13 @@ func count(t *testing.T, list []point, seed uint64) *counts {
 // chosen are the points of one run, from one on that the seed says.
 func chosen(t *testing.T, all []point, random *rand.Rand) []point {
 	t.Helper()
+	if text := os.Getenv("PORTHOLE_TEST_POINT"); text != "" {
+		only := regexp.MustCompile(text)
+		all = slices.DeleteFunc(slices.Clone(all), func(p point) bool { return !only.MatchString(p.name) })
+		if len(all) == 0 {
+			t.Fatalf("no point is called %s", text)
+		}
+	}
 	n := min(int(number(t, "PORTHOLE_TEST_POINTS", defaultPoints)), len(all))
 	from := random.IntN(len(all))
 	return append(all[from:len(all):len(all)], all[:from]...)[:n]
@@ -269,7 +340,7 @@ func (r *round) clients(seed uint64, again int) {
 			w.random.Shuffle(len(kinds), func(i, j int) { kinds[i], kinds[j] = kinds[j], kinds[i] })
 			for _, kind := range kinds {
 				if r.strike.done() {
-					if after++; r.strike.effect == "kill" || after > afterwards {
+					if after++; r.strike.kills() || after > afterwards {
 						return
 					}
 				}
@@ -315,61 +386,80 @@ func runPoints(t *testing.T, effects []string, of func(point) bool) {
 		}
 	})
 	for i, p := range list {
-		effect := effects[random.IntN(len(effects))]
-		least := 0
-		if effect != "kill" && hits.end[p.name] > hits.start[p.name] {
-			least = hits.start[p.name] // a daemon that does not start answers nobody
+		s := newStrike(p, effects[random.IntN(len(effects))], hits, random)
+		s.strike(t, i+1, seed, sum)
+	}
+}
+
+// newStrike decides which of the times that a point is come to it is.
+func newStrike(p point, effect string, hits *counts, random *rand.Rand) *strike {
+	s, least := &strike{point: p, effect: effect}, 0
+	if !s.kills() && hits.end[p.name] > hits.start[p.name] {
+		least = hits.start[p.name] // a daemon that does not start answers nobody
+	}
+	s.hit = least + 1 + random.IntN(max(1, min(20, (hits.end[p.name]-least)/2)))
+	return s
+}
+
+// strike is one round of it.
+func (s *strike) strike(t *testing.T, number int, seed uint64, sum *figures) {
+	t.Run(s.String(), func(t *testing.T) {
+		r := newPointRound(t, s, number, sum)
+		r.strikeAt(seed)
+		r.look()
+		r.clear(base.before)
+		if t.Failed() {
+			t.Errorf("PORTHOLE_TEST_SEED=%d makes the same choices\n%s", seed, daemon.LogTail(8192))
 		}
-		s := &strike{point: p, effect: effect, hit: least + 1 + random.IntN(max(1, min(20, (hits.end[p.name]-least)/2)))}
-		t.Run(s.String(), func(t *testing.T) {
-			r := newPointRound(t, s, i+1, sum)
-			r.strikeAt(seed)
-			r.look()
-			r.clear(base.before)
-			if t.Failed() {
-				t.Errorf("PORTHOLE_TEST_SEED=%d makes the same choices\n%s", seed, daemon.LogTail(8192))
-			}
-		})
-		if t.Failed() { // what is left is not the next one's
-			now, err := daemon.Snapshot()
-			if err != nil {
-				t.Fatal(err)
-			}
-			base.before = now
+	})
+	if t.Failed() { // what is left is not the next one's
+		must(t, "system", "prune", "--orphans", "-f")
+		now, err := daemon.Snapshot()
+		if err != nil {
+			t.Fatal(err)
 		}
+		base.before = now
 	}
 }
 
 // strikeAt has clients work until it happens, and afterwards a daemon that works.
 func (r *round) strikeAt(seed uint64) {
 	s := r.strike
-	err := restart(r.t, s.env())
+	err := restart(r.t, s)
 	switch {
 	case err != nil && !s.done():
 		r.t.Fatal(err)
 	case err == nil:
-		for again := range 3 {
-			r.clients(seed, again)
-			if r.await(s.done); s.done() {
-				break
-			}
-		}
+		worked := r.work(seed)
+		// A client that follows a log waits for the next daemon.
+		defer func() { <-worked }()
+		r.struck(worked)
 	}
-	if !s.done() {
-		r.t.Errorf("%v: what the clients do does not come to it", s)
-	}
-	r.sum.kills++
 	began := time.Now()
-	if s.effect == "kill" {
-		ctx, cancel := context.WithTimeout(r.t.Context(), time.Second)
-		defer cancel()
-		s.shim = !daemon.Ended(ctx)
-	} else if err := os.WriteFile(filepath.Join(s.dir, arm.Over), nil, 0o644); err != nil {
-		r.t.Fatal(err)
+	switch {
+	case !s.done() && s.watch != nil: // it depends on what is in time for what
+		r.sum.missed = append(r.sum.missed, s.name)
+		s.end(r.t)
+	case !s.done():
+		r.t.Errorf("%v: what the clients do does not come to it", s)
+	case s.kills():
+		r.sum.kills++
+		if s.shim = s.died(r.t) != daemon.LastPid(); !s.shim {
+			r.daemonEnds()
+		}
+	default:
+		r.sum.failures++
+	}
+	if !s.kills() {
+		s.end(r.t)
 	}
 	switch {
+	case s.done() && s.forgets(): // until its next start, as it says
+		if err := restart(r.t, nil); err != nil {
+			r.t.Fatalf("the daemon does not start: %v", err)
+		}
 	case daemon.Pid() != 0: // goes on
-	case s.effect != "kill" && err == nil:
+	case s.shim, !s.kills() && err == nil:
 		r.t.Fatalf("the daemon has ended, of %v:\n%s", s, daemon.LogTail(8192))
 	default:
 		if err := restart(r.t, nil); err != nil {
@@ -380,6 +470,48 @@ func (r *round) strikeAt(seed uint64) {
 		r.t.Errorf("the daemon took %v to start", took)
 	}
 	r.t.Logf("%v: shim: %v", s, s.shim)
+}
+
+// work has clients work, up to three times, until it happens. It closes worked when they have ended.
+func (r *round) work(seed uint64) (worked <-chan struct{}) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for again := range 3 {
+			r.clients(seed, again)
+			if r.await(r.strike.done); r.strike.done() {
+				return
+			}
+		}
+	}()
+	return done
+}
+
+// struck waits until a process has come to its death, or clients have done what they do where steps fail.
+func (r *round) struck(worked <-chan struct{}) {
+	if !r.strike.kills() {
+		<-worked
+		return
+	}
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !r.strike.done() {
+		select {
+		case <-worked:
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// daemonEnds waits until the daemon, which is dying, is dead.
+func (r *round) daemonEnds() {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(r.t.Context(), settling)
+	defer cancel()
+	if !daemon.Ended(ctx) {
+		r.t.Fatalf("%v: the daemon goes on", r.strike)
+	}
 }
 
 // TestPoints ends the process that comes to a point: see the package's introduction.

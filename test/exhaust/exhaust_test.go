@@ -3,7 +3,6 @@ package exhaust
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/portholehq/porthole/internal/testenv"
 	"github.com/portholehq/porthole/test/bed"
+	"github.com/portholehq/porthole/test/crash/calls"
 )
 
 const (
@@ -25,7 +25,10 @@ const (
 	slack = 10
 )
 
-func TestMain(m *testing.M) { bed.Main(m, nil) }
+func TestMain(m *testing.M) {
+	calls.Main()
+	bed.Main(m, nil)
+}
 
 // world is a daemon under attack.
 type world struct {
@@ -42,6 +45,11 @@ func newWorld(t *testing.T, o bed.Options, prepare func(dir string)) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
 	if prepare != nil {
 		prepare(dir)
 	}
@@ -52,8 +60,8 @@ func newWorld(t *testing.T, o bed.Options, prepare func(dir string)) *world {
 	}
 	w := &world{Daemon: d, t: t}
 	t.Cleanup(func() {
-		if log := d.LogTail(1 << 30); strings.Contains(log, "\npanic: ") || strings.Contains(log, "\nfatal error: ") {
-			t.Errorf("the daemon panicked:\n%s", d.LogTail(8192))
+		if lines := d.Panics(0); len(lines) > 0 {
+			t.Errorf("the daemon panicked: %q\n%s", lines, d.LogTail(8192))
 		} else if t.Failed() {
 			t.Logf("the daemon's log ends so:\n%s", d.LogTail(8192))
 		}
@@ -167,21 +175,6 @@ func said(t *testing.T, text string, parts ...string) {
 func (w *world) pid(name string) int {
 	w.t.Helper()
 	return number(w.t, w.must("inspect", "-f", "{{.State.Pid}}", name))
-}
-
-// shim is the shim of a container: the parent of its first process.
-func (w *world) shim(name string) int {
-	w.t.Helper()
-	return parent(w.t, w.pid(name))
-}
-
-func parent(t *testing.T, pid int) int {
-	t.Helper()
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return number(t, strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+2:]))[1])
 }
 
 func number(t *testing.T, text string) int {

@@ -3,9 +3,6 @@ package exhaust
 import (
 	"fmt"
 	"net"
-	"os"
-	"strconv"
-	"strings"
 	"testing"
 	"time"
 
@@ -62,10 +59,6 @@ func TestDescriptors(t *testing.T) {
 // ticks is the processor time that the daemon has used, in hundredths of a second.
 func (w *world) ticks() int {
 	w.t.Helper()
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(w.Pid()) + "/stat")
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	f := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+2:]))
+	f := bed.Stat(w.t, w.Pid())
 	return number(w.t, f[11]) + number(w.t, f[12])
 }

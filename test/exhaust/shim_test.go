@@ -3,6 +3,7 @@ package exhaust
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/portholehq/porthole/test/bed"
+	"github.com/portholehq/porthole/test/crash/calls"
 )
 
 // TestShims kills shims and stages. A container ends with its shim, and that is told; nothing else ends with it.
@@ -64,21 +66,35 @@ func TestShims(t *testing.T) {
 		w.must("run", "-d", "--name", "one", "busybox", "sh", "-c", "seq 1000; exec sleep 2000")
 		w.must("run", "-d", "--name", "again", "--restart", "always", "busybox", "sleep", "2000")
 		w.until("\n1000", "logs", "one")
-		pid, one, again := w.pid("one"), w.shim("one"), w.shim("again")
+		pid, one, again := w.pid("one"), w.Shim(w.t, "one"), w.Shim(w.t, "again")
 		// A start is not waited for to be on disk, a creation is, with all that came before.
 		w.must("create", "--name", "later", "busybox")
-		if err := w.Kill(); err != nil {
-			w.t.Fatal(err)
-		}
-		kill(w.t, one, again)
-		if err := w.Start(); err != nil {
-			w.t.Fatal(err)
-		}
-		gone(w.t, pid)
-		w.until("Exited (137)", "ps", "-a", "--filter", "name=one")
-		w.until("Up", "ps", "-a", "--filter", "name=again")
-		said(w.t, w.must("why", "one"), "not-observed")
+		w.killAll(pid, one, again)
 		said(w.t, w.must("logs", "one"), "\n1000")
+		w.must("start", "one")
+		return "one exited (137), the other restarted by its policy"
+	})
+	attack(t, w, "SIGKILL of daemon and shim as soon as a start is told", func(w *world) string {
+		// No start is saved any more, as in the first 50 ms.
+		var late atomic.Bool
+		records := filepath.Join(w.DataRoot(), "state.db")
+		w.Prepare = (&calls.Watch{Decide: func(c calls.Call) calls.Effect {
+			if late.Load() && c.Name == "pwrite64" && c.Path == records {
+				return calls.Effect{Error: unix.EIO}
+			}
+			return calls.Effect{}
+		}}).Prepare
+		if err := errors.Join(w.Kill(), w.Start()); err != nil {
+			w.t.Fatal(err)
+		}
+		w.Prepare = nil
+		w.must("create", "--name", "one", "busybox", "sh", "-c", "seq 1000; exec sleep 2000")
+		w.must("create", "--name", "again", "--restart", "always", "busybox", "sleep", "2000")
+		late.Store(true)
+		w.must("start", "one", "again")
+		w.until("\n1000", "logs", "one")
+		pid, one, again := w.pid("one"), w.Shim(w.t, "one"), w.Shim(w.t, "again")
+		w.killAll(pid, one, again)
 		w.must("start", "one")
 		return "one exited (137), the other restarted by its policy"
 	})
@@ -91,7 +107,7 @@ func TestShims(t *testing.T) {
 		ids := strings.Fields(w.must("ps", "-q", "--filter", "name=many"))
 		var shims []int
 		for pid := range strings.FieldsSeq(w.must(append([]string{"inspect", "-f", "{{.State.Pid}}"}, ids...)...)) {
-			shims = append(shims, parent(w.t, number(w.t, pid)))
+			shims = append(shims, bed.Parent(w.t, number(w.t, pid)))
 		}
 		kill(w.t, shims...)
 		counted := func(status string) func() bool {
@@ -126,7 +142,7 @@ func TestShims(t *testing.T) {
 // lose ends the shim of a container that has written the lines 1 to 1000, and sees what is told of that.
 func (w *world) lose(name string, end func(shim int)) string {
 	w.t.Helper()
-	pid, shim := w.pid(name), w.shim(name)
+	pid, shim := w.pid(name), w.Shim(w.t, name)
 	end(shim)
 	gone(w.t, pid)
 	w.until("Exited (137)", "ps", "-a", "--filter", "name="+name)
@@ -211,4 +227,21 @@ func (w *world) killStages() string {
 		w.t.Errorf("killed %d stages only", killed.Load())
 	}
 	return fmt.Sprintf("%d killed, %d of %d starts and execs failed and said why", killed.Load(), failed, 2*runs)
+}
+
+// killAll kills the daemon and the shims of two containers, of which the first one's process is pid, and starts the daemon:
+// one is known to have ended, again goes on by its policy.
+func (w *world) killAll(pid, one, again int) {
+	w.t.Helper()
+	if err := w.Kill(); err != nil {
+		w.t.Fatal(err)
+	}
+	kill(w.t, one, again)
+	if err := w.Start(); err != nil {
+		w.t.Fatal(err)
+	}
+	gone(w.t, pid)
+	w.until("Exited (137)", "ps", "-a", "--filter", "name=one")
+	w.until("Up", "ps", "-a", "--filter", "name=again")
+	said(w.t, w.must("why", "one"), "not-observed")
 }

@@ -40,13 +40,13 @@ func TestMain(m *testing.M) {
 		}
 		// What keeps others out must be the daemon's doing.
 		if err := os.Chmod(dir, 0o755); err != nil {
-			return nil, err
+			return nil, errors.Join(err, os.RemoveAll(dir))
 		}
 		attackDir = filepath.Join(dir, "attack")
 		build := exec.CommandContext(ctx, "go", "build", "-o", filepath.Join(attackDir, "attack"), "./attack")
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := build.CombinedOutput(); err != nil {
-			return nil, fmt.Errorf("build the attacker: %w\n%s", err, out)
+			return nil, errors.Join(fmt.Errorf("build the attacker: %w\n%s", err, out), os.RemoveAll(dir))
 		}
 		d, err := bed.Start(bed.Options{Dir: dir, Args: []string{"--insecure-registry", registryAddr}})
 		if err != nil {
@@ -131,8 +131,8 @@ func begin(t *testing.T) {
 		if left, err := daemon.Settled(ctx, before, 8); err != nil || len(left) > 0 {
 			t.Errorf("left behind: %q, %v", left, err)
 		}
-		if log := daemon.LogTail(1 << 30); strings.Contains(log[min(logged, len(log)):], "\npanic: ") {
-			t.Errorf("the daemon panicked:\n%s", daemon.LogTail(8192))
+		if lines := daemon.Panics(logged); len(lines) > 0 {
+			t.Errorf("the daemon panicked: %q\n%s", lines, daemon.LogTail(8192))
 		}
 	})
 }

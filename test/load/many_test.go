@@ -3,8 +3,6 @@ package load
 import (
 	"fmt"
 	"os"
-	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -62,16 +60,8 @@ func TestContainers(t *testing.T) {
 // middleShim is the private memory, in MiB, of the shim of a container amidst n.
 func middleShim(t *testing.T, n int) float64 {
 	t.Helper()
-	pid := porthole(t, "inspect", "-f", "{{.State.Pid}}", fmt.Sprint("load", n/2))
-	stat, err := os.ReadFile(filepath.Join("/proc", pid, "stat"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')'):]))
-	if _, err := strconv.Atoi(fields[2]); err != nil {
-		t.Fatalf("stat of %s: %s", pid, stat)
-	}
-	sums, err := os.ReadFile(filepath.Join("/proc", fields[2], "smaps_rollup"))
+	shim := daemon.Shim(t, fmt.Sprint("load", n/2))
+	sums, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", shim))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -31,22 +31,36 @@ type ownDaemon struct {
 func startDaemon(t *testing.T, args ...string) *ownDaemon {
 	t.Helper()
 	testenv.NeedsRoot(t)
-	dir, err := os.MkdirTemp(bed.WorkRoot(), "porthole-disk-") //nolint:usetesting // on a disk, as users have it
+	return startDaemonIn(t, workDir(t), args...)
+}
+
+// workDir makes a directory for a daemon, which ends with the test.
+func workDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp(bed.WorkRoot(), "porthole-own-") //nolint:usetesting // on a disk, as users have it
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+// startDaemonIn is startDaemon with the directory that the daemon has.
+func startDaemonIn(t *testing.T, dir string, args ...string) *ownDaemon {
+	t.Helper()
 	var d *bed.Daemon
 	netns := testenv.NetNS(t)
-	testenv.InNetNS(t, netns, func() error {
+	testenv.InNetNS(t, netns, func() (err error) {
 		d, err = bed.Start(bed.Options{Dir: dir, Bin: daemon.Bin, Args: args})
 		return err
 	})
 	t.Cleanup(func() {
 		if err := d.Close(); err != nil {
 			t.Errorf("close daemon: %v", err)
-		}
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
 		}
 	})
 	c, err := client.New(client.Options{Host: d.Host()})

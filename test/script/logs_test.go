@@ -3,11 +3,13 @@ package script
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os/exec"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -22,6 +24,39 @@ func (e engine) both(t *testing.T, args ...string) string {
 		t.Fatalf("docker %q: %v\n%s", args, err, said.Bytes())
 	}
 	return out.String() + "--\n" + said.String()
+}
+
+// feed runs a container that writes each line of its input to its output, those that begin with err to its error output,
+// and gives it the next line when the engine has the last: nothing else tells in which order it gets those of two pipes.
+func (e engine) feed(t *testing.T, lines []string, args ...string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), e.docker, append([]string{"-H", e.host, "run", "-i", "--name", "box"}, args...)...)
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for i, line := range lines {
+		if _, err := fmt.Fprintln(stdin, line); err != nil {
+			t.Fatalf("line %d: %v", i, err)
+		}
+		for begun := time.Now(); ; {
+			out, err := exec.CommandContext(t.Context(), e.docker, "-H", e.host, "logs", "box").CombinedOutput()
+			if err == nil && bytes.Count(out, []byte("\n")) > i {
+				break
+			}
+			if time.Since(begun) > time.Minute {
+				t.Fatalf("line %d is not in the log: %v\n%s", i, err, out)
+			}
+		}
+	}
+	if err := errors.Join(stdin.Close(), cmd.Wait()); err != nil {
+		t.Fatalf("%v\n%s", err, said.Bytes())
+	}
 }
 
 // stamp is the time in front of a line.
@@ -47,8 +82,12 @@ func TestLogsLikeDocker(t *testing.T) {
 	look := func(e engine) map[string]string {
 		e.run(t, flat, "import", "-", "flat:v1")
 		run := func(args ...string) { e.both(t, append([]string{"run", "--network", "none", "--name"}, args...)...) }
-		run("box", "--label", "a=x y", "--label", "b=no", "-e", "E=1&2", "--log-opt", "labels=a,none", "--log-opt", "env=E", "--log-opt", "tag={{.Name}}/{{.DaemonName}}",
-			"flat:v1", "sh", "-c", `for i in 1 2 3 4 5 6; do echo "line $i"; usleep 20000; echo "err $i" >&2; usleep 20000; done; echo; printf "end"`)
+		var lines []string
+		for i := range 6 {
+			lines = append(lines, fmt.Sprintf("line %d", i+1), fmt.Sprintf("err %d", i+1))
+		}
+		e.feed(t, append(lines, ""), "--network", "none", "--label", "a=x y", "--label", "b=no", "-e", "E=1&2", "--log-opt", "labels=a,none", "--log-opt", "env=E",
+			"--log-opt", "tag={{.Name}}/{{.DaemonName}}", "flat:v1", "sh", "-c", `while read -r l; do case $l in err*) echo "$l" >&2;; *) echo "$l"; esac; done; printf end`)
 		run("long", "flat:v1", "sh", "-c", `printf "a\0b\n"; printf "%040000d\n" 7; printf "%017000d" 8`)
 		run("quiet", "flat:v1", "true")
 		run("term", "-t", "flat:v1", "sh", "-c", "echo one; echo two >&2; printf three")

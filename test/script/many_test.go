@@ -165,7 +165,7 @@ func TestExecs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	shim := shimOf(t, "box")
+	shim := daemon.Shim(t, "box")
 	files, threads := countIn(t, shim, "fd"), countIn(t, shim, "task")
 	for name, program := range programs {
 		began := time.Now()
@@ -182,25 +182,6 @@ func TestExecs(t *testing.T) {
 	if got := countIn(t, shim, "task"); got > threads+2*slack {
 		t.Errorf("the shim has %d threads, before it were %d", got, threads)
 	}
-}
-
-// shimOf is the pid of a container's shim, the parent of its first process.
-func shimOf(t *testing.T, name string) int {
-	t.Helper()
-	pid, err := daemon.Porthole(t.Context(), "inspect", "-f", "{{.State.Pid}}", name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, err := os.ReadFile("/proc/" + pid + "/stat")
-	if err != nil {
-		t.Fatal(err)
-	}
-	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')'):]))
-	shim, err := strconv.Atoi(fields[2])
-	if err != nil {
-		t.Fatal(err)
-	}
-	return shim
 }
 
 // countIn counts what is in a directory of a process.

@@ -87,24 +87,9 @@ func modeTable(t *testing.T) []modeRow {
 func TestModes(t *testing.T) {
 	testenv.NeedsRoot(t)
 	const group = 54321
-	dir, err := os.MkdirTemp(bed.WorkRoot(), "porthole-modes-") //nolint:usetesting // on a disk, as users have it
-	if err != nil {
-		t.Fatal(err)
-	}
-	netns := testenv.NetNS(t)
-	d := &ownDaemon{t: t, net: netns}
-	testenv.InNetNS(t, netns, func() error {
-		exec := filepath.Join(dir, "exec")
-		d.Daemon, err = bed.Start(bed.Options{Dir: dir, Bin: daemon.Bin, Args: []string{
-			"--group", fmt.Sprint(group), "--pidfile", exec + "/portholed.pid", "--host", "unix://" + exec + "/porthole.sock",
-		}})
-		return err
-	})
-	t.Cleanup(func() {
-		if err := errors.Join(d.Close(), os.RemoveAll(dir)); err != nil {
-			t.Error(err)
-		}
-	})
+	dir := workDir(t)
+	exec := filepath.Join(dir, "exec")
+	d := startDaemonIn(t, dir, "--group", fmt.Sprint(group), "--pidfile", exec+"/portholed.pid", "--host", "unix://"+exec+"/porthole.sock")
 	roots := map[string]string{"DATA": d.DataRoot(), "EXEC": d.ExecRoot()}
 	rows := modeTable(t)
 	seen := make(map[modeRow]bool)
@@ -112,17 +97,19 @@ func TestModes(t *testing.T) {
 	compare := func(when string) {
 		t.Helper()
 		var bad []string
+		defer func() {
+			if len(bad) > 0 {
+				t.Error(strings.Join(bad, "\n"))
+			}
+		}()
 		// What is being written has other names for a moment.
-		for range 50 {
+		d.until("all is as docs/security.md says, "+when, func() bool {
 			bad = nil
 			for name, root := range roots {
 				bad = append(bad, unexpected(t, name, root, rows, seen, group)...)
 			}
-			if len(bad) == 0 {
-				return
-			}
-		}
-		t.Errorf("%s:\n%s", when, strings.Join(bad, "\n"))
+			return len(bad) == 0
+		})
 	}
 	compare("after a working day")
 

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -26,6 +27,15 @@ func TestResourceFlags(t *testing.T) {
 	begin(t)
 	ctx := t.Context()
 	disk, number := blockDevice(t)
+	tree, err := cgroup.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	pids, err := tree.BoundPids(daemon.CgroupParent) // as the daemon has done
+	if err != nil {
+		t.Fatal(err)
+	}
+	each := strconv.FormatUint(pids.Each, 10)
 	for _, tt := range []struct {
 		flags string
 		want  []limit
@@ -53,7 +63,7 @@ func TestResourceFlags(t *testing.T) {
 			{"cpuset", "cpuset.mems", "0", "cpuset.mems", "0", false},
 		}},
 		{"--pids-limit 20", []limit{{"pids", "pids.max", "20", "pids.max", "20", false}}},
-		{"--pids-limit -1", []limit{{"pids", "pids.max", "max", "pids.max", "max", false}}},
+		{"--pids-limit -1", []limit{{"pids", "pids.max", each, "pids.max", each, false}}},
 		{"--device-read-bps " + disk + ":1mb", []limit{{"blkio", "blkio.throttle.read_bps_device", number + " 1048576", "io.max", number + " rbps=1048576 wbps=max riops=max wiops=max", false}}},
 		{"--device-write-bps " + disk + ":2mb", []limit{{"blkio", "blkio.throttle.write_bps_device", number + " 2097152", "io.max", number + " rbps=max wbps=2097152 riops=max wiops=max", false}}},
 		{"--device-read-iops " + disk + ":100", []limit{{"blkio", "blkio.throttle.read_iops_device", number + " 100", "io.max", number + " rbps=max wbps=max riops=100 wiops=max", false}}},

@@ -20,6 +20,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
 
+	"github.com/portholehq/porthole/internal/linux/apparmor"
 	"github.com/portholehq/porthole/internal/linux/witness"
 	"github.com/portholehq/porthole/internal/sys"
 	"github.com/portholehq/porthole/internal/testenv"
@@ -27,7 +28,7 @@ import (
 )
 
 // settling is how long things may take to disappear.
-const settling = 15 * time.Second
+var settling = bed.Patience(15 * time.Second)
 
 // slack is how many descriptors and goroutines may come and go by themselves.
 const slack = 4
@@ -53,7 +54,7 @@ func TestMain(m *testing.M) {
 		}
 		daemon = d
 		// What the daemon makes once, at its first container, is no leftover.
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		ctx, cancel := context.WithTimeout(context.Background(), bed.Patience(time.Minute))
 		defer cancel()
 		if err := loadImage(ctx, "busybox"); err != nil {
 			return nil, errors.Join(err, d.Close())
@@ -179,7 +180,7 @@ func TestScript(t *testing.T) {
 		t.Run(suite.name, func(t *testing.T) {
 			testscript.RunT(sequential{t}, testscript.Params{
 				Dir:                filepath.FromSlash(suite.dir),
-				Setup:              func(env *testscript.Env) error { return setup(t, env, suite.cli) },
+				Setup:              func(env *testscript.Env) error { return setup(env, suite.cli) },
 				Cmds:               commands(),
 				Condition:          condition,
 				RequireUniqueNames: true,
@@ -195,6 +196,9 @@ func condition(name string) (bool, error) {
 		return os.Getenv("PORTHOLE_TEST_UML") != "", nil
 	case "signals":
 		return signalsWatched() == nil, nil
+	case "apparmor": // is on, and profiles can be loaded
+		_, err := exec.LookPath("apparmor_parser")
+		return err == nil && apparmor.Host{}.Enabled() == nil, nil
 	case "pids": // the kernel translates numbers of processes between namespaces
 		return pidsTranslated() == nil, nil
 	}
@@ -222,7 +226,8 @@ var signalsWatched = sync.OnceValue(func() error {
 })
 
 // setup prepares one script, and what is checked after it.
-func setup(t *testing.T, env *testscript.Env, cli string) error {
+func setup(env *testscript.Env, cli string) error {
+	t := env.T().(sequential).T
 	before, err := daemon.Snapshot()
 	if err != nil {
 		return fmt.Errorf("%w\n%s", err, daemon.LogTail(4096))
@@ -238,6 +243,7 @@ func setup(t *testing.T, env *testscript.Env, cli string) error {
 	env.Setenv("CGROUPPARENT", daemon.CgroupParent)
 	env.Setenv("IMAGES", bed.ImageDir())
 	env.Setenv("PATH", daemon.Bin+":"+os.Getenv("PATH"))
+	env.Setenv("GORACE", os.Getenv("GORACE"))
 	env.Values[beforeKey{}] = before
 	logged := len(daemon.LogTail(1 << 30))
 	env.Defer(func() { tidy(t, before, logged) })
@@ -248,7 +254,7 @@ type beforeKey struct{}
 
 // tidy removes what a script has left, and fails it for what cannot be removed.
 func tidy(t *testing.T, before bed.Snapshot, logged int) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute) //nolint:usetesting // the test's context has ended
+	ctx, cancel := context.WithTimeout(context.Background(), bed.Patience(time.Minute)) //nolint:usetesting // the test's context has ended
 	defer cancel()
 	if daemon.Pid() == 0 {
 		if err := daemon.Start(); err != nil {
@@ -263,8 +269,11 @@ func tidy(t *testing.T, before bed.Snapshot, logged int) {
 	if err != nil {
 		t.Errorf("after the script: %v", err)
 	}
-	if log := daemon.LogTail(1 << 30); strings.Contains(log[min(logged, len(log)):], "\npanic: ") {
-		t.Errorf("the daemon panicked:\n%s", daemon.LogTail(8192))
+	if lines := daemon.Panics(logged); len(lines) > 0 {
+		t.Errorf("the daemon panicked, or a shim raced:\n%s\n%s", strings.Join(lines, "\n"), daemon.LogTail(8192))
+	}
+	if text, err := bed.Races(); text != "" || err != nil {
+		t.Errorf("races: %v\n%s", err, text)
 	}
 }
 
@@ -353,7 +362,7 @@ func cmdUntil(ts *testscript.TestScript, neg bool, args []string) {
 	re, err := regexp.Compile("(?m)" + pattern)
 	ts.Check(err)
 	args = resolve(ts, args[1:])
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(bed.Patience(30 * time.Second))
 	for {
 		err := ts.Exec(args[0], args[1:]...) // it may well fail at first
 		out := ts.ReadFile("stdout") + ts.ReadFile("stderr")
@@ -386,8 +395,8 @@ func cmdImage(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func cmdDaemon(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 1 {
-		ts.Fatalf("usage: daemon kill|stop|start|hup")
+	if neg || len(args) == 0 || len(args) > 1 && args[0] != "start" {
+		ts.Fatalf("usage: daemon kill|stop|start [NAME=VALUE...]|hup")
 	}
 	switch args[0] {
 	case "kill":
@@ -395,7 +404,9 @@ func cmdDaemon(ts *testscript.TestScript, neg bool, args []string) {
 	case "stop":
 		ts.Check(daemon.Stop())
 	case "start":
+		daemon.Env = args[1:]
 		ts.Check(daemon.Start())
+		daemon.Env = nil
 	case "hup":
 		ts.Check(daemon.Signal(unix.SIGHUP))
 	default:

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/portholehq/porthole/internal/testenv"
+	"github.com/portholehq/porthole/test/bed"
 )
 
 // deadMount mounts a file system of which nobody answers for: what looks into it waits, as with a network file system
@@ -161,7 +162,7 @@ func TestNoReadBlocks(t *testing.T) {
 	})
 	t.Run("shim", func(t *testing.T) {
 		porthole(t, "run", "-d", "--name", "aa", "busybox", "sleep", "100000")
-		shim := shimOf(t, "aa")
+		shim := daemon.Shim(t, "aa")
 		if err := unix.Kill(shim, unix.SIGSTOP); err != nil {
 			t.Fatal(err)
 		}
@@ -235,9 +236,7 @@ func TestHolders(t *testing.T) {
 // kernel, and no signal wakes it up, until thaw.
 func frozenDisk(t *testing.T) (dir string, freeze, thaw func()) {
 	t.Helper()
-	for _, program := range []string{"mkfs.ext4", "fsfreeze", "mount"} {
-		testenv.NeedsProgram(t, program)
-	}
+	testenv.NeedsProgram(t, "fsfreeze")
 	command := func(name string, args ...string) error {
 		if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
 			return fmt.Errorf("%s %q: %w: %s", name, args, err, out)
@@ -250,17 +249,8 @@ func frozenDisk(t *testing.T) (dir string, freeze, thaw func()) {
 			t.Fatal(err)
 		}
 	}
-	image := filepath.Join(t.TempDir(), "disk")
-	must(os.WriteFile(image, nil, 0o600))
-	must(os.Truncate(image, 16<<20))
-	must(command("mkfs.ext4", "-q", image))
 	dir = t.TempDir()
-	must(command("mount", "-o", "loop", image, dir))
-	t.Cleanup(func() {
-		if err := unix.Unmount(dir, 0); err != nil {
-			t.Errorf("unmount %s: %v", dir, err)
-		}
-	})
+	bed.Ext4(t, dir, 16<<20)
 	frozen := false
 	thaw = func() {
 		t.Helper()

@@ -44,7 +44,7 @@ var troubles = []trouble{
 	{name: "crash", cause: "exited", image: "distroless/hello", ask: "/crash?code=3", when: "ended"},
 	{name: "oom", cause: "oom", image: "distroless/hello", run: []string{"-m", "48m", "--memory-swap", "48m"}, ask: "/oom", when: "ended"},
 	{name: "fork", cause: "zombies", image: "distroless/hello", ask: "/fork?n=3", when: "running"},
-	{name: "spin", cause: "throttled", image: "distroless/hello", run: []string{"--cpus", "0.2"}, ask: "/spin?for=60s", when: "running"},
+	{name: "spin", cause: "throttled", image: "distroless/hello", run: []string{"--cpus", "0.02"}, ask: "/spin?for=60s", when: "running"},
 	{name: "leak-fd", cause: "out-of-fds", image: "distroless/hello", run: []string{"--ulimit", "nofile=64:64"}, ask: "/leak-fd?n=100", when: "running"},
 	{name: "slow", cause: "waiting", image: "distroless/hello", ask: "/slow?for=60s", pending: true, when: "running"},
 }

@@ -19,7 +19,15 @@ mkdir -p /dev/pts /dev/shm
 mount -t devpts -o ptmxmode=0666 devpts /dev/pts
 mount -t tmpfs tmpfs /dev/shm
 mount -t tmpfs tmpfs /run
+mkdir -p "$dir/covered"
+mount --bind /tmp "$dir/covered"
 mount -t tmpfs tmpfs /tmp
+for place in "@SOURCE@" "@BIN@" "@IMAGES@"; do
+    if [[ $place == /tmp/* ]]; then
+        mkdir -p "$place"
+        mount --bind "$dir/covered${place#/tmp}" "$place"
+    fi
+done
 mount -t cgroup2 none /sys/fs/cgroup
 mkdir -p "$dir/disk"
 mount /dev/ubda "$dir/disk"
