@@ -18,9 +18,10 @@ type result []float64
 
 func (r result) min() float64 { return slices.Min(r) }
 
+// median is the middle one, or the mean of the two in the middle.
 func (r result) median() float64 {
 	s := slices.Sorted(slices.Values(r))
-	return s[len(s)/2]
+	return (s[(len(s)-1)/2] + s[len(s)/2]) / 2
 }
 
 // A benchmark is one line of the table.
@@ -37,6 +38,14 @@ type benchmark struct {
 	once func(ctx context.Context, e *engine) (float64, error)
 	// most bounds how often it is done. Zero: as often as was asked.
 	most int
+}
+
+// rounds is how often it is done at the most, of n that were asked for.
+func (b benchmark) rounds(n int) int {
+	if b.most > 0 {
+		n = min(n, b.most)
+	}
+	return n
 }
 
 // command is a benchmark of one command line.
@@ -93,10 +102,7 @@ func (b benchmark) measure(ctx context.Context, s settings, engines []*engine, r
 			return err
 		}
 	}
-	n := s.n
-	if b.most > 0 {
-		n = min(n, b.most)
-	}
+	n := b.rounds(s.n)
 	began := time.Now()
 	for i := range n + 1 {
 		// What takes its time is not measured more finely by being done often.
@@ -120,8 +126,13 @@ func (b benchmark) measure(ctx context.Context, s settings, engines []*engine, r
 	return nil
 }
 
-// clearAll removes all containers of an engine.
+// clearing is how long the removal of all containers may take.
+const clearing = 2 * time.Minute
+
+// clearAll removes all containers of an engine, also when ctx is done.
 func clearAll(ctx context.Context, e *engine) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), clearing)
+	defer cancel()
 	ids, err := e.cli(ctx, "ps", "-aq")
 	if err != nil || ids == "" {
 		return err

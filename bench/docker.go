@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/portholehq/porthole/test/bed"
 )
 
 // A peer is a Docker Engine on this machine.
@@ -102,17 +104,27 @@ func startDocker(ctx context.Context, p *peer, images string) (*engine, error) {
 		}
 		return nil
 	}
-	// The world's end ends what it leaves running.
-	e.stop = func() { _ = e.end(unix.SIGTERM) }
+	// The world's end would end what it leaves running, but neither its cgroups nor its files go by that.
+	e.stop = func() {
+		if err := errors.Join(e.end(unix.SIGTERM), bed.Clear(p.group(), p.dir)); err != nil {
+			fmt.Fprintln(os.Stderr, "bench: docker:", err)
+		}
+	}
 	if e.pid, err = e.start(); err != nil {
 		return nil, err
 	}
 	if err := e.waitUntilUp(ctx); err != nil {
 		text, _ := os.ReadFile(filepath.Join(p.dir, "log"))
-		return nil, errors.Join(fmt.Errorf("%w\n%s", err, text[max(0, len(text)-2000):]), e.end(unix.SIGKILL))
+		return nil, errors.Join(fmt.Errorf("%w\n%s", err, text[max(0, len(text)-2000):]), e.end(unix.SIGKILL), bed.Clear(p.group(), p.dir))
 	}
-	return e, p.load(ctx, e, filepath.Join(images, "busybox_latest.tar"))
+	if err := p.load(ctx, e, filepath.Join(images, "busybox_latest.tar")); err != nil {
+		return nil, errors.Join(err, e.end(unix.SIGTERM), bed.Clear(p.group(), p.dir))
+	}
+	return e, nil
 }
+
+// group is the cgroup of all its containers. Its own word for it, /docker, may be that of the machine's own daemon.
+func (p *peer) group() string { return "/" + filepath.Base(filepath.Dir(p.dir)) + "-docker" }
 
 // start starts its daemon.
 func (p *peer) start(host, config string) (*exec.Cmd, error) {
@@ -126,7 +138,7 @@ func (p *peer) start(host, config string) (*exec.Cmd, error) {
 		return nil, err
 	}
 	cmd := exec.Command(program, "--data-root", filepath.Join(p.dir, "data"), "--exec-root", filepath.Join(p.dir, "exec"),
-		"--pidfile", filepath.Join(p.dir, "pid"), "--host", host, "--config-file", config)
+		"--pidfile", filepath.Join(p.dir, "pid"), "--host", host, "--config-file", config, "--cgroup-parent", p.group())
 	cmd.Env = append(os.Environ(), "PATH="+p.path())
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &unix.SysProcAttr{Setsid: true}
@@ -144,13 +156,20 @@ func (p *peer) load(ctx context.Context, e *engine, oci string) error {
 }
 
 func (e *engine) waitUntilUp(ctx context.Context) error {
-	deadline := time.Now().Add(time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
 	for {
 		_, err := e.cli(ctx, "version")
-		if err == nil || time.Now().After(deadline) {
-			return err
+		if err == nil {
+			return nil
 		}
-		time.Sleep(100 * time.Millisecond)
+		select {
+		case <-ctx.Done():
+			return err
+		case <-tick.C:
+		}
 	}
 }
 

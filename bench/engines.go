@@ -47,6 +47,8 @@ type engine struct {
 // command returns a command line, not started.
 func (e *engine) command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, e.program, args...)
+	// It ends by ctx alone: a terminal's ^C is not for what clears away.
+	cmd.SysProcAttr = &unix.SysProcAttr{Setpgid: true}
 	cmd.Env = []string{"DOCKER_HOST=" + e.host, "HOME=" + e.home, "PATH=" + e.path, "DOCKER_CLI_HINTS=false", "DOCKER_BUILDKIT=0"}
 	return cmd
 }
@@ -98,7 +100,10 @@ func startPorthole(ctx context.Context, dir, images string) (*engine, error) {
 			}
 		},
 	}
-	return e, e.quiet(ctx, "load", "-q", "-i", filepath.Join(images, "busybox_latest.tar"))
+	if err := e.quiet(ctx, "load", "-q", "-i", filepath.Join(images, "busybox_latest.tar")); err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	return e, nil
 }
 
 // answered is when the daemon first gives a list with n containers that run. It asks

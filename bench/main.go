@@ -1,13 +1,14 @@
 // Command bench measures Porthole side by side with a Docker Engine.
 //
 //	make bench                     everything, some ten minutes
-//	bench -n 10 -only run,exec     ten times, these alone
+//	bench -n 10 -only run,exec     ten times at most, these alone
 //	bench -docker debian           beside the Docker on the path
 //	bench -docker none -only floor what the kernel alone takes for a container
 //
 // Both engines run in one world of their own (test/bed), take turns, and are
 // asked by their own command lines. For each thing the fastest and the middle
-// time are printed, and how many times faster Porthole is by the middle one.
+// time are printed, and how many times faster Porthole is by the middle one. What
+// takes long is done less often, and its line says so.
 // The budgets are those of the design. A second table tells what things cost
 // with more and more running containers.
 //
@@ -18,9 +19,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -59,7 +62,7 @@ func (s settings) wants(name string) bool { return s.only == "" || contains(s.on
 
 func run() error {
 	var s settings
-	flag.IntVar(&s.n, "n", 20, "how often each thing is done")
+	flag.IntVar(&s.n, "n", 20, "how often each thing is done at most")
 	flag.StringVar(&s.only, "only", "", "comma-separated names of what to measure; empty for all")
 	flag.StringVar(&s.images, "images", "/var/cache/porthole-test-images/images", "folder with the test images")
 	flag.StringVar(&s.docker, "docker", onPath, "folder with the programs of a Docker Engine to measure as well, see bench/docker; "+
@@ -67,12 +70,14 @@ func run() error {
 	flag.BoolVar(&s.markdown, "markdown", false, "print tables in Markdown")
 	flag.Parse()
 
-	ctx := context.Background()
+	// Engines and their files do not go by themselves.
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
+	defer stop()
 	dir, err := os.MkdirTemp("/var/tmp", "porthole-bench-")
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer removeAll(dir)
 	porthole, err := startPorthole(ctx, filepath.Join(dir, "porthole"), s.images)
 	if err != nil {
 		return err
@@ -105,6 +110,13 @@ func run() error {
 	return measureAll(ctx, s, t, engines)
 }
 
+// removeAll removes a folder, and tells if it stays.
+func removeAll(dir string) {
+	if err := os.RemoveAll(dir); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+	}
+}
+
 // Words for -docker.
 const (
 	onPath   = "debian"
@@ -133,7 +145,7 @@ func measureAll(ctx context.Context, s settings, t *table, engines []*engine) er
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer removeAll(dir)
 	failed := 0
 	head := true
 	for _, b := range slices.Concat(benchmarks, operations(dir), builds(dir), []benchmark{pull}, restarts()) {
@@ -145,12 +157,14 @@ func measureAll(ctx context.Context, s settings, t *table, engines []*engine) er
 			head = false
 		}
 		results := make([]result, len(engines))
-		if err := b.measure(ctx, s, engines, results); err != nil {
+		if err := b.measure(ctx, s, engines, results); ctx.Err() != nil {
+			return errors.Join(context.Cause(ctx), err)
+		} else if err != nil {
 			t.say("%s: failed: %v", b.title, err)
 			failed++
 			continue
 		}
-		t.line(b.cells(results)...)
+		t.line(b.cells(results, b.rounds(s.n))...)
 	}
 	if s.wants(growthName) {
 		if err := measureGrowth(ctx, t, engines); err != nil {
@@ -158,11 +172,14 @@ func measureAll(ctx context.Context, s settings, t *table, engines []*engine) er
 			failed++
 		}
 	}
-	if s.wants(floorName) {
+	if s.wants(floorName) && ctx.Err() == nil {
 		if err := measureFloor(ctx, s, t, engines[0]); err != nil {
 			t.say("%s: failed: %v", floorName, err)
 			failed++
 		}
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
 	if failed > 0 {
 		return fmt.Errorf("%d of them failed", failed)
@@ -182,8 +199,8 @@ func contains(list, name string) bool {
 // headings are those of the table of benchmarks.
 var headings = []string{"what", "porthole least, median", "docker least, median", "times", "budget"}
 
-// cells are the cells of a benchmark's line.
-func (b benchmark) cells(results []result) []string {
+// cells are the cells of the line of a benchmark that was to be done n times.
+func (b benchmark) cells(results []result, n int) []string {
 	var missed []string
 	var budget []string
 	if b.budget < unlimited {
@@ -192,7 +209,11 @@ func (b benchmark) cells(results []result) []string {
 			missed = append(missed, number(b.budget))
 		}
 	}
-	cells := []string{b.title, b.show(results[0]), "", ""}
+	title := b.title
+	if len(results[0]) < n {
+		title += fmt.Sprintf(" (%d of %d)", len(results[0]), n)
+	}
+	cells := []string{title, b.show(results[0]), "", ""}
 	if len(results) > 1 {
 		times := results[1].median() / results[0].median()
 		cells[2], cells[3] = b.show(results[1]), fmt.Sprintf("%.1f", times)

@@ -18,6 +18,9 @@ if [[ " $*" != *\ -docker* && " $*" != *\ --docker* ]]; then
 fi
 dir=$(mktemp -d -p /var/tmp)
 trap 'rm -rf "$dir"' EXIT
+# Which are for what runs here: it clears away.
+trap 'exit 130' INT
+trap 'exit 143' TERM
 CGO_ENABLED=0 go build -buildvcs=false -o "$dir/bench" ./bench
 # Copies, as they are installed: the linker leaves its output in single pages of
 # the page cache, from which a program starts half a millisecond later.

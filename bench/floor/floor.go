@@ -83,6 +83,7 @@ func (f *Floor) prepare() error {
 	if f.mounts, err = mountinfo.GetMountsFromReader(file, nil); err != nil {
 		return err
 	}
+	f.mounts = parentsFirst(f.mounts)
 	if len(f.mounts) == 0 || f.mounts[0].Mountpoint != "/" {
 		return errors.New("the model's first mount is not its root")
 	}
@@ -121,6 +122,30 @@ func (f *Floor) makeFilter() error {
 
 func (f *Floor) lower() string { return filepath.Join(f.dir, "lower") }
 func (f *Floor) root() string  { return filepath.Join(f.dir, "root") }
+
+// parentsFirst orders mounts so that each comes after the one that it is in: the kernel lists them as they were made, and
+// what was put together elsewhere before it was attached has its inner ones first.
+func parentsFirst(mounts []*mountinfo.Info) []*mountinfo.Info {
+	ids := map[int]bool{}
+	for _, m := range mounts {
+		ids[m.ID] = true
+	}
+	var list []*mountinfo.Info
+	placed := map[int]bool{}
+	for len(list) < len(mounts) {
+		before := len(list)
+		for _, m := range mounts {
+			if !placed[m.ID] && (placed[m.Parent] || !ids[m.Parent]) {
+				placed[m.ID] = true
+				list = append(list, m)
+			}
+		}
+		if len(list) == before { // a circle, which no kernel makes
+			return mounts
+		}
+	}
+	return list
+}
 
 // layers makes the image's layer, with the program and what mounts need, and the
 // empty files that are bound.
