@@ -55,6 +55,7 @@ func parseMark(b []byte) mark {
 type index struct {
 	known bool // the header was there: line numbers mean something
 	marks []mark
+	read  int64 // bytes of the file that the marks were read from
 }
 
 func indexHeader(first uint64, t time.Time) []byte {
@@ -71,7 +72,7 @@ func parseIndex(b []byte, size int64) index {
 	var ix index
 	start := mark{}
 	if len(b) >= indexRecord && string(b[:8]) == indexMagic {
-		ix.known = true
+		ix.known, ix.read = true, indexRecord
 		start.line = binary.LittleEndian.Uint64(b[8:])
 		start.time = int64(binary.LittleEndian.Uint64(b[16:]))
 		b = b[indexRecord:]
@@ -80,10 +81,11 @@ func parseIndex(b []byte, size int64) index {
 	}
 	ix.marks = append(ix.marks, start)
 	for ; len(b) >= indexRecord; b = b[indexRecord:] {
-		m, last := parseMark(b), ix.marks[len(ix.marks)-1]
-		if m.offset > size || m.offset < last.offset || m.line < last.line {
+		m := parseMark(b)
+		if !ix.mayBeNext(m, size) {
 			break
 		}
+		ix.read += indexRecord
 		if m.offset == 0 {
 			// The segment may begin amidst a line, or after some that were lost.
 			ix.marks[0].open, ix.marks[0].time, ix.marks[0].line = m.open, m.time, m.line
@@ -92,6 +94,36 @@ func parseIndex(b []byte, size int64) index {
 		ix.marks = append(ix.marks, m)
 	}
 	return ix
+}
+
+func (ix *index) mayBeNext(m mark, size int64) bool {
+	last := ix.marks[len(ix.marks)-1]
+	return m.offset <= size && m.offset >= last.offset && m.line >= last.line
+}
+
+// grow reads the marks that have come since, for a segment of the given size.
+func (ix *index) grow(f *os.File, size int64) error {
+	if !ix.known {
+		return nil
+	}
+	st, err := f.Stat()
+	if err != nil || st.Size() < ix.read+indexRecord {
+		return err
+	}
+	b := make([]byte, min(st.Size()-ix.read, maxIndex))
+	n, err := f.ReadAt(b, ix.read)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	for b = b[:n]; len(b) >= indexRecord; b = b[indexRecord:] {
+		m := parseMark(b)
+		if !ix.mayBeNext(m, size) {
+			return nil
+		}
+		ix.read += indexRecord
+		ix.marks = append(ix.marks, m)
+	}
+	return nil
 }
 
 // maxIndex bounds what is read of an index file: marks for 8 GiB.

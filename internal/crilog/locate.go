@@ -2,10 +2,12 @@ package crilog
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"slices"
 )
@@ -137,22 +139,95 @@ func (c cursor) closeSource() {
 	}
 }
 
-// seekTime finds the last mark whose record is before Since. What is skipped
-// from there on is skipped line by line.
+// place is a mark, and what is behind it up to the next one.
+type place struct {
+	segment, mark int
+}
+
+func (p place) compare(q place) int {
+	return cmp.Or(cmp.Compare(p.segment, q.segment), cmp.Compare(p.mark, q.mark))
+}
+
+// eachMark goes through the marks of all segments in order, until fn is false. Of a segment without an index the only
+// mark has no number and no time.
+func (r *reader) eachMark(list []segmentFiles, fn func(p place, m mark, known bool) bool) error {
+	for _, s := range list {
+		ix, err := loadIndex(r.dir, s.n, math.MaxInt64)
+		if err != nil {
+			return fmt.Errorf("read log: %w", err)
+		}
+		for i, m := range ix.marks {
+			if !fn(place{s.n, i}, m, ix.known) {
+				return nil
+			}
+		}
+	}
+	return nil
+}
+
+// seekTime finds the mark before the first one whose record is not before Since. Later ones may be before it, as the
+// clock may have been set back. What is skipped from there on is skipped line by line.
 func (r *reader) seekTime(list []segmentFiles) (cursor, error) {
 	since := r.opts.Since.UnixNano()
-	// Without an index the time of the only mark is not known.
-	return r.seek(list, func(m mark, known, first bool) bool { return m.time < since && (known || first) })
+	var from place
+	err := r.eachMark(list, func(p place, m mark, known bool) bool {
+		if known && m.time >= since {
+			return false
+		}
+		if known || p.segment == list[0].n {
+			from = p
+		}
+		return true
+	})
+	if err != nil {
+		return cursor{}, err
+	}
+	return r.seek(list, func(n, i int, _ mark, _ bool) bool { return place{n, i}.compare(from) <= 0 })
+}
+
+// beyond is called for a line after Until. The clock may have been set back behind it: the read ends when that cannot
+// be any more, as a mark tells, or at the first such line if it follows.
+func (r *reader) beyond() error {
+	if r.opts.Follow {
+		return errEnough
+	}
+	here := place{r.src.n, r.mark - 1}
+	if r.until == nil {
+		until := here
+		list, err := listSegments(r.dir)
+		if err == nil {
+			var last place
+			var time int64
+			err = r.eachMark(list, func(p place, m mark, known bool) bool {
+				if known && m.time < time && last.compare(until) > 0 {
+					until = last // between the two it was set back
+				}
+				if (!known || m.time <= r.opts.Until.UnixNano()) && p.compare(until) > 0 {
+					until = p
+				}
+				last, time = p, m.time
+				return true
+			})
+		}
+		if err != nil {
+			return err
+		}
+		r.until = &until
+	}
+	if here.compare(*r.until) > 0 {
+		return errEnough
+	}
+	return nil
 }
 
 // seekLine finds the last mark that has no line behind r.after before it.
 func (r *reader) seekLine(list []segmentFiles) (cursor, error) {
-	return r.seek(list, func(m mark, known, _ bool) bool { return known && m.line <= r.after })
+	return r.seek(list, func(_, _ int, m mark, known bool) bool { return known && m.line <= r.after })
 }
 
-// seek finds the last mark that is early enough. Known tells that the mark comes from an index, first that it is one of
-// the oldest segment. If there is none, it is the beginning of the oldest segment.
-func (r *reader) seek(list []segmentFiles, early func(m mark, known, first bool) bool) (cursor, error) {
+// seek finds the last mark that is early enough, by its segment, its place there and whether it comes from an index. If
+// there is none, it is the beginning of the oldest segment.
+func (r *reader) seek(list []segmentFiles, early func(segment, i int, m mark, known bool) bool) (cursor, error) {
 	var oldest cursor
 	for i := len(list) - 1; i >= 0; i-- {
 		src, err := r.openSource(list[i].n)
@@ -165,7 +240,7 @@ func (r *reader) seek(list []segmentFiles, early func(m mark, known, first bool)
 		}
 		oldest = cursor{src: src, short: true}
 		for n, m := range slices.Backward(src.index.marks) {
-			if early(m, src.index.known, i == 0) {
+			if early(list[i].n, n, m, src.index.known) {
 				return cursor{src: src, mark: n}, nil
 			}
 		}

@@ -19,7 +19,8 @@ type ReadOptions struct {
 	Stdout, Stderr bool
 	// Since leaves out lines before it, Until those after it; zero times leave
 	// out nothing. Since is looked at up to the first line that is not before
-	// it only: the clock may have been set back.
+	// it only: the clock may have been set back. Therefore there may be lines up
+	// to Until behind one after it, but a follower ends there.
 	Since, Until time.Time
 	// Tail is how many of the last lines are wanted, of the wanted streams and
 	// before Since and Until are looked at; negative means all.
@@ -151,6 +152,7 @@ type reader struct {
 	dropped  uint64 // not yet told
 	damaged  bool   // some of these
 	matched  bool   // Since was reached
+	until    *place // the last one that may have lines up to Until behind one that is not; nil: there was none yet
 	discard  bool   // amidst something too long for a record
 	counted  int64  // up to this offset of src, what is damaged has been counted
 	stamps   stampReader
@@ -403,8 +405,8 @@ func (r *reader) readSource(ctx context.Context) error {
 			}
 			return fmt.Errorf("read log: %w", err)
 		}
-		// A run is noted before its first line is written.
-		if err := r.learnRuns(); err != nil {
+		// A run is noted before its first line is written, and lines that are lost before the next one.
+		if err := errors.Join(r.learnRuns(), r.src.learnMarks(size)); err != nil {
 			return err
 		}
 		used, err := r.records(r.buf[:n])
@@ -418,6 +420,9 @@ func (r *reader) readSource(ctx context.Context) error {
 			r.discard, used = true, n // no record is as long
 		}
 		r.offset += int64(used)
+	}
+	if err := r.src.learnMarks(size); err != nil {
+		return err
 	}
 	return r.passMarks(r.offset)
 }
@@ -556,7 +561,7 @@ func (r *reader) handOut(stream Stream, t time.Time, line []byte, complete bool)
 	}
 	r.matched = true
 	if !r.opts.Until.IsZero() && t.After(r.opts.Until) {
-		return errEnough
+		return r.beyond()
 	}
 	e := Entry{Time: t, Stream: stream, Line: line, Continued: continued, Dropped: r.dropped, Damaged: r.damaged, Number: r.line, Run: r.runOf(complete)}
 	r.dropped, r.damaged = 0, false

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"time"
 
@@ -29,11 +30,11 @@ func (w *Writer) open(now time.Time) error {
 	w.n = last.n
 	if !last.plain {
 		// Rotated and compressed, and then the next one could not be made.
-		ix, err := loadIndex(w.dir, last.n, 1<<62)
+		end, err := w.endOf(last.n)
 		if err != nil {
 			return err
 		}
-		w.line = ix.marks[len(ix.marks)-1].line
+		w.line = end.line
 		if err := w.create(last.n+1, now); err != nil {
 			return err
 		}
@@ -143,31 +144,43 @@ func (w *Writer) adoptIndex(n int, ix index) error {
 func (w *Writer) rebuildIndex(n int, size int64) (index, error) {
 	var ix index
 	start := mark{}
-	prev, err := openAt(w.dir, logName(n-1), os.O_RDONLY)
-	if err == nil {
-		defer prev.Close()
-		st, err := prev.Stat()
-		if err != nil {
-			return index{}, err
-		}
-		pix, err := loadIndex(w.dir, n-1, st.Size())
-		if err != nil {
-			return index{}, err
-		}
-		end, err := survey(prev, pix.marks[len(pix.marks)-1], st.Size(), nil)
-		if err != nil {
-			return index{}, err
-		}
-		start.line, start.open = end.line, end.open
-	} else if !errors.Is(err, os.ErrNotExist) {
+	end, err := w.endOf(n - 1)
+	if err != nil {
 		return index{}, err
 	}
+	start.line, start.open = end.line, end.open
 	ix.known = true
 	_, err = survey(w.log, start, size, func(m mark) { ix.marks = append(ix.marks, m) })
 	if len(ix.marks) == 0 {
 		ix.marks = append(ix.marks, start)
 	}
 	return ix, err
+}
+
+// endOf is the state behind the last record of a segment; zero: the segment is gone.
+func (w *Writer) endOf(n int) (mark, error) {
+	f, err := openAt(w.dir, logName(n), os.O_RDONLY)
+	if errors.Is(err, os.ErrNotExist) {
+		// Rotated and compressed: its last mark is that of its end.
+		ix, err := loadIndex(w.dir, n, math.MaxInt64)
+		if err != nil {
+			return mark{}, err
+		}
+		return ix.marks[len(ix.marks)-1], nil
+	}
+	if err != nil {
+		return mark{}, err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return mark{}, err
+	}
+	ix, err := loadIndex(w.dir, n, st.Size())
+	if err != nil {
+		return mark{}, err
+	}
+	return survey(f, ix.marks[len(ix.marks)-1], st.Size(), nil)
 }
 
 // survey reads records of a segment from a mark up to size and returns the

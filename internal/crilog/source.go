@@ -12,6 +12,7 @@ import (
 type source struct {
 	n      int
 	index  index
+	idx    *os.File // that the index of a plain segment is read from, which may grow; nil: there is none
 	reader io.ReaderAt
 	packed bool                  // an error of reader is damage
 	live   bool                  // it stands for batches, see liveSource
@@ -27,8 +28,12 @@ func (s *source) share() *source {
 }
 
 func (s *source) close() {
-	if s.others--; s.others < 0 {
-		s.free()
+	if s.others--; s.others >= 0 {
+		return
+	}
+	s.free()
+	if s.idx != nil {
+		s.idx.Close()
 	}
 }
 
@@ -44,15 +49,15 @@ func (r *reader) openSource(n int) (*source, error) {
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
-	if idx != nil {
-		defer idx.Close()
-	}
 	s, err := openPlain(r.dir, n)
 	if errors.Is(err, os.ErrNotExist) {
 		// Compressed meanwhile; or dropped, for a segment never turns plain again.
 		s, err = openCompressed(r.dir, n, r.opts.Unpack)
 	}
 	if err != nil {
+		if idx != nil {
+			idx.Close()
+		}
 		return nil, err
 	}
 	return s.withIndex(idx)
@@ -111,8 +116,20 @@ func openCompressed(dir *os.File, n int, unpack func(io.ReaderAt, int64) (Unpack
 	}, nil
 }
 
-// withIndex reads the index, nil: there is none. On an error s is closed.
+// learnMarks reads what the index has more by now, of the first size bytes of the segment.
+func (s *source) learnMarks(size int64) error {
+	if s.idx == nil || s.packed {
+		return nil
+	}
+	if err := s.index.grow(s.idx, size); err != nil {
+		return fmt.Errorf("read log: %w", err)
+	}
+	return nil
+}
+
+// withIndex reads the index, which is s's then; nil: there is none. On an error s is closed.
 func (s *source) withIndex(idx *os.File) (*source, error) {
+	s.idx = idx
 	size, err := s.size()
 	if err == nil {
 		s.index, err = readIndex(idx, size)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -51,9 +52,12 @@ type Writer struct {
 
 	out      []byte // records not yet written
 	outLines uint64 // complete lines among them
-	outEnds  uint64 // those of them that are the end of a line which was counted as lost
-	marks    []byte // marks of records in out
+	outOpen  uint8  // streams that were amidst a line before them
+	// outEnds are the offsets in out behind the records that end a line which was counted as lost.
+	outEnds  []int
+	marks    []mark // not yet written
 	nextMark int64  // offset from which on the next record gets a mark
+	lostAt   *mark  // where lines are missing that no mark tells of yet; its line is the number before them
 
 	tap    func(Batch) // nil: nobody wants batches
 	opened []Batch     // what there was at first, and how OpenWriter has ended it, for the first tap; nil once more was written
@@ -144,9 +148,17 @@ func (w *Writer) fail(err error) {
 // lose counts n lines that will not be in the log, but have a number. The next
 // record gets a mark, which shows the jump.
 func (w *Writer) lose(n uint64) {
+	w.loseHere(w.openStreams())
 	w.line += n
 	w.stats.Lost += n
 	w.nextMark = 0
+}
+
+// loseHere notes where lines begin to be missing, and which streams are amidst one there.
+func (w *Writer) loseHere(open uint8) {
+	if w.lostAt == nil {
+		w.lostAt = &mark{offset: w.size, open: open, line: w.line}
+	}
 }
 
 // lines makes records of all complete lines in p and returns the rest.
@@ -206,6 +218,7 @@ func (w *Writer) record(stream Stream, tag string, content []byte, t time.Time) 
 	n := stampSize + len(" stdout ") + len(tag) + 1 + len(content) + 1
 	u := &w.unfinished[stream]
 	if !w.room(n, t) {
+		w.loseHere(w.openStreams())
 		w.lose(u.lose())
 		u.lost = tag == tagPartial
 		return
@@ -225,7 +238,7 @@ func (w *Writer) record(stream Stream, tag string, content []byte, t time.Time) 
 	w.outLines++
 	w.line++
 	if u.lost {
-		w.outEnds++
+		w.outEnds = append(w.outEnds, len(w.out))
 		u.lost = false
 	}
 }
@@ -255,13 +268,45 @@ func (w *Writer) room(n int, t time.Time) bool {
 		at = w.size
 	}
 	if at >= w.nextMark {
-		w.marks = mark{offset: at, open: w.openStreams(), line: w.line, time: t.UnixNano()}.append(w.marks)
+		w.mark(at, t)
 		w.nextMark = at + markEvery
+	}
+	if len(w.out) == 0 {
+		w.outOpen = w.openStreams()
 	}
 	if w.out == nil {
 		w.out = make([]byte, 0, batchSize)
 	}
 	return true
+}
+
+// mark adds a mark for the record at an offset. Behind lines that are lost there are two: the first
+// one tells how many there are before, so that nobody looks for those among them.
+func (w *Writer) mark(at int64, t time.Time) {
+	if w.lostAt != nil {
+		w.lostAt.time = t.UnixNano()
+		w.marks = append(w.marks, *w.lostAt)
+		w.lostAt = nil
+	}
+	w.marks = append(w.marks, mark{offset: at, open: w.openStreams(), line: w.line, time: t.UnixNano()})
+}
+
+// writeMarks writes the first marks, up to an offset. One that could not be written is tried again with the next.
+func (w *Writer) writeMarks(upTo int64) error {
+	var b []byte
+	n := 0
+	for ; n < len(w.marks) && w.marks[n].offset <= upTo; n++ {
+		b = w.marks[n].append(b)
+	}
+	if n == 0 {
+		return nil
+	}
+	if _, err := w.idx.WriteAt(b, w.idxEnd); err != nil {
+		return err
+	}
+	w.idxEnd += int64(len(b))
+	w.marks = slices.Delete(w.marks, 0, n)
+	return nil
 }
 
 func (w *Writer) openStreams() uint8 {
@@ -279,6 +324,9 @@ func (w *Writer) flushBatch() {
 	if len(w.out) == 0 {
 		return
 	}
+	// Who follows the file looks at the index first: there it must be known that lines are missing
+	// before what is in the file. Another mark that is missing costs a reader time and nothing else.
+	_ = w.writeMarks(w.size)
 	n, err := 0, failpoint.Hit("crilog.write")
 	if err == nil {
 		n, err = w.log.Write(w.out)
@@ -287,40 +335,67 @@ func (w *Writer) flushBatch() {
 		w.dropBatch(n, err)
 		return
 	}
+	w.wrote(w.out, w.line-w.outLines)
+	w.out, w.outLines, w.outEnds = w.out[:0], 0, w.outEnds[:0]
+	_ = w.writeMarks(w.size)
+}
+
+// wrote tells of records that are in the file; line is how many complete lines are before them.
+func (w *Writer) wrote(records []byte, line uint64) {
 	if w.tap != nil {
-		w.tap(Batch{Segment: w.n, Offset: w.size, Line: w.line - w.outLines, Records: w.out})
+		w.tap(Batch{Segment: w.n, Offset: w.size, Line: line, Records: records})
 	} else {
 		w.opened = nil
 	}
-	w.size += int64(n)
-	w.out, w.outLines, w.outEnds = w.out[:0], 0, 0
-	if len(w.marks) > 0 {
-		// A missing mark costs a reader time and nothing else.
-		if n, err := w.idx.WriteAt(w.marks, w.idxEnd); err == nil {
-			w.idxEnd += int64(n)
-		}
-		w.marks = w.marks[:0]
-	}
+	w.size += int64(len(records))
 }
 
-// dropBatch forgets a batch of which only written bytes came through: a log
-// has whole records only, so these go, too. A line of which a part was in the
-// batch is lost as well; what may still come of it is a line of its own, but is not
-// counted a second time if that is lost, too.
+// dropBatch forgets what did not come through of a batch of which so many bytes did: a log has
+// whole records only. Those that are in the file stay, as somebody may have read them. A line of
+// which a part was in the batch is lost; what may still come of it is a line of its own, but is
+// not counted a second time if that is lost, too.
 func (w *Writer) dropBatch(written int, err error) {
-	if written > 0 {
-		err = errors.Join(err, w.log.Truncate(w.size))
+	kept := w.out[:bytes.LastIndexByte(w.out[:written], '\n')+1]
+	if len(kept) < written {
+		err = errors.Join(err, w.log.Truncate(w.size+int64(len(kept))))
 	}
 	w.fail(err)
-	lost := w.outLines - w.outEnds
+	full, open := w.countKept(kept)
+	lost := w.outLines - full
+	for _, end := range w.outEnds {
+		if end > len(kept) {
+			lost--
+		}
+	}
 	w.line -= w.outLines
+	if len(kept) > 0 {
+		w.wrote(kept, w.line)
+		w.line += full
+	}
+	w.loseHere(open)
 	for s := range w.unfinished {
 		if w.unfinished[s].open {
 			lost += w.unfinished[s].lose()
 		}
 	}
-	w.out, w.outLines, w.outEnds, w.marks = w.out[:0], 0, 0, w.marks[:0]
+	w.marks = slices.DeleteFunc(w.marks, func(m mark) bool { return m.offset > w.size })
+	w.out, w.outLines, w.outEnds = w.out[:0], 0, w.outEnds[:0]
 	w.lose(lost)
+}
+
+// countKept counts the complete lines in the first records of a batch, and tells which streams are amidst one behind them.
+func (w *Writer) countKept(kept []byte) (full uint64, open uint8) {
+	open = w.outOpen
+	for line := range bytes.Lines(kept) {
+		switch rec, _ := parseRecord(line[:len(line)-1]); {
+		case rec.partial:
+			open |= openBit(rec.stream)
+		default:
+			open &^= openBit(rec.stream)
+			full++
+		}
+	}
+	return full, open
 }
 
 // Flush writes unfinished lines as parts of a line, so that readers see them.
@@ -369,16 +444,16 @@ func (w *Writer) Close() error {
 
 // markEnd keeps the number of lines where the last ones were lost: no record shows
 // the jump, and the next run would give their numbers to others.
-func (w *Writer) markEnd(t time.Time) error {
-	if w.nextMark > 0 {
-		return nil
+func (w *Writer) markEnd(t time.Time) (err error) {
+	if w.lostAt != nil {
+		w.mark(w.size, t)
 	}
-	idx, err := openAt(w.dir, indexName(w.n), os.O_WRONLY)
-	if err != nil {
-		return err
+	if w.idx == nil && len(w.marks) > 0 {
+		if w.idx, err = openAt(w.dir, indexName(w.n), os.O_WRONLY); err != nil {
+			return err
+		}
 	}
-	_, err = idx.WriteAt(mark{offset: w.size, line: w.line, time: t.UnixNano()}.append(nil), w.idxEnd)
-	return errors.Join(err, idx.Close())
+	return w.writeMarks(w.size)
 }
 
 func (w *Writer) endLines(t time.Time) {
@@ -413,6 +488,7 @@ func (w *Writer) rotate(t time.Time) bool {
 	if w.log == nil && t.Before(w.retryAt) && w.retryAt.Sub(t) <= retryDelay {
 		return false
 	}
+	w.markLast(t)
 	err := w.closeFiles()
 	if err == nil {
 		err = w.create(w.n+1, t)
@@ -426,6 +502,20 @@ func (w *Writer) rotate(t time.Time) bool {
 		w.fail(fmt.Errorf("remove old segments: %w", err))
 	}
 	return true
+}
+
+// markLast keeps the number of lines before the end of a segment, which tells those that are missing there
+// from those that are damaged, also when it is compressed.
+func (w *Writer) markLast(t time.Time) {
+	if w.log == nil {
+		return // was done
+	}
+	last := mark{offset: w.size, open: w.openStreams(), line: w.line, time: t.UnixNano()}
+	if w.lostAt != nil {
+		last.open, last.line = w.lostAt.open, w.lostAt.line
+	}
+	w.marks = append(w.marks, last)
+	_ = w.writeMarks(w.size) // without it, the next segment's index tells the number
 }
 
 // create makes segment n and sets it active; w.line must be right. The index
@@ -454,7 +544,7 @@ func (w *Writer) create(n int, t time.Time) error {
 		return err
 	}
 	w.n, w.log, w.idx = n, log, idx
-	w.size, w.idxEnd, w.nextMark = 0, int64(len(header)), markEvery
+	w.size, w.idxEnd, w.nextMark, w.marks, w.lostAt = 0, int64(len(header)), markEvery, w.marks[:0], nil
 	return nil
 }
 
