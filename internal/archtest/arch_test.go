@@ -32,7 +32,7 @@ var layers = []layer{
 	// The runtime speaks the shim's protocol, and the shim binary is the stage.
 	{"runtime", true, []string{"internal/runtime", "internal/shim"}},
 	{"leaves", true, []string{
-		"internal/problem", "internal/event", "internal/sumline", "internal/atomicfile", "internal/failpoint", "internal/racing", "internal/retry", "internal/boltcheck", "internal/steady", "internal/undo", "internal/units",
+		"internal/problem", "internal/event", "internal/sumline", "internal/atomicfile", "internal/failpoint", "internal/racing", "internal/retry", "internal/boltcheck", "internal/diskroom", "internal/steady", "internal/undo", "internal/units",
 		"internal/crilog", "internal/logship", "internal/ledger", "internal/moment", "internal/tartree", "internal/pcap", "internal/buildspec", "internal/detachkeys", "internal/toolbox", "internal/ps", "internal/testenv", "internal/archtest", "internal/daemon", "api",
 	}},
 	{"linux", true, []string{"internal/linux"}},

@@ -85,6 +85,12 @@ func fullDisk(t *testing.T, w *world) {
 		w.must("run", "--name", "old", "busybox", "seq", "10")
 		w.must("run", "--name", "removed", "busybox", "true")
 		w.must("run", "-d", "--name", "again", "busybox", "sleep", "1000")
+		var many []string
+		for i := range 20 {
+			many = append(many, fmt.Sprintf("one-of-many-%d", i))
+			w.must("create", "--name", many[i], "busybox", "true")
+		}
+		w.must("tag", "busybox", "other:1")
 		context := t.TempDir()
 		if err := os.WriteFile(filepath.Join(context, "Dockerfile"), []byte("FROM busybox\nRUN dd if=/dev/urandom of=/big bs=1M count=1\n"), 0o644); err != nil {
 			t.Fatal(err)
@@ -127,7 +133,12 @@ func fullDisk(t *testing.T, w *world) {
 			{"builder", "prune", "-af"},
 			{"volume", "prune", "-f"},
 		}
+		for _, name := range many {
+			answered = append(answered, []string{"rename", name, name + "-renamed"}, []string{"rm", name + "-renamed"})
+		}
+		answered = append(answered, []string{"rmi", "other:1"})
 		for _, args := range answered {
+			w.fill() // what the one before has made room for is not what the next needs
 			w.must(args...)
 		}
 		w.empty()

@@ -33,6 +33,7 @@ import (
 	bolterrors "go.etcd.io/bbolt/errors"
 	"golang.org/x/sys/unix"
 
+	"github.com/portholehq/porthole/internal/diskroom"
 	"github.com/portholehq/porthole/internal/failpoint"
 )
 
@@ -43,6 +44,10 @@ const version = "1"
 
 // laterDelay is how long a change that nobody waits for may stay in memory.
 const laterDelay = 50 * time.Millisecond
+
+// room is how much of the disk the file has beyond what it needs. A transaction writes pages anew, some 4 for a container:
+// with a disk that is full there would be none for a removal.
+const room = 1 << 20
 
 // retryDelay is when changes that could not be written, say to a full disk, are tried again.
 const retryDelay = time.Second
@@ -58,6 +63,7 @@ type DB struct {
 	bolt *bolt.DB
 	wake chan struct{} // capacity 1
 	done chan struct{} // closed when the writer has ended
+	room *diskroom.File
 
 	mu      sync.Mutex
 	pending map[string][]byte // id -> JSON, nil: delete
@@ -91,7 +97,8 @@ func Open(path string) (*DB, error) {
 		b.Close()
 		return nil, fmt.Errorf("open state file %q: %w", path, err)
 	}
-	d := &DB{bolt: b, wake: make(chan struct{}, 1), done: make(chan struct{}), pending: map[string][]byte{}}
+	d := &DB{bolt: b, room: diskroom.New(path, room), wake: make(chan struct{}, 1), done: make(chan struct{}), pending: map[string][]byte{}}
+	d.keepRoom()
 	go d.write()
 	return d, nil
 }
@@ -382,6 +389,12 @@ func (d *DB) flush() {
 	for _, w := range waiters {
 		w <- err
 	}
+	d.keepRoom()
+}
+
+// keepRoom is called after each write. A disk that has no room does without it, and what was kept is used.
+func (d *DB) keepRoom() {
+	_ = d.bolt.View(func(tx *bolt.Tx) error { return d.room.Keep(tx.Size()) })
 }
 
 // settle notes how a write went. After a failure the changes are pending again, but where there are newer ones.

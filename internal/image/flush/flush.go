@@ -49,6 +49,8 @@ import (
 
 	"go.etcd.io/bbolt"
 	"golang.org/x/sys/unix"
+
+	"github.com/portholehq/porthole/internal/diskroom"
 )
 
 const (
@@ -66,6 +68,8 @@ const (
 	// growth is by how much a file grows that is smaller than its room. With all
 	// of it mapped, bolt would take 16 MiB at once.
 	growth = 256 << 10
+	// diskRoom is how much of the disk a database has beyond what it needs.
+	diskRoom = 1 << 20
 )
 
 // Group is some databases that are flushed together. It is safe for concurrent
@@ -111,6 +115,7 @@ type member struct {
 	// is flushed.
 	held *bbolt.Tx
 	root []byte // of held
+	room *diskroom.File
 }
 
 // Open reads the mark in the file path, which is made if there is none, and puts
@@ -176,7 +181,9 @@ func (g *Group) Add(db *bbolt.DB) error {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.members = append(g.members, &member{db: db, path: db.Path(), file: f})
+	m := &member{db: db, path: db.Path(), file: f, room: diskroom.New(db.Path(), diskRoom)}
+	m.keepRoom()
+	g.members = append(g.members, m)
 	return nil
 }
 
@@ -320,6 +327,7 @@ func (g *Group) flushAll() error {
 	for _, m := range g.members {
 		failures = append(failures, m.let())
 		m.db.NoSync = false
+		m.keepRoom()
 	}
 	return errors.Join(failures...)
 }
@@ -535,6 +543,12 @@ func (m *member) hold() error {
 		// Two more transactions have been committed in between.
 	}
 	return fmt.Errorf("%s: %w", filepath.Base(m.path), errOtherRoot)
+}
+
+// keepRoom has room on the disk for transactions that remove something, by which a disk that is full gets room again.
+// Where there is none they may fail.
+func (m *member) keepRoom() {
+	_ = m.db.View(func(tx *bbolt.Tx) error { return m.room.Keep(tx.Size()) })
 }
 
 // let ends the read transaction.
