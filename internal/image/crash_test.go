@@ -230,7 +230,7 @@ func TestRemoveDuringCleanup(t *testing.T) {
 	img := mustResolve(t, s, "a")
 	end := s.flushes.Begin()
 	var root string
-	snapshots := &flushedSnapshots{flushes: s.flushes}
+	snapshots := &flushedSnapshots{flushes: s.flushes, removed: func() {}}
 	snapshots.Snapshotter = cleaner{during: func() {
 		err := s.transactLater(s.in(t.Context()), func(ctx context.Context) error {
 			_, err := s.setNameIn(ctx, "docker.io/library/during:1", img.Target)

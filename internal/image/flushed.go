@@ -7,8 +7,10 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/containerd/containerd/v2/core/snapshots/storage"
 	"github.com/containerd/containerd/v2/plugins/snapshots/overlay"
@@ -30,6 +32,7 @@ type flushedContent struct {
 	flushes *flush.Group
 	ingest  string           // the directory of what is being written
 	left    func(dir string) // is told of one in there that is not needed any more, and could not be removed
+	failed  func()           // is told that a blob could not be removed
 }
 
 // Writer begins or goes on with a blob.
@@ -80,10 +83,14 @@ func (w ingestWriter) Commit(ctx context.Context, size int64, expected digest.Di
 
 // Delete removes a blob.
 func (c flushedContent) Delete(ctx context.Context, d digest.Digest) error {
-	if err := c.flushes.Flush(); err != nil {
-		return err
+	err := c.flushes.Flush()
+	if err == nil {
+		err = c.Store.Delete(ctx, d)
 	}
-	return c.Store.Delete(ctx, d)
+	if err != nil && !errdefs.IsNotFound(err) {
+		c.failed()
+	}
+	return err
 }
 
 // WalkStatusRefs calls fn with the names of all writes under way, also of those
@@ -107,6 +114,41 @@ type flushedSnapshots struct {
 	// holds for reading.
 	mu       sync.RWMutex
 	cleaning int
+
+	// removals counts calls that may leave a directory without a record, and cleaned is how many there had been when
+	// the last Cleanup began that went well. Who is told of each removal sees that one follows.
+	removals, cleaned atomic.Uint64
+	removed           func()
+}
+
+// state tells whether directories may be left without a record, and whether somebody is removing such ones.
+func (s *flushedSnapshots) state() (unclean, cleaning bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.removals.Load() != s.cleaned.Load(), s.cleaning > 0
+}
+
+// left is called when a directory may be left without a record.
+func (s *flushedSnapshots) left() {
+	s.removals.Add(1)
+	s.removed()
+}
+
+// Prepare makes a snapshot that can be written to.
+func (s *flushedSnapshots) Prepare(ctx context.Context, key, parent string, opts ...snapshots.Opt) ([]mount.Mount, error) {
+	return s.made(s.Snapshotter.Prepare(ctx, key, parent, opts...))
+}
+
+// View makes a snapshot that can be read.
+func (s *flushedSnapshots) View(ctx context.Context, key, parent string, opts ...snapshots.Opt) ([]mount.Mount, error) {
+	return s.made(s.Snapshotter.View(ctx, key, parent, opts...))
+}
+
+func (s *flushedSnapshots) made(mounts []mount.Mount, err error) ([]mount.Mount, error) {
+	if err != nil && !isRefusal(err) {
+		s.left()
+	}
+	return mounts, err
 }
 
 // Remove takes a snapshot out of the snapshotter's own database. Its directory stays, so that a crash which brings the
@@ -116,10 +158,20 @@ func (s *flushedSnapshots) Remove(ctx context.Context, key string) error {
 	defer s.mu.RUnlock()
 	if s.cleaning > 0 {
 		if err := s.flushes.Flush(); err != nil {
+			s.left()
 			return err
 		}
 	}
-	return s.Snapshotter.Remove(ctx, key)
+	err := s.Snapshotter.Remove(ctx, key)
+	if err == nil || !isRefusal(err) {
+		s.left()
+	}
+	return err
+}
+
+// isRefusal tells that an error is an answer, after which all is as before.
+func isRefusal(err error) bool {
+	return errdefs.IsNotFound(err) || errdefs.IsAlreadyExists(err) || errdefs.IsFailedPrecondition(err) || errdefs.IsInvalidArgument(err)
 }
 
 // Cleanup removes the directories of snapshots that were removed.
@@ -130,10 +182,17 @@ func (s *flushedSnapshots) Cleanup(ctx context.Context) error {
 	}
 	s.count(1)
 	defer s.count(-1)
-	if err := s.flushes.Flush(); err != nil {
+	began := s.removals.Load()
+	err := s.flushes.Flush()
+	if err == nil {
+		err = cleaner.Cleanup(ctx)
+	}
+	if err != nil {
+		s.left()
 		return err
 	}
-	return cleaner.Cleanup(ctx)
+	s.cleaned.Store(began)
+	return nil
 }
 
 func (s *flushedSnapshots) count(more int) {

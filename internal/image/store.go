@@ -88,6 +88,7 @@ type Store struct {
 	db       *metadata.DB
 	flushes  *flush.Group          // of the databases of images, snapshots and a builder
 	overlay  snapshots.Snapshotter // below the metadata database; closed by Close
+	flushed  *flushedSnapshots     // the same, as the metadata database has it
 	content  content.Store
 	snapshot snapshots.Snapshotter
 	images   images.Store
@@ -97,6 +98,8 @@ type Store struct {
 
 	recovered  bool        // Close may take the unclean mark away
 	unswept    atomic.Bool // there is work left for a later start, as the disk was full or broken
+	failing    atomic.Bool // something could not be removed, see removalFailed
+	sweeping   atomic.Bool // see sweepLater
 	background sync.WaitGroup
 	trash      sync.Mutex         // one at a time empties the trash
 	stop       context.CancelFunc // ends what runs in the background
@@ -222,9 +225,9 @@ func (s *Store) openBackend() (err error) {
 		return fmt.Errorf("open layers: %w", err)
 	}
 	closers = append(closers, s.overlay)
-	s.db = metadata.NewDB(db, flushedContent{blobs, s.flushes, filepath.Join(s.root, "content", "ingest"), s.removeAgain}, map[string]snapshots.Snapshotter{
-		snapshotterName: &flushedSnapshots{Snapshotter: s.overlay, flushes: s.flushes},
-	})
+	s.flushed = &flushedSnapshots{Snapshotter: s.overlay, flushes: s.flushes, removed: s.sweepLater}
+	s.db = metadata.NewDB(db, flushedContent{blobs, s.flushes, filepath.Join(s.root, "content", "ingest"), s.removeAgain, s.removalFailed},
+		map[string]snapshots.Snapshotter{snapshotterName: s.flushed})
 	if err := s.db.Init(s.in(context.Background())); err != nil {
 		return fmt.Errorf("initialize metadata.db: %w", err)
 	}
@@ -267,7 +270,7 @@ func (s *Store) Close() error {
 	s.stop()
 	s.background.Wait()
 	err := errors.Join(s.flushes.Close(), s.overlay.Close(), s.db.Close())
-	if err == nil && s.recovered && !s.unswept.Load() {
+	if err == nil && s.recovered && !s.unswept.Load() && !s.leftovers() {
 		if err = os.Remove(s.uncleanMark()); errors.Is(err, fs.ErrNotExist) {
 			err = nil // a full disk did not take it, or somebody has removed it
 		}
@@ -383,9 +386,7 @@ func (s *Store) pin(ctx context.Context) (context.Context, func(), error) {
 	return leases.WithLease(ctx, l.ID), func() {
 		// The end of the call must not keep its leftovers.
 		ctx := context.WithoutCancel(ctx)
-		if err := s.leases.Delete(ctx, l); err != nil {
-			s.logger.WarnContext(ctx, "lease stays", "lease", l.ID, "err", err)
-		}
+		s.deleteLease(ctx, func(ctx context.Context) error { return s.leases.Delete(ctx, l) })
 	}, nil
 }
 
@@ -393,5 +394,6 @@ func (s *Store) pin(ctx context.Context) (context.Context, func(), error) {
 func (s *Store) collect(ctx context.Context) {
 	if _, err := s.db.GarbageCollect(context.WithoutCancel(ctx)); err != nil {
 		s.logger.WarnContext(ctx, "garbage collection failed", "err", err)
+		s.removalFailed()
 	}
 }

@@ -205,6 +205,7 @@ func Open(o Options) (*Manager, error) {
 func (m *Manager) Close() error {
 	m.closing.Do(func() {
 		m.reaper.stop()
+		m.store.close()
 		m.mu.Lock()
 		m.closed = true
 		unwatch := m.unwatch

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/portholehq/porthole/internal/failpoint"
+	"github.com/portholehq/porthole/internal/retry"
 )
 
 // stateVersion is written to every file. A file of a newer version is refused.
@@ -76,8 +77,12 @@ type store struct {
 	dir    string
 	bootID string
 
+	done   chan struct{} // closed by close
+	trying sync.WaitGroup
+
 	mu      sync.Mutex
-	staying map[string]bool // files that could not be removed, see forget
+	closed  bool
+	staying map[string]bool // files that could not be removed, see forget; not empty: somebody tries again
 }
 
 func openStore(dir string) (*store, error) {
@@ -96,7 +101,18 @@ func openStore(dir string) (*store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read boot id: %w", err)
 	}
-	return &store{dir: dir, bootID: strings.TrimSpace(string(boot)), staying: map[string]bool{}}, nil
+	return &store{dir: dir, bootID: strings.TrimSpace(string(boot)), done: make(chan struct{}), staying: map[string]bool{}}, nil
+}
+
+// close ends what is tried again. The next store takes the files for what they are.
+func (s *store) close() {
+	s.mu.Lock()
+	if !s.closed {
+		s.closed = true
+		close(s.done)
+	}
+	s.mu.Unlock()
+	s.trying.Wait()
 }
 
 // temporary begins the names of files that are being written.
@@ -309,19 +325,31 @@ func (s *store) removeSandbox(container string) error {
 	return s.forget(filepath.Join("sandboxes", container+".json"))
 }
 
-// forget removes a file. What the disk does not let go of is tried again whenever
-// another file is removed.
+// forget removes a file. What the disk does not let go of is tried again later.
 func (s *store) forget(name string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for again := range s.staying {
-		if s.unlink(again) == nil {
-			delete(s.staying, again)
-		}
-	}
 	err := s.unlink(name)
-	if err != nil {
-		s.staying[name] = true
+	if err == nil {
+		return nil
+	}
+	s.staying[name] = true
+	if len(s.staying) == 1 && !s.closed {
+		s.trying.Go(func() { retry.Until(s.done, s.forgetStaying) })
+	}
+	return err
+}
+
+// forgetStaying removes the files that stayed; with an error there are some yet.
+func (s *store) forgetStaying() (err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for name := range s.staying {
+		if unlinkErr := s.unlink(name); unlinkErr != nil {
+			err = unlinkErr
+			continue
+		}
+		delete(s.staying, name)
 	}
 	return err
 }

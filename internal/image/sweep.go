@@ -1,0 +1,83 @@
+package image
+
+import (
+	"context"
+	"errors"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/portholehq/porthole/internal/retry"
+)
+
+// sweepLater looks a little later whether files are left that nothing refers to, and removes them: containerd's
+// collection gives up at the first that it cannot remove, and does not look for them again before something else of the
+// kind is removed.
+func (s *Store) sweepLater() {
+	if !s.sweeping.CompareAndSwap(false, true) {
+		return
+	}
+	s.background.Go(func() {
+		retry.Until(s.stopped.Done(), s.sweep)
+		s.sweeping.Store(false)
+		if s.leftovers() && s.stopped.Err() == nil { // of the last moment
+			s.sweepLater()
+		}
+	})
+}
+
+// leftovers tells that something may be left.
+func (s *Store) leftovers() bool {
+	unclean, _ := s.flushed.state()
+	return unclean || s.failing.Load()
+}
+
+var errLeft = errors.New("something is left yet")
+
+// sweep removes what is left, if there is anything. An error means that it is to be tried again.
+func (s *Store) sweep() error {
+	if _, cleaning := s.flushed.state(); cleaning {
+		return errLeft // or not, once that is done
+	}
+	if !s.leftovers() {
+		return nil
+	}
+	ctx := s.in(context.Background())
+	s.failing.Store(false)
+	err := s.markDirty(ctx)
+	if err == nil {
+		_, err = s.db.GarbageCollect(ctx)
+	}
+	if err != nil {
+		s.failing.Store(true)
+		return err
+	}
+	if s.leftovers() {
+		return errLeft
+	}
+	return nil
+}
+
+// removalFailed is called when a file could not be removed, or the record of one.
+func (s *Store) removalFailed() {
+	s.failing.Store(true)
+	s.sweepLater()
+}
+
+// deleteLease ends a lease, later if the disk does not take that now.
+func (s *Store) deleteLease(ctx context.Context, end func(context.Context) error) {
+	try := func(ctx context.Context) error {
+		if err := end(ctx); err != nil && !errdefs.IsNotFound(err) {
+			return err
+		}
+		return nil
+	}
+	err := try(ctx)
+	if err == nil {
+		return
+	}
+	s.logger.WarnContext(ctx, "a lease stays for now", "err", err)
+	s.background.Go(func() {
+		retry.Until(s.stopped.Done(), func() error { return try(s.in(context.Background())) })
+		s.removalFailed()
+	})
+}
