@@ -185,9 +185,22 @@ func TestAPI(t *testing.T) {
 	}
 }
 
+// command runs the command line. One that has no end shows what the daemon is at.
+func command(t *testing.T, args ...string) (string, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), settling)
+	defer cancel()
+	out, err := daemon.Porthole(ctx, args...)
+	if ctx.Err() != nil {
+		at, dumpErr := daemon.Get("/debug/pprof/goroutine?debug=2")
+		t.Fatalf("%q has no end; the daemon's log ends so:\n%s\nits goroutines (%v):\n%s", args, daemon.LogTail(32<<10), dumpErr, at)
+	}
+	return out, err
+}
+
 func must(t *testing.T, args ...string) string {
 	t.Helper()
-	out, err := daemon.Porthole(t.Context(), args...)
+	out, err := command(t, args...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -237,7 +250,7 @@ func (r *run) removeAll() {
 		}
 		if len(names) > 0 {
 			// One that goes by itself meanwhile is no fault; what stays is seen at the end.
-			if _, err := daemon.Porthole(t.Context(), append(step.remove, names...)...); err != nil {
+			if _, err := command(t, append(step.remove, names...)...); err != nil {
 				t.Log(err)
 			}
 		}

@@ -47,6 +47,19 @@ func TestOptions(t *testing.T) {
 	}
 }
 
+// A search names its registry, which is no name of a host then.
+func TestSearchOfNoHost(t *testing.T) {
+	r, err := New(Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, term := range []string{"fd00::/64", "host:port/x", "[::1/x"} {
+		if _, err := r.Search(t.Context(), term, 25, Credentials{}); !errdefs.IsInvalidArgument(err) {
+			t.Errorf("search for %q: %v", term, err)
+		}
+	}
+}
+
 func TestServerDomain(t *testing.T) {
 	for server, want := range map[string]string{
 		"": "docker.io", "https://index.docker.io/v1/": "docker.io", "docker.io": "docker.io", "registry-1.docker.io": "docker.io",

@@ -98,7 +98,7 @@ func (s *Session) get(ctx context.Context, h docker.RegistryHost, target string,
 	for range 3 {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, http.NoBody)
 		if err != nil {
-			return nil, err
+			return nil, invalid("registry %q: %s", h.Host, err)
 		}
 		req.Header = s.headers()
 		if err := h.Authorizer.Authorize(ctx, req); err != nil {
