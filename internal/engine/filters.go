@@ -13,13 +13,16 @@ import (
 type Filters map[string][]string
 
 // ParseFilters reads the JSON that API clients send: {"key":["value"]} or the older {"key":{"value":true}}.
-// Empty text means no filters.
+// Empty text means no filters. The result can be added to.
 func ParseFilters(text string) (Filters, error) {
 	if text == "" {
 		return Filters{}, nil
 	}
 	var lists map[string][]string
 	if err := json.Unmarshal([]byte(text), &lists); err == nil {
+		if lists == nil { // null
+			lists = Filters{}
+		}
 		return lists, nil
 	}
 	var sets map[string]map[string]bool

@@ -153,12 +153,13 @@ func TestEventFilters(t *testing.T) {
 func TestParseFilters(t *testing.T) {
 	for text, want := range map[string]string{
 		"":                           "",
+		"null":                       "",
 		`{"a":["1","2"]}`:            "1 2",
 		`{"a":{"2":true,"1":true}}`:  "1 2",
 		`{"a":{"2":false,"1":true}}`: "1",
 	} {
 		f, err := ParseFilters(text)
-		if err != nil || strings.Join(f["a"], " ") != want {
+		if err != nil || f == nil || strings.Join(f["a"], " ") != want {
 			t.Errorf("%s: %v %v", text, f, err)
 		}
 	}

@@ -218,3 +218,46 @@ func TestUpdateOfOneThatIsNotAdopted(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestRestartThatWaits: while a restart waits for the end of a container that takes its time, that can be updated and removed.
+func TestRestartThatWaits(t *testing.T) {
+	w := newWorld(t)
+	id := w.create("slow", nil, "slow")
+	w.runtime.programs["slow"] = func(t *fakeTask) { t.mu.Lock(); t.ignore = true; t.mu.Unlock() }
+	w.start(id)
+	eventually(t, "it takes its time", func() bool { f := w.runtime.task(id); f.mu.Lock(); defer f.mu.Unlock(); return f.ignore })
+	restarted := make(chan error, 1)
+	hours := 7200
+	go func() { restarted <- w.ContainerRestart(t.Context(), id, StopOptions{Timeout: &hours}) }()
+	c, err := w.findContainer(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the wish to stop", func() bool { return c.view().Life.Stopped })
+	if _, err := w.ContainerUpdate(t.Context(), id, container.UpdateConfig{}); err != nil {
+		t.Errorf("update: %v", err)
+	}
+	if err := w.ContainerRemove(t.Context(), id, RemoveOptions{Force: true}); err != nil {
+		t.Errorf("removal: %v", err)
+	}
+	if err := <-restarted; !errdefs.IsConflict(err) {
+		t.Errorf("restart of a container that was removed: %v", err)
+	}
+}
+
+// TestTwoRestarts at once: the container runs afterwards, and both say that it was restarted.
+func TestTwoRestarts(t *testing.T) {
+	w := newWorld(t)
+	id := w.create("box", nil, "sleep")
+	w.start(id)
+	done := make(chan error, 2)
+	for range 2 {
+		go func() { done <- w.ContainerRestart(t.Context(), id, StopOptions{}) }()
+	}
+	if err := errors.Join(<-done, <-done); err != nil {
+		t.Error(err)
+	}
+	if s := w.inspect("box").State; !s.Running {
+		t.Errorf("it is %s", s.Status)
+	}
+}

@@ -367,23 +367,14 @@ func (e *Engine) ContainerRestart(ctx context.Context, ref string, o StopOptions
 	if err != nil {
 		return err
 	}
-	release, err := c.turn.take(ctx, "restart")
+	stopped, release, err := e.stopForRestart(ctx, c, sig, o.Timeout)
 	if err != nil {
-		return err
+		return fmt.Errorf("Cannot restart container %s: %w", ref, err)
 	}
 	defer release()
 	ctx = context.WithoutCancel(ctx)
-	v := c.view()
-	if v.removing || v.status() == container.StateDead {
-		return fmt.Errorf("Cannot restart container %s: %w", ref, conflict("container is marked for removal and cannot be started"))
-	}
-	if v.live() {
-		letGo := c.holdRemoval()
-		err := e.stop(ctx, c, askRestart, sig, e.stopTimeout(v, o.Timeout))
-		letGo()
-		if err != nil {
-			return fmt.Errorf("Cannot restart container %s: %w", ref, err)
-		}
+	if stopped && c.view().live() {
+		return nil // somebody else has started it meanwhile
 	}
 	if err := c.updateSaved((*view).startedByHand); err != nil {
 		return err
@@ -393,6 +384,39 @@ func (e *Engine) ContainerRestart(ctx context.Context, ref string, o StopOptions
 	}
 	e.emit(ctx, c.view(), events.ActionRestart, nil)
 	return nil
+}
+
+// stopForRestart stops a container, if it runs, and takes its turn. It has that not while it stops: the container may
+// take as long as it was given, and to be updated or removed must be possible meanwhile.
+func (e *Engine) stopForRestart(ctx context.Context, c *ctr, sig syscall.Signal, seconds *int) (stopped bool, release func(), err error) {
+	goes := func(v *view) bool { return v.removing || v.status() == container.StateDead }
+	for {
+		v := c.view()
+		if v.live() && !goes(v) && !stopped {
+			letGo := c.holdRemoval()
+			err := e.stop(context.WithoutCancel(ctx), c, askRestart, sig, e.stopTimeout(v, seconds))
+			letGo()
+			if err != nil {
+				return false, nil, err
+			}
+			stopped = true
+		}
+		waiting := ctx
+		if stopped { // it is not to be left so
+			waiting = context.WithoutCancel(ctx)
+		}
+		if release, err = c.turn.take(waiting, "restart"); err != nil {
+			return false, nil, err
+		}
+		switch v = c.view(); {
+		case goes(v):
+			release()
+			return false, nil, conflict("container is marked for removal and cannot be started")
+		case stopped || !v.live():
+			return stopped, release, nil
+		}
+		release() // its start was under way
+	}
 }
 
 // holdRemoval keeps --rm from removing the container at its next end, until the returned function is called.
