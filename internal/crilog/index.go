@@ -102,20 +102,12 @@ func (ix *index) mayBeNext(m mark, size int64) bool {
 }
 
 // grow reads the marks that have come since, for a segment of the given size.
-func (ix *index) grow(f *os.File, size int64) error {
-	if !ix.known {
-		return nil
-	}
-	st, err := f.Stat()
-	if err != nil || st.Size() < ix.read+indexRecord {
+func (ix *index) grow(f io.ReaderAt, size int64) error {
+	b, err := io.ReadAll(io.NewSectionReader(f, ix.read, maxIndex))
+	if err != nil {
 		return err
 	}
-	b := make([]byte, min(st.Size()-ix.read, maxIndex))
-	n, err := f.ReadAt(b, ix.read)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return err
-	}
-	for b = b[:n]; len(b) >= indexRecord; b = b[indexRecord:] {
+	for ; len(b) >= indexRecord; b = b[indexRecord:] {
 		m := parseMark(b)
 		if !ix.mayBeNext(m, size) {
 			return nil

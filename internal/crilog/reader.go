@@ -406,7 +406,7 @@ func (r *reader) readSource(ctx context.Context) error {
 			return fmt.Errorf("read log: %w", err)
 		}
 		// A run is noted before its first line is written, and lines that are lost before the next one.
-		if err := errors.Join(r.learnRuns(), r.src.learnMarks(size)); err != nil {
+		if err := errors.Join(r.learnRuns(), r.src.learnMarks(r.dir, size)); err != nil {
 			return err
 		}
 		used, err := r.records(r.buf[:n])
@@ -421,7 +421,7 @@ func (r *reader) readSource(ctx context.Context) error {
 		}
 		r.offset += int64(used)
 	}
-	if err := r.src.learnMarks(size); err != nil {
+	if err := r.src.learnMarks(r.dir, size); err != nil {
 		return err
 	}
 	return r.passMarks(r.offset)

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+
+	"golang.org/x/sys/unix"
 )
 
 // source is one segment opened for reading. It stays readable when the segment
@@ -12,7 +14,7 @@ import (
 type source struct {
 	n      int
 	index  index
-	idx    *os.File // that the index of a plain segment is read from, which may grow; nil: there is none
+	idx    string // name of the index of a plain segment, which may grow; empty: there is none
 	reader io.ReaderAt
 	packed bool                  // an error of reader is damage
 	live   bool                  // it stands for batches, see liveSource
@@ -28,12 +30,8 @@ func (s *source) share() *source {
 }
 
 func (s *source) close() {
-	if s.others--; s.others >= 0 {
-		return
-	}
-	s.free()
-	if s.idx != nil {
-		s.idx.Close()
+	if s.others--; s.others < 0 {
+		s.free()
 	}
 }
 
@@ -49,15 +47,15 @@ func (r *reader) openSource(n int) (*source, error) {
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
+	if idx != nil {
+		defer idx.Close()
+	}
 	s, err := openPlain(r.dir, n)
 	if errors.Is(err, os.ErrNotExist) {
 		// Compressed meanwhile; or dropped, for a segment never turns plain again.
 		s, err = openCompressed(r.dir, n, r.opts.Unpack)
 	}
 	if err != nil {
-		if idx != nil {
-			idx.Close()
-		}
 		return nil, err
 	}
 	return s.withIndex(idx)
@@ -116,20 +114,35 @@ func openCompressed(dir *os.File, n int, unpack func(io.ReaderAt, int64) (Unpack
 	}, nil
 }
 
-// learnMarks reads what the index has more by now, of the first size bytes of the segment.
-func (s *source) learnMarks(size int64) error {
-	if s.idx == nil || s.packed {
+// learnMarks reads what the index has more by now, of the first size bytes of the segment. It does not hold the file: there
+// may be many who follow.
+func (s *source) learnMarks(dir *os.File, size int64) error {
+	if s.idx == "" || !s.index.known {
 		return nil
 	}
-	if err := s.index.grow(s.idx, size); err != nil {
+	var st unix.Stat_t
+	if unix.Fstatat(int(dir.Fd()), s.idx, &st, unix.AT_SYMLINK_NOFOLLOW) != nil || st.Size < s.index.read+indexRecord {
+		return nil
+	}
+	f, err := openAt(dir, s.idx, os.O_RDONLY)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil // dropped this moment
+	}
+	if err == nil {
+		defer f.Close()
+		err = s.index.grow(f, size)
+	}
+	if err != nil {
 		return fmt.Errorf("read log: %w", err)
 	}
 	return nil
 }
 
-// withIndex reads the index, which is s's then; nil: there is none. On an error s is closed.
+// withIndex reads the index, nil: there is none. On an error s is closed.
 func (s *source) withIndex(idx *os.File) (*source, error) {
-	s.idx = idx
+	if idx != nil && !s.packed {
+		s.idx = indexName(s.n)
+	}
 	size, err := s.size()
 	if err == nil {
 		s.index, err = readIndex(idx, size)
