@@ -265,12 +265,13 @@ const followTime = 200 * time.Millisecond
 
 // step waits for something and does it; false ends.
 func (p *pager) step() bool {
-	p.draw()
 	var more <-chan struct{}
 	var again <-chan time.Time
+	// Before it is drawn: what end finds is drawn, and of what comes afterwards there is word.
 	if p.follow || p.end() {
 		more = p.src.more
 	}
+	p.draw()
 	if p.follow && p.src.more == nil {
 		again = time.After(followTime)
 	}
