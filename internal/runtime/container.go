@@ -292,7 +292,7 @@ func (c *Container) Start(ctx context.Context) error {
 	begin := time.Now()
 	var started wire.Started
 	if _, err := c.callLong(ctx, wire.MethodGo, wire.ProcessRef{Process: wire.Init}, &started); err != nil {
-		return fmt.Errorf("start container %s: %w", c.id, startError(c.plan, err))
+		return fmt.Errorf("start container %s: %w", c.id, c.ifShortOfPids(startError(c.plan, err)))
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -397,7 +397,7 @@ func (c *Container) Attach(ctx context.Context, o AttachOptions) (*os.File, erro
 	spec := wire.AttachSpec{Stdin: o.Stdin, Stdout: o.Stdout, Stderr: o.Stderr, CloseStdin: o.CloseStdin}
 	if _, err := c.callLong(ctx, wire.MethodAttach, spec, nil, theirs); err != nil {
 		ours.Close()
-		return nil, fmt.Errorf("attach to container %s: %w", c.id, err)
+		return nil, fmt.Errorf("attach to container %s: %w", c.id, c.ifShortOfPids(err))
 	}
 	return ours, nil
 }

@@ -68,10 +68,7 @@ func (c *Container) Exec(ctx context.Context, o ExecOptions) (*Process, error) {
 	defer ex.steps.Run()
 	p, err := ex.run()
 	if err != nil {
-		if endedEarly(err) {
-			err = c.shortOfPids(err)
-		}
-		return nil, fmt.Errorf("exec in container %s: %w", c.id, err)
+		return nil, fmt.Errorf("exec in container %s: %w", c.id, c.ifShortOfPids(err))
 	}
 	ex.steps.Keep()
 	return p, nil
@@ -348,10 +345,7 @@ func (p *Process) Start(ctx context.Context) error {
 		if p.plan != nil {
 			err = startError(p.plan, err)
 		}
-		if endedEarly(err) {
-			err = p.c.shortOfPids(err)
-		}
-		return fmt.Errorf("exec in container %s: %w", p.c.id, err)
+		return fmt.Errorf("exec in container %s: %w", p.c.id, p.c.ifShortOfPids(err))
 	}
 	p.plan = nil // it was for the error; some 20 KiB, as long as somebody may inspect the exec
 	return nil

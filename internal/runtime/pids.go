@@ -28,6 +28,14 @@ func (c *Container) shortOfPids(err error) error {
 	return fmt.Errorf("%w: %w", err, unix.EAGAIN)
 }
 
+// ifShortOfPids is shortOfPids for an error that need not come of that.
+func (c *Container) ifShortOfPids(err error) error {
+	if endedEarly(err) {
+		return c.shortOfPids(err)
+	}
+	return err
+}
+
 // endedEarly tells whether a shim or a stage has ended instead of answering.
 func endedEarly(err error) bool {
 	for _, gone := range []error{io.EOF, io.ErrUnexpectedEOF, unix.ECONNRESET, unix.ECONNREFUSED, unix.EPIPE} {
