@@ -166,20 +166,9 @@ func fullDisk(t *testing.T, w *world) {
 		w.must("kill", "-s", "USR2", "printer")
 		w.until("Exited (7)", "ps", "-a", "--filter", "name=printer")
 		out := w.both("logs", "printer")
-		there, dropped, total := 0, 0, 0
-		for line := range strings.Lines(out + "\n") {
-			// The part of a line that was written before the disk was full is there, and the line is counted as dropped.
-			if torn, rest, ok := strings.Cut(line, "porthole: "); ok {
-				if _, err := fmt.Sscanf(rest, "%d line", &dropped); err != nil {
-					w.t.Errorf("%q after %q: %v", rest, torn, err)
-				}
-				total += dropped
-			} else {
-				there++
-			}
-		}
-		if there+total != 50001 || total == 0 || !strings.HasSuffix(out, "last") {
-			w.t.Errorf("%d lines are there and %d are told to be dropped, want 50001 together; it ends so: %q", there, total, out[max(0, len(out)-100):])
+		there, total := linesOf(w.t, out, 50001)
+		if !strings.HasSuffix(out, "last") {
+			w.t.Errorf("it ends so: %q", out[max(0, len(out)-100):])
 		}
 		return fmt.Sprintf("it never waited; of 50,001 lines %d are there, and %d told to be dropped", there, total)
 	})

@@ -134,6 +134,7 @@ func TestPids(t *testing.T) {
 		for i := range bombs {
 			name := fmt.Sprint("bomb", i)
 			w.until("can't fork", "logs", name)
+			w.until("sleep 3000", "top", name)
 			w.full(name)
 			said(w.t, w.must("why", name), "out-of-pids")
 			taken += len(strings.Split(w.must("top", name), "\n")) - 1
@@ -172,6 +173,7 @@ func TestPids(t *testing.T) {
 	attack(t, w, "a container starts as many processes as its own limit", func(w *world) string {
 		w.must("run", "-d", "--name", "bomb", "--pids-limit", "20", "busybox", "sh", "-c", bomb)
 		w.until("can't fork", "logs", "bomb")
+		w.until("sleep 3000", "top", "bomb") // an exec could take the place of its last process, and end it so
 		w.full("bomb")
 		w.must("update", "--pids-limit", "-1", "bomb")
 		w.must("exec", "bomb", "sh", "-c", "true | true")
