@@ -39,7 +39,13 @@ type LogNotice struct {
 	Dropped uint64 `json:"dropped,omitempty"`
 	// Damaged says that some of them were where the file is damaged.
 	Damaged bool `json:"damaged,omitempty"`
+	// Parts says that more is missing here of a line that was counted as dropped
+	// before.
+	Parts bool `json:"parts,omitempty"`
 }
+
+// Gap tells whether something is missing here.
+func (n LogNotice) Gap() bool { return n.Dropped > 0 || n.Parts }
 
 // String is what people are told: "7 lines dropped here: ...".
 func (n LogNotice) String() string {
@@ -49,6 +55,9 @@ func (n LogNotice) String() string {
 	}
 	if n.Damaged {
 		why = "the log file is damaged"
+	}
+	if n.Dropped == 0 {
+		return "more of a line dropped here: " + why
 	}
 	return fmt.Sprintf("%d %s dropped here: %s", n.Dropped, lines, why)
 }

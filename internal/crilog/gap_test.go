@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -271,5 +272,60 @@ func TestSelectByAClockThatWasSetBack(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestPartsRotatedAway: a long line of which parts were rotated away in two places, before it had an end, is one that is
+// missing, and each place is told.
+func TestPartsRotatedAway(t *testing.T) {
+	dir := t.TempDir()
+	w := openWriter(t, dir, Options{MaxSize: 100, MaxFiles: 1})
+	came, goOn, ended := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	type piece struct {
+		text    string
+		dropped uint64
+		parts   bool
+	}
+	have := make(chan []piece, 1)
+	go func() {
+		var list []piece
+		o := all
+		o.Follow = true
+		err := Read(t.Context(), dir, o, ended, func(e Entry) error {
+			list = append(list, piece{string(e.Line), e.Dropped, e.Parts})
+			if len(e.Line) > 0 {
+				came <- struct{}{}
+				<-goOn
+			}
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+		have <- list
+	}()
+	part := strings.Repeat("x", 60) // of which a segment holds one
+	want := []piece{{part, 0, false}, {part, 1, false}, {part, 0, true}}
+	for place := range 3 {
+		for range 3 {
+			write(t, w, Stdout, epoch, part)
+			if err := w.Flush(); err != nil {
+				t.Fatal(err)
+			}
+			if place == 0 { // the reader has it before the next comes
+				break
+			}
+		}
+		if place > 0 {
+			goOn <- struct{}{}
+		}
+		<-came
+	}
+	closeWriter(t, w)
+	close(ended)
+	goOn <- struct{}{}
+	list := slices.DeleteFunc(<-have, func(p piece) bool { return p == piece{} }) // the end of the line, which has no text
+	if diff := cmp.Diff(want, list, cmp.AllowUnexported(piece{})); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
 	}
 }

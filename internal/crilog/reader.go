@@ -73,6 +73,9 @@ type Entry struct {
 	Dropped uint64
 	// Damaged says that the file was damaged where some of those lines were.
 	Damaged bool
+	// Parts says that parts are missing right before this one of a line that was
+	// counted as dropped where the first of its parts were missing.
+	Parts bool
 	// Number is how many lines of the log end with this one. Of a line that is
 	// not complete it is that of the complete ones before.
 	Number uint64
@@ -150,6 +153,8 @@ type reader struct {
 	runsSize int64  // of the file that runs were read from
 	skip     uint64 // wanted lines to leave out yet, for Tail
 	dropped  uint64 // not yet told
+	parted   uint64 // the last line that was counted for parts of it, see torn
+	parts    bool   // more of it is missing, which is not yet told
 	damaged  bool   // some of these
 	matched  bool   // Since was reached
 	until    *place // the last one that may have lines up to Until behind one that is not; nil: there was none yet
@@ -236,14 +241,19 @@ func (r *reader) enough() error {
 	return errEnough
 }
 
+// telling adds to an entry what is missing right before it.
+func (r *reader) telling(e Entry) Entry {
+	e.Dropped, e.Damaged, e.Parts = r.dropped, r.damaged, r.parts
+	r.dropped, r.damaged, r.parts = 0, false, false
+	return e
+}
+
 // tellDropped tells of what was dropped after the last line.
 func (r *reader) tellDropped() error {
-	if r.dropped == 0 {
+	if r.dropped == 0 && !r.parts {
 		return nil
 	}
-	e := Entry{Dropped: r.dropped, Damaged: r.damaged, Number: r.line, Run: r.runOf(true)}
-	r.dropped, r.damaged = 0, false
-	return r.fn(e)
+	return r.fn(r.telling(Entry{Number: r.line, Run: r.runOf(true)}))
 }
 
 func (r *reader) once(ctx context.Context) error {
@@ -329,7 +339,7 @@ func (r *reader) isNext(n int) bool {
 }
 
 // torn is called where something may be missing before a line, and nothing but parts of lines if that is the next one.
-// Open tells which streams are amidst one behind it.
+// Open tells which streams are amidst one behind it. A line of which parts are missing in several places is counted once.
 func (r *reader) torn(line uint64, open uint8) error {
 	var wanted uint8
 	for s := Stdout; s <= Stderr; s++ {
@@ -341,7 +351,12 @@ func (r *reader) torn(line uint64, open uint8) error {
 		return nil // the numbers tell
 	}
 	err := r.endJoins()
-	if r.line >= r.after && r.line < r.last {
+	switch {
+	case r.line < r.after || r.line >= r.last:
+	case r.line+1 == r.parted:
+		r.parts = true
+	default:
+		r.parted = r.line + 1
 		r.dropped++
 	}
 	return err
@@ -563,9 +578,7 @@ func (r *reader) handOut(stream Stream, t time.Time, line []byte, complete bool)
 	if !r.opts.Until.IsZero() && t.After(r.opts.Until) {
 		return r.beyond()
 	}
-	e := Entry{Time: t, Stream: stream, Line: line, Continued: continued, Dropped: r.dropped, Damaged: r.damaged, Number: r.line, Run: r.runOf(complete)}
-	r.dropped, r.damaged = 0, false
-	return r.fn(e)
+	return r.fn(r.telling(Entry{Time: t, Stream: stream, Line: line, Continued: continued, Number: r.line, Run: r.runOf(complete)}))
 }
 
 // runOf is the run of the line that is being handed out.

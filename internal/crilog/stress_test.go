@@ -281,7 +281,7 @@ func (r *reading) check(lines []written, atLeast int, mayBeCut bool) error {
 	for i, e := range r.entries {
 		r.dropped += e.Dropped
 		told += e.Dropped
-		if e.Dropped > 0 {
+		if e.Dropped > 0 || e.Parts {
 			open = [crilog.Stderr + 1]string{}
 		}
 		if e.Line == nil {

@@ -88,6 +88,7 @@ type LogEntry struct {
 	Continued bool
 	Dropped   uint64
 	Damaged   bool   // some of the dropped lines were where the log file is damaged
+	Parts     bool   // more is missing of a line that was counted as dropped before; see crilog.Entry
 	Number    uint64 // how many lines of the whole log end with this one; see crilog.Entry
 	Run       int    // 0: not known
 	Details   string // "k=v,k=v" of the log options label, env; only when asked for

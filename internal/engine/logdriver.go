@@ -324,7 +324,7 @@ func readToShip(ctx context.Context, dir string, after uint64, ended <-chan stru
 		}
 		m := logship.Message{Time: entry.Time, Stderr: entry.Stream == crilog.Stderr, Line: line, Partial: !whole}
 		after = max(after, entry.Number)
-		return fn(logship.Entry{Message: m, Number: entry.Number, Dropped: entry.Dropped})
+		return fn(logship.Entry{Message: m, Number: entry.Number, Dropped: entry.Dropped, Parts: entry.Parts})
 	})
 }
 

@@ -90,7 +90,7 @@ func logEntries(details string, fn func(LogEntry) error) func(crilog.Entry) erro
 	return func(entry crilog.Entry) error {
 		return fn(LogEntry{
 			Time: entry.Time, Stream: StreamKind(entry.Stream), Line: entry.Line, Continued: entry.Continued,
-			Dropped: entry.Dropped, Damaged: entry.Damaged, Number: entry.Number, Run: entry.Run, Details: details,
+			Dropped: entry.Dropped, Damaged: entry.Damaged, Parts: entry.Parts, Number: entry.Number, Run: entry.Run, Details: details,
 		})
 	}
 }

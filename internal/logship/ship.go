@@ -43,6 +43,7 @@ type Entry struct {
 	Message // Line is nil: the entry only tells the place
 	Number  uint64
 	Dropped uint64 // lines that are missing before it
+	Parts   bool   // more is missing there of a line that was counted as dropped before
 }
 
 // Shipment sends one log. All fields but Logger are required.
@@ -150,8 +151,12 @@ func (s *Shipment) session(ctx context.Context) error {
 }
 
 func (s *Shipment) send(sink Sink, e Entry) error {
-	if e.Dropped > 0 {
-		note := Message{Time: time.Now(), Stderr: true, Line: fmt.Appendf(nil, "porthole: %d lines dropped here: rotated away before they could be sent", e.Dropped)}
+	if e.Dropped > 0 || e.Parts {
+		lost := "more of a line"
+		if e.Dropped > 0 {
+			lost = fmt.Sprintf("%d lines", e.Dropped)
+		}
+		note := Message{Time: time.Now(), Stderr: true, Line: fmt.Appendf(nil, "porthole: %s dropped here: rotated away before they could be sent", lost)}
 		if err := sink.Send(note); err != nil {
 			return err
 		}

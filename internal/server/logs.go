@@ -122,8 +122,8 @@ type ownLogWriter struct {
 }
 
 func (l *ownLogWriter) entry(e engine.LogEntry) error {
-	if e.Dropped > 0 || e.Line == nil || !l.json && e.Number > l.number+0xffff {
-		n := api.LogNotice{Number: e.Number, Dropped: e.Dropped, Damaged: e.Damaged}
+	if e.Dropped > 0 || e.Parts || e.Line == nil || !l.json && e.Number > l.number+0xffff {
+		n := api.LogNotice{Number: e.Number, Dropped: e.Dropped, Damaged: e.Damaged, Parts: e.Parts}
 		if e.Line != nil && bytes.HasSuffix(e.Line, []byte{'\n'}) && n.Number > 0 {
 			n.Number-- // the line itself is still to come
 		}
@@ -141,7 +141,7 @@ func (l *ownLogWriter) entry(e engine.LogEntry) error {
 }
 
 func (l *ownLogWriter) notice(n api.LogNotice) error {
-	if n.Dropped == 0 && n.Number <= l.number && l.placed {
+	if !n.Gap() && n.Number <= l.number && l.placed {
 		return nil
 	}
 	l.placed = true

@@ -100,7 +100,7 @@ const frameHead = 8
 
 // entry writes one entry. It allocates nothing once its buffer has grown.
 func (l *logWriter) entry(e engine.LogEntry) error {
-	if e.Dropped > 0 {
+	if e.Dropped > 0 || e.Parts {
 		if err := l.gap(e); err != nil {
 			return err
 		}
@@ -137,7 +137,7 @@ func (l *logWriter) gap(e engine.LogEntry) error {
 		return nil
 	}
 	l.begin(engine.Stderr, e.Time, false)
-	l.buf = fmt.Appendf(l.buf, "porthole: %s\n", api.LogNotice{Dropped: e.Dropped, Damaged: e.Damaged})
+	l.buf = fmt.Appendf(l.buf, "porthole: %s\n", api.LogNotice{Dropped: e.Dropped, Damaged: e.Damaged, Parts: e.Parts})
 	return l.send()
 }
 

@@ -146,7 +146,7 @@ func (o *logsOptions) one(ctx context.Context, a *command.App, c *client.Client,
 	err := c.Logs(ctx, s.Process, options, func(f client.LogFrame) error {
 		o.printed++
 		if f.Notice != nil {
-			if f.Notice.Dropped == 0 {
+			if !f.Notice.Gap() {
 				return nil
 			}
 			o.flush()

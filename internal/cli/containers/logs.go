@@ -194,7 +194,7 @@ func (p *logPrinter) follow(ctx context.Context, c *client.Client, name string) 
 	if p.o.json {
 		return c.LogLines(ctx, name, o, func(raw []byte, line api.LogLine) error {
 			p.reached(line.Number)
-			if line.Stream == "" && line.Dropped == 0 {
+			if line.Stream == "" && !line.Gap() {
 				return nil // tells the place only
 			}
 			_, err := p.out.Write(append(raw, '\n'))
@@ -219,7 +219,7 @@ func (p *logPrinter) reached(number uint64) {
 func (p *logPrinter) frame(f client.LogFrame) error {
 	p.reached(f.Number)
 	if f.Notice != nil {
-		if f.Notice.Dropped == 0 {
+		if !f.Notice.Gap() {
 			return nil
 		}
 		p.flush()

@@ -291,8 +291,12 @@ func (l *line) log() {
 		if e.Stream == engine.Stderr {
 			kind = "stderr"
 		}
-		if e.Dropped > 0 {
-			l.add(api.TimelineEntry{Time: e.Time, Source: api.TimelineLog, Kind: "dropped", Text: fmt.Sprintf("%d lines are missing here", e.Dropped), Run: e.Run})
+		if e.Dropped > 0 || e.Parts {
+			text := "more of a line is missing here"
+			if e.Dropped > 0 {
+				text = fmt.Sprintf("%d lines are missing here", e.Dropped)
+			}
+			l.add(api.TimelineEntry{Time: e.Time, Source: api.TimelineLog, Kind: "dropped", Text: text, Run: e.Run})
 		}
 		if e.Line != nil {
 			n++
