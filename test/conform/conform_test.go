@@ -81,6 +81,12 @@ func TestValidation(t *testing.T) {
 	close(queue)
 	all.Wait()
 	for _, r := range rows {
+		// Some fail by what is in time for what: as a rule, and not on a machine that is slow at the moment.
+		for tries := 0; r.always && !r.seen && tries < 10; tries++ {
+			for _, p := range slices.DeleteFunc(list(t, programs), func(p string) bool { return !matches(r.program, p) }) {
+				check(p)
+			}
+		}
 		if r.always && !r.seen {
 			t.Errorf("%s: %s: is in the list of docs/design/oci.md and does not fail", r.program, r.text)
 		}
