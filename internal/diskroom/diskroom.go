@@ -6,7 +6,9 @@
 package diskroom
 
 import (
+	"errors"
 	"fmt"
+	"math"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -37,9 +39,14 @@ func (f *File) Keep(used int64) error {
 		return err
 	}
 	defer file.Close()
-	if err := unix.Fallocate(int(file.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, want); err != nil {
+	err = unix.Fallocate(int(file.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, want)
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		f.kept = math.MaxInt64 - least // it is not asked again
+	} else if err == nil {
+		f.kept = want
+	}
+	if err != nil {
 		return fmt.Errorf("keep room for %s: %w", f.path, os.NewSyscallError("fallocate", err))
 	}
-	f.kept = want
 	return nil
 }

@@ -104,6 +104,7 @@ type Store struct {
 	trash      sync.Mutex         // one at a time empties the trash
 	stop       context.CancelFunc // ends what runs in the background
 	stopped    context.Context    // life of the background work, not of a call
+	ending     sync.Mutex         // held for stop, and see later
 
 	// mu guards the fields below. It is held for bookkeeping and one database
 	// transaction at most, never while layers are read or written.
@@ -252,7 +253,7 @@ func (s *Store) checkDatabase(path string) error {
 // removeAgain removes a directory that could not be removed, in the background.
 func (s *Store) removeAgain(dir string) {
 	s.unswept.Store(true) // should it stay until the end
-	s.background.Go(func() { retry.Until(s.stopped.Done(), func() error { return os.RemoveAll(dir) }) })
+	s.later(func() { retry.Until(s.stopped.Done(), func() error { return os.RemoveAll(dir) }) })
 }
 
 // dropProbes removes what the content store has left of a look at the file system during which the process was killed.
@@ -267,7 +268,9 @@ func (s *Store) dropProbes() error {
 // Close waits for background work, which it tells to stop, and closes the
 // files. Removals that are not finished are taken up by the next Open.
 func (s *Store) Close() error {
+	s.ending.Lock() // after this, nothing begins in the background
 	s.stop()
+	s.ending.Unlock()
 	s.background.Wait()
 	err := errors.Join(s.flushes.Close(), s.overlay.Close(), s.db.Close())
 	if err == nil && s.recovered && !s.unswept.Load() && !s.leftovers() {

@@ -16,13 +16,22 @@ func (s *Store) sweepLater() {
 	if !s.sweeping.CompareAndSwap(false, true) {
 		return
 	}
-	s.background.Go(func() {
+	s.later(func() {
 		retry.Until(s.stopped.Done(), s.sweep)
 		s.sweeping.Store(false)
-		if s.leftovers() && s.stopped.Err() == nil { // of the last moment
+		if s.leftovers() { // of the last moment
 			s.sweepLater()
 		}
 	})
+}
+
+// later does something in the background, unless the store is being closed: the next Open finds what is left then.
+func (s *Store) later(f func()) {
+	s.ending.Lock()
+	defer s.ending.Unlock()
+	if s.stopped.Err() == nil {
+		s.background.Go(f)
+	}
 }
 
 // leftovers tells that something may be left.
@@ -76,7 +85,7 @@ func (s *Store) deleteLease(ctx context.Context, end func(context.Context) error
 		return
 	}
 	s.logger.WarnContext(ctx, "a lease stays for now", "err", err)
-	s.background.Go(func() {
+	s.later(func() {
 		retry.Until(s.stopped.Done(), func() error { return try(s.in(context.Background())) })
 		s.removalFailed()
 	})
