@@ -342,7 +342,7 @@ func (n *creation) make(ctx context.Context) error {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return err
 	}
-	n.steps.Add(func() error { return os.RemoveAll(dir) })
+	n.steps.AddFunc(func() { e.removeFiles(dir) })
 	var err error
 	if n.layers, err = e.deps.Images.CreateRootFS(ctx, rec.ID, n.image, n.mounted...); err != nil {
 		return err

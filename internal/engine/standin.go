@@ -269,7 +269,7 @@ func (s *standIn) start(ctx context.Context, x *execution) (layers image.Layers,
 	if err := os.MkdirAll(e.dir(id), 0o700); err != nil {
 		return layers, err
 	}
-	s.steps.Add(func() error { return os.RemoveAll(e.dir(id)) })
+	s.steps.AddFunc(func() { e.removeFiles(e.dir(id)) })
 	if err := e.mountVolumes(v, id, &s.steps); err != nil {
 		return layers, err
 	}

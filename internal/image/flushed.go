@@ -235,5 +235,48 @@ func (s *Store) openSnapshots(dir string) (snapshots.Snapshotter, error) {
 	if err != nil {
 		return nil, errors.Join(err, records.Close())
 	}
-	return o, nil
+	return &overlaySnapshots{o, records, filepath.Join(dir, "snapshots")}, nil
+}
+
+// overlaySnapshots is the overlay snapshotter, which tells of the directories that it cannot remove: the library's only
+// logs them.
+type overlaySnapshots struct {
+	snapshots.Snapshotter
+	records *storage.MetaStore
+	dir     string // has a directory for each snapshot
+}
+
+// errStays is the error if a directory cannot be removed.
+var errStays = errors.New("directory of a removed snapshot stays")
+
+// Cleanup removes the directories that have no record.
+func (o *overlaySnapshots) Cleanup(ctx context.Context) error {
+	var stray []string
+	// Nobody else makes a directory, or a record for one, in the middle of this transaction.
+	err := o.records.WithTransaction(ctx, true, func(ctx context.Context) error {
+		known, err := storage.IDMap(ctx)
+		if err != nil {
+			return err
+		}
+		entries, err := os.ReadDir(o.dir)
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			if _, ok := known[e.Name()]; !ok {
+				stray = append(stray, filepath.Join(o.dir, e.Name()))
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	var failed []error
+	for _, dir := range stray {
+		if err := os.RemoveAll(dir); err != nil {
+			failed = append(failed, fmt.Errorf("%w: %w", errStays, err))
+		}
+	}
+	return errors.Join(failed...)
 }

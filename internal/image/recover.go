@@ -53,6 +53,11 @@ func (s *Store) recover(ctx context.Context) error {
 // isFull tells that a disk took no more.
 func isFull(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }
 
+// isLack tells that this process, or the machine, had nothing to do it with.
+func isLack(err error) bool {
+	return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOMEM)
+}
+
 // markUnclean tells whether the last process ended without Close and leaves
 // the mark for the next.
 func (s *Store) markUnclean() (bool, error) {
@@ -115,6 +120,11 @@ func (s *Store) clearStraySnapshots(ctx context.Context) error {
 	err := cleaner.Cleanup(ctx)
 	if errdefs.IsNotFound(err) { // it has not committed any snapshot yet
 		return clearDir(filepath.Join(s.layersDir(), "overlay", "snapshots"), func(string) bool { return true })
+	}
+	if errors.Is(err, errStays) {
+		s.logger.WarnContext(ctx, "layers stay for now", "err", err)
+		s.flushed.left()
+		return nil
 	}
 	return err
 }

@@ -323,7 +323,10 @@ func (s *Store) makeRootFS(id string, links map[string]string, lower []string) (
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, os.RemoveAll(dir))
+			if removeErr := os.RemoveAll(dir); removeErr != nil {
+				err = errors.Join(err, removeErr)
+				s.removeAgain(dir)
+			}
 		}
 	}()
 	upper := filepath.Join(dir, "fs")
@@ -491,24 +494,31 @@ func (s *Store) RootFS(ctx context.Context, containerID string) (Layers, error) 
 // RemoveRootFS gives up the writable layer of a container, which nothing may
 // have mounted any more. Its files go in the background. It is no error when
 // there is none, nor when nobody can tell what it was on: then no snapshot is
-// let go with it, as Open counted none. What cannot be removed is tried again
-// with the next one.
+// let go with it, as Open counted none. What cannot be removed is tried again,
+// a little later and with the next one.
 func (s *Store) RemoveRootFS(ctx context.Context, containerID string) error {
 	ctx = s.in(ctx)
+	if err := s.removeStaying(ctx); err != nil {
+		s.logger.WarnContext(ctx, "writable layers still stay", "err", err)
+	}
+	return s.removeRootFS(ctx, containerID)
+}
+
+// removeStaying removes the writable layers that could not be removed before.
+func (s *Store) removeStaying(ctx context.Context) error {
 	s.mu.Lock()
 	staying := s.staying
 	s.staying = nil
 	s.mu.Unlock()
 	for i, id := range staying {
 		if err := s.removeRootFS(ctx, id); err != nil {
-			s.logger.WarnContext(ctx, "writable layers still stay", "container", id, "more", len(staying)-i-1, "err", err)
 			s.mu.Lock()
 			s.staying = append(s.staying, staying[i+1:]...) // what this one met, they would meet as well
 			s.mu.Unlock()
-			break
+			return err
 		}
 	}
-	return s.removeRootFS(ctx, containerID)
+	return nil
 }
 
 func (s *Store) removeRootFS(ctx context.Context, containerID string) error {
@@ -520,10 +530,15 @@ func (s *Store) removeRootFS(ctx context.Context, containerID string) error {
 		s.logger.WarnContext(ctx, "writable layer on an unknown base is removed", "container", containerID, "err", err)
 	}
 	mounted, err := s.mounted(containerID)
-	if err != nil {
+	switch {
+	case isLack(err): // to know them is a matter of time
+	case err != nil:
 		s.logger.WarnContext(ctx, "writable layer with unknown mounts is removed", "container", containerID, "err", err)
+		fallthrough
+	default:
+		err = failpoint.Hit("image.trash")
 	}
-	if err = failpoint.Hit("image.trash"); err == nil {
+	if err == nil {
 		err = os.Rename(filepath.Join(s.rootfsDir(), containerID), filepath.Join(s.trashDir(), rand.Text()))
 	}
 	if errors.Is(err, fs.ErrNotExist) { // another call was faster, and has released it
@@ -535,6 +550,7 @@ func (s *Store) removeRootFS(ctx context.Context, containerID string) error {
 			s.staying = append(s.staying, containerID)
 		}
 		s.mu.Unlock()
+		s.sweepLater()
 		return fmt.Errorf("remove root filesystem of container %s: %w", containerID, err)
 	}
 	failpoint.Pass("image.trashed")

@@ -102,6 +102,7 @@ type Store struct {
 	sweeping   atomic.Bool // see sweepLater
 	background sync.WaitGroup
 	trash      sync.Mutex         // one at a time empties the trash
+	retrying   atomic.Bool        // somebody tries that again
 	stop       context.CancelFunc // ends what runs in the background
 	stopped    context.Context    // life of the background work, not of a call
 	ending     sync.Mutex         // held for stop, and see later

@@ -37,7 +37,9 @@ func (s *Store) later(f func()) {
 // leftovers tells that something may be left.
 func (s *Store) leftovers() bool {
 	unclean, _ := s.flushed.state()
-	return unclean || s.failing.Load()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return unclean || s.failing.Load() || len(s.staying) > 0
 }
 
 var errLeft = errors.New("something is left yet")
@@ -51,6 +53,9 @@ func (s *Store) sweep() error {
 		return nil
 	}
 	ctx := s.in(context.Background())
+	if err := s.removeStaying(ctx); err != nil {
+		return err
+	}
 	s.failing.Store(false)
 	err := s.markDirty(ctx)
 	if err == nil {

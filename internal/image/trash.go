@@ -8,28 +8,41 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/portholehq/porthole/internal/retry"
 )
 
 // emptyTrash removes what is in the trash, in the background and one tree
 // after the other. It returns at once.
 func (s *Store) emptyTrash() {
-	s.background.Go(func() {
-		s.trash.Lock()
-		defer s.trash.Unlock()
-		entries, err := os.ReadDir(s.trashDir())
-		if err != nil {
-			s.logger.Warn("list trash", "err", err)
+	s.later(func() {
+		if s.emptyTrashNow() == nil || !s.retrying.CompareAndSwap(false, true) {
 			return
 		}
-		for _, e := range entries {
-			if s.stopped.Err() != nil {
-				return // the next Open goes on
-			}
-			if err := removeTree(s.stopped, filepath.Join(s.trashDir(), e.Name())); err != nil {
-				s.logger.Warn("empty trash", "path", e.Name(), "err", err)
-			}
-		}
+		retry.Until(s.stopped.Done(), s.emptyTrashNow)
+		s.retrying.Store(false)
 	})
+}
+
+func (s *Store) emptyTrashNow() error {
+	s.trash.Lock()
+	defer s.trash.Unlock()
+	entries, err := os.ReadDir(s.trashDir())
+	if err != nil {
+		s.logger.Warn("list trash", "err", err)
+		return err
+	}
+	var failed []error
+	for _, e := range entries {
+		if s.stopped.Err() != nil {
+			return nil // the next Open goes on
+		}
+		if err := removeTree(s.stopped, filepath.Join(s.trashDir(), e.Name())); err != nil {
+			s.logger.Warn("empty trash", "path", e.Name(), "err", err)
+			failed = append(failed, err)
+		}
+	}
+	return errors.Join(failed...)
 }
 
 // removeTree removes a directory tree, also one in which a container has made

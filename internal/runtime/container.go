@@ -58,6 +58,9 @@ type Container struct {
 	deleted   bool
 	released  bool
 	oomTold   uint64 // kills that oom has told of
+
+	removal sync.Mutex // held while it is removed
+	removed bool
 }
 
 func (r *Runtime) newContainer(id, stateDir, logDir string) *Container {
@@ -178,6 +181,9 @@ func (r *Runtime) Load(ctx context.Context, id, stateDir, logDir string) (*Conta
 func (r *Runtime) Discard(ctx context.Context, id string) error {
 	if !idPattern.MatchString(id) {
 		return invalid("container id %q is not usable", id)
+	}
+	if err := r.left.removeNow(ctx, id); err != nil {
+		return fmt.Errorf("discard container %s: %w", id, err)
 	}
 	c := r.newContainer(id, "", "")
 	if err := c.load(); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -678,18 +684,32 @@ func (c *Container) shimEnded() {
 
 // Delete removes what the container has outside of its own directories:
 // processes that are left, shim, cgroup, run directory. It may be called again,
-// and for a container that was never started.
+// and for a container that was never started. What it fails of is tried again in the background.
 func (c *Container) Delete(ctx context.Context) error {
 	c.mu.Lock()
 	c.deleted = true
 	c.mu.Unlock()
 	if err := c.remove(ctx); err != nil {
+		c.r.left.removeLater(c)
 		return fmt.Errorf("delete container %s: %w", c.id, err)
 	}
 	return nil
 }
 
 func (c *Container) remove(ctx context.Context) error {
+	c.removal.Lock()
+	defer c.removal.Unlock()
+	if c.removed { // the container may run anew
+		return nil
+	}
+	if err := c.removeAll(ctx); err != nil {
+		return err
+	}
+	c.removed = true
+	return nil
+}
+
+func (c *Container) removeAll(ctx context.Context) error {
 	if err := c.group.Kill(ctx); err != nil {
 		return err
 	}

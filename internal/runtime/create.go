@@ -41,6 +41,7 @@ type Runtime struct {
 	filters filters
 
 	expected expectations
+	left     leftovers
 
 	forkerMu sync.Mutex // guards forker
 	forker   *forker.Client
@@ -82,12 +83,16 @@ func New(opts Options) (*Runtime, error) {
 		bin.Close()
 		return nil, err
 	}
-	return &Runtime{opts: opts, log: opts.Logger, tree: tree, oom: oom, shim: bin, patience: patience}, nil
+	return &Runtime{
+		opts: opts, log: opts.Logger, tree: tree, oom: oom, shim: bin, patience: patience,
+		left: leftovers{byID: map[string]*Container{}, closed: make(chan struct{})},
+	}, nil
 }
 
 // Close gives back what New took. Containers go on.
 func (r *Runtime) Close() error {
 	r.expected.close()
+	close(r.left.closed)
 	r.initOnce.Do(func() { r.initErr = os.ErrClosed })
 	if r.init != nil {
 		r.init.Close()
@@ -208,12 +213,13 @@ func (cr *creation) run(steps []step) error {
 	return nil
 }
 
-// undo takes back all that was done.
+// undo takes back all that was done, now or, what that fails of, later.
 func (cr *creation) undo() {
+	cr.close() // to take back needs descriptors, which may be what is lacking
 	if err := cr.steps.Run(); err != nil {
-		cr.r.log.Error("container was not taken back whole", "container", cr.b.ID, "err", err)
+		cr.r.log.Error("container was not taken back whole, that is tried again", "container", cr.b.ID, "err", err)
+		cr.r.left.removeLater(cr.c)
 	}
-	cr.close()
 }
 
 // close closes what only the creation needs, however it ended.
@@ -264,6 +270,9 @@ func hardLimit(resource int) uint64 {
 // directories makes what the shim works in. State and log belong to the
 // container's root; the run directory, with the socket, to the host's.
 func (cr *creation) directories() error {
+	if err := cr.r.left.removeNow(cr.ctx, cr.b.ID); err != nil {
+		return err
+	}
 	run := cr.c.runDir
 	if err := os.Mkdir(run, 0o700); err != nil {
 		return fmt.Errorf("make run directory: %w", err)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 )
 
 // traces is all that a container could leave behind.
@@ -254,4 +255,61 @@ func (w *world) cycle(b Bundle) error {
 		return fmt.Errorf("exec in %s ended with %d", b.ID, code)
 	}
 	return c.Delete(ctx)
+}
+
+// TestFewDescriptors creates and deletes containers while this process can open ever more files, from none on. What could not
+// be taken back goes once it can, and does not keep the container from running again.
+func TestFewDescriptors(t *testing.T) {
+	w := newWorld(t)
+	w.delete(w.create(w.bundle("true"))) // whatever is made once is there now
+	want := w.settled()
+	var before unix.Rlimit
+	w.must(unix.Getrlimit(unix.RLIMIT_NOFILE, &before))
+	few := func(n int, f func()) {
+		w.t.Helper()
+		highest, err := dup(w.r.shim) // the lowest number that is free
+		w.must(err)
+		free := highest.Fd()
+		highest.Close()
+		w.must(unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: uint64(free) + uint64(n), Max: before.Max}))
+		defer func() { w.must(unix.Setrlimit(unix.RLIMIT_NOFILE, &before)) }()
+		f()
+	}
+	failed, created := 0, 0
+	for n := 0; created < 3; n++ {
+		w := w.with(t)
+		b := w.bundle("true")
+		var c *Container
+		var err error
+		few(n, func() { c, err = w.r.Create(w.context(), b) })
+		switch {
+		case err == nil:
+			created++
+		case !errors.Is(err, unix.EMFILE):
+			t.Errorf("with %d files: Create() = %v, want %v", n, err, unix.EMFILE)
+		default:
+			failed++
+			if c, err = w.r.Create(w.context(), b); err != nil {
+				t.Fatalf("after one with %d files: Create() = %v", n, err)
+			}
+		}
+		w.must(c.Start(w.context()))
+		<-c.Done()
+		few(n, func() { err = c.Delete(w.context()) })
+		if n%2 == 0 { // else it goes by itself
+			w.must(c.Delete(w.context()))
+		} else if err != nil {
+			if !errors.Is(err, unix.EMFILE) {
+				t.Errorf("with %d files: Delete() = %v, want %v", n, err, unix.EMFILE)
+			}
+			w.eventually("what is left goes", func() bool { return !slices.Contains(w.traces().Run, b.ID) })
+		}
+		if n > 200 {
+			t.Fatal("a container needs more than 200 files")
+		}
+	}
+	if failed == 0 {
+		t.Error("nothing failed")
+	}
+	w.wantTraces(want)
 }

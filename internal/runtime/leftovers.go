@@ -1,0 +1,59 @@
+package runtime
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/portholehq/porthole/internal/retry"
+)
+
+// leftovers are the runs of which something could not be removed, by container: a process without descriptors or memory
+// cannot take back all that it has made. It is tried again in the background, and before the container runs anew.
+type leftovers struct {
+	mu     sync.Mutex
+	byID   map[string]*Container
+	closed chan struct{} // ends the background work
+}
+
+// removeLater removes in the background what is left of c.
+func (l *leftovers) removeLater(c *Container) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.byID[c.id] == c {
+		return
+	}
+	l.byID[c.id] = c
+	go retry.Until(l.closed, func() error {
+		ctx, cancel := cleanup()
+		defer cancel()
+		return l.remove(ctx, c)
+	})
+}
+
+// removeNow removes what is left of earlier runs of a container. Once it has returned nil, nothing in the background
+// touches what has the container's name.
+func (l *leftovers) removeNow(ctx context.Context, id string) error {
+	l.mu.Lock()
+	c := l.byID[id]
+	l.mu.Unlock()
+	if c == nil {
+		return nil
+	}
+	if err := l.remove(ctx, c); err != nil {
+		return fmt.Errorf("remove what an earlier run has left: %w", err)
+	}
+	return nil
+}
+
+func (l *leftovers) remove(ctx context.Context, c *Container) error {
+	if err := c.remove(ctx); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.byID[c.id] == c {
+		delete(l.byID, c.id)
+	}
+	return nil
+}
