@@ -338,14 +338,23 @@ func (e *Engine) removeVolumes(ctx context.Context, v *view) {
 		if m.Type != mount.TypeVolume || !m.Anonymous {
 			continue
 		}
-		err := e.removeVolume(ctx, m.Name, v.ID)
-		if errdefs.IsConflict(err) || errdefs.IsNotFound(err) {
-			continue
-		}
-		if err != nil {
-			e.log.Error("volume was not removed", "volume", m.Name, "container", v.ID, "err", err)
+		if err := e.removeAnonymous(ctx, m.Name, v.ID); err != nil {
+			e.log.Error("volume was not removed, that is tried again", "volume", m.Name, "container", v.ID, "err", err)
+			ctx := context.WithoutCancel(ctx)
+			e.goWork(func() {
+				retry.Until(e.life.Done(), func() error { return e.removeAnonymous(ctx, m.Name, v.ID) })
+			})
 		}
 	}
+}
+
+// removeAnonymous removes a volume, unless somebody else has come to use it.
+func (e *Engine) removeAnonymous(ctx context.Context, name, user string) error {
+	err := e.removeVolume(ctx, name, user)
+	if errdefs.IsConflict(err) || errdefs.IsNotFound(err) {
+		return nil
+	}
+	return err
 }
 
 // volumeUsers are the containers, but one, that have a volume.
