@@ -347,8 +347,10 @@ func (c *Container) SetLimits(limits *specs.LinuxResources) (undo func() error, 
 
 // cleanup is the context of what has to be taken back whatever happened.
 func cleanup() (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.Background(), 10*time.Second)
+	return context.WithTimeout(context.Background(), cleanupTime)
 }
+
+const cleanupTime = 10 * time.Second
 
 // startShim starts the shim: in a user namespace of its own, which becomes the
 // container's, or in that of the container whose namespaces are joined.

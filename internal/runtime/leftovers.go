@@ -24,11 +24,7 @@ func (l *leftovers) removeLater(c *Container) {
 		return
 	}
 	l.byID[c.id] = c
-	go retry.Until(l.closed, func() error {
-		ctx, cancel := cleanup()
-		defer cancel()
-		return l.remove(ctx, c)
-	})
+	go retry.Until(l.closed, func() error { return l.remove(context.Background(), c) })
 }
 
 // removeNow removes what is left of earlier runs of a container. Once it has returned nil, nothing in the background
@@ -47,6 +43,8 @@ func (l *leftovers) removeNow(ctx context.Context, id string) error {
 }
 
 func (l *leftovers) remove(ctx context.Context, c *Container) error {
+	ctx, cancel := context.WithTimeout(ctx, cleanupTime)
+	defer cancel()
 	if err := c.remove(ctx); err != nil {
 		return err
 	}

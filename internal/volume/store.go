@@ -287,7 +287,7 @@ func (s *Store) make(m meta) (err error) {
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, os.RemoveAll(tmp))
+			s.removeFiles(tmp)
 		}
 	}()
 	if err := os.Mkdir(filepath.Join(tmp, "_data"), 0o755); err != nil {
@@ -311,8 +311,8 @@ func (s *Store) make(m meta) (err error) {
 		err = syncDir(s.root)
 	}
 	if err != nil {
-		// Nobody is told of the volume, so its name must be free.
-		err = errors.Join(err, os.RemoveAll(filepath.Join(s.root, m.Name)))
+		// Nobody is told of the volume, so its name must be free. What is at tmp is removed.
+		err = errors.Join(err, os.Rename(filepath.Join(s.root, m.Name), tmp))
 	}
 	return err
 }
@@ -406,13 +406,13 @@ func (s *Store) Remove(name string) error {
 	return nil
 }
 
-// removeFiles removes a directory of what is gone, now or, where the disk does not let go of it, once it does.
+// removeFiles removes a directory of what is gone, or was never there for anybody, now or, where the disk does not let go of it, once it does.
 func (s *Store) removeFiles(dir string) {
 	err := os.RemoveAll(dir)
 	if err == nil {
 		return
 	}
-	s.log.Warn("files of a removed volume stay for now", "path", dir, "err", err)
+	s.log.Warn("files of a volume that is no more stay for now", "path", dir, "err", err)
 	s.background.Go(func() { retry.Until(s.stopped, func() error { return os.RemoveAll(dir) }) })
 }
 
