@@ -137,24 +137,33 @@ func (g *Group) Create(r *Resources) ([]Warning, error) {
 }
 
 func (g *Group) create(r *Resources) ([]Warning, error) {
-	if err := g.tree.Prepare(filepath.Dir(g.path)); err != nil {
-		return nil, err
-	}
-	err := g.makeDirs()
-	if errors.Is(err, fs.ErrNotExist) {
-		// Somebody removed the parent since it was prepared.
-		g.tree.forget(filepath.Dir(g.path))
-		if err = g.tree.Prepare(filepath.Dir(g.path)); err == nil {
-			err = g.makeDirs()
-		}
-	}
-	if err != nil {
+	if err := g.place(); err != nil {
 		return nil, err
 	}
 	if r == nil {
 		return nil, nil
 	}
 	return g.set(r)
+}
+
+// placeTries is how often somebody else may remove the parent in the middle, as the end of another container does where that
+// was the last one.
+const placeTries = 100
+
+// place makes the group in its parent, which it makes where that is missing.
+func (g *Group) place() error {
+	parent := filepath.Dir(g.path)
+	for tries := 1; ; tries++ {
+		err := g.tree.Prepare(parent)
+		if err == nil {
+			err = g.makeDirs()
+		}
+		// A file of a group that was removed since it was opened is no device.
+		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENODEV) || tries == placeTries {
+			return err
+		}
+		g.tree.forget(parent)
+	}
 }
 
 // makeDirs makes what every container needs: app everywhere, and all of the

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -481,6 +482,34 @@ func TestDestroyIsIdempotentAndParentMayVanish(t *testing.T) {
 			_ = syscall.Rmdir(filepath.Join(root, path))
 		}
 	}
+}
+
+// TestParentComesAndGoes creates and removes groups as processes do that know nothing of each other: each removes the parent
+// behind it if it is empty.
+func TestParentComesAndGoes(t *testing.T) {
+	parent := parent(t)
+	var wg sync.WaitGroup
+	for who := range 4 {
+		wg.Go(func() {
+			for range 200 {
+				tree, err := Detect()
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				g := tree.Group(fmt.Sprintf("%s/%d", parent, who))
+				if _, err := g.Create(&Resources{}); err != nil {
+					t.Error(err)
+					return
+				}
+				if err := errors.Join(g.Destroy(t.Context()), tree.Prune(parent)); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
 }
 
 func TestBelowTheRoot(t *testing.T) {
