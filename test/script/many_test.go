@@ -161,9 +161,27 @@ func TestExecs(t *testing.T) {
 		}
 		t.Logf("%s: the quickest exec whose child lives on took %v", name, quickest)
 	}
-	running, err := daemon.Snapshot()
-	if err != nil {
-		t.Fatal(err)
+	// The shell has ended before its child was executed, perhaps.
+	var running bed.Snapshot
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(30 * time.Second); ; <-tick.C {
+		var err error
+		if running, err = daemon.Snapshot(); err != nil {
+			t.Fatal(err)
+		}
+		children := 0
+		for _, p := range running.Processes {
+			if p == "sleep sleep 300" {
+				children++
+			}
+		}
+		if children == 20*len(programs) {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d of %d children of execs live", children, 20*len(programs))
+		}
 	}
 	shim := daemon.Shim(t, "box")
 	files, threads := countIn(t, shim, "fd"), countIn(t, shim, "task")
