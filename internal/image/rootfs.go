@@ -530,18 +530,17 @@ func (s *Store) removeRootFS(ctx context.Context, containerID string) error {
 		s.logger.WarnContext(ctx, "writable layer on an unknown base is removed", "container", containerID, "err", err)
 	}
 	mounted, err := s.mounted(containerID)
-	switch {
-	case isLack(err): // to know them is a matter of time
-	case err != nil:
+	if err != nil && !isLack(err) { // else they will be known in a while
 		s.logger.WarnContext(ctx, "writable layer with unknown mounts is removed", "container", containerID, "err", err)
-		fallthrough
-	default:
+		err = nil
+	}
+	if err == nil {
 		err = failpoint.Hit("image.trash")
 	}
 	if err == nil {
 		err = os.Rename(filepath.Join(s.rootfsDir(), containerID), filepath.Join(s.trashDir(), rand.Text()))
 	}
-	if errors.Is(err, fs.ErrNotExist) { // another call was faster, and has released it
+	if errors.Is(err, fs.ErrNotExist) && !isLack(err) { // another call was faster, and has released it
 		return nil
 	}
 	if err != nil {

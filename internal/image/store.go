@@ -73,11 +73,11 @@ type Options struct {
 type Store struct {
 	root   string
 	logger *slog.Logger
-	// libraryLog is logger as containerd's libraries want it.
-	libraryLog *log.Entry
-	limits     Limits
-	platform   ocispec.Platform
-	matcher    platforms.MatchComparer
+	// containerdLog is logger as containerd's libraries want it.
+	containerdLog *log.Entry
+	limits        Limits
+	platform      ocispec.Platform
+	matcher       platforms.MatchComparer
 
 	registries *remote.Registries
 	transfers  Transfers
@@ -102,7 +102,7 @@ type Store struct {
 	sweeping   atomic.Bool // see sweepLater
 	background sync.WaitGroup
 	trash      sync.Mutex         // one at a time empties the trash
-	retrying   atomic.Bool        // somebody tries that again
+	untrashed  atomic.Bool        // something stays in there
 	stop       context.CancelFunc // ends what runs in the background
 	stopped    context.Context    // life of the background work, not of a call
 	ending     sync.Mutex         // held for stop, and see later
@@ -169,7 +169,7 @@ func newStore(opts Options) *Store {
 	if s.logger == nil {
 		s.logger = slog.New(slog.DiscardHandler)
 	}
-	s.libraryLog = libraryLog(s.logger)
+	s.containerdLog = newContainerdLog(s.logger)
 	if s.platform.OS == "" {
 		s.platform = platforms.DefaultSpec()
 	}
@@ -332,11 +332,11 @@ func (s *Store) in(ctx context.Context) context.Context {
 	if ns, ok := namespaces.Namespace(ctx); ok && ns == namespace {
 		return ctx
 	}
-	return namespaces.WithNamespace(log.WithLogger(ctx, s.libraryLog), namespace)
+	return namespaces.WithNamespace(log.WithLogger(ctx, s.containerdLog), namespace)
 }
 
-// libraryLog returns a log for containerd's libraries that ends in logger.
-func libraryLog(logger *slog.Logger) *log.Entry {
+// newContainerdLog returns a log for containerd's libraries that ends in logger.
+func newContainerdLog(logger *slog.Logger) *log.Entry {
 	l := logrus.New()
 	l.SetOutput(io.Discard)
 	l.SetLevel(logrus.WarnLevel)

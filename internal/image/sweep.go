@@ -36,10 +36,16 @@ func (s *Store) later(f func()) {
 
 // leftovers tells that something may be left.
 func (s *Store) leftovers() bool {
-	unclean, _ := s.flushed.state()
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	return unclean || s.failing.Load() || len(s.staying) > 0
+	staying := len(s.staying) > 0
+	s.mu.Unlock()
+	return staying || s.untrashed.Load() || s.uncollected()
+}
+
+// uncollected tells that something may be left that the databases tell.
+func (s *Store) uncollected() bool {
+	unclean, _ := s.flushed.state()
+	return unclean || s.failing.Load()
 }
 
 var errLeft = errors.New("something is left yet")
@@ -49,13 +55,21 @@ func (s *Store) sweep() error {
 	if _, cleaning := s.flushed.state(); cleaning {
 		return errLeft // or not, once that is done
 	}
-	if !s.leftovers() {
-		return nil
-	}
 	ctx := s.in(context.Background())
-	if err := s.removeStaying(ctx); err != nil {
-		return err
+	err := s.removeStaying(ctx)
+	if s.untrashed.Load() {
+		err = errors.Join(err, s.emptyTrashNow())
 	}
+	if s.uncollected() {
+		err = errors.Join(err, s.collectAgain(ctx))
+	}
+	if err == nil && s.leftovers() {
+		return errLeft
+	}
+	return err
+}
+
+func (s *Store) collectAgain(ctx context.Context) error {
 	s.failing.Store(false)
 	err := s.markDirty(ctx)
 	if err == nil {
@@ -63,12 +77,8 @@ func (s *Store) sweep() error {
 	}
 	if err != nil {
 		s.failing.Store(true)
-		return err
 	}
-	if s.leftovers() {
-		return errLeft
-	}
-	return nil
+	return err
 }
 
 // removalFailed is called when a file could not be removed, or the record of one.

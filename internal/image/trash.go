@@ -8,25 +8,22 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/portholehq/porthole/internal/retry"
 )
 
 // emptyTrash removes what is in the trash, in the background and one tree
 // after the other. It returns at once.
 func (s *Store) emptyTrash() {
 	s.later(func() {
-		if s.emptyTrashNow() == nil || !s.retrying.CompareAndSwap(false, true) {
-			return
+		if s.emptyTrashNow() != nil {
+			s.sweepLater()
 		}
-		retry.Until(s.stopped.Done(), s.emptyTrashNow)
-		s.retrying.Store(false)
 	})
 }
 
-func (s *Store) emptyTrashNow() error {
+func (s *Store) emptyTrashNow() (err error) {
 	s.trash.Lock()
 	defer s.trash.Unlock()
+	defer func() { s.untrashed.Store(err != nil) }()
 	entries, err := os.ReadDir(s.trashDir())
 	if err != nil {
 		s.logger.Warn("list trash", "err", err)

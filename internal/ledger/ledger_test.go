@@ -133,7 +133,7 @@ func TestTake(t *testing.T) {
 	root := t.TempDir()
 	tree(t, root, map[string]int{
 		"c/one/state": 10, "c/one/log/1": 50_000, "c/one/log/2": 20_000, "c/lost/x": 5, "db": 100, "empty/": 0,
-		"layers/1/fs/x": 9000, "layers/1/work/": 0, "stray": 7,
+		"layers/1/fs/x": 9000, "layers/1/scratch/": 0, "stray": 7,
 	})
 	meter := NewMeter()
 	defer meter.Close()

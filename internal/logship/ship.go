@@ -152,11 +152,11 @@ func (s *Shipment) session(ctx context.Context) error {
 
 func (s *Shipment) send(sink Sink, e Entry) error {
 	if e.Dropped > 0 || e.Parts {
-		lost := "more of a line"
+		lost := "more of a line dropped here: rotated away before it could be sent"
 		if e.Dropped > 0 {
-			lost = fmt.Sprintf("%d lines", e.Dropped)
+			lost = fmt.Sprintf("%d lines dropped here: rotated away before they could be sent", e.Dropped)
 		}
-		note := Message{Time: time.Now(), Stderr: true, Line: fmt.Appendf(nil, "porthole: %s dropped here: rotated away before they could be sent", lost)}
+		note := Message{Time: time.Now(), Stderr: true, Line: fmt.Appendf(nil, "porthole: %s", lost)}
 		if err := sink.Send(note); err != nil {
 			return err
 		}

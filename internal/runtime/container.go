@@ -59,8 +59,8 @@ type Container struct {
 	released  bool
 	oomTold   uint64 // kills that oom has told of
 
-	removal sync.Mutex // held while it is removed
-	removed bool
+	removal chan struct{} // has an element while somebody removes it
+	removed bool          // guarded by removal
 }
 
 func (r *Runtime) newContainer(id, stateDir, logDir string) *Container {
@@ -70,6 +70,7 @@ func (r *Runtime) newContainer(id, stateDir, logDir string) *Container {
 		group:     r.tree.Group(filepath.Join(r.opts.CgroupParent, id)),
 		done:      make(chan struct{}),
 		oom:       make(chan struct{}, 1),
+		removal:   make(chan struct{}, 1),
 		processes: map[string]*Process{},
 	}
 }
@@ -697,8 +698,12 @@ func (c *Container) Delete(ctx context.Context) error {
 }
 
 func (c *Container) remove(ctx context.Context) error {
-	c.removal.Lock()
-	defer c.removal.Unlock()
+	select {
+	case c.removal <- struct{}{}:
+		defer func() { <-c.removal }()
+	case <-ctx.Done(): // somebody tries already
+		return context.Cause(ctx)
+	}
 	if c.removed { // the container may run anew
 		return nil
 	}

@@ -83,16 +83,13 @@ func New(opts Options) (*Runtime, error) {
 		bin.Close()
 		return nil, err
 	}
-	return &Runtime{
-		opts: opts, log: opts.Logger, tree: tree, oom: oom, shim: bin, patience: patience,
-		left: leftovers{byID: map[string]*Container{}, closed: make(chan struct{})},
-	}, nil
+	return &Runtime{opts: opts, log: opts.Logger, tree: tree, oom: oom, shim: bin, left: newLeftovers(), patience: patience}, nil
 }
 
 // Close gives back what New took. Containers go on.
 func (r *Runtime) Close() error {
 	r.expected.close()
-	close(r.left.closed)
+	r.left.end()
 	r.initOnce.Do(func() { r.initErr = os.ErrClosed })
 	if r.init != nil {
 		r.init.Close()

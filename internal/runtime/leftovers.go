@@ -11,9 +11,15 @@ import (
 // leftovers are the runs of which something could not be removed, by container: a process without descriptors or memory
 // cannot take back all that it has made. It is tried again in the background, and before the container runs anew.
 type leftovers struct {
-	mu     sync.Mutex
-	byID   map[string]*Container
-	closed chan struct{} // ends the background work
+	mu   sync.Mutex
+	byID map[string]*Container
+	life context.Context // of the background work
+	end  context.CancelFunc
+}
+
+func newLeftovers() leftovers {
+	life, end := context.WithCancel(context.Background())
+	return leftovers{byID: map[string]*Container{}, life: life, end: end}
 }
 
 // removeLater removes in the background what is left of c.
@@ -24,7 +30,7 @@ func (l *leftovers) removeLater(c *Container) {
 		return
 	}
 	l.byID[c.id] = c
-	go retry.Until(l.closed, func() error { return l.remove(context.Background(), c) })
+	go retry.Until(l.life.Done(), func() error { return l.remove(l.life, c) })
 }
 
 // removeNow removes what is left of earlier runs of a container. Once it has returned nil, nothing in the background

@@ -406,7 +406,8 @@ func (s *Store) Remove(name string) error {
 	return nil
 }
 
-// removeFiles removes a directory of what is gone, or was never there for anybody, now or, where the disk does not let go of it, once it does.
+// removeFiles removes a directory of what is gone, or was never there for anybody, now or, where the disk does not let go of
+// it, once it does.
 func (s *Store) removeFiles(dir string) {
 	err := os.RemoveAll(dir)
 	if err == nil {
